@@ -1,0 +1,1 @@
+"""What knows dbt, and neither Airflow nor Kubernetes."""

@@ -1,1 +1,45 @@
-"""dbt_watch: run a dbt project in one Kubernetes pod, with one Airflow task per dbt node."""
+"""
+Run a dbt project in one Kubernetes pod from Airflow, with one task for each dbt node.
+
+    @dbt_k8s_project(manifest="dbt/shop/target/manifest.json", image="registry.example/shop-dbt:1.4")
+    def build():
+        return dbt_build(vars={"day": "{{ ds }}"})
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dbt_watch.core.results import NodeResult
+    from dbt_watch.decorators import dbt_build, dbt_k8s_project, dbt_node
+    from dbt_watch.project import DbtNode, DbtProject
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DbtNode",
+    "DbtProject",
+    "NodeResult",
+    "dbt_build",
+    "dbt_k8s_project",
+    "dbt_node",
+]
+
+_HOMES = {
+    "DbtNode": "dbt_watch.project",
+    "DbtProject": "dbt_watch.project",
+    "NodeResult": "dbt_watch.core.results",
+    "dbt_build": "dbt_watch.decorators",
+    "dbt_k8s_project": "dbt_watch.decorators",
+    "dbt_node": "dbt_watch.decorators",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that `dbt_watch.core` can be used where there is no Airflow.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # noqa: PLC0415
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

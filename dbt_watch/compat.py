@@ -1,0 +1,25 @@
+"""What differs between the supported versions of Airflow: the one place that looks at a version."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from airflow import __version__ as _airflow_version
+
+__all__ = [
+    "AIRFLOW_VERSION",
+    "STARTS_FROM_TRIGGER",
+    "AirflowFailException",
+    "AirflowRescheduleException",
+    "AirflowSkipException",
+]
+
+AIRFLOW_VERSION: Final = tuple(int(part) for part in _airflow_version.split(".")[:2])
+
+# From 3.3 on the scheduler hands a task straight to the triggerer; before, the attribute is ignored.
+STARTS_FROM_TRIGGER: Final = AIRFLOW_VERSION >= (3, 3)
+
+if AIRFLOW_VERSION >= (3, 2):
+    from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+else:
+    from airflow.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException

@@ -1,0 +1,139 @@
+"""
+The command line of dbt, as a list of arguments.
+
+The producer renders a `DbtBuild` when it runs and asks `build_arguments` for the command. Every value is one argument
+of its own; nothing is pasted into a line that a shell would read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from dbt_watch.exceptions import ArgumentError
+
+# JSON on stdout at debug: only there does dbt 1.x say why a node failed at the moment it fails. No log file, since
+# `--log-format json` would turn that into debug JSON as well.
+GLOBAL_FLAGS = ("--log-format", "json", "--log-level", "debug", "--log-level-file", "none", "--no-use-colors")
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off", "none", ""})
+
+
+class DbtBuild(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a run of `dbt build` is asked to do; the return value of `dbt_build(...)`.
+
+    Any value may be a template or an XComArg until the producer runs.
+    """
+
+    vars: Any = None
+    full_refresh: Any = None
+    target: Any = None
+    threads: Any = None
+    fail_fast: Any = None
+    empty: Any = None
+    flags: Any = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the options that were set, as builtins: what Airflow renders."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in values.items() if value is not None and value != ()}
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which nodes of the project are built, in dbt's own words."""
+
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    selector: str | None = None
+    exclude_resource_types: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        """Give the options of `dbt build` that select these nodes."""
+        arguments: list[str] = []
+        for flag, values in (("--select", self.select), ("--exclude", self.exclude)):
+            if values:
+                arguments += [flag, *values]
+        if self.selector is not None:
+            arguments += ["--selector", self.selector]
+        for resource_type in self.exclude_resource_types:
+            arguments += ["--exclude-resource-type", resource_type]
+        return arguments
+
+
+def build_arguments(
+    options: Mapping[str, Any],
+    selection: Selection,
+    *,
+    project_dir: str | None = None,
+    profiles_dir: str | None = None,
+) -> list[str]:
+    """
+    Give the arguments of dbt for one build.
+
+    :param options: a rendered `DbtBuild.to_dict()`; templates have become text, so "True" is a boolean here
+    :param selection: the nodes to build
+    :param project_dir: the directory of `dbt_project.yml` in the image
+    :param profiles_dir: the directory of `profiles.yml` in the image
+    :raises ArgumentError: when a rendered value is not of the kind that dbt expects
+    """
+    arguments = [*GLOBAL_FLAGS, "build"]
+    for flag, value in (
+        ("--project-dir", project_dir),
+        ("--profiles-dir", profiles_dir),
+        ("--target", options.get("target")),
+        ("--threads", _threads(options.get("threads"))),
+        ("--vars", _vars(options.get("vars"))),
+    ):
+        if value is not None:
+            arguments += [flag, value]
+    for flag, name in (("--full-refresh", "full_refresh"), ("--fail-fast", "fail_fast"), ("--empty", "empty")):
+        if _boolean(name, options.get(name)):
+            arguments.append(flag)
+    arguments += _flags(options.get("flags"))
+    return arguments + selection.arguments()
+
+
+def _boolean(argument: str, value: Any) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    text = str(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ArgumentError(argument, value, "a boolean, or a template that renders to true or false")
+
+
+def _threads(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    text = str(value).strip()
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentError("threads", value, "a number of threads, 1 or more")
+    return text
+
+
+def _vars(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Mapping):
+        raise ArgumentError("vars", value, "a dict of dbt variables, or YAML text as dbt takes it")
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError("vars", value, f"values that JSON can hold ({error})") from error
+
+
+def _flags(value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ArgumentError("flags", value, 'a list of dbt options, such as ["--warn-error"]')
+    return [str(flag) for flag in value]

@@ -1,0 +1,1 @@
+"""The commands of `dbt-watch` that need nothing but the core."""

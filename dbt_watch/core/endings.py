@@ -1,0 +1,216 @@
+"""
+How nodes end that dbt never reported to the end, and what its artifacts add.
+
+The ledger asks once, when the log is closed. Each node that is still open gets a state and the reason for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from dbt_watch.core import statuses
+from dbt_watch.core.artifacts import Concluded
+from dbt_watch.core.results import NodeResult, NotRun, SelectedNode, shortened, small_scalars
+from dbt_watch.core.slots import Slot, failures_of, moment, rows_in_response
+from dbt_watch.core.text import without_escapes
+
+_CRASH: Final = 2
+_MAX_REASON_CHARS: Final = 1_000
+
+
+class End(msgspec.Struct, frozen=True, gc=False):
+    """
+    How dbt ended.
+
+    :param exit_code: None when it is not known
+    :param why: in words, where there is more to say than the exit code
+    :param early: whether dbt was ended, or broke off, before it had been through its nodes
+    :param stopped_by: the failed nodes at which dbt stopped on request (--fail-fast); empty when it did not
+    """
+
+    exit_code: int | None
+    why: str
+    early: bool
+    stopped_by: tuple[str, ...] = ()
+
+
+class Run:
+    """
+    What the log says of the dbt commands as a whole.
+
+    :ivar invocations: the ids of the commands that were seen
+    :ivar completed: those that wrote their summary
+    :ivar totals: for each, how many nodes dbt counted
+    :ivar test_failed: whether any test failed
+    """
+
+    __slots__ = ("_crashes", "completed", "invocations", "test_failed", "totals")
+
+    def __init__(self) -> None:
+        self.invocations: set[str] = set()
+        self.completed: set[str] = set()
+        self.totals: dict[str, int] = {}
+        self.test_failed = False
+        self._crashes: dict[str, tuple[str, str]] = {}
+
+    def crashed(self, invocation: str, at: str, text: str | None) -> None:
+        """Keep the first error of a command as a whole."""
+        first = self._crashes.get(invocation)
+        if first is None or at < first[0]:
+            self._crashes[invocation] = (at, text or "dbt was interrupted")
+
+    def ended(
+        self,
+        exit_code: int | None,
+        reason: str | None,
+        slots: Iterable[Slot],
+        entries: Mapping[str, NodeResult],
+    ) -> End:
+        """Judge the end of the last command."""
+        latest: dict[str, str] = {"": ""}
+        reported: dict[str, int] = {}
+        for slot in slots:
+            latest[slot.invocation] = max(latest.get(slot.invocation, ""), slot.latest)
+            is_hook = slot.unique_id.startswith("operation.")
+            reported[slot.invocation] = reported.get(slot.invocation, 0) + (not is_hook)
+        last = max(latest, key=lambda invocation: latest[invocation])
+        at, crash = max(self._crashes.values(), default=("", ""))
+        if at < latest[last] and last not in self._crashes:
+            crash = ""  # a command before the last one broke off
+        why = _why(exit_code, reason, crash)
+        if exit_code == 0:
+            return End(exit_code, why, early=False)
+        failed = tuple(sorted(key for key, entry in entries.items() if entry.is_failure))
+        if failed and "OperationCanceled" in crash:  # how Fusion ends a run with --fail-fast
+            return End(exit_code, why, early=False, stopped_by=failed)
+        if exit_code is None or exit_code < 0 or exit_code >= _CRASH or last not in self.completed:
+            return End(exit_code, why, early=True)
+        stopped = failed if reported.get(last, 0) < self.totals.get(last, 0) else ()
+        return End(exit_code, why, early=False, stopped_by=stopped)
+
+
+def _why(exit_code: int | None, reason: str | None, crash: str) -> str:
+    parts = [reason or "", "" if exit_code in {None, 0} else f"exit code {exit_code}", crash]
+    return shortened(": ".join(part for part in parts if part), _MAX_REASON_CHARS)
+
+
+def settled(slot: Slot, info: SelectedNode | None, end: End, attempt: int) -> NodeResult:
+    """Give the last state of a node whose end was never reported."""
+    shown = slot.result
+    if shown is None:
+        shown = NodeResult(
+            unique_id=slot.unique_id,
+            name=info.name if info is not None else _name_in(slot.unique_id),
+            resource_type=info.resource_type if info is not None else slot.unique_id.split(".", 1)[0],
+            status=statuses.NOT_RUN,
+            attempt=attempt,
+            invocation_id=slot.invocation or None,
+        )
+    status, message, not_run = _last_state(slot, shown, info, end)
+    return msgspec.structs.replace(shown, status=status, message=message, not_run=not_run)
+
+
+def _last_state(
+    slot: Slot, shown: NodeResult, info: SelectedNode | None, end: End
+) -> tuple[str, str | None, NotRun | None]:
+    if slot.hint is not None:
+        return slot.hint[0], slot.text or slot.hint[1], None
+    if slot.result is None and slot.text is None:
+        return _never_begun(shown, info, end)
+    if not statuses.is_known(shown.status):
+        return _resolved(shown.status, end), f'dbt reported the status "{shown.status}"', None
+    ended = "dbt ended well, but never said how this node ended" if end.exit_code == 0 else _unfinished(end)
+    if slot.text is None or slot.batches or end.exit_code == 0:
+        message = ended if slot.text is None else f"{ended}; it had reported: {slot.text}"
+        return (statuses.CANCELLED, message, None) if _was_cancelled(slot, end) else (statuses.NOT_RUN, message, NotRun.UNFINISHED)
+    return statuses.CANCELLED if _was_cancelled(slot, end) else "error", slot.text, None
+
+
+def _was_cancelled(slot: Slot, end: End) -> bool:
+    return end.exit_code != 0 and (slot.cancelled or "[TaskCancelled " in (slot.text or ""))
+
+
+def _resolved(status: str, end: End) -> str:
+    # Green only if nothing failed: a word that is not known may well mean a failure.
+    return "success" if end.exit_code == 0 else "error"
+
+
+def _never_begun(shown: NodeResult, info: SelectedNode | None, end: End) -> tuple[str, str, NotRun]:
+    if info is not None and info.materialized == "ephemeral":
+        return statuses.NOT_RUN, "ephemeral: it is compiled into the nodes that use it", NotRun.EPHEMERAL
+    if end.early:
+        return statuses.NOT_RUN, _because("dbt ended before it came to this node", end), NotRun.ENDED_EARLY
+    if getattr(info, "is_empty", False):
+        return statuses.NOT_RUN, "empty: its file holds nothing to run", NotRun.NOTHING_TO_RUN
+    if end.stopped_by and shown.resource_type not in _NEVER_RUN:
+        names = ", ".join(end.stopped_by[:_MAX_NAMED])
+        return statuses.NOT_RUN, f"dbt stopped at the first failure: {names}", NotRun.FAIL_FAST
+    return statuses.NOT_RUN, f"dbt had nothing to run for this {shown.resource_type or 'node'}", NotRun.NOTHING_TO_RUN
+
+
+_MAX_NAMED: Final = 3
+_NEVER_RUN: Final = frozenset({"source", "exposure", "saved_query", "metric", "semantic_model", "analysis"})
+
+
+def _unfinished(end: End) -> str:
+    return _because("dbt ended before this node finished", end)
+
+
+def _because(what: str, end: End) -> str:
+    return f"{what} ({end.why})" if end.why else what
+
+
+def _name_in(unique_id: str) -> str:
+    parts = unique_id.split(".")
+    return ".".join(parts[2:]) or unique_id
+
+
+def failed_start_hooks(entries: Mapping[str, NodeResult]) -> tuple[str, ...]:
+    """Name the on-run-start hooks that failed: then dbt skips every node."""
+    return tuple(
+        sorted(
+            key
+            for key, entry in entries.items()
+            if entry.is_failure and entry.resource_type == "operation" and "on-run-start" in key
+        )
+    )
+
+
+def more_of(concluded: Concluded) -> dict[str, Any]:
+    """Give what an artifact has beyond the log's events, as fields of a NodeResult."""
+    began = [moment(phase.started_at) for phase in concluded.timing]
+    ended = [moment(phase.completed_at) for phase in concluded.timing]
+    batches = concluded.batch_results
+    count = len(batches.successful) + len(batches.failed) if batches is not None else 0
+    return {
+        "started_at": min(filter(None, began), default=None),
+        "finished_at": max(filter(None, ended), default=None),
+        "relation_name": concluded.relation_name,
+        "batch_count": count or None,
+        "age": concluded.max_loaded_at_time_ago_in_s,
+    }
+
+
+def entry_of(concluded: Concluded, slot: Slot, info: SelectedNode | None, attempt: int) -> NodeResult:
+    """Make the entry of a node whose end only the artifact tells."""
+    unique_id = slot.unique_id
+    kind = info.resource_type if info is not None else unique_id.split(".", 1)[0]
+    has_text = statuses.meaning(concluded.status) is not statuses.Meaning.SUCCESS
+    text = without_escapes(concluded.text or "").strip()
+    return NodeResult(
+        unique_id=unique_id,
+        name=info.name if info is not None else _name_in(unique_id),
+        resource_type=kind,
+        status=concluded.status,
+        execution_time=concluded.execution_time,
+        rows_affected=rows_in_response(concluded.run_result, kind),
+        failures=failures_of(concluded.status, kind, concluded.failures),
+        message=(shortened(text) or slot.text) if has_text else None,
+        adapter_response=small_scalars(concluded.adapter_response),
+        attempt=attempt,
+        invocation_id=slot.invocation,
+        **more_of(concluded),
+    )

@@ -1,0 +1,195 @@
+"""
+A dbt project as a graph: what can be selected, what depends on what.
+
+`manifest.load_manifest` makes a `Graph`; the selection, the rendering and the ledger read it. A graph never changes
+once it is made, so all of them may share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+
+class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """
+    One resource of a dbt project that can have a task or be selected.
+
+    The order of the fields is the format of the cache; `graph_cache.FORMAT` counts its changes.
+    """
+
+    unique_id: str
+    name: str
+    resource_type: str
+    package_name: str
+    fqn: tuple[str, ...] = ()
+    #: the file that defines it, relative to the directory of its own package
+    path: str = ""
+    #: the YAML file that describes it, when that is another one
+    patch_path: str | None = None
+    tags: tuple[str, ...] = ()
+    #: unique_ids as the manifest has them: nodes, sources, metrics; of a test, what it tests
+    depends_on: tuple[str, ...] = ()
+    materialized: str | None = None
+    version: str | None = None
+    #: of a model: "latest", "old" or "prerelease" when it has versions, "none" when it has not
+    version_status: str | None = None
+    description: str = ""
+    relation_name: str | None = None
+    group: str | None = None
+    access: str | None = None
+    #: of a test, as configured: "error" or "warn", in any case of letters
+    severity: str | None = None
+    #: of a generic test, the model that it was written at; None for a test of a source (dbt leaves it empty)
+    attached_node: str | None = None
+    #: the generic test that it is an instance of, such as "not_null"; None for a singular test
+    test_name: str | None = None
+    source_name: str | None = None
+    #: whether its file holds nothing but blanks, so that a build passes over it
+    is_empty: bool = False
+    #: what `meta` holds for dbt_watch: {"dbt_watch": ...}, or nothing
+    meta: dict[str, Any] = {}  # noqa: RUF012  (msgspec copies an empty default for each instance)
+    #: where the graph keeps its configuration; `Graph.config` reads it
+    config_index: int = -1
+
+    @property
+    def is_generic_test(self) -> bool:
+        """Whether it is an instance of a generic test."""
+        return self.resource_type == "test" and self.test_name is not None
+
+    @property
+    def is_singular_test(self) -> bool:
+        """Whether it is a test with a query of its own."""
+        return self.resource_type == "test" and self.test_name is None
+
+
+class Facts(msgspec.Struct, frozen=True, array_like=True):
+    """What a manifest says of the project as a whole."""
+
+    dbt_version: str
+    schema_version: int
+    adapter_type: str | None = None
+    project_name: str | None = None
+    #: ids of the resources that are disabled
+    disabled: tuple[str, ...] = ()
+    #: the YAML selectors by name, as dbt writes them
+    selectors: dict[str, Any] = {}  # noqa: RUF012  (msgspec copies an empty default for each instance)
+    #: files of the root project that define no node: macros, documentation, disabled resources
+    other_files: tuple[str, ...] = ()
+
+
+class Graph:
+    """
+    The enabled resources of a project, and their dependencies.
+
+    :param facts: what the manifest says of the project as a whole
+    :param nodes: all enabled resources
+    :param configs: the distinct configurations of the nodes, as JSON; `Node.config_index` points into it
+    """
+
+    def __init__(self, facts: Facts, nodes: Iterable[Node], configs: Sequence[bytes] = ()) -> None:
+        self.facts = facts
+        self.nodes: Mapping[str, Node] = MappingProxyType({node.unique_id: node for node in nodes})
+        self.disabled = frozenset(facts.disabled)
+        self.configs = tuple(configs)
+        self._decoded_configs: dict[int, Mapping[str, Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.project_name}: {len(self.nodes)} nodes, dbt {self.dbt_version}>"
+
+    @property
+    def project_name(self) -> str:
+        """The name of the root project; empty when the manifest does not tell."""
+        return self.facts.project_name or ""
+
+    @property
+    def dbt_version(self) -> str:
+        """The version of dbt that wrote the manifest, such as "1.12.0"."""
+        return self.facts.dbt_version
+
+    @property
+    def schema_version(self) -> int:
+        """The version of the manifest's format, such as 12."""
+        return self.facts.schema_version
+
+    @property
+    def adapter_type(self) -> str | None:
+        """The kind of warehouse, such as "snowflake"."""
+        return self.facts.adapter_type
+
+    @property
+    def selectors(self) -> Mapping[str, Any]:
+        """The YAML selectors by name, as dbt writes them into the manifest."""
+        return self.facts.selectors
+
+    def parents(self, unique_id: str) -> tuple[str, ...]:
+        """Give the ids of the enabled resources that this one depends on directly."""
+        return self.parent_map[unique_id]
+
+    def children(self, unique_id: str) -> tuple[str, ...]:
+        """Give the ids of the enabled resources that depend directly on this one."""
+        return self.child_map[unique_id]
+
+    @cached_property
+    def parent_map(self) -> Mapping[str, tuple[str, ...]]:
+        """For each resource, the enabled ones that it depends on directly."""
+        nodes = self.nodes
+        return {
+            node.unique_id: tuple([parent for parent in dict.fromkeys(node.depends_on) if parent in nodes])
+            for node in nodes.values()
+        }
+
+    @cached_property
+    def child_map(self) -> Mapping[str, tuple[str, ...]]:
+        """For each resource, the enabled ones that depend directly on it."""
+        children: dict[str, list[str]] = {unique_id: [] for unique_id in self.nodes}
+        for unique_id, parents in self.parent_map.items():
+            for parent in parents:
+                children[parent].append(unique_id)
+        return {unique_id: tuple(ids) for unique_id, ids in children.items()}
+
+    def config(self, unique_id: str) -> Mapping[str, Any]:
+        """Give the configuration of a resource, as the manifest has it; decoded when first asked for."""
+        return self.config_at(self.nodes[unique_id].config_index)
+
+    def config_at(self, index: int) -> Mapping[str, Any]:
+        """Give one of the distinct configurations; an empty one for the index -1."""
+        if index not in self._decoded_configs:
+            decoded = msgspec.json.decode(self.configs[index]) if index >= 0 else None
+            self._decoded_configs[index] = decoded if isinstance(decoded, dict) else {}
+        return self._decoded_configs[index]
+
+    def find(self, name: str) -> list[Node]:
+        """
+        Give the resources that a person may mean by a name, in the manifest's order.
+
+        :param name: a unique_id, `name`, `package.name`, `name.v2`, `package.name.v2`; a source also as
+            `source.table`
+        """
+        node = self.nodes.get(name)
+        if node is not None:
+            return [node]
+        return [self.nodes[unique_id] for unique_id in self._ids_by_name.get(name, ())]
+
+    @cached_property
+    def _ids_by_name(self) -> Mapping[str, Sequence[str]]:
+        ids: dict[str, list[str]] = {}
+        for node in self.nodes.values():
+            for name in dict.fromkeys(_names(node)):
+                ids.setdefault(name, []).append(node.unique_id)
+        return ids
+
+
+def _names(node: Node) -> Iterable[str]:
+    names = [node.name]
+    if node.version is not None:
+        names.append(f"{node.name}.v{node.version}")
+    if node.source_name is not None:
+        names.append(f"{node.source_name}.{node.name}")
+    yield from names
+    for name in names:
+        yield f"{node.package_name}.{name}"

@@ -1,0 +1,260 @@
+"""
+The journal: the ledger's changes in numbered chunks, for others to read.
+
+The producer writes chunks as values of XCom, the hub reads them. Pure: no input, no output, no clock. A chunk is
+small enough for any XCom backend, says which attempt it belongs to, and the last one closes the attempt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from dbt_watch.core.results import NodeResult, shortened
+from dbt_watch.exceptions import DbtWatchError
+
+JOURNAL_VERSION: Final = 1
+"""The version of the format; a reader refuses a newer one."""
+
+_KIND: Final = "dbt_watch.journal"
+
+
+class JournalError(DbtWatchError):
+    """A value is not a chunk of a journal that this version can read."""
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """
+    How an attempt ended.
+
+    :param exit_code: dbt's; None when it is not known
+    :param reason: why, where somebody outside dbt knows it
+    """
+
+    exit_code: int | None = None
+    reason: str | None = None
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A piece of a journal.
+
+    :param attempt: which attempt of the producer, from 1
+    :param seq: the number of the chunk within the attempt, from 0
+    :param changes: the nodes that changed, each with its entry
+    :param closed: in the last chunk, how the attempt ended
+    """
+
+    attempt: int
+    seq: int
+    changes: tuple[NodeResult, ...] = ()
+    closed: Closed | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as a JSON-able dictionary, which `decode_chunk` reads."""
+        value: dict[str, Any] = {
+            "kind": _KIND,
+            "version": JOURNAL_VERSION,
+            "attempt": self.attempt,
+            "seq": self.seq,
+            "changes": msgspec.to_builtins(self.changes),
+        }
+        if self.closed is not None:
+            value["closed"] = {"exit_code": self.closed.exit_code, "reason": self.closed.reason}
+        return value
+
+
+def decode_chunk(value: Any) -> Chunk:
+    """
+    Read a chunk.
+
+    :param value: what `Chunk.to_json` gave, or a text that holds its JSON
+    :raises JournalError: it is something else, damaged, or of a newer version
+    """
+    if isinstance(value, (str, bytes)):
+        try:
+            value = msgspec.json.decode(value)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise JournalError(f"a chunk of the journal is not JSON: {error}") from error
+        if isinstance(value, str):  # an XCom value that was encoded twice
+            return decode_chunk(value)
+    if not isinstance(value, Mapping) or value.get("kind") != _KIND:
+        raise JournalError(f"not a chunk of a journal: {shortened(repr(value), 200)}")
+    version = value.get("version")
+    if not isinstance(version, int) or version > JOURNAL_VERSION:
+        raise JournalError(f"a chunk of the journal has version {version!r}; this one reads up to {JOURNAL_VERSION}")
+    try:
+        return msgspec.convert({key: value[key] for key in Chunk.__struct_fields__ if key in value}, Chunk)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise JournalError(f"a chunk of the journal is damaged: {error}") from error
+
+
+class JournalWriter:
+    """
+    Collects changes, and cuts them into chunks.
+
+    A node that changes twice before a chunk is taken is written once, with its last state. `take` gives the same
+    chunk until `written` says that it was stored.
+
+    :param attempt: which attempt of the producer this is, from 1
+    :param max_chunk_bytes: how long a chunk's JSON may be, at least 2,048
+    :param max_changes: how many nodes one chunk may hold
+    """
+
+    def __init__(self, *, attempt: int, max_chunk_bytes: int = 48 * 1024, max_changes: int = 200) -> None:
+        self._attempt = attempt
+        self._max_bytes = max(max_chunk_bytes, _MIN_BYTES)
+        self._max_changes = max(max_changes, 1)
+        self._waiting: dict[str, NodeResult] = {}
+        self._seq = 0
+        self._taken: Chunk | None = None
+        self._closing: Closed | None = None
+
+    def add(self, changes: Iterable[NodeResult]) -> None:
+        """Take changes to be written."""
+        waiting = self._waiting
+        for change in changes:
+            waiting[change.unique_id] = change
+
+    @property
+    def pending(self) -> int:
+        """How many nodes wait to be written, those of a chunk that was taken and not stored among them."""
+        return len(self._waiting) + (len(self._taken.changes) if self._taken is not None else 0)
+
+    def close(self, exit_code: int | None, *, reason: str | None = None) -> None:
+        """Take the end of the attempt; the last chunk will tell it."""
+        text = shortened(reason, _MAX_REASON_CHARS) if reason else None
+        self._closing = Closed(exit_code, text)
+
+    def take(self) -> Chunk | None:
+        """Give the next chunk to store; None when there is nothing to store now."""
+        if self._taken is None and (self._waiting or self._closing is not None):
+            changes = self._next_changes()
+            closed = None
+            if not self._waiting:
+                closed, self._closing = self._closing, None
+            self._taken = Chunk(attempt=self._attempt, seq=self._seq, changes=changes, closed=closed)
+        return self._taken
+
+    def written(self, chunk: Chunk) -> None:
+        """Say that a chunk was stored."""
+        if self._taken is not None and chunk.seq == self._taken.seq:
+            self._taken = None
+            self._seq += 1
+
+    def _next_changes(self) -> tuple[NodeResult, ...]:
+        room = self._max_bytes - _ENVELOPE_BYTES
+        changes: list[NodeResult] = []
+        for unique_id in list(self._waiting)[: self._max_changes]:
+            change = self._waiting[unique_id]
+            size = _size(change)
+            if size > room and not changes:
+                change = _fitted(change, room)
+                size = room
+            if size > room:
+                break
+            room -= size
+            changes.append(change)
+            del self._waiting[unique_id]
+        return tuple(changes)
+
+
+_MIN_BYTES: Final = 2_048
+_MAX_REASON_CHARS: Final = 120
+# The keys of a chunk, and a reason in which each character is escaped to twelve bytes.
+_ENVELOPE_BYTES: Final = 2 * 80 + 12 * (_MAX_REASON_CHARS + 40) - 1_000
+# `json.dumps` puts a blank behind each of the at most two separators of a field.
+_BLANKS: Final = 2 * len(NodeResult.__struct_fields__) + 2
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def _size(change: NodeResult) -> int:
+    """Give the bytes that an entry takes in the JSON that a backend may write, never fewer."""
+    encoded = _encode(change)
+    if len(encoded) < _PLAIN and encoded.isascii() and not change.adapter_response and not change.batches:
+        return len(encoded) + _BLANKS
+    return len(json.dumps(change.to_dict())) + 2
+
+
+_PLAIN: Final = 4_096
+
+
+def _fitted(change: NodeResult, room: int) -> NodeResult:
+    """Shorten an entry until it fits."""
+    slim = change
+    for limit in (8_000, 4_000, 2_000, 1_000, 500, 200, 60, 0):
+        message = shortened(slim.message, limit) if slim.message and limit else None
+        slim = msgspec.structs.replace(slim, message=message)
+        if _size(slim) <= room:
+            return slim
+        if limit == _THEN_WITHOUT_EXTRAS:
+            slim = msgspec.structs.replace(
+                slim, adapter_response={}, batches=(), relation_name=None, skipped_because=slim.skipped_because[:1]
+            )
+    return NodeResult(unique_id=change.unique_id, status=change.status, attempt=change.attempt, not_run=change.not_run)
+
+
+_THEN_WITHOUT_EXTRAS: Final = 1_000
+
+
+class JournalState:
+    """
+    What a reader of a journal knows.
+
+    Chunks may be applied in any grouping and again; a gap is left to the reader, who asks for `next_seq`. A chunk of
+    a later attempt starts over, one of an earlier attempt is ignored.
+    """
+
+    def __init__(self) -> None:
+        self._attempt = 0
+        self._next_seq = 0
+        self._entries: dict[str, NodeResult] = {}
+        self._closed: Closed | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that is read; 0 before the first chunk."""
+        return self._attempt
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the chunk to read next."""
+        return self._next_seq
+
+    @property
+    def entries(self) -> Mapping[str, NodeResult]:
+        """The entry of each node that was written so far; a view that follows the state."""
+        return MappingProxyType(self._entries)
+
+    @property
+    def closed(self) -> Closed | None:
+        """How the attempt ended; None while it has not."""
+        return self._closed
+
+    def apply(self, chunk: Chunk) -> tuple[NodeResult, ...]:
+        """
+        Take a chunk.
+
+        :returns: the changes in it; nothing when it was applied before, is of an earlier attempt, or does not follow
+        """
+        if chunk.attempt > self._attempt:
+            self._attempt = chunk.attempt
+            self._next_seq = 0
+            self._entries.clear()
+            self._closed = None
+        if chunk.attempt < self._attempt or chunk.seq != self._next_seq:
+            return ()
+        self._next_seq += 1
+        for change in chunk.changes:
+            self._entries[change.unique_id] = change
+        if chunk.closed is not None:
+            self._closed = chunk.closed
+        return chunk.changes
+
+
+JournalReader = JournalState

@@ -1,0 +1,508 @@
+"""
+The ledger: what is known of every node, made from dbt's events alone.
+
+A pure state machine. It may be told the same event twice, or a part of the log again, and nothing changes; a node
+that is over stays in its state within one dbt command. When a log holds several commands (source freshness, then a
+build), the later one that finishes a node has the last word on it, told by the time of the events. Called by
+`core.stream`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from dbt_watch.core import statuses
+from dbt_watch.core.artifacts import Artifact, read_artifact
+from dbt_watch.core.causes import SkipCauses
+from dbt_watch.core.end_texts import EndText, EndTexts
+from dbt_watch.core.endings import End, Run, entry_of, failed_start_hooks, more_of, settled
+from dbt_watch.core.engines import MEANS
+from dbt_watch.core.engines.roles import Role
+from dbt_watch.core.events import Data, DbtEvent, Node, RunResult, event_inside
+from dbt_watch.core.results import (
+    MAX_BATCHES,
+    Batch,
+    NodeInfo,
+    NodeResult,
+    SelectedNode,
+    shortened,
+    small_scalars,
+)
+from dbt_watch.core.slots import Slot, failures_of, moment, rows_in_response, rows_in_text
+from dbt_watch.core.text import without_backtrace, without_escapes
+
+__all__ = ["Ledger", "NodeInfo"]
+
+MAX_NODES: Final = 200_000
+"""How many nodes a log may name; more than any project has, so that a foreign log cannot fill the memory."""
+
+Changes = list[NodeResult]
+
+
+class Ledger:
+    """
+    Collects what dbt reports of each node.
+
+    :param nodes: the selected nodes by unique_id; may be empty when the selection is not known. Nodes that dbt
+        reports without being among them (hooks, for instance) are taken in too
+    :param attempt: which attempt of the producer this is, from 1
+    """
+
+    def __init__(self, nodes: Mapping[str, SelectedNode] | None = None, *, attempt: int = 1) -> None:
+        self._nodes: Mapping[str, SelectedNode] = nodes if nodes is not None else {}
+        self._attempt = attempt
+        self._slots: dict[str, Slot] = {}
+        self._entries: dict[str, NodeResult] = {}
+        self._causes = SkipCauses(self._nodes, self._entries)
+        self._end_texts = EndTexts()
+        self._run = Run()
+        self._by_name: dict[str, list[str]] = {}
+        self._named_entries = 0
+        self._closed = False
+        self._handlers = self._handlers_by_event()
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of the producer this is."""
+        return self._attempt
+
+    @property
+    def entries(self) -> Mapping[str, NodeResult]:
+        """What is known of each node by now; a view that follows the ledger."""
+        return MappingProxyType(self._entries)
+
+    def apply(self, event: DbtEvent) -> Changes:
+        """
+        Take one event.
+
+        :returns: the nodes whose entry changed, with their new entries
+        """
+        handler = self._handlers.get(event.info.name)
+        return handler(event) if handler is not None else []
+
+    def close(self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None) -> Changes:
+        """
+        Take the end of the log: afterwards no node is open, and nothing changes any more.
+
+        :param exit_code: dbt's; None when it is not known, as after a lost pod
+        :param run_results: the run_results.json or sources.json of this run, if it could be had; one that belongs to
+            another dbt command is not believed
+        :param reason: why dbt ended, where somebody outside knows it ("OOMKilled")
+        :returns: the nodes whose entry changed; nothing the second time
+        """
+        if self._closed:
+            return []
+        self._closed = True
+        self._handlers = {}
+        changed: dict[str, NodeResult] = {}
+        end = self._run.ended(exit_code, reason, self._slots.values(), self._entries)
+        artifact = read_artifact(run_results)
+        if artifact is not None and artifact.invocation_id in self._run.invocations:
+            for result in self._conclude(artifact):
+                changed[result.unique_id] = result
+        for unique_id in dict.fromkeys((*self._nodes, *self._slots)):
+            for result in self._settle(unique_id, end):
+                changed[result.unique_id] = result
+        self._settle_causes(changed)
+        return list(changed.values())
+
+    # The end of the log.
+
+    def _conclude(self, artifact: Artifact) -> Changes:
+        """Take what dbt itself concluded: it adds to what is over, and decides what is not."""
+        trusted = not any(
+            (entry := self._entries.get(concluded.unique_id)) is not None
+            and entry.is_success
+            and statuses.meaning(concluded.status) is statuses.Meaning.FAILURE
+            for concluded in artifact.results
+        )  # with --fail-fast, Fusion writes "error" for every node, even for those that it built
+        changes: Changes = []
+        for concluded in artifact.results:
+            slot = self._slots.get(concluded.unique_id)
+            if slot is None:
+                slot = self._slots[concluded.unique_id] = Slot(concluded.unique_id, artifact.invocation_id)
+            if slot.invocation != artifact.invocation_id:
+                continue
+            result = slot.result
+            if result is not None and slot.over:
+                if result.status == concluded.status:
+                    changes += self._complete(slot, concluded.run_result, **more_of(concluded))
+            elif trusted and statuses.is_final(concluded.status):
+                slot.over = True
+                changes += self._put(slot, entry_of(concluded, slot, self._nodes.get(slot.unique_id), self._attempt))
+        return changes
+
+    def _settle(self, unique_id: str, end: End) -> Changes:
+        """Give a node that is still open its last state."""
+        slot = self._slots.get(unique_id)
+        if slot is not None and (slot.over or slot.shows_final):
+            return []
+        if slot is None:
+            slot = self._slots[unique_id] = Slot(unique_id, "")
+        slot.over = True
+        return self._put(slot, settled(slot, self._nodes.get(unique_id), end, self._attempt))
+
+    def _settle_causes(self, changed: dict[str, NodeResult]) -> None:
+        def update(unique_id: str, causes: tuple[str, ...]) -> bool:
+            entry = self._entries[unique_id]
+            if entry.skipped_because == causes:
+                return False
+            entry = msgspec.structs.replace(entry, skipped_because=causes)
+            changed[unique_id] = self._entries[unique_id] = entry
+            return True
+
+        skipped = [key for key, entry in self._entries.items() if entry.is_skipped]
+        if not skipped:
+            return
+        self._causes.settle(skipped, tests=True, update=update)
+        hooks = failed_start_hooks(self._entries)
+        for unique_id in skipped if hooks else ():
+            if not self._entries[unique_id].skipped_because:
+                update(unique_id, hooks)
+
+    def _handlers_by_event(self) -> dict[str, Callable[[DbtEvent], Changes]]:
+        by_role: dict[Role, Callable[[DbtEvent], Changes]] = {
+            Role.START: self._on_start,
+            Role.RESULT: self._on_result,
+            Role.NO_OP: self._on_no_op,
+            Role.SKIPPED: self._on_skipped,
+            Role.FINISHED: self._on_finished,
+            Role.MARKED: self._on_marked,
+            Role.BATCH_START: self._on_batch,
+            Role.BATCH_RESULT: self._on_batch,
+            Role.ERROR_TEXT: self._on_error_text,
+            Role.MESSAGE: self._on_message,
+            Role.EPHEMERAL_FAILED: self._on_ephemeral_failed,
+            Role.END_OF_RUN: self._on_end_of_run,
+            Role.CANCEL: self._on_cancel,
+            Role.CRASH: self._on_crash,
+            Role.SUMMARY: self._on_summary,
+            Role.NOTE: self._on_note,
+        }
+        return {name: by_role[role] for name, role in MEANS.items()}
+
+    # Finding the slot of an event.
+
+    def _slot(self, event: DbtEvent, unique_id: str) -> Slot | None:
+        """Give the slot that an event writes to; None when the event belongs to an earlier dbt command."""
+        info = event.info
+        slot = self._slots.get(unique_id)
+        if slot is None:
+            if len(self._slots) >= MAX_NODES or not unique_id:
+                return None
+            slot = self._slots[unique_id] = Slot(unique_id, info.invocation_id)
+            self._run.invocations.add(info.invocation_id)
+        elif slot.invocation != info.invocation_id:
+            if info.ts <= slot.latest:
+                return None
+            slot.begin(info.invocation_id)
+            self._run.invocations.add(info.invocation_id)
+        if info.ts > slot.latest:
+            slot.latest = info.ts
+        return slot
+
+    # What the events do, one method for each role.
+
+    def _on_start(self, event: DbtEvent) -> Changes:
+        node = event.data.node_info
+        slot = self._slot(event, node.unique_id) if node is not None else None
+        if slot is None or node is None or slot.over:
+            return []
+        if not slot.began:
+            slot.began = node.node_started_at
+        shown = slot.result
+        if shown is not None and (shown.invocation_id == slot.invocation or shown.is_final):
+            return []
+        if event.data.total is not None and node.resource_type != "operation":
+            self._run.totals[slot.invocation] = event.data.total
+        slot.path = node.node_path
+        relation = node.node_relation
+        return self._put(
+            slot,
+            NodeResult(
+                unique_id=slot.unique_id,
+                name=node.node_name,
+                resource_type=node.resource_type,
+                status=statuses.STARTED,
+                started_at=moment(node.node_started_at or event.info.ts),
+                relation_name=relation.relation_name or None if relation is not None else None,
+                attempt=self._attempt,
+                invocation_id=slot.invocation,
+            ),
+        )
+
+    def _on_result(self, event: DbtEvent) -> Changes:
+        node = event.data.node_info
+        if node is None:
+            return []
+        return self._end(event, node, statuses.final_word(node.node_status, event.data.status))
+
+    def _on_no_op(self, event: DbtEvent) -> Changes:
+        node = event.data.node_info
+        if node is None:
+            return []
+        word = statuses.final_word(node.node_status, event.data.status)
+        return self._end(event, node, word or statuses.NO_OP)
+
+    def _on_skipped(self, event: DbtEvent) -> Changes:
+        node = event.data.node_info
+        return self._end(event, node, statuses.SKIPPED) if node is not None else []
+
+    def _on_finished(self, event: DbtEvent) -> Changes:
+        node, result = event.data.node_info, event.data.run_result
+        slot = self._slots.get(node.unique_id) if node is not None else None
+        if node is None or result is None:
+            return []
+        if slot is None or slot.invocation != event.info.invocation_id:
+            # Of an incremental model it cannot be told from the end of one of its batches without the start.
+            began = None if node.materialized == "incremental" else node.node_started_at
+        else:
+            began = slot.began
+        if not node.node_started_at or node.node_started_at != began:
+            return []
+        if slot is not None and slot.over and slot.invocation == event.info.invocation_id:
+            return self._complete(slot, result)
+        return self._end(event, node, result.status or node.node_status, result)
+
+    def _on_marked(self, event: DbtEvent) -> Changes:
+        result = event.data.run_result
+        slot = self._slot(event, event.data.unique_id or "")
+        if slot is None or result is None:
+            return []
+        if slot.over:
+            return self._complete(slot, result)
+        self._hint(slot, result.status or event.data.status or "", result.message)
+        return []
+
+    def _on_batch(self, event: DbtEvent) -> Changes:
+        data, node = event.data, event.data.node_info
+        slot = self._slot(event, node.unique_id) if node is not None else None
+        if slot is None or node is None or slot.over:
+            return []
+        slot.batch_count = data.total_batches if data.total_batches is not None else slot.batch_count
+        if slot.began == node.node_started_at:
+            slot.began = ""  # the start that was seen was not the model's own
+        index = data.batch_index
+        if slot.batches is None:
+            slot.batches = {}
+        if data.status is not None and index is not None and len(slot.batches) < MAX_BATCHES:
+            word = statuses.final_word(node.node_status, data.status)
+            slot.batches.setdefault(index, Batch(index, word or data.status, data.execution_time))
+        return []
+
+    def _on_error_text(self, event: DbtEvent) -> Changes:
+        slot = self._slot(event, event.unique_id)
+        if slot is None:
+            return []
+        text = _message(event.data.exc or event.info.msg)
+        if slot.over:
+            return self._complete(slot, RunResult(message=text))
+        slot.text = slot.text or text
+        return []
+
+    def _on_message(self, event: DbtEvent) -> Changes:
+        if event.info.level != "error":
+            return []
+        return self._on_error_text(event) if event.unique_id else self._on_crash(event)
+
+    def _on_ephemeral_failed(self, event: DbtEvent) -> Changes:
+        # The event names a node by its name only; when several have it, the end of the log has to decide.
+        named = [key for key, node in self._nodes.items() if node.name == event.data.relation]
+        for unique_id in named:
+            slot = self._slot(event, unique_id)
+            if slot is None or slot.over:
+                continue
+            if len(named) == 1:
+                info = self._nodes[unique_id]
+                node = Node(unique_id=unique_id, node_name=info.name, resource_type=info.resource_type)
+                return self._end(event, node, statuses.SKIPPED)
+            self._hint(slot, statuses.SKIPPED, None)
+        return []
+
+    def _on_end_of_run(self, event: DbtEvent) -> Changes:
+        node = event.data.node_info
+        if node is None:
+            found = self._end_texts.read(event)
+            return self._on_end_text(found) if found is not None else []
+        slot = self._slot(event, node.unique_id)
+        if slot is None:
+            return []
+        text = _message(event.data.msg)
+        if slot.over:
+            return self._complete(slot, RunResult(message=text))
+        self._hint(slot, "warn" if "Warning" in event.info.name else _failure_word(node, text), text)
+        return []
+
+    def _on_end_text(self, found: EndText) -> Changes:
+        target, text = found.target, _message(found.text) or ""
+        slot = self._named(target.name, target.resource_type, target.path)
+        result = slot.result if slot is not None else None
+        if slot is None or result is None or not (result.is_failure or result.is_warning):
+            return []
+        if result.message and not (text.startswith(result.message) and len(text) > len(result.message)):
+            return []
+        return self._put(slot, msgspec.structs.replace(result, message=text))
+
+    def _on_cancel(self, event: DbtEvent) -> Changes:
+        slot = self._slots.get(event.data.conn_name or "")
+        if slot is not None and slot.invocation == event.info.invocation_id:
+            slot.cancelled = True
+        return []
+
+    def _on_crash(self, event: DbtEvent) -> Changes:
+        text = event.data.exc if event.data.exc is not None else event.info.msg
+        self._run.crashed(event.info.invocation_id, event.info.ts, _message(text))
+        return []
+
+    def _on_summary(self, event: DbtEvent) -> Changes:
+        self._run.completed.add(event.info.invocation_id)
+        return []
+
+    def _on_note(self, event: DbtEvent) -> Changes:
+        inside = event_inside(event)
+        return self.apply(inside) if inside is not None and inside.info.name != "Note" else []
+
+    # Changing an entry.
+
+    def _put(self, slot: Slot, result: NodeResult) -> Changes:
+        slot.result = result
+        self._entries[slot.unique_id] = result
+        return [result]
+
+    def _end(self, event: DbtEvent, node: Node, status: str, found: RunResult | None = None) -> Changes:
+        """Enter the end of a node, unless it is over already; then what was missing may be filled in."""
+        slot = self._slot(event, node.unique_id)
+        if slot is None or not status:
+            return []
+        if slot.over:
+            return self._complete(slot, found or _found_in(event.data))
+        if status not in statuses.FINAL:
+            if statuses.is_known(status) or slot.shows_final:
+                return []
+        else:
+            slot.over = True
+        slot.path = node.node_path
+        result = self._entry(event, node, slot, status)
+        if found is not None:
+            result = _with_run_result(result, found)
+        if status not in _PLAIN or slot.batches:
+            result = self._with_circumstances(result, slot, found)
+        return self._put(slot, result)
+
+    def _entry(self, event: DbtEvent, node: Node, slot: Slot, status: str) -> NodeResult:
+        """Make the entry of a node that is over, as far as its own event tells."""
+        data, kind, shown = event.data, node.resource_type, slot.result
+        if shown is not None and shown.invocation_id == slot.invocation:
+            started_at = shown.started_at
+        else:
+            started_at = moment(node.node_started_at)
+        relation = node.node_relation
+        text = data.result_message or data.status
+        count = data.num_failures
+        return NodeResult(
+            unique_id=slot.unique_id,
+            name=node.node_name,
+            resource_type=kind,
+            status=status,
+            started_at=started_at,
+            finished_at=moment(node.node_finished_at or event.info.ts),
+            execution_time=data.execution_time,
+            rows_affected=rows_in_text(text, kind) if text and text[-1].isdigit() else None,
+            failures=failures_of(status, kind, count) if count is not None else None,
+            relation_name=relation.relation_name or None if relation is not None else None,
+            attempt=self._attempt,
+            invocation_id=slot.invocation,
+        )
+
+    def _with_circumstances(self, result: NodeResult, slot: Slot, found: RunResult | None) -> NodeResult:
+        """Add what is known from elsewhere: the error, the cause of a skip, the batches."""
+        more: dict[str, Any] = {}
+        if result.is_failure and result.resource_type in _TESTS:
+            self._run.test_failed = True
+        if result.is_skipped:
+            more["skipped_because"] = self._causes.of(result.unique_id, tests=self._run.test_failed)
+        if slot.batches:
+            more["batches"] = tuple(slot.batches[index] for index in sorted(slot.batches))
+            more["batch_count"] = slot.batch_count
+        if _has_text(result.status):
+            more["message"] = slot.text or (_message(found.message) if found is not None else None)
+        return msgspec.structs.replace(result, **more)
+
+    def _complete(self, slot: Slot, found: RunResult, **more: Any) -> Changes:
+        """Fill in what a finished node's entry does not have yet; its state does not change."""
+        result = slot.result
+        if result is None:
+            return []
+        kind, status = result.resource_type, result.status
+        fields: dict[str, Any] = {
+            "message": _message(found.message) if _has_text(status) else None,
+            "execution_time": found.execution_time,
+            "rows_affected": rows_in_response(found, kind),
+            "failures": failures_of(status, kind, found.num_failures),
+            "adapter_response": small_scalars(found.adapter_response),
+            **more,
+        }
+        missing = {key: value for key, value in fields.items() if value not in _NOTHING and getattr(result, key) in _NOTHING}
+        return self._put(slot, msgspec.structs.replace(result, **missing)) if missing else []
+
+    def _hint(self, slot: Slot, status: str, text: str | None) -> None:
+        if statuses.is_final(status):
+            known = slot.hint[1] if slot.hint is not None else None
+            slot.hint = (status, known or _message(text))
+
+    def _named(self, name: str, resource_type: str, path: str) -> Slot | None:
+        """Find a node by what the log of an old dbt says of it; None when that fits several."""
+        if self._named_entries != len(self._entries):
+            self._named_entries = len(self._entries)
+            self._by_name = {}
+            for key, entry in self._entries.items():
+                self._by_name.setdefault(entry.name, []).append(key)
+        slots = [self._slots[key] for key in self._by_name.get(name, ())]
+        fitting = [slot for slot in slots if slot.result is not None and slot.result.resource_type == resource_type]
+        if len(fitting) > 1:
+            fitting = [slot for slot in fitting if slot.path and path.endswith(slot.path)]
+        return fitting[0] if len(fitting) == 1 else None
+
+
+def _found_in(data: Data) -> RunResult:
+    return RunResult(num_failures=data.num_failures, execution_time=data.execution_time)
+
+
+def _with_run_result(result: NodeResult, found: RunResult) -> NodeResult:
+    kind = result.resource_type
+    return msgspec.structs.replace(
+        result,
+        execution_time=found.execution_time,
+        rows_affected=rows_in_response(found, kind),
+        failures=failures_of(result.status, kind, found.num_failures),
+        adapter_response=small_scalars(found.adapter_response),
+    )
+
+
+_PLAIN: Final = frozenset({"success", "pass", "no-op", "reused"})
+_NOTHING: Final = (None, {}, (), "")
+
+
+def _has_text(status: str) -> bool:
+    return statuses.meaning(status) not in _NO_TEXT
+
+
+_NO_TEXT: Final = frozenset({statuses.Meaning.SUCCESS})
+
+
+def _message(text: str | None) -> str | None:
+    if not text:
+        return None
+    return shortened(without_backtrace(without_escapes(text)).strip()) or None
+
+
+def _failure_word(node: Node, text: str | None) -> str:
+    """Tell a failed test from a broken one by dbt's text, where the event itself was lost."""
+    return "fail" if node.resource_type in _TESTS and (text or "").startswith("Got ") else "error"
+
+
+_TESTS: Final = frozenset({"test", "unit_test"})

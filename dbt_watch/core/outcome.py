@@ -1,0 +1,187 @@
+"""
+What becomes of a sensor: the one place that decides.
+
+The hub asks `decide` with what Airflow says of the producer and what the journal says of the sensor's nodes, and
+ends the sensor accordingly. The rules are the table `OUTCOMES`; a new rule is a new cell there.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from dbt_watch.core.journal import Closed
+from dbt_watch.core.results import NodeResult, NotRun
+
+
+class Verdict(enum.Enum):
+    """How a sensor goes on."""
+
+    WAIT = "wait"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+class Run(enum.Enum):
+    """How the run of dbt stands, from the producer's state and the journal."""
+
+    PENDING = "has not started"
+    RETRIABLE = "runs, or ended badly, and will be tried again"
+    LAST_ATTEMPT = "runs, with no attempt left"
+    ENDED_WELL = "ended well"
+    FAILED = "ended badly, with no attempt left"
+    DIED = "went away without closing its journal, with no attempt left"
+    DID_NOT_RUN = "will not run"
+
+
+class Report(enum.Enum):
+    """What the journal tells of one node."""
+
+    NOTHING = "nothing final"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    SKIPPED = "skipped"
+    NOT_BUILT = "not built, because the run stopped"
+    NOT_DUE = "not built, because there is nothing to build"
+
+
+class Producer(msgspec.Struct, frozen=True):
+    """
+    The producer, as a hub sees it.
+
+    :param state: its task state as Airflow names it; None before it is scheduled
+    :param closed: how its latest attempt ended, once the journal says so
+    :param will_retry: whether another attempt follows when this one ends badly
+    """
+
+    state: str | None = None
+    closed: Closed | None = None
+    will_retry: bool = False
+
+    @property
+    def run(self) -> Run:
+        """How the run of dbt stands."""
+        if self.state in _NEVER_RUNS:
+            return Run.DID_NOT_RUN
+        if self.state not in JOURNAL_IS_CURRENT:
+            return Run.PENDING
+        if self.closed is not None and self.closed.exit_code == 0:
+            return Run.ENDED_WELL
+        if self.state == "success":
+            return Run.ENDED_WELL
+        if self.state == "failed":
+            return Run.DIED if self.closed is None else Run.FAILED
+        if self.will_retry or self.state == "up_for_retry":
+            return Run.RETRIABLE
+        return Run.LAST_ATTEMPT if self.closed is None else Run.FAILED
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What a sensor does now, and why in words for its log."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+_NOT_DUE: Final = frozenset({NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN})
+_NEVER_RUNS: Final = frozenset({"upstream_failed", "removed", "skipped"})
+
+# In any other state a journal may still be there, left by a run that has been cleared since.
+JOURNAL_IS_CURRENT: Final = frozenset({"running", "deferred", "up_for_retry", "success", "failed"})
+
+_W, _S, _F, _K = Verdict.WAIT, Verdict.SUCCEED, Verdict.FAIL, Verdict.SKIP
+
+# One row for each `Run`, one column for each `Report`, in the order of the enums.
+#                       NOTHING SUCCESS FAILURE SKIPPED NOT_BUILT NOT_DUE
+_ROWS: Final = {
+    Run.PENDING:       (_W,     _W,     _W,     _W,     _W,       _W),
+    Run.RETRIABLE:     (_W,     _S,     _W,     _W,     _W,       _W),
+    Run.LAST_ATTEMPT:  (_W,     _S,     _F,     _F,     _W,       _W),
+    Run.ENDED_WELL:    (_K,     _S,     _F,     _K,     _K,       _K),
+    Run.FAILED:        (_F,     _S,     _F,     _F,     _F,       _K),
+    Run.DIED:          (_F,     _S,     _F,     _F,     _F,       _F),
+    Run.DID_NOT_RUN:   (_K,     _K,     _K,     _K,     _K,       _K),
+}  # fmt: skip
+OUTCOMES: Final = {
+    (run, report): verdict
+    for run, row in _ROWS.items()
+    for report, verdict in zip(Report, row, strict=True)
+}
+
+
+def decide(producer: Producer, nodes: Iterable[tuple[str, NodeResult | None]]) -> Decision:
+    """
+    Decide about a sensor.
+
+    :param producer: the state of the run
+    :param nodes: for each node that the sensor stands for, its unique_id and its latest entry in the journal
+    :returns: WAIT while any node is open; else FAIL when one failed, SUCCEED when one succeeded, SKIP when none did
+    """
+    decisions = [_decide_node(producer, unique_id, result) for unique_id, result in nodes]
+    for verdict in (Verdict.WAIT, Verdict.FAIL, Verdict.SUCCEED, Verdict.SKIP):
+        reasons = [decision.reason for decision in decisions if decision.verdict is verdict]
+        if reasons:
+            return Decision(verdict, "\n".join(dict.fromkeys(filter(None, reasons))))
+    return Decision(Verdict.SKIP, "this task stands for no node")
+
+
+def _decide_node(producer: Producer, unique_id: str, result: NodeResult | None) -> Decision:
+    report = _report(result)
+    verdict = OUTCOMES[producer.run, report]
+    if verdict is Verdict.SUCCEED:
+        return Decision(verdict)
+    name = (result.name if result is not None else "") or unique_id
+    return Decision(verdict, f"{name}: {_reason(producer, verdict, report, result)}")
+
+
+def _report(result: NodeResult | None) -> Report:
+    if result is None or not result.is_final:
+        return Report.NOTHING
+    if result.is_success or result.is_warning:
+        return Report.SUCCESS
+    if result.is_skipped:
+        return Report.SKIPPED
+    if result.was_not_run:
+        return Report.NOT_DUE if result.not_run in _NOT_DUE else Report.NOT_BUILT
+    return Report.FAILURE
+
+
+def _reason(producer: Producer, verdict: Verdict, report: Report, result: NodeResult | None) -> str:
+    run = producer.run
+    if run is Run.DID_NOT_RUN:
+        return f"dbt did not run: its task is {producer.state}"
+    if run is Run.PENDING:
+        return "dbt has not started"
+    text = _what_happened(producer, report, result)
+    return f"{text}; waiting for the next attempt" if verdict is Verdict.WAIT and _is_bad(report) else text
+
+
+def _is_bad(report: Report) -> bool:
+    return report in {Report.FAILURE, Report.SKIPPED, Report.NOT_BUILT}
+
+
+def _what_happened(producer: Producer, report: Report, result: NodeResult | None) -> str:
+    message = (result.message if result is not None else None) or ""
+    if report is Report.FAILURE and result is not None:
+        return f"{result.status}: {message}" if message else result.status
+    if report is Report.SKIPPED and result is not None:
+        causes = ", ".join(f"`{unique_id.split('.')[-1]}`" for unique_id in result.skipped_because)
+        return f"not built: upstream {causes} failed" if causes else f"not built: {message or 'skipped by dbt'}"
+    if report is Report.NOTHING and producer.run in _OVER:
+        return f"dbt ended before this node finished{_why(producer)}"
+    if report in {Report.NOT_BUILT, Report.NOT_DUE}:
+        return f"not built: {message or 'dbt did not come to it'}{_why(producer)}"
+    return "not finished yet"
+
+
+_OVER: Final = frozenset({Run.ENDED_WELL, Run.FAILED, Run.DIED})
+
+
+def _why(producer: Producer) -> str:
+    if producer.closed is None:
+        return " (its task ended without a word)" if producer.run is Run.DIED else ""
+    return f" ({producer.closed.reason})" if producer.closed.reason else ""

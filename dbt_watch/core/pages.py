@@ -1,0 +1,54 @@
+"""
+The journal as it lies in XCom: one page for each chunk, under keys that a reader can ask for without guessing.
+
+The producer writes an empty page `n + 1` before it fills page `n`, so that a reader who has come to page `n + 1`
+finds something there: Airflow logs an error for each question for an XCom that does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from dbt_watch.core.journal import Chunk, JournalError, decode_chunk
+
+EMPTY_PAGE: Final = ""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """
+    A chunk of the journal and what its readers must know of the attempt.
+
+    :param chunk: the changes
+    :param will_retry: whether Airflow starts another attempt if this one ends badly
+    """
+
+    chunk: Chunk
+    will_retry: bool
+
+
+def page_key(sequence: int) -> str:
+    """Give the XCom key of a page, counted from 0."""
+    return f"journal_{sequence:04d}"
+
+
+def encode_page(page: Page) -> str:
+    """Give a page as text; a plain string costs an XCom backend the least."""
+    value = {"will_retry": page.will_retry, "chunk": page.chunk.to_json()}
+    return msgspec.json.encode(value).decode()
+
+
+def decode_page(value: Any) -> Page | None:
+    """
+    Read a page as XCom gives it back; None for one that is still empty.
+
+    :raises JournalError: when this is not a page, or a damaged one
+    """
+    if value == EMPTY_PAGE:
+        return None
+    try:
+        decoded = msgspec.json.decode(value) if isinstance(value, str | bytes) else value
+        return Page(decode_chunk(decoded["chunk"]), bool(decoded["will_retry"]))
+    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        raise JournalError(f"not a page of the journal: {str(value)[:80]!r}") from error

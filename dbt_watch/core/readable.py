@@ -1,0 +1,95 @@
+"""
+What the producer's task log shows of dbt's log: one readable line per event worth showing.
+
+Called by `core.stream`. Never raw JSON; foreign text is made harmless and kept short.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dbt_watch.core.engines import MEANS
+from dbt_watch.core.engines.roles import Role
+from dbt_watch.core.events import DbtEvent, event_inside
+from dbt_watch.core.results import NodeResult
+from dbt_watch.core.statuses import NOT_RUN, STARTED
+from dbt_watch.core.text import printable, without_backtrace, without_escapes
+
+MAX_LINE_CHARS: Final = 2_000
+MAX_LINES: Final = 60
+"""How many lines one message may take."""
+
+_INDENT: Final = "    "
+# The line of the node itself says what these say.
+_SAID_BY_THE_NODE: Final = frozenset(Role) - {
+    Role.BATCH_RESULT, Role.MESSAGE, Role.CANCEL, Role.CRASH, Role.SUMMARY, Role.NOTE,
+}  # fmt: skip
+# Empty lines, and files that are there only inside the pod.
+_OF_NO_USE: Final = frozenset({"CheckNodeTestFailure", "Formatting", "SQLCompiledPath"})
+_HIDDEN: Final = _OF_NO_USE | {name for name, role in MEANS.items() if role in _SAID_BY_THE_NODE}
+_WORDS: Final = {"success": "OK"}
+
+
+def lines_of_change(change: NodeResult, before: NodeResult | None, ts: str) -> list[str]:
+    """
+    Tell what happened to a node.
+
+    :param change: its new entry
+    :param before: the one that it had
+    :param ts: the time of the event, as dbt wrote it
+    """
+    if change.status == STARTED:
+        return [printable(f"{ts[11:19]} {_name(change)} started", MAX_LINE_CHARS)]
+    if before is not None and before.status == change.status:
+        if before.message == change.message or not change.message:
+            return []
+        return _block(f"{ts[11:19]} {_name(change)}: ", change.message)
+    line = f"{ts[11:19]} {_name(change)} {_WORDS.get(change.status) or change.status.upper()}{_figures(change)}"
+    if change.skipped_because:
+        line += f" because of {', '.join(change.skipped_because)}"
+    if not change.message:
+        return [printable(line, MAX_LINE_CHARS)]
+    return _block(line + (": " if change.status == NOT_RUN else "\n"), change.message)
+
+
+def lines_of_message(event: DbtEvent) -> list[str]:
+    """Tell a message of dbt that is not about the state of a node."""
+    info = event.info
+    if info.level == "debug" or info.name in _HIDDEN:
+        return []
+    if info.level == "error" and MEANS.get(info.name) is Role.MESSAGE and event.unique_id:
+        return []
+    if MEANS.get(info.name) is Role.NOTE and event_inside(event) is not None:
+        return []
+    text = without_backtrace(without_escapes(info.msg))
+    return _block(f"{info.ts[11:19]} ", text.strip("\n")) if text.strip() else []
+
+
+def line_of_text(text: str) -> str:
+    """Pass on a line that is not dbt's."""
+    return printable(text, MAX_LINE_CHARS)
+
+
+def _name(change: NodeResult) -> str:
+    """Give the name, with the version where there is one: `orders.v2`."""
+    if change.resource_type == "model" and not change.unique_id.endswith(change.name):
+        return f"{change.name}.{change.unique_id.rsplit('.', 1)[-1]}"
+    return change.name or change.unique_id
+
+
+def _figures(change: NodeResult) -> str:
+    figures = ""
+    if change.failures:
+        figures += f" {change.failures} failures" if change.failures != 1 else " 1 failure"
+    if change.rows_affected is not None:
+        figures += f" {change.rows_affected} rows" if change.rows_affected != 1 else " 1 row"
+    if change.execution_time is not None and change.status != "skipped":
+        figures += f" {change.execution_time:.1f} s"
+    return figures
+
+
+def _block(head: str, text: str) -> list[str]:
+    first, *more = (head + text).split("\n", MAX_LINES)
+    lines = [printable(first.rstrip(), MAX_LINE_CHARS)]
+    lines += [printable(_INDENT + line.rstrip(), MAX_LINE_CHARS) for line in more if line.strip()]
+    return lines

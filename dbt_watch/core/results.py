@@ -1,0 +1,200 @@
+"""
+What is known of one node: `NodeResult`, which the ledger makes, the journal carries, and sensors and users read.
+
+Also `NodeInfo`, the little that the ledger wants to know of a node before dbt runs.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from dbt_watch.core.statuses import Meaning, meaning
+
+MAX_MESSAGE_CHARS: Final = 16_000
+"""How much of dbt's text for one node is kept."""
+MAX_BATCHES: Final = 100
+"""How many batches of a microbatch model are kept."""
+_MAX_SCALARS: Final = 16
+_MAX_SCALAR_CHARS: Final = 256
+
+
+class SelectedNode(Protocol):
+    """What the ledger reads of a node of the selection; `NodeInfo` is one, and so is a node of the manifest."""
+
+    @property
+    def name(self) -> str:
+        """Its name, as dbt prints it."""
+
+    @property
+    def resource_type(self) -> str:
+        """For instance "model" or "test"."""
+
+    @property
+    def materialized(self) -> str | None:
+        """For instance "table"; None or empty where there is none."""
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The unique_ids of its direct parents."""
+
+
+class NodeInfo(msgspec.Struct, frozen=True, gc=False):
+    """A node of the selection, as the manifest knows it."""
+
+    name: str
+    resource_type: str = ""
+    materialized: str = ""
+    depends_on: tuple[str, ...] = ()
+
+
+class NotRun(str, enum.Enum):
+    """Why dbt did not run a node, or did not finish it."""
+
+    EPHEMERAL = "ephemeral"
+    NOTHING_TO_RUN = "nothing to run"
+    FAIL_FAST = "fail-fast"
+    ENDED_EARLY = "dbt ended early"
+    UNFINISHED = "unfinished"
+
+
+class Batch(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One batch of a microbatch model: its number from 1, dbt's word for how it ended, and its seconds."""
+
+    index: int
+    status: str
+    execution_time: float | None = None
+
+
+class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """
+    What dbt reported of one node.
+
+    :param unique_id: dbt's key of the node
+    :param name: its name
+    :param resource_type: "model", "test", "seed", "operation" (a hook), ...
+    :param status: dbt's own word; "started" while it runs, "not run" when dbt never came to it or was ended before it
+        finished
+    :param started_at: when dbt began with it (UTC)
+    :param finished_at: when dbt was done with it (UTC)
+    :param execution_time: seconds
+    :param rows_affected: what the database reported, for models, seeds and snapshots
+    :param failures: the number of failures of a test
+    :param message: dbt's text of an error or a warning, or why it was not run
+    :param relation_name: the quoted name in the database
+    :param adapter_response: what the adapter answered (small values only)
+    :param skipped_because: the unique_ids of the failed nodes that a skipped node waited for
+    :param not_run: why it was not run, when `status` says so
+    :param batches: the batches of a microbatch model, the first `MAX_BATCHES` of them
+    :param batch_count: how many batches there are
+    :param age: for a source's freshness, seconds since its last row was loaded
+    :param attempt: which attempt of the producer this belongs to, from 1
+    :param invocation_id: dbt's id of the command that ran it
+    """
+
+    unique_id: str
+    name: str = ""
+    resource_type: str = ""
+    status: str
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    execution_time: float | None = None
+    rows_affected: int | None = None
+    failures: int | None = None
+    message: str | None = None
+    relation_name: str | None = None
+    adapter_response: dict[str, Any] = {}
+    skipped_because: tuple[str, ...] = ()
+    not_run: NotRun | None = None
+    batches: tuple[Batch, ...] = ()
+    batch_count: int | None = None
+    age: float | None = None
+    attempt: int = 1
+    invocation_id: str | None = None
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the status means."""
+        return meaning(self.status)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will come in this attempt."""
+        return meaning(self.status) is not Meaning.OPEN
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it went well (without a warning)."""
+        return meaning(self.status) is Meaning.SUCCESS
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether it went well, with a warning."""
+        return meaning(self.status) is Meaning.WARNING
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it failed."""
+        return meaning(self.status) is Meaning.FAILURE
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether dbt skipped it because of another node."""
+        return meaning(self.status) is Meaning.SKIPPED
+
+    @property
+    def was_not_run(self) -> bool:
+        """Whether dbt never came to it, or did not finish it."""
+        return meaning(self.status) is Meaning.NOT_RUN
+
+    @property
+    def is_not_due(self) -> bool:
+        """Whether it was not run because there was nothing to run: ephemeral, empty, disabled."""
+        return self.not_run in _NOT_DUE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as JSON-able values; what is at its default is left out."""
+        result: dict[str, Any] = msgspec.to_builtins(self)
+        return result
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> NodeResult:
+        """
+        Read what `to_dict` gave.
+
+        :raises msgspec.ValidationError: it is something else
+        """
+        return msgspec.convert(value, cls)
+
+
+_NOT_DUE: Final = frozenset({NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN})
+
+
+def shortened(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
+    """Cut a text to about `limit` characters, its beginning and its end kept, with a mark that says how much is gone."""
+    if len(text) <= limit:
+        return text
+    head, tail = limit * 3 // 4, limit // 4
+    return f"{text[:head]}\n[{len(text) - head - tail} characters left out]\n{text[len(text) - tail :]}"
+
+
+def small_scalars(response: dict[str, Any] | None) -> dict[str, Any]:
+    """Keep of an adapter's answer what is small: the first 16 numbers, booleans and short texts."""
+    kept: dict[str, Any] = {}
+    for key, value in (response or {}).items():
+        if len(kept) == _MAX_SCALARS:
+            break
+        if len(key) > _MAX_SCALAR_CHARS or not isinstance(value, (str, int, float, bool)):
+            continue
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # noqa: PLW2901 - dbt writes every number as a float
+        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            continue
+        kept[key] = value[:_MAX_SCALAR_CHARS] if isinstance(value, str) else value
+    return kept
+
+
+_MAX_BITS: Final = 63

@@ -1,0 +1,183 @@
+"""
+From a specification to its nodes: graph operators, sets, and the tests that come along.
+
+The rules are those of https://docs.getdbt.com/reference/node-selection/syntax and
+https://docs.getdbt.com/reference/node-selection/test-selection-examples; the differential tests hold them against dbt itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from dbt_watch.core.graph import Graph, Node
+from dbt_watch.core.selection.definitions import Definitions
+from dbt_watch.core.selection.index import index_of
+from dbt_watch.core.selection.methods import find
+from dbt_watch.core.selection.spec import (
+    UNLIMITED,
+    Criterion,
+    Group,
+    IndirectSelection,
+    Operator,
+    Specification,
+)
+from dbt_watch.exceptions import SelectionError
+
+_COMBINE: Mapping[Operator, Callable[..., set[str]]] = {
+    Operator.UNION: set.union,
+    Operator.INTERSECTION: set.intersection,
+    Operator.DIFFERENCE: set.difference,
+}
+
+
+class _Found(NamedTuple):
+    """
+    What a specification stands for.
+
+    `candidates` are tests of some of the selected nodes that wait for the rest of what they test.
+    """
+
+    selected: set[str]
+    candidates: AbstractSet[str]
+
+
+class Evaluator:
+    """
+    Finds the nodes of specifications in one graph.
+
+    :param keep: which of the found nodes are of a kind that is asked for
+    :param definitions: the YAML selectors, for `selector:`
+    """
+
+    def __init__(self, graph: Graph, keep: Callable[[Node], bool], definitions: Definitions) -> None:
+        self._graph = graph
+        self._keep = keep
+        self._definitions = definitions
+        self._open: list[str] = []
+
+    def select(self, specification: Specification, *, argument: str) -> set[str]:
+        """
+        Give the ids of the selected nodes.
+
+        :param argument: what to call the specification in messages
+        :raises SelectionError: when a part of it has no answer
+        """
+        nodes = self._graph.nodes
+        selected = self._find(specification, argument).selected
+        return {unique_id for unique_id in selected if self._keep(nodes[unique_id])}
+
+    def _find(self, specification: Specification, argument: str) -> _Found:
+        if isinstance(specification, Criterion):
+            return self._find_criterion(specification, argument)
+        return self._find_group(specification, argument)
+
+    def _find_group(self, group: Group, argument: str) -> _Found:
+        if not group.parts:
+            return _Found(set(), frozenset())
+        found = [self._find(part, argument) for part in group.parts]
+        combine = _COMBINE[group.operator]
+        selected = combine(*(part.selected for part in found))
+        candidates = combine(*(part.selected | part.candidates for part in found))
+        return _Found(selected | self._complete(selected, candidates, group.indirect), candidates)
+
+    def _find_criterion(self, criterion: Criterion, argument: str) -> _Found:
+        if criterion.method == "selector":
+            # What it refers to has brought its tests along already, or has excluded them.
+            return _Found(self._with_relatives(criterion, self._find_selectors(criterion, argument)), frozenset())
+        selected = self._with_relatives(criterion, find(self._graph, criterion, argument=argument))
+        return self._with_tests(selected, criterion.indirect)
+
+    def _find_selectors(self, criterion: Criterion, argument: str) -> set[str]:
+        pattern = str(criterion.value)
+        if self._definitions.inherit:
+            version = self._graph.dbt_version
+            raise SelectionError(
+                argument, criterion.text, f"no `selector:`, which dbt {version} has not; a YAML selector has its own argument"
+            )
+        names = sorted(name for name in self._definitions.names if fnmatchcase(name, pattern))
+        if not names:
+            raise SelectionError(
+                argument, pattern, "the name of a YAML selector in the manifest", known=self._definitions.names
+            )
+        selected: set[str] = set()
+        for name in names:
+            if name in self._open:
+                circle = " -> ".join([*self._open, name])
+                raise SelectionError(argument, name, f"YAML selectors that do not refer to themselves ({circle})")
+            self._open.append(name)
+            selected |= self.select(self._definitions.specification(name, argument=argument), argument=argument)
+            self._open.pop()
+        return selected
+
+    def _with_relatives(self, criterion: Criterion, named: set[str]) -> set[str]:
+        parents, children = self._graph.parent_map, self._graph.child_map
+        selected = set(named)
+        if criterion.childrens_parents:
+            selected |= reach(parents, named | reach(children, named))
+            selected |= reach(children, named)
+        if criterion.parents is not None:
+            selected |= reach(parents, named, criterion.parents)
+        if criterion.children is not None:
+            selected |= reach(children, named, criterion.children)
+        return selected
+
+    def _with_tests(self, selected: set[str], indirect: IndirectSelection) -> _Found:
+        if indirect is IndirectSelection.EMPTY:
+            return _Found(selected, frozenset())
+        tests = self._tests_of(selected) - selected
+        if indirect is IndirectSelection.EAGER:
+            return _Found(selected | tests, frozenset())
+        present = set(selected)
+        if indirect is IndirectSelection.BUILDABLE:
+            present |= reach(self._graph.parent_map, selected)
+            present.update(index_of(self._graph).types.get("source", ()))
+        complete = {test for test in tests if self._tests_only(test, present)}
+        return _Found(selected | complete, tests - complete)
+
+    def _complete(self, selected: set[str], candidates: AbstractSet[str], indirect: IndirectSelection) -> set[str]:
+        """Give the candidates all of whose nodes have been selected by now, by whatever part of a group."""
+        if indirect not in {IndirectSelection.CAUTIOUS, IndirectSelection.BUILDABLE}:
+            return set()
+        waiting = candidates - selected
+        if not waiting:
+            return set()
+        present = set(selected)
+        if indirect is IndirectSelection.BUILDABLE:
+            present |= reach(self._graph.parent_map, selected)
+        nodes = self._graph.nodes
+        # dbt leaves out unit tests here: they test one model, which would have brought them along
+        return {
+            unique_id
+            for unique_id in waiting
+            if nodes[unique_id].resource_type != "unit_test" and self._tests_only(unique_id, present)
+        }
+
+    def _tests_of(self, selected: Iterable[str]) -> set[str]:
+        children, nodes = self._graph.child_map, self._graph.nodes
+        return {
+            child
+            for unique_id in selected
+            for child in children[unique_id]
+            if nodes[child].resource_type in {"test", "unit_test"}
+        }
+
+    def _tests_only(self, unique_id: str, present: AbstractSet[str]) -> bool:
+        return all(tested in present for tested in self._graph.nodes[unique_id].depends_on)
+
+
+def reach(edges: Mapping[str, tuple[str, ...]], start: Iterable[str], depth: int = UNLIMITED) -> set[str]:
+    """
+    Give the nodes that edges lead to, without the start unless an edge leads back into it.
+
+    :param depth: how many edges to follow at most; UNLIMITED for all
+    """
+    reached: set[str] = set()
+    layer = set(start)
+    while layer and depth != 0:
+        layer = {neighbour for unique_id in layer for neighbour in edges[unique_id]} - reached
+        reached |= layer
+        depth -= 1
+    return reached

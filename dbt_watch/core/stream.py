@@ -1,0 +1,120 @@
+"""
+A log as it arrives, turned into lines to show and changes to tell: lines, events and ledger in one.
+
+The producer feeds it what it reads from the pod, `dbt-watch replay` a whole file.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dbt_watch.core.events import MISREAD, DbtEvent, decode_record, is_noise, parse_parts
+from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.lines import LineSplitter
+from dbt_watch.core.readable import line_of_text, lines_of_change, lines_of_message
+from dbt_watch.core.results import NodeResult
+
+_REMEMBERED: Final = 4_096
+
+
+class Batch(msgspec.Struct, gc=False):
+    """
+    What came of some bytes.
+
+    :param lines: for the task log
+    :param changes: the nodes whose entry changed, in order; a node may come twice
+    """
+
+    lines: list[str]
+    changes: list[NodeResult]
+
+
+class LogStream:
+    """
+    Reads one log.
+
+    A record that comes again, after a reader went back a little, shows nothing and changes nothing. Free text has no
+    time by which a repetition could be told; the reader has to see to that.
+
+    :param ledger: collects the state of the nodes
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._splitter = LineSplitter()
+        self._has_debug = False
+        self._told: dict[str, NodeResult] = {}
+        self._shown: dict[tuple[str, str, int], None] = {}
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that is written."""
+        return self._ledger
+
+    def feed(self, data: bytes) -> Batch:
+        """Take the next bytes, cut anywhere."""
+        return self._read(self._splitter.feed(data))
+
+    def feed_line(self, line: bytes) -> Batch:
+        """Take one whole line, from a reader that has whole lines; not to be mixed with `feed`."""
+        return self._read([line.rstrip(b"\r\n")])
+
+    def close(self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None) -> Batch:
+        """
+        Take the end of the log.
+
+        :param exit_code: dbt's; None when it is not known
+        :param run_results: the content of run_results.json, if it could be had
+        :param reason: why dbt ended, where somebody outside knows it
+        """
+        batch = self._read(self._splitter.flush())
+        changes = self._ledger.close(exit_code, run_results, reason=reason)
+        for change in changes:
+            batch.lines += lines_of_change(change, self._told.get(change.unique_id), "")
+        batch.changes += changes
+        return batch
+
+    def _read(self, lines: list[bytes]) -> Batch:
+        batch = Batch([], [])
+        take, shown = self._take, batch.lines
+        for line in lines:
+            # At info every record is wanted; the look for noise is worth its time only where there is some.
+            if self._has_debug and is_noise(line):
+                continue
+            try:
+                event = decode_record(line)
+            except MISREAD:
+                for part in parse_parts(line):
+                    if isinstance(part, DbtEvent):
+                        take(part, batch)
+                    elif part:
+                        shown.append(line_of_text(part))
+            else:
+                take(event, batch)
+        return batch
+
+    def _take(self, event: DbtEvent, batch: Batch) -> None:
+        changes = self._ledger.apply(event)
+        if changes:
+            for change in changes:
+                before = self._told.get(change.unique_id)
+                self._told[change.unique_id] = change
+                batch.lines += lines_of_change(change, before, event.info.ts)
+            batch.changes += changes
+        elif event.info.level == "debug":
+            self._has_debug = True
+        else:
+            lines = lines_of_message(event)
+            if lines and self._is_new(event):
+                batch.lines += lines
+
+    def _is_new(self, event: DbtEvent) -> bool:
+        key = (event.info.ts, event.info.name, hash(event.info.msg))
+        if key in self._shown:
+            return False
+        self._shown[key] = None
+        if len(self._shown) > _REMEMBERED:
+            del self._shown[next(iter(self._shown))]
+        return True

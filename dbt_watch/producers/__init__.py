@@ -1,0 +1,1 @@
+"""The tasks that run dbt, and what follows its log."""

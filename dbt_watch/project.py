@@ -1,0 +1,154 @@
+"""What a decorated function hands back: a project in a DAG, with its nodes by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.definitions._internal.mixins import DependencyMixin
+
+from dbt_watch.exceptions import ArgumentError
+from dbt_watch.sensors.operator import raise_if_held_back
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airflow.sdk import BaseOperator, XComArg
+    from airflow.sdk.definitions.edges import EdgeModifier
+
+    from dbt_watch.core.graph import Node
+    from dbt_watch.rendering.group import GroupTasks
+    from dbt_watch.sensors.operator import DbtNodeSensor
+
+
+class DbtNode(DependencyMixin):
+    """
+    One node of a project in a DAG.
+
+    `project["customers"] >> task` lets the task run when the node is built and its tests have passed. There is no
+    `task >> project["customers"]`: dbt builds all nodes in one process.
+
+    :param node: what the manifest says of it
+    :param tasks: the tasks of its group
+    """
+
+    def __init__(self, node: Node, tasks: GroupTasks) -> None:
+        self.node = node
+        self._tasks = tasks
+
+    def __repr__(self) -> str:
+        return f"<DbtNode {self.node.unique_id}>"
+
+    @property
+    def unique_id(self) -> str:
+        """The key that dbt knows it by."""
+        return self.node.unique_id
+
+    @property
+    def sensor(self) -> DbtNodeSensor:
+        """Its task."""
+        return self._tasks.sensor(self._tasks.plan.node_tasks[self.unique_id])
+
+    @property
+    def gate(self) -> DbtNodeSensor:
+        """The task after which its children come: that of its tests, or `sensor` where it has none."""
+        plan = self._tasks.plan
+        return self._tasks.sensor(plan.gates.get(self.unique_id, plan.node_tasks[self.unique_id]))
+
+    @property
+    def result(self) -> XComArg:
+        """What dbt reported, as an argument for another task: a `NodeResult` as a dict."""
+        return self.sensor.output
+
+    @property
+    def roots(self) -> Iterable[DependencyMixin]:
+        """Refused: nothing can be put in front of a single node."""
+        raise_if_held_back(self.node.name, [])
+        return []
+
+    @property
+    def leaves(self) -> Sequence[DependencyMixin]:
+        """What another task waits for. The tests never end well unless the node did."""
+        return [self.gate]
+
+    def update_relative(
+        self, other: DependencyMixin, upstream: bool = True, edge_modifier: EdgeModifier | None = None
+    ) -> None:
+        """Refuse a task in front of a single node."""
+        if upstream:
+            raise_if_held_back(self.node.name, other.leaves)
+
+    def set_downstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
+        """Let other tasks wait for this node."""
+        self.gate.set_downstream(other, edge_modifier)
+
+    def set_upstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
+        """Refused: nothing can be put in front of a single node."""
+        del edge_modifier
+        others = other if isinstance(other, list | tuple) else [other]
+        raise_if_held_back(self.node.name, others)
+
+
+class DbtProject(DependencyMixin):
+    """
+    A dbt project in a DAG: its nodes by name, and something to put before or behind other tasks.
+
+    `task >> project` holds back the task that runs dbt; `project >> task` waits for the whole run.
+
+    :param tasks: the tasks of its group
+    :param producer: the task that runs dbt; None on a worker that runs another task
+    :param ends: what else must be done before the project is: the functions bound to nodes
+    """
+
+    def __init__(
+        self, tasks: GroupTasks, producer: BaseOperator | None = None, ends: Sequence[Any] = ()
+    ) -> None:
+        self.graph = tasks.graph
+        self.group = tasks.group
+        self.producer = producer
+        self.nodes = {
+            unique_id: DbtNode(self.graph.nodes[unique_id], tasks) for unique_id in tasks.plan.node_tasks
+        }
+        self.ends = ends
+
+    def __repr__(self) -> str:
+        return f"<DbtProject {self.graph.project_name}: {len(self.nodes)} nodes>"
+
+    def __getitem__(self, name: str) -> DbtNode:
+        """
+        Give a node.
+
+        :param name: its unique_id, its name, `package.name` or `name.v2`
+        :raises ArgumentError: when there is no such node, it has no task, or several have this name
+        """
+        found = [node.unique_id for node in self.graph.find(name) if node.unique_id in self.nodes]
+        if len(found) == 1:
+            return self.nodes[found[0]]
+        if found:
+            raise ArgumentError("node", name, f"one node; there are {', '.join(sorted(found))}")
+        if self.graph.find(name):
+            raise ArgumentError("node", name, "a node that this selection builds in a task of its own")
+        known = [node.node.name for node in self.nodes.values()]
+        raise ArgumentError("node", name, "a node of the project", known=known)
+
+    def __contains__(self, name: object) -> bool:
+        return any(node.unique_id in self.nodes for node in self.graph.find(str(name)))
+
+    @property
+    def roots(self) -> Sequence[DependencyMixin]:
+        """What `task >> project` holds back."""
+        return [] if self.producer is None else [self.producer]
+
+    @property
+    def leaves(self) -> Sequence[DependencyMixin]:
+        """What `project >> task` waits for."""
+        return [*self.roots, *self.ends]
+
+    def set_downstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
+        """Let other tasks wait for the whole run."""
+        for task in self.leaves:
+            task.set_downstream(other, edge_modifier)
+
+    def set_upstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
+        """Let the run wait for other tasks."""
+        for task in self.roots:
+            task.set_upstream(other, edge_modifier)

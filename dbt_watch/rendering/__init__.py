@@ -1,0 +1,1 @@
+"""From a graph of dbt nodes to a group of Airflow tasks."""

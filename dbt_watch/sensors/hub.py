@@ -1,0 +1,322 @@
+"""
+The one reader of a journal in a triggerer process, for any number of sensors.
+
+`NodeTrigger.run` subscribes and waits; the hub polls the journal and the producer's state, lets `core.outcome` decide
+and hands each subscriber what its nodes' entries say. Requests per second depend on the number of projects that run,
+never on the number of sensors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import random
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from dbt_watch.core.journal import JournalError
+from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict, decide
+from dbt_watch.core.pages import EMPTY_PAGE, Page, decode_page, page_key
+from dbt_watch.sensors.supervisor import TaskKey, read_state, read_xcom
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dbt_watch.core.results import NodeResult
+
+log = logging.getLogger(__name__)
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """
+    How often a hub looks, in seconds.
+
+    :param page: between two looks at the next page while dbt runs
+    :param state: between two looks at the producer's state
+    :param idle: the same while the producer is not even scheduled
+    :param verify: the least time between two looks on behalf of new subscribers
+    :param first_page: between two looks for a first page: a worker needs a moment to start
+    :param linger: how long a hub outlives its last subscriber
+    :param backoff_first: after a first failure
+    :param backoff_limit: after many failures in a row
+    """
+
+    page: float = 0.3
+    state: float = 2.0
+    idle: float = 4.0
+    verify: float = 0.6
+    first_page: float = 0.8
+    linger: float = 15.0
+    backoff_first: float = 0.5
+    backoff_limit: float = 15.0
+
+    def backoff(self, failures: int) -> float:
+        """Give the seconds to wait after so many failures in a row, with jitter."""
+        seconds = self.backoff_first * 2.0 ** min(failures - 1, 10)
+        return min(self.backoff_limit, seconds) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+
+
+class Source(Protocol):
+    """What a hub asks of Airflow. Any error means: not now."""
+
+    async def state(self) -> str | None:
+        """Give the producer's state."""
+
+    async def page(self, number: int) -> Any:
+        """Give a page of the journal as it was written; None when there is no such XCom."""
+
+
+class Update(msgspec.Struct, frozen=True):
+    """What a subscriber learns: its nodes' latest entries, and the decision that follows from them."""
+
+    results: tuple[NodeResult, ...]
+    decision: Decision
+
+
+class Subscription:
+    """A sensor's place at a hub. Iterate it for updates; the last one has a verdict other than WAIT."""
+
+    def __init__(self, hub: Hub, unique_ids: tuple[str, ...]) -> None:
+        self.unique_ids = unique_ids
+        self.verified = False
+        self._hub = hub
+        self._updates: asyncio.Queue[Update] = asyncio.Queue()
+        self._last: Update | None = None
+
+    def offer(self, update: Update) -> None:
+        """Pass an update on, if it says anything new."""
+        if update != self._last:
+            self._last = update
+            self._updates.put_nowait(update)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a final decision has been passed on."""
+        return self._last is not None and self._last.decision.verdict is not Verdict.WAIT
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Update:
+        return await self._updates.get()
+
+    def __enter__(self) -> Subscription:
+        self._hub.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hub.remove(self)
+
+
+DEFAULT_PACE: Final = Pace()
+
+
+class Hub:
+    """
+    Reads the journal of one producer.
+
+    :param name: the producer's task id, for the log
+    :param source: where to ask
+    :param pace: how often
+
+    A hub never trusts what it remembers for a new subscriber: the run may have been cleared since. It looks at the
+    producer's state and at the first page once more before it decides about a newcomer.
+    """
+
+    def __init__(self, name: str, source: Source, pace: Pace = DEFAULT_PACE) -> None:
+        self.name = name
+        self._source = source
+        self._pace = pace
+        self._subscriptions: set[Subscription] = set()
+        self._by_node: dict[str, set[Subscription]] = {}
+        self._wake = asyncio.Event()
+        self._state_due = 0.0
+        self._state: str | None = None
+        self._told: Producer | None = None
+        self._changed: set[str] = set()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was read of the journal."""
+        self._attempt: int | None = None
+        self._is_damaged = False
+        self._next_page = 0
+        self._entries: dict[str, NodeResult] = {}
+        self._producer = Producer(self._state)
+        self._page_due = 0.0
+
+    def add(self, subscription: Subscription) -> None:
+        """Take a sensor on."""
+        self._subscriptions.add(subscription)
+        for unique_id in subscription.unique_ids:
+            self._by_node.setdefault(unique_id, set()).add(subscription)
+        self._wake.set()
+
+    def remove(self, subscription: Subscription) -> None:
+        """Let a sensor go."""
+        self._subscriptions.discard(subscription)
+        for unique_id in subscription.unique_ids:
+            self._by_node.get(unique_id, set()).discard(subscription)
+
+    async def run(self) -> None:
+        """Read until nobody has been listening for a while."""
+        clock = asyncio.get_running_loop().time
+        last_heard, verified_at, failures = clock(), -self._pace.verify, 0
+        while self._subscriptions or clock() - last_heard < self._pace.linger:
+            if self._subscriptions:
+                last_heard = clock()
+            newcomers = [item for item in self._subscriptions if not item.verified]
+            verify = bool(newcomers) and clock() - verified_at >= self._pace.verify
+            if verify:
+                verified_at = clock()
+            try:
+                await self._look(clock(), verify=verify)
+                failures = 0
+                pause = self._pace.page
+                if verify:
+                    self._welcome(newcomers)
+            except Exception as error:  # whatever fails on the way is tried again
+                failures += 1
+                pause = self._pace.backoff(failures)
+                log.warning(
+                    "Reading the journal of %s failed (%s); again in %.1f s", self.name, error, pause
+                )
+            await self._sleep(pause)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._wake.clear()
+        if not self._subscriptions:
+            waiter = asyncio.ensure_future(self._wake.wait())
+            await asyncio.wait({waiter}, timeout=self._pace.linger)
+            waiter.cancel()
+        else:
+            await asyncio.sleep(seconds)
+
+    async def _look(self, now: float, *, verify: bool) -> None:
+        """Read what is due, and tell the subscribers whom it concerns."""
+        if not self._subscriptions:
+            return
+        if verify or now >= self._state_due:
+            await self._read_state(now)
+            if self._state in JOURNAL_IS_CURRENT and (verify or self._producer.closed is not None):
+                await self._check_attempt()
+        if self._is_readable(now):
+            await self._read_pages(now)
+        if self._producer != self._told:
+            self._tell(self._subscriptions)
+        elif self._changed:
+            self._tell(item for unique_id in self._changed for item in self._by_node.get(unique_id, ()))
+        self._told = self._producer
+        self._changed.clear()
+
+    async def _read_state(self, now: float) -> None:
+        self._state = await self._source.state()
+        self._state_due = now + (self._pace.idle if self._state is None else self._pace.state)
+        if self._state not in JOURNAL_IS_CURRENT:
+            self._forget()
+        else:
+            self._producer = msgspec.structs.replace(self._producer, state=self._state)
+
+    async def _check_attempt(self) -> None:
+        """Notice that the journal has been begun anew."""
+        if self._attempt is None:
+            return
+        page = self._decoded(await self._source.page(0) or EMPTY_PAGE)
+        if page is None or page.chunk.attempt != self._attempt:
+            self._forget()
+
+    def _is_readable(self, now: float) -> bool:
+        is_open = self._producer.closed is None and not self._is_damaged
+        return self._state in JOURNAL_IS_CURRENT and is_open and now >= self._page_due
+
+    async def _read_pages(self, now: float) -> None:
+        """Read on from the next page to the last one that is written."""
+        while self._producer.closed is None:
+            value = await self._source.page(self._next_page)
+            if value is None:
+                # Not begun yet, or wiped because a new attempt has begun.
+                self._forget()
+                self._page_due = now + self._pace.first_page
+                break
+            page = self._decoded(value)
+            if page is None:
+                break
+            if self._attempt not in {None, page.chunk.attempt}:
+                self._forget()
+                continue
+            self._attempt = page.chunk.attempt
+            self._next_page += 1
+            for result in page.chunk.changes:
+                self._entries[result.unique_id] = result
+                self._changed.add(result.unique_id)
+            self._producer = Producer(self._state, page.chunk.closed, page.will_retry)
+
+    def _decoded(self, value: Any) -> Page | None:
+        try:
+            return decode_page(value)
+        except JournalError as error:
+            # Asking again would not mend it. The sensors go by the producer's state, so that none waits for ever.
+            log.error("The journal of %s cannot be read: %s", self.name, error)  # noqa: TRY400 - says it all
+            self._is_damaged = True
+            return None
+
+    def _welcome(self, newcomers: Iterable[Subscription]) -> None:
+        for subscription in newcomers:
+            subscription.verified = True
+        self._tell(newcomers)
+
+    def _tell(self, subscriptions: Iterable[Subscription]) -> None:
+        for item in set(subscriptions):
+            if item.verified and not item.is_over:
+                entries = [(unique_id, self._entries.get(unique_id)) for unique_id in item.unique_ids]
+                results = tuple(entry for _, entry in entries if entry is not None)
+                item.offer(Update(results, decide(self._producer, entries)))
+
+
+class JournalSource:
+    """
+    The journal of a task, read through the triggerer's supervisor.
+
+    :param key: the producer's task instance
+    """
+
+    def __init__(self, key: TaskKey) -> None:
+        self._key = key
+
+    async def state(self) -> str | None:
+        """Give the producer's state."""
+        return await read_state(self._key)
+
+    async def page(self, number: int) -> Any:
+        """Give a page as it was written; None when there is no such XCom."""
+        return await read_xcom(self._key, page_key(number))
+
+
+_hubs: dict[TaskKey, tuple[Hub, asyncio.Task[None]]] = {}
+
+
+def hub_for(key: TaskKey) -> Hub:
+    """Give the hub of a producer in this process, started if there is none."""
+    loop = asyncio.get_running_loop()
+    known = _hubs.get(key)
+    if known is not None and not known[1].done() and known[1].get_loop() is loop:
+        return known[0]
+    hub = Hub(key.task_id, JournalSource(key))
+    # In a context of its own: in that of the first sensor, the hub's log lines would land in that sensor's log.
+    task = contextvars.Context().run(loop.create_task, hub.run())
+    _hubs[key] = (hub, task)
+    task.add_done_callback(lambda done: _forget_hub(key, done))
+    return hub
+
+
+def _forget_hub(key: TaskKey, task: asyncio.Task[None]) -> None:
+    known = _hubs.get(key)
+    if known is not None and known[1] is task:
+        del _hubs[key]
+
+
+def hubs() -> Iterator[Hub]:
+    """Give the hubs that run in this process."""
+    return iter([hub for hub, _ in _hubs.values()])

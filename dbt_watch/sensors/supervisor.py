@@ -1,0 +1,104 @@
+"""
+What a sensor asks of Airflow: the state of a task, and an XCom.
+
+Only this module knows the messages by which a task or a trigger talks to its supervisor. Airflow has public calls
+around them (`RuntimeTaskInstance.get_task_states`, `XCom.get_one`), but these have no asynchronous form before 3.3,
+and the synchronous one shares a single thread among all triggers of a process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, TaskStatesResult, XComResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class TaskKey(msgspec.Struct, frozen=True):
+    """One task instance: what its XComs and its state are found by. `map_index` is -1 for an unmapped task."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+
+class SupervisorError(RuntimeError):
+    """Anything but an answer came back from the supervisor; the call may be tried again."""
+
+
+async def read_state(key: TaskKey) -> str | None:
+    """
+    Ask for the state of a task, in a triggerer; None before it is scheduled.
+
+    :raises SupervisorError: when there was no usable answer
+    """
+    return _state(key, await _comms().asend(_ask_state(key)))
+
+
+async def read_xcom(key: TaskKey, name: str) -> Any:
+    """
+    Read an XCom of a task, in a triggerer; None when it is not there.
+
+    :raises SupervisorError: when there was no usable answer
+    """
+    return _value(await _comms().asend(_ask_xcom(key, name)))
+
+
+def read_state_now(key: TaskKey) -> str | None:
+    """Ask for the state of a task, on a worker."""
+    return _state(key, _comms().send(_ask_state(key)))
+
+
+def read_xcom_now(key: TaskKey, name: str) -> Any:
+    """Read an XCom of a task, on a worker; None when it is not there."""
+    return _value(_comms().send(_ask_xcom(key, name)))
+
+
+def runs_in_dag_test() -> bool:
+    """Tell whether this task runs inside `dag.test()`, where tasks run one after the other in one process."""
+    return type(_comms()).__name__ == "InProcessSupervisorComms"
+
+
+def _comms() -> Any:
+    # The name is bound when a task or a triggerer starts, so it must be looked up at each call.
+    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
+
+    return task_runner.SUPERVISOR_COMMS
+
+
+def _ask_state(key: TaskKey) -> GetTaskStates:
+    return GetTaskStates(
+        dag_id=key.dag_id,
+        run_ids=[key.run_id],
+        task_ids=[key.task_id],
+        map_index=key.map_index if key.map_index >= 0 else None,
+    )
+
+
+def _ask_xcom(key: TaskKey, name: str) -> GetXCom:
+    return GetXCom(
+        key=name, dag_id=key.dag_id, run_id=key.run_id, task_id=key.task_id, map_index=key.map_index
+    )
+
+
+def _state(key: TaskKey, answer: Any) -> str | None:
+    if not isinstance(answer, TaskStatesResult):
+        raise SupervisorError(f"no task states but {answer!r}")
+    states: Mapping[str, Any] = answer.task_states.get(key.run_id) or {}
+    state = states.get(key.task_id if key.map_index < 0 else f"{key.task_id}_{key.map_index}")
+    return None if state is None else str(getattr(state, "value", state))
+
+
+def _value(answer: Any) -> Any:
+    if not isinstance(answer, XComResult):
+        raise SupervisorError(f"no XCom but {answer!r}")
+    if answer.value is None:
+        return None
+    # Looked up late: the configured XCom backend decides what a stored value means.
+    from airflow.sdk.execution_time.xcom import XCom  # noqa: PLC0415
+
+    return XCom.deserialize_value(answer)

@@ -1,0 +1,115 @@
+"""
+The trigger of a sensor: waits at the hub, writes the sensor's log, and ends the task where it runs.
+
+Airflow's triggerer calls it, either straight from the scheduler (3.3) or after `DbtNodeSensor.execute`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.triggers.base import (
+    BaseTrigger,
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
+
+from dbt_watch.core.outcome import Decision, Verdict
+from dbt_watch.core.wording import finished_lines, started_line
+from dbt_watch.sensors.hub import Subscription, Update, hub_for
+from dbt_watch.sensors.supervisor import TaskKey
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from dbt_watch.core.results import NodeResult
+
+TRIGGER_CLASS: Final = "dbt_watch.sensors.trigger.NodeTrigger"
+
+
+class NodeTrigger(BaseTrigger):
+    """
+    Waits until a decision about some nodes has been made.
+
+    :param producer_task_id: the task that runs dbt
+    :param unique_ids: the nodes that the sensor stands for
+    :param needs_worker: hand the decision to `DbtNodeSensor.execute_complete` on a worker instead of ending the task
+        here; needed for what only a worker does, such as outlet events
+    """
+
+    def __init__(
+        self, *, producer_task_id: str, unique_ids: Sequence[str], needs_worker: bool = False
+    ) -> None:
+        super().__init__()
+        self.producer_task_id = producer_task_id
+        self.unique_ids = tuple(unique_ids)
+        self.needs_worker = needs_worker
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give what another triggerer needs to make this trigger again."""
+        arguments = {
+            "producer_task_id": self.producer_task_id,
+            "unique_ids": list(self.unique_ids),
+            "needs_worker": self.needs_worker,
+        }
+        return (TRIGGER_CLASS, arguments)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait at the hub; yield one event, which ends the task."""
+        printed: set[str] = set()
+        with Subscription(hub_for(self._producer_key()), self.unique_ids) as updates:
+            async for update in updates:
+                for line in log_lines(update):
+                    if line not in printed:
+                        printed.add(line)
+                        self.log.info("%s", line)
+                if update.decision.verdict is not Verdict.WAIT:
+                    yield self._event(update)
+                    return
+
+    def _producer_key(self) -> TaskKey:
+        me = self.task_instance
+        if me is None:
+            raise RuntimeError("a NodeTrigger runs for a task instance only")
+        return TaskKey(me.dag_id, me.run_id, self.producer_task_id, me.map_index)
+
+    def _event(self, update: Update) -> TriggerEvent:
+        value = xcom_value(update.results)
+        if self.needs_worker:
+            return TriggerEvent({**decision_payload(update.decision), "results": value})
+        if update.decision.verdict is Verdict.SUCCEED:
+            return TaskSuccessEvent(xcoms={"return_value": value})
+        if update.decision.verdict is Verdict.SKIP:
+            return TaskSkippedEvent(xcoms={"return_value": value})
+        return TaskFailedEvent(xcoms={"return_value": value})
+
+
+def log_lines(update: Update) -> list[str]:
+    """Give the lines that a sensor's log shows for an update."""
+    lines: list[str] = []
+    for result in update.results:
+        lines += finished_lines(result) if result.is_final else [started_line(result)]
+    if update.decision.reason:
+        lines += [f"{_VERB[update.decision.verdict]}: {line}" for line in update.decision.reason.splitlines()]
+    return lines
+
+
+_VERB: Final = {
+    Verdict.WAIT: "waiting",
+    Verdict.SUCCEED: "done",
+    Verdict.FAIL: "failed",
+    Verdict.SKIP: "skipped",
+}
+
+
+def xcom_value(results: Sequence[NodeResult]) -> dict[str, Any]:
+    """Give what a sensor returns: a `NodeResult` as a dict, or several under the key `nodes`."""
+    values = [result.to_dict() for result in results]
+    return values[0] if len(values) == 1 else {"nodes": values}
+
+
+def decision_payload(decision: Decision) -> dict[str, str]:
+    """Give a decision in builtins."""
+    return {"verdict": decision.verdict.value, "reason": decision.reason}

@@ -1,0 +1,160 @@
+"""Writing the journal: order, pace, and failures."""
+
+import pytest
+
+from dbt_watch.core.journal import JournalWriter
+from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
+from dbt_watch.core.results import NodeResult
+from dbt_watch.producers.pen import BACKOFF_FIRST, FLUSH_INTERVAL, Pen
+
+
+class Store:
+    """XCom, as far as a pen sees it; it can be told to fail."""
+
+    def __init__(self):
+        self.pages = {}
+        self.log = []
+        self.failures = 0
+
+    def push(self, key, value):
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("api-server is away")
+        self.pages[key] = value
+        self.log.append((key, value == EMPTY_PAGE))
+
+    def read(self):
+        chunks = []
+        while (page := decode_page(self.pages[page_key(len(chunks))])) is not None:
+            chunks.append(page.chunk)
+            if page.chunk.closed is not None:
+                break
+        return chunks
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def writer():
+    return JournalWriter(attempt=1)
+
+
+@pytest.fixture
+def pen(writer, store, clock):
+    return Pen(writer, store.push, will_retry=True, clock=clock, sleep=clock.sleep)
+
+
+def changes(*names):
+    return [NodeResult(unique_id=f"model.shop.{name}", name=name, status="success") for name in names]
+
+
+def names(chunks):
+    return [[result.name for result in chunk.changes] for chunk in chunks]
+
+
+def test_a_reader_always_finds_a_page_to_look_at(pen, writer, store, clock):
+    pen.open()
+    assert store.log == [("journal_0000", True)]
+    clock.now += FLUSH_INTERVAL
+    writer.add(changes("orders"))
+    pen.write()
+    assert store.log[1:] == [("journal_0001", True), ("journal_0000", False)]
+    assert names(store.read()) == [["orders"]]
+
+
+def test_changes_wait_for_the_interval_and_then_go_out_together(pen, writer, store, clock):
+    pen.open()
+    writer.add(changes("a"))
+    pen.write()
+    writer.add(changes("b"))
+    pen.write()
+    assert names(store.read()) == []
+    clock.now += FLUSH_INTERVAL
+    pen.write()
+    assert names(store.read()) == [["a", "b"]]
+
+
+def test_many_changes_do_not_wait(writer, store, clock):
+    pen = Pen(writer, store.push, will_retry=False, max_pending=3, clock=clock, sleep=clock.sleep)
+    pen.open()
+    writer.add(changes("a", "b", "c"))
+    pen.write()
+    assert names(store.read()) == [["a", "b", "c"]]
+
+
+def test_nothing_is_written_while_nothing_changes(pen, store, clock):
+    pen.open()
+    clock.now += 60
+    pen.write()
+    assert store.log == [("journal_0000", True)]
+
+
+def test_a_failing_write_raises_nothing_and_loses_nothing(pen, writer, store, clock):
+    pen.open()
+    store.failures = 1
+    clock.now += FLUSH_INTERVAL
+    writer.add(changes("a"))
+    pen.write()
+    writer.add(changes("b"))
+    pen.write()
+    assert names(store.read()) == []
+    clock.now += BACKOFF_FIRST
+    pen.write()
+    assert sorted(sum(names(store.read()), [])) == ["a", "b"]
+
+
+def test_a_failing_store_is_asked_less_and_less_often(pen, writer, store, clock):
+    store.failures = 10**9
+    writer.add(changes("a"))
+    tries = 0
+    for _ in range(600):
+        before = store.failures
+        pen.write()
+        tries += before - store.failures
+        clock.now += 0.1
+    assert 5 <= tries <= 15
+
+
+def test_the_end_is_tried_again_until_it_is_written(pen, writer, store):
+    pen.open()
+    store.failures = 4
+    writer.add(changes("a"))
+    writer.close(1, reason="OOMKilled")
+    assert pen.finish()
+    assert store.read()[-1].closed.exit_code == 1
+    assert store.read()[-1].closed.reason == "OOMKilled"
+
+
+def test_the_end_is_given_up_after_a_while_without_an_error(pen, writer, store, clock):
+    store.failures = 10**9
+    writer.close(0)
+    start = clock.now
+    assert not pen.finish(patience=60)
+    assert 60 <= clock.now - start < 75
+
+
+def test_readers_learn_whether_another_attempt_follows(pen, writer, store, clock):
+    pen.open()
+    clock.now += FLUSH_INTERVAL
+    writer.add(changes("a"))
+    pen.write()
+    assert decode_page(store.pages["journal_0000"]).will_retry

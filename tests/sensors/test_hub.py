@@ -1,0 +1,277 @@
+"""
+The hub, with a scripted Airflow: orders of events that a real one brings about only by chance.
+
+The end-to-end tests run the same hub in a real triggerer.
+"""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from dbt_watch.core.journal import JournalWriter
+from dbt_watch.core.outcome import Verdict
+from dbt_watch.core.pages import page_key
+from dbt_watch.core.results import NodeResult
+from dbt_watch.producers.pen import Pen
+from dbt_watch.sensors.hub import Hub, Pace, Subscription
+
+PACE = Pace(
+    page=0.003, state=0.02, idle=0.04, verify=0.006, first_page=0.008, linger=0.2, backoff_first=0.005, backoff_limit=0.05
+)
+ORDERS, CUSTOMERS = "model.shop.orders", "model.shop.customers"
+
+
+class Airflow:
+    """A producer's state and XComs."""
+
+    def __init__(self):
+        self.current_state = None
+        self.xcoms = {}
+        self.requests = 0
+        self.misses = 0
+        self.broken = False
+
+    async def state(self):
+        self._count()
+        return self.current_state
+
+    async def page(self, number):
+        self._count()
+        value = self.xcoms.get(page_key(number))
+        self.misses += value is None
+        return value
+
+    def _count(self):
+        self.requests += 1
+        if self.broken:
+            raise ConnectionError("500")
+
+    def begin(self, attempt, *, will_retry=False):
+        """Start an attempt, which wipes the XComs of the one before."""
+        self.xcoms.clear()
+        self.current_state = "running"
+        self.writer = JournalWriter(attempt=attempt)
+        self.pen = Pen(self.writer, self.xcoms.__setitem__, will_retry=will_retry)
+        self.pen.open()
+
+    def report(self, unique_id, status, **kwargs):
+        self.writer.add([NodeResult(unique_id=unique_id, name=unique_id.split(".")[-1], status=status, **kwargs)])
+        self.pen._write_all()
+
+    def close(self, exit_code, reason=None):
+        self.writer.close(exit_code, reason=reason)
+        self.pen.finish()
+
+
+@contextlib.asynccontextmanager
+async def hub_of(airflow):
+    hub = Hub("build.dbt_build", airflow, PACE)
+    task = asyncio.create_task(hub.run())
+    try:
+        yield hub
+    finally:
+        await asyncio.wait_for(task, 5)
+
+
+async def verdict(hub, *unique_ids):
+    with Subscription(hub, unique_ids) as updates:
+        async for update in updates:
+            if update.decision.verdict is not Verdict.WAIT:
+                return update.decision
+    return None
+
+
+async def stays_waiting(waiting, seconds=0.1):
+    done, _ = await asyncio.wait({waiting}, timeout=seconds)
+    return not done
+
+
+def run(test):
+    """Run an asynchronous test within a bounded time."""
+    asyncio.run(asyncio.wait_for(test, 20))
+
+
+def scenario(function):
+    def test():
+        run(function(Airflow()))
+
+    test.__name__ = function.__name__
+    test.__doc__ = function.__doc__
+    return test
+
+
+@scenario
+async def test_a_sensor_ends_when_its_node_does(airflow):
+    async with hub_of(airflow) as hub:
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        assert await stays_waiting(waiting)
+        airflow.begin(1)
+        airflow.report(ORDERS, "started")
+        airflow.report(CUSTOMERS, "success")
+        assert await stays_waiting(waiting)
+        airflow.report(ORDERS, "success")
+        assert (await waiting).verdict is Verdict.SUCCEED
+
+
+@scenario
+async def test_a_cleared_run_does_not_turn_green_from_what_the_last_one_left(airflow):
+    airflow.begin(1)
+    airflow.report(ORDERS, "success")
+    airflow.close(0)
+    airflow.current_state = "success"
+    async with hub_of(airflow) as hub:
+        assert (await verdict(hub, ORDERS)).verdict is Verdict.SUCCEED
+        for state in (None, "scheduled", "queued"):
+            airflow.current_state = state
+            waiting = asyncio.create_task(verdict(hub, ORDERS))
+            assert await stays_waiting(waiting)
+            waiting.cancel()
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        airflow.begin(2)
+        assert await stays_waiting(waiting)
+        airflow.report(ORDERS, "error", message="no such table")
+        assert (await waiting).verdict is Verdict.FAIL
+
+
+@scenario
+async def test_a_run_that_was_cleared_and_has_run_again_unseen_is_not_mixed_up(airflow):
+    airflow.begin(1)
+    airflow.report(ORDERS, "success")
+    airflow.close(0)
+    async with hub_of(airflow) as hub:
+        assert (await verdict(hub, ORDERS)).verdict is Verdict.SUCCEED
+        airflow.begin(2)
+        airflow.report(CUSTOMERS, "success")
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        assert await stays_waiting(waiting)
+        airflow.report(ORDERS, "fail")
+        assert (await waiting).verdict is Verdict.FAIL
+
+
+@scenario
+async def test_a_failed_node_waits_for_the_next_attempt_and_ends_as_that_does(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1, will_retry=True)
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        for number in range(5):
+            airflow.report(f"model.shop.m{number}", "success")
+        airflow.report(ORDERS, "error")
+        airflow.close(1)
+        assert await stays_waiting(waiting)
+        airflow.current_state = "up_for_retry"
+        assert await stays_waiting(waiting)
+        airflow.begin(2)
+        assert await stays_waiting(waiting)
+        airflow.report(ORDERS, "success")
+        assert (await waiting).verdict is Verdict.SUCCEED
+
+
+@scenario
+async def test_an_attempt_that_died_without_a_word_is_followed_by_the_next(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1, will_retry=True)
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        for number in range(5):
+            airflow.report(f"model.shop.m{number}", "success")
+        assert await stays_waiting(waiting)
+        airflow.begin(2)
+        airflow.report(ORDERS, "success")
+        assert (await waiting).verdict is Verdict.SUCCEED
+
+
+@scenario
+async def test_a_producer_that_died_for_good_fails_what_is_open(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1)
+        airflow.report(ORDERS, "started")
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        assert await stays_waiting(waiting)
+        airflow.current_state = "failed"
+        decision = await waiting
+        assert decision.verdict is Verdict.FAIL
+        assert "dbt ended before this node finished" in decision.reason
+
+
+@scenario
+async def test_what_was_written_last_counts_although_the_producer_is_over(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1)
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        assert await stays_waiting(waiting)
+        airflow.report(ORDERS, "success")
+        airflow.current_state = "failed"
+        assert (await waiting).verdict is Verdict.SUCCEED
+
+
+@pytest.mark.parametrize("state", ["upstream_failed", "removed", "skipped"])
+def test_nothing_waits_for_a_producer_that_will_not_run(state):
+    async def scene(airflow):
+        async with hub_of(airflow) as hub:
+            waiting = asyncio.create_task(verdict(hub, ORDERS))
+            assert await stays_waiting(waiting)
+            airflow.current_state = state
+            assert (await waiting).verdict is Verdict.SKIP
+
+    run(scene(Airflow()))
+
+
+@scenario
+async def test_errors_of_the_api_are_survived(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1)
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        assert await stays_waiting(waiting)
+        airflow.broken = True
+        airflow.report(ORDERS, "success")
+        assert await stays_waiting(waiting)
+        airflow.broken = False
+        assert (await waiting).verdict is Verdict.SUCCEED
+
+
+@scenario
+async def test_a_journal_that_cannot_be_read_lets_nobody_wait_for_ever(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1)
+        airflow.xcoms[page_key(0)] = '{"foreign": true}'
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        assert await stays_waiting(waiting)
+        airflow.current_state = "failed"
+        assert (await waiting).verdict is Verdict.FAIL
+
+
+@scenario
+async def test_requests_do_not_grow_with_the_number_of_sensors(airflow):
+    async def requests_of(count):
+        airflow.begin(1)
+        before = airflow.requests
+        async with hub_of(airflow) as hub:
+            waiting = [asyncio.create_task(verdict(hub, f"model.shop.m{number}")) for number in range(count)]
+            await asyncio.sleep(0.2)
+            spent = airflow.requests - before
+            for number in range(count):
+                airflow.report(f"model.shop.m{number}", "success")
+            await asyncio.gather(*waiting)
+        return spent
+
+    few, many = await requests_of(2), await requests_of(500)
+    assert many <= few * 1.5
+
+
+@scenario
+async def test_pages_that_do_not_exist_are_not_asked_for_once_the_journal_is_open(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1)
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        assert await stays_waiting(waiting)
+        airflow.report(CUSTOMERS, "success")
+        assert await stays_waiting(waiting)
+        airflow.report(ORDERS, "success")
+        await waiting
+    assert airflow.misses == 0
+
+
+@scenario
+async def test_a_hub_ends_when_nobody_listens_any_more(airflow):
+    async with hub_of(airflow):
+        pass

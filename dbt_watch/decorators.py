@@ -251,7 +251,7 @@ def dbt_node(node: str, **task_arguments: Any) -> Callable[[Callable[..., R]], C
 
         @functools.wraps(function)
         def with_result(result: Any, *args: Any, **kwargs: Any) -> R:
-            return function(NodeResult.from_dict(result), *args, **kwargs)
+            return function(_result(result), *args, **kwargs)
 
         operator = task(**task_arguments)(with_result) if task_arguments else task(with_result)
 
@@ -265,6 +265,11 @@ def dbt_node(node: str, **task_arguments: Any) -> Callable[[Callable[..., R]], C
         return call
 
     return decorate
+
+
+def _result(value: Any) -> NodeResult:
+    # What a trigger leaves in XCom, Airflow encodes twice, so that it arrives as text.
+    return NodeResult.from_dict(msgspec.json.decode(value) if isinstance(value, str) else value)
 
 
 def _takes_a_result(function: Callable[..., Any]) -> bool:

@@ -132,10 +132,8 @@ def decide(producer: Producer, nodes: Iterable[tuple[str, NodeResult | None]]) -
 def _decide_node(producer: Producer, unique_id: str, result: NodeResult | None) -> Decision:
     report = _report(result)
     verdict = OUTCOMES[producer.run, report]
-    if verdict is Verdict.SUCCEED:
-        return Decision(verdict)
     name = (result.name if result is not None else "") or unique_id
-    return Decision(verdict, f"{name}: {_reason(producer, verdict, report, result)}")
+    return Decision(verdict, _reason(producer, verdict, report, name, result))
 
 
 def _report(result: NodeResult | None) -> Report:
@@ -150,14 +148,18 @@ def _report(result: NodeResult | None) -> Report:
     return Report.FAILURE
 
 
-def _reason(producer: Producer, verdict: Verdict, report: Report, result: NodeResult | None) -> str:
+def _reason(
+    producer: Producer, verdict: Verdict, report: Report, name: str, result: NodeResult | None
+) -> str:
     run = producer.run
     if run is Run.DID_NOT_RUN:
         return f"dbt did not run: its task is {producer.state}"
     if run is Run.PENDING:
         return "dbt has not started"
-    text = _what_happened(producer, report, result)
-    return f"{text}; waiting for the next attempt" if verdict is Verdict.WAIT and _is_bad(report) else text
+    if verdict is Verdict.SUCCEED or (verdict is Verdict.WAIT and not _is_bad(report)):
+        return ""
+    text = f"{name}: {_what_happened(producer, report, result)}"
+    return f"{text}\nthe next attempt will build it again" if verdict is Verdict.WAIT else text
 
 
 def _is_bad(report: Report) -> bool:
@@ -171,14 +173,9 @@ def _what_happened(producer: Producer, report: Report, result: NodeResult | None
     if report is Report.SKIPPED and result is not None:
         causes = ", ".join(f"`{unique_id.split('.')[-1]}`" for unique_id in result.skipped_because)
         return f"not built: upstream {causes} failed" if causes else f"not built: {message or 'skipped by dbt'}"
-    if report is Report.NOTHING and producer.run in _OVER:
+    if report is Report.NOTHING:
         return f"dbt ended before this node finished{_why(producer)}"
-    if report in {Report.NOT_BUILT, Report.NOT_DUE}:
-        return f"not built: {message or 'dbt did not come to it'}{_why(producer)}"
-    return "not finished yet"
-
-
-_OVER: Final = frozenset({Run.ENDED_WELL, Run.FAILED, Run.DIED})
+    return f"not built: {message or 'dbt did not come to it'}{_why(producer)}"
 
 
 def _why(producer: Producer) -> str:

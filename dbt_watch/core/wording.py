@@ -16,7 +16,7 @@ def started_line(result: NodeResult) -> str:
 
 
 def finished_lines(result: NodeResult) -> list[str]:
-    """Say how dbt ended a node: one line, and dbt's own text below it."""
+    """Say how dbt ended a node: one line, and the text of a warning below it. That of a failure is the outcome's."""
     facts = [f"{result.resource_type} {result.name}: {result.status}"]
     if result.execution_time is not None:
         facts.append(f"in {result.execution_time:.2f} s")
@@ -26,8 +26,8 @@ def finished_lines(result: NodeResult) -> list[str]:
         facts.append(f"{result.failures} failures")
     if result.relation_name:
         facts.append(f"into {result.relation_name}")
-    lines = [", ".join(facts) + _at(result.finished_at)]
-    if result.message and not result.is_success:
+    lines = [", ".join(filter(None, facts)) + _at(result.finished_at)]
+    if result.message and result.is_warning:
         lines += [f"  {line}" for line in result.message.strip().splitlines()]
     return lines
 

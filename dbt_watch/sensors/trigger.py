@@ -92,13 +92,13 @@ def log_lines(update: Update) -> list[str]:
     for result in update.results:
         lines += finished_lines(result) if result.is_final else [started_line(result)]
     if update.decision.reason:
-        lines += [f"{_VERB[update.decision.verdict]}: {line}" for line in update.decision.reason.splitlines()]
+        lines += f"{_VERB[update.decision.verdict]}: {update.decision.reason}".splitlines()
     return lines
 
 
 _VERB: Final = {
     Verdict.WAIT: "waiting",
-    Verdict.SUCCEED: "done",
+    Verdict.SUCCEED: "succeeded",
     Verdict.FAIL: "failed",
     Verdict.SKIP: "skipped",
 }

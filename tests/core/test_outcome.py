@@ -76,7 +76,7 @@ def test_the_table_has_no_hole():
         (
             Producer("running", None, will_retry=True),
             result("error", message="no such column"),
-            "orders: error: no such column; waiting for the next attempt",
+            "orders: error: no such column\nthe next attempt will build it again",
         ),
         (
             Producer("failed", BAD),
@@ -93,7 +93,9 @@ def test_the_table_has_no_hole():
             result("started"),
             "orders: dbt ended before this node finished (its task ended without a word)",
         ),
-        (Producer("upstream_failed"), None, "model.shop.orders: dbt did not run: its task is upstream_failed"),
+        (Producer("upstream_failed"), None, "dbt did not run: its task is upstream_failed"),
+        (Producer("queued"), None, "dbt has not started"),
+        (Producer("running"), result("started"), ""),
         (Producer("success", OK), None, "model.shop.orders: dbt ended before this node finished"),
     ],
 )

@@ -1,0 +1,126 @@
+"""One Airflow, one cluster and one run of each case for all end-to-end tests."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbt_watch.core.manifest import load_manifest
+from dbt_watch.demo.airflow import LocalAirflow
+from dbt_watch.demo.processes import ProcessSet, python_module
+from dbt_watch.localkube import Image, LocalKube
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "jaffle-shop:tests"
+RUN_TIMEOUT = 240
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """The example project with a manifest, in a place of its own."""
+    directory = tmp_path_factory.mktemp("project") / "jaffle_shop"
+    shutil.copytree(
+        ROOT / "examples/jaffle_shop", directory, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb*")
+    )
+    processes = ProcessSet()
+    try:
+        parse = processes.start(
+            "dbt parse",
+            python_module("dbt.cli.main", "parse", "--profiles-dir", "."),
+            env=dict(os.environ),
+            log=directory.parent / "parse.log",
+            cwd=directory,
+        )
+        assert parse.wait(120) == 0, parse.tail()
+    finally:
+        processes.stop()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def graph(project):
+    return load_manifest(project / "target/manifest.json")
+
+
+@pytest.fixture(scope="session")
+def cluster(project, pytestconfig):
+    """The local cluster; None when the tests run on a real one."""
+    if pytestconfig.getoption("--kubeconfig"):
+        yield None
+        return
+    image = Image(venv=sys.prefix, mounts={"/usr/app/jaffle_shop": project}, workdir="/usr/app/jaffle_shop")
+    with LocalKube(images={IMAGE: image}) as kube:
+        yield kube
+
+
+@pytest.fixture(scope="session")
+def environment(project, cluster, pytestconfig):
+    """What the DAG files and their tasks read from their environment."""
+    kubeconfig = cluster.kubeconfig if cluster else pytestconfig.getoption("--kubeconfig").resolve()
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}}
+    return {
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
+        "JAFFLE_SHOP_MANIFEST": str(project / "target/manifest.json"),
+        "JAFFLE_SHOP_IMAGE": pytestconfig.getoption("--image") or IMAGE,
+        "JAFFLE_SHOP_NAMESPACE": pytestconfig.getoption("--namespace"),
+    }
+
+
+@pytest.fixture(scope="session")
+def airflow(environment, tmp_path_factory):
+    dags = tmp_path_factory.mktemp("dags")
+    shutil.copytree(Path(__file__).parent / "dags", dags, dirs_exist_ok=True)
+    shutil.copy(ROOT / "examples/jaffle_shop_dag.py", dags)
+    with LocalAirflow(dags, env=environment) as running:
+        yield running
+
+
+class Run:
+    """A finished run of a DAG, as a test looks at it."""
+
+    def __init__(self, airflow, dag_id, run_id):
+        self.airflow = airflow
+        self.dag_id = dag_id
+        self.run_id = run_id
+        self.state = airflow.wait_for_run(dag_id, run_id, RUN_TIMEOUT)
+        self.tasks = {item.task_id: item for item in airflow.client.task_instances(dag_id, run_id)}
+
+    @property
+    def states(self):
+        return {task_id: item.state for task_id, item in self.tasks.items()}
+
+    def states_of(self, state):
+        return {task_id.removeprefix("shop.") for task_id, found in self.states.items() if found == state}
+
+    def sensors(self):
+        return {task_id: item for task_id, item in self.tasks.items() if item.operator == "DbtNodeSensor"}
+
+    def log(self, task_id):
+        return self.airflow.client.task_log(self.dag_id, self.run_id, task_id)
+
+    def xcom(self, task_id, key="return_value"):
+        return self.airflow.client.xcom(self.dag_id, self.run_id, task_id, key)
+
+
+@pytest.fixture(scope="session")
+def run_of(airflow):
+    """Give the finished run of a case. All cases are started at once, the first time that one is asked for."""
+    started = {}
+    finished = {}
+    cases = (
+        "jaffle_shop", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "lineage", "bound",
+    )  # fmt: skip
+
+    def get(dag_id):
+        if not started:
+            for case in cases:
+                airflow.wait_for_dag(case)
+                started[case] = airflow.trigger_dag(case)
+        if dag_id not in finished:
+            finished[dag_id] = Run(airflow, dag_id, started[dag_id])
+        return finished[dag_id]
+
+    return get

@@ -1,0 +1,120 @@
+"""
+The DAGs of the end-to-end tests: the example project, each time with another thing that happens to it.
+
+A database of its own lies in each pod, so that the runs can go on side by side.
+"""
+
+import os
+from datetime import datetime, timedelta
+
+from airflow.sdk import dag, task
+from kubernetes.client import models as k8s
+
+from dbt_watch import NodeResult, dbt_build, dbt_k8s_project, dbt_node
+
+IMAGE = os.environ["JAFFLE_SHOP_IMAGE"]
+ARGUMENTS = {
+    "manifest": os.environ["JAFFLE_SHOP_MANIFEST"],
+    "image": IMAGE,
+    "namespace": os.environ["JAFFLE_SHOP_NAMESPACE"],
+    "project_dir": "/usr/app/jaffle_shop",
+    "profiles_dir": "/usr/app/jaffle_shop",
+    "env_vars": {"JAFFLE_SHOP_DB": "/data/jaffle_shop.duckdb"},
+    "volumes": [k8s.V1Volume(name="data", empty_dir=k8s.V1EmptyDirVolumeSource())],
+    "volume_mounts": [k8s.V1VolumeMount(name="data", mount_path="/data")],
+    "retry_delay": timedelta(seconds=1),
+}
+
+# Runs dbt, and meanwhile writes to the same standard output whatever a Python model or a library may write.
+NOISY = r"""
+import os, subprocess, sys, threading
+lines = [b"42", b"null", b"[1,2]", b'"text"', b'{"level":"info","data":"text"}', b'{"info":{"name":7},"data":[]}',
+         b"\xff\xfe\x00binary\x1b[31m", b"x" * 1_000_000, b"{", b'{"info": {"name": "LogModelResult"}, "data": {}}', b""]
+stop = threading.Event()
+def shout():
+    while True:
+        for line in lines:
+            os.write(1, line + b"\n")
+        if stop.wait(0.5):
+            return
+noise = threading.Thread(target=shout)
+noise.start()
+code = subprocess.call(["dbt", *sys.argv[1:]])
+stop.set()
+noise.join()
+sys.exit(code)
+"""
+
+# Runs dbt until it has built a table, then dies the way the kernel ends what takes too much memory.
+KILLED = r"""
+import os, signal, subprocess, sys
+dbt = subprocess.Popen(["dbt", *sys.argv[1:]], stdout=subprocess.PIPE)
+for line in dbt.stdout:
+    os.write(1, line)
+    if b'"LogSeedResult"' in line:
+        dbt.kill()
+        break
+sys.exit(137)
+"""
+
+
+def case(dag_id, build=None, before=None, **overrides):
+    """Make a DAG of one project."""
+
+    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
+    def make():
+        @dbt_k8s_project(**{**ARGUMENTS, **overrides})
+        def shop():
+            return build
+
+        project = shop()
+        if before is not None:
+            task(before)() >> project
+
+    make()
+
+
+def refuse():
+    raise RuntimeError("nothing has landed")
+
+
+case("broken", dbt_build(vars={"break_model": "orders"}))
+case("noisy", cmds=["python", "-c", NOISY])
+case("killed", cmds=["python", "-c", KILLED])
+case("unpullable", image="registry.invalid/nothing:1", startup_timeout_seconds=8)
+case("held_back", before=refuse)
+case(
+    "retried",
+    dbt_build(vars={"break_model": "{{ 'orders' if ti.try_number == 1 else '' }}"}),
+    retries=1,
+)
+case("lineage", sensors="lineage", tests="node", select="+stg_orders")
+case("interrupted", cmds=["python", "-c", "import time; print('waiting', flush=True); time.sleep(600)"])
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
+def bound():
+    """Functions bound to nodes, an argument from another task, and a task that waits for one node."""
+
+    @task
+    def land():
+        return "batch-7"
+
+    @task
+    def after(result):
+        return result
+
+    @dbt_k8s_project(**ARGUMENTS)
+    def shop(batch):
+        @dbt_node("raw_orders")
+        def count(result: NodeResult, factor: int):
+            return {"rows": (result.rows_affected or 0) * factor, "status": result.status}
+
+        count(factor=2)
+        return dbt_build(vars={"batch": batch}, full_refresh="{{ 1 == 1 }}", threads="{{ 2 }}")
+
+    project = shop(land())
+    project["customers"] >> after(project["model.jaffle_shop.customers"].result)
+
+
+bound()

@@ -1,0 +1,152 @@
+"""Whole runs: a real Airflow, the unmodified KubernetesPodOperator underneath, a real dbt."""
+
+import time
+
+import pytest
+
+from dbt_watch.compat import STARTS_FROM_TRIGGER
+
+DOWNSTREAM_OF_ORDERS = {"daily_revenue", "daily_revenue.test", "customers", "customers.test", "orders.test"}
+
+
+def test_a_run_is_one_pod_and_every_node_its_own_task(run_of, cluster, graph):
+    run = run_of("jaffle_shop")
+    assert run.state == "success"
+    assert set(run.states.values()) == {"success"}
+    seen = set()
+    for task_id in run.sensors():
+        value = run.xcom(task_id)
+        seen.update(item["unique_id"] for item in value.get("nodes", [value]))
+    assert seen == {
+        uid for uid, node in graph.nodes.items() if node.resource_type in {"model", "seed", "snapshot", "test", "unit_test"}
+    }
+    if cluster is not None:
+        assert len([pod for pod in cluster.pods() if pod.labels["dag_id"] == "jaffle_shop"]) == 1
+
+
+@pytest.mark.skipif(not STARTS_FROM_TRIGGER, reason="before Airflow 3.3 every task starts on a worker")
+def test_no_sensor_starts_on_a_worker(run_of, airflow):
+    run = run_of("jaffle_shop")
+    assert not {item.id for item in run.sensors().values()} & set(airflow.task_starts())
+
+
+def test_the_producers_log_reads_like_dbts_own_each_line_once(run_of):
+    lines = run_of("jaffle_shop").log("build.dbt_build").splitlines()
+    own = [line for line in lines if " OK" in line or " PASS" in line]
+    assert any("raw_orders OK 150 rows" in line for line in own)
+    assert len(own) == len(set(own)) >= 20
+    assert not [line for line in lines if '"info"' in line]
+
+
+def test_a_sensors_log_tells_of_its_node(run_of):
+    log = run_of("jaffle_shop").log("build.orders")
+    assert "model orders: success" in log
+    assert '"orders"' in log
+    assert "raw_orders" not in log
+
+
+def test_a_broken_model_fails_its_task_with_dbts_own_words_and_what_depends_on_it(run_of):
+    run = run_of("broken")
+    assert run.state == "failed"
+    assert run.states_of("failed") - {"dbt_build"} >= {"orders"}
+    relationships = {name for name in run.states_of("failed") if "relationships" in name}
+    assert run.states_of("failed") == {"dbt_build", "orders"} | DOWNSTREAM_OF_ORDERS | relationships
+    assert {"raw_orders", "stg_orders", "stg_orders.test", "order_status_history"} <= run.states_of("success")
+    log = run.log("shop.orders")
+    assert "order_totl" in log
+    assert log.count("Binder Error") == 1
+    assert "not built: upstream `orders` failed" in run.log("shop.customers")
+    assert "failed: orders" in run.log("shop.dbt_build")
+    assert "exit code 1" in run.log("shop.dbt_build")
+
+
+def test_no_line_of_standard_output_fails_a_build_or_hides_a_node(run_of):
+    run = run_of("noisy")
+    assert run.state == "success"
+    assert set(run.states.values()) == {"success"}
+    log = run.log("shop.dbt_build")
+    assert "\x1b" not in log
+    assert max(map(len, log.splitlines())) < 100_000
+
+
+def test_a_dbt_that_was_killed_fails_what_it_had_not_finished(run_of):
+    run = run_of("killed")
+    assert run.state == "failed"
+    assert run.states_of("success")
+    assert run.states_of("success") <= {"raw_orders", "raw_customers", "raw_payments"}
+    assert {"orders", "customers", "dbt_build"} <= run.states_of("failed")
+    assert set(run.states.values()) == {"success", "failed"}
+    assert "dbt ended before this node finished" in run.log("shop.customers") or "not built" in run.log("shop.customers")
+    assert "exit code 137" in run.log("shop.dbt_build")
+
+
+def test_an_image_that_cannot_be_pulled_fails_every_node_with_the_reason(run_of):
+    run = run_of("unpullable")
+    assert run.state == "failed"
+    assert set(run.states.values()) == {"failed"}
+    log = run.log("shop.orders")
+    assert "the pod did not run dbt" in log
+
+
+def test_nothing_waits_for_a_project_that_never_runs(run_of):
+    run = run_of("held_back")
+    assert run.state == "failed"
+    assert run.states["shop.dbt_build"] == "upstream_failed"
+    assert {item.state for item in run.sensors().values()} == {"skipped"}
+    assert "dbt did not run" in run.log("shop.orders")
+
+
+def test_a_failed_node_waits_for_the_next_attempt_and_ends_well_with_it(run_of):
+    run = run_of("retried")
+    assert run.state == "success"
+    assert set(run.states.values()) == {"success"}
+    assert run.tasks["shop.dbt_build"].try_number == 2
+    assert {item.try_number for item in run.sensors().values()} == {1}
+    log = run.log("shop.orders")
+    assert "the next attempt will build it again" in log
+    assert "model orders: success" in log
+
+
+def test_sensors_may_start_along_the_lineage_through_a_worker(run_of, airflow):
+    run = run_of("lineage")
+    assert run.state == "success"
+    assert run.states_of("success") == {"raw_orders", "stg_orders", "dbt_build"}
+    assert {item.id for item in run.sensors().values()} <= set(airflow.task_starts())
+
+
+def test_a_bound_function_gets_what_dbt_reported(run_of):
+    run = run_of("bound")
+    assert run.state == "success"
+    assert run.xcom("shop.count") == {"rows": 300, "status": "success"}
+
+
+def test_a_task_can_wait_for_one_node_and_take_its_result(run_of):
+    run = run_of("bound")
+    value = run.xcom("after")
+    assert "model.jaffle_shop.customers" in str(value)
+    assert run.tasks["after"].start_date >= run.tasks["shop.customers"].end_date
+
+
+def test_templates_and_arguments_of_other_tasks_reach_dbt(run_of, cluster):
+    run = run_of("bound")
+    if cluster is None:
+        pytest.skip("the arguments of a pod are read from the local cluster")
+    (pod,) = [pod for pod in cluster.pods() if pod.labels["dag_id"] == "bound"]
+    assert run.state == "success"
+    arguments = list(pod.args)
+    assert arguments[arguments.index("--vars") + 1] == '{"batch": "batch-7"}'
+    assert arguments[arguments.index("--threads") + 1] == "2"
+    assert "--full-refresh" in arguments
+
+
+def test_no_pod_is_left(run_of, cluster):
+    for dag_id in ("jaffle_shop", "broken", "killed", "unpullable"):
+        run_of(dag_id)
+    if cluster is None:
+        pytest.skip("the pods of a real cluster are not ours to count")
+    deadline = time.monotonic() + 30
+    open_pods = ["?"]
+    while open_pods and time.monotonic() < deadline:
+        open_pods = [pod.name for pod in cluster.pods() if pod.deleted_at is None]
+        time.sleep(0.2)
+    assert not open_pods

@@ -369,7 +369,11 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
     for name, value in pod.items():
         if name not in known:
             raise ArgumentError(
-                name, value, "an argument of @dbt_k8s_project or of the operator below it; this one is unknown", known=known
+                name,
+                value,
+                "an argument of @dbt_k8s_project or of the operator below it; this one is unknown",
+                known=known,
+                sought=name,
             )
     if not any(pod.get(name) for name in _IMAGE_SOURCES):
         raise ArgumentError(

@@ -34,14 +34,23 @@ class ArgumentError(DbtWatchError, ValueError):
     :param value: what was given
     :param expected: what would have been right, as a phrase ("a path to ...")
     :param known: valid values; the nearest ones are named in the message
+    :param sought: what `known` is compared with, if not the value
     """
 
-    def __init__(self, argument: str, value: object, expected: str, *, known: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        argument: str,
+        value: object,
+        expected: str,
+        *,
+        known: Iterable[str] = (),
+        sought: str | None = None,
+    ) -> None:
         self.argument = argument
         self.value = value
         self.expected = expected
         text = f"{argument}={_shown(value)}: expected {expected}"
-        near = difflib.get_close_matches(str(value), list(known), n=3)
+        near = difflib.get_close_matches(sought or str(value), list(known), n=3)
         if near:
             text += f"; did you mean {', '.join(near)}?"
         super().__init__(text)

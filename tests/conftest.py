@@ -1,8 +1,15 @@
-"""Options of the whole suite: which cluster the end-to-end tests run on."""
+"""What the whole suite shares: the example project, and which cluster the end-to-end tests run on."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
+
+from dbt_watch.core.manifest import load_manifest
+from dbt_watch.demo.processes import ProcessSet, python_module
+
+ROOT = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser):
@@ -17,3 +24,30 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if bool(config.getoption("--kubeconfig")) != bool(config.getoption("--image")):
         raise pytest.UsageError("--kubeconfig and --image go together")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """The example project with a manifest, in a place of its own."""
+    directory = tmp_path_factory.mktemp("project") / "jaffle_shop"
+    shutil.copytree(
+        ROOT / "examples/jaffle_shop", directory, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb*")
+    )
+    processes = ProcessSet()
+    try:
+        parse = processes.start(
+            "dbt parse",
+            python_module("dbt.cli.main", "parse", "--profiles-dir", "."),
+            env=dict(os.environ),
+            log=directory.parent / "parse.log",
+            cwd=directory,
+        )
+        assert parse.wait(120) == 0, parse.tail()
+    finally:
+        processes.stop()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def graph(project):
+    return load_manifest(project / "target/manifest.json")

@@ -1,48 +1,19 @@
 """One Airflow, one cluster and one run of each case for all end-to-end tests."""
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from kubernetes import client, config
 
-from dbt_watch.core.manifest import load_manifest
 from dbt_watch.demo.airflow import LocalAirflow
-from dbt_watch.demo.processes import ProcessSet, python_module
 from dbt_watch.localkube import Image, LocalKube
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "jaffle-shop:tests"
 RUN_TIMEOUT = 240
-
-
-@pytest.fixture(scope="session")
-def project(tmp_path_factory):
-    """The example project with a manifest, in a place of its own."""
-    directory = tmp_path_factory.mktemp("project") / "jaffle_shop"
-    shutil.copytree(
-        ROOT / "examples/jaffle_shop", directory, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb*")
-    )
-    processes = ProcessSet()
-    try:
-        parse = processes.start(
-            "dbt parse",
-            python_module("dbt.cli.main", "parse", "--profiles-dir", "."),
-            env=dict(os.environ),
-            log=directory.parent / "parse.log",
-            cwd=directory,
-        )
-        assert parse.wait(120) == 0, parse.tail()
-    finally:
-        processes.stop()
-    return directory
-
-
-@pytest.fixture(scope="session")
-def graph(project):
-    return load_manifest(project / "target/manifest.json")
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +28,19 @@ def cluster(project, pytestconfig):
 
 
 @pytest.fixture(scope="session")
-def environment(project, cluster, pytestconfig):
+def kubeconfig(cluster, pytestconfig):
+    return cluster.kubeconfig if cluster else pytestconfig.getoption("--kubeconfig").resolve()
+
+
+@pytest.fixture(scope="session")
+def kubernetes(kubeconfig):
+    """The official client."""
+    return client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
+
+
+@pytest.fixture(scope="session")
+def environment(project, kubeconfig, pytestconfig):
     """What the DAG files and their tasks read from their environment."""
-    kubeconfig = cluster.kubeconfig if cluster else pytestconfig.getoption("--kubeconfig").resolve()
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}}
     return {
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),

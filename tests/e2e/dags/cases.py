@@ -104,7 +104,7 @@ def bound():
     def after(result):
         return result
 
-    @dbt_k8s_project(**ARGUMENTS)
+    @dbt_k8s_project(**ARGUMENTS, on_finish_action="keep_pod")
     def shop(batch):
         @dbt_node("raw_orders")
         def count(result: NodeResult, factor: int):

@@ -1,0 +1,238 @@
+"""What a decorated function becomes: tasks, edges, and the handle."""
+
+from datetime import datetime
+
+import pytest
+from airflow.sdk import DAG, TriggerRule, task
+from airflow.serialization.serialized_objects import DagSerialization
+
+from dbt_watch import DbtProject, dbt_build, dbt_k8s_project, dbt_node
+from dbt_watch.compat import STARTS_FROM_TRIGGER
+
+
+@pytest.fixture
+def dag():
+    with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1), params={"full_refresh": False}) as dag:
+        yield dag
+
+
+@pytest.fixture
+def decorate(project):
+    def decorate(**overrides):
+        arguments = {"manifest": project / "target/manifest.json", "image": "shop:1", **overrides}
+        return dbt_k8s_project(**arguments)
+
+    return decorate
+
+
+@pytest.fixture
+def shop(dag, decorate):
+    def shop(**overrides):
+        @decorate(**overrides)
+        def build(): ...
+
+        return build()
+
+    return shop
+
+
+def upstream(dag, task_id):
+    return {item.removeprefix("build.") for item in dag.task_dict[f"build.{task_id}"].upstream_task_ids}
+
+
+def test_every_node_is_a_task_and_the_tests_of_a_node_are_one(dag, shop):
+    project = shop()
+    assert isinstance(project, DbtProject)
+    ids = {item.removeprefix("build.") for item in dag.task_ids}
+    assert {"dbt_build", "raw_orders", "stg_orders", "stg_orders.test", "orders", "orders.unit_test", "orders.test"} <= ids
+    assert "test.relationships_orders_customer_id__customer_id__ref_stg_customers_" in ids
+
+
+def test_tests_come_after_their_node_and_before_its_children_unit_tests_before_it(dag, shop):
+    shop()
+    assert upstream(dag, "stg_orders.test") == {"stg_orders"}
+    assert upstream(dag, "orders.unit_test") == {"stg_orders.test", "stg_payments.test"}
+    assert upstream(dag, "orders") == {"orders.unit_test"}
+    assert "orders.test" in upstream(dag, "customers")
+
+
+def test_a_test_of_several_nodes_comes_after_all_of_them(dag, shop):
+    shop()
+    name = "test.relationships_orders_customer_id__customer_id__ref_stg_customers_"
+    assert upstream(dag, name) == {"orders", "stg_customers"}
+
+
+def test_tests_may_be_part_of_their_node_or_one_task_or_left_out(dag, decorate, graph):
+    tests = {uid for uid, node in graph.nodes.items() if node.resource_type in {"test", "unit_test"}}
+    for mode in ("node", "one", "none"):
+
+        @decorate(tests=mode, group_id=mode)
+        def build(): ...
+
+        build()
+    watched = {
+        mode: [uid for item in dag.tasks if item.task_id.startswith(f"{mode}.") for uid in getattr(item, "unique_ids", ())]
+        for mode in ("node", "one", "none")
+    }
+    for mode in ("node", "one"):
+        assert tests <= set(watched[mode])
+        assert len(watched[mode]) == len(set(watched[mode]))
+    assert not tests & set(watched["none"])
+    assert len(dag.task_dict["one.tests"].unique_ids) == len(tests)
+    assert dag.task_dict["none.dbt_build"].selection.arguments() == [
+        "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test",
+    ]  # fmt: skip
+
+
+def test_tasks_go_in_front_of_the_producer_and_behind_producer_and_nodes(dag, shop):
+    @task
+    def first(): ...
+
+    @task
+    def behind_all(): ...
+
+    @task
+    def behind_one(): ...
+
+    project = shop()
+    first() >> project >> behind_all()
+    project["customers"] >> behind_one()
+    assert dag.task_dict["build.dbt_build"].upstream_task_ids == {"first"}
+    assert not dag.task_dict["build.raw_orders"].upstream_task_ids
+    assert dag.task_dict["behind_all"].upstream_task_ids == {"build.dbt_build"}
+    assert dag.task_dict["behind_one"].upstream_task_ids == {"build.customers.test"}
+
+
+def test_arguments_of_the_function_hold_back_the_producer_whether_used_or_not(dag, decorate):
+    @task
+    def land(): ...
+
+    @task
+    def look(): ...
+
+    @decorate()
+    def build(batch, unused):
+        return dbt_build(vars={"batch": batch}, full_refresh="{{ params.full_refresh }}")
+
+    build(land(), unused=look())
+    assert dag.task_dict["build.dbt_build"].upstream_task_ids == {"land", "look"}
+
+
+def test_a_bound_function_comes_after_its_node_and_its_tests(dag, decorate):
+    @task
+    def last(): ...
+
+    @decorate()
+    def build():
+        @dbt_node("customers", retries=3)
+        def check(result, floor): ...
+
+        check(floor=100)
+
+    project = build()
+    project >> last()
+    assert dag.task_dict["build.check"].upstream_task_ids == {"build.customers", "build.customers.test"}
+    assert dag.task_dict["build.check"].retries == 3
+    assert dag.task_dict["last"].upstream_task_ids == {"build.dbt_build", "build.check"}
+
+
+def test_arguments_of_the_operator_are_passed_on(dag, shop):
+    shop(namespace="dbt", retries=2, labels={"team": "shop"}, cmds=["/opt/dbt"], service_account_name="dbt")
+    producer = dag.task_dict["build.dbt_build"]
+    assert (producer.namespace, producer.retries, producer.labels) == ("dbt", 2, {"team": "shop"})
+    assert producer.cmds == ["/opt/dbt"]
+    assert producer.service_account_name == "dbt"
+    assert {item.retries for item in dag.tasks if item is not producer} == {0}
+
+
+def test_the_producer_comes_before_its_sensors_in_the_queue(dag, shop):
+    shop()
+    producer = dag.task_dict["build.dbt_build"]
+    others = [item for item in dag.tasks if item is not producer]
+    assert producer.priority_weight > max(item.priority_weight for item in others)
+
+
+def test_override_changes_what_is_named_and_keeps_the_rest(dag, decorate):
+    @decorate(namespace="dbt", select="raw_orders")
+    def build(): ...
+
+    build()
+    build.override(group_id="again", select="raw_payments", image="shop:2")()
+    again = dag.task_dict["again.dbt_build"]
+    assert (again.image, again.namespace) == ("shop:2", "dbt")
+    assert "again.raw_payments" in dag.task_ids
+    assert "again.raw_orders" not in dag.task_ids
+
+
+def test_one_project_can_be_used_twice_in_a_dag(dag, decorate):
+    @decorate()
+    def build(): ...
+
+    first, second = build(), build()
+    assert first.group.group_id != second.group.group_id
+    assert len({item.task_id for item in dag.tasks}) == 2 * (1 + len(first.group.children) - 1)
+
+
+def test_how_sensors_start_can_be_chosen(dag, decorate):
+    for mode in ("auto", "eager", "lineage"):
+
+        @decorate(sensors=mode, group_id=mode)
+        def build(): ...
+
+        build()
+    eager, lineage = dag.task_dict["eager.orders"], dag.task_dict["lineage.orders"]
+    assert eager.trigger_rule is TriggerRule.ALWAYS
+    assert eager.start_from_trigger is STARTS_FROM_TRIGGER
+    assert lineage.trigger_rule is TriggerRule.ALL_DONE
+    assert lineage.start_from_trigger is False
+    auto = dag.task_dict["auto.orders"]
+    assert auto.trigger_rule is (TriggerRule.ALWAYS if STARTS_FROM_TRIGGER else TriggerRule.ALL_DONE)
+
+
+def test_default_arguments_of_a_dag_leave_the_sensors_as_they_must_be(project):
+    defaults = {"retries": 5, "trigger_rule": "one_failed", "namespace": "dbt", "priority_weight": 7}
+    with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1), default_args=defaults) as dag:
+
+        @dbt_k8s_project(manifest=project / "target/manifest.json", image="shop:1", sensors="lineage")
+        def build(): ...
+
+        build()
+    sensor = dag.task_dict["build.orders"]
+    assert (sensor.retries, sensor.trigger_rule) == (0, TriggerRule.ALL_DONE)
+    assert dag.task_dict["build.dbt_build"].retries == 5
+    assert dag.task_dict["build.dbt_build"].namespace == "dbt"
+
+
+def test_the_serialized_dag_stays_small(dag, shop):
+    import json
+
+    shop()
+    size = len(json.dumps(DagSerialization.to_dict(dag)))
+    assert size / len(dag.tasks) < 1500
+
+
+def test_on_a_worker_only_the_task_to_be_run_is_made(project, monkeypatch):
+    def tasks_for(task_id):
+        monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "shop")
+        monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", task_id)
+        with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
+
+            @task
+            def publish(): ...
+
+            @dbt_k8s_project(manifest=project / "target/manifest.json", image="shop:1")
+            def build():
+                @dbt_node("raw_orders")
+                def check(result): ...
+
+                check()
+
+            shop = build()
+            shop["customers"] >> publish()
+            task(lambda: None).override(task_id="before")() >> shop
+        return {item for item in dag.task_ids if item.startswith("build.")}
+
+    asked_for = {"build.check", "build.customers.test", "build.raw_orders"}
+    assert tasks_for("build.orders") == {"build.orders"} | asked_for
+    assert tasks_for("build.dbt_build") == {"build.dbt_build"} | asked_for
+    assert tasks_for("publish") == asked_for

@@ -22,4 +22,8 @@ STARTS_FROM_TRIGGER: Final = AIRFLOW_VERSION >= (3, 3)
 if AIRFLOW_VERSION >= (3, 2):
     from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 else:
-    from airflow.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+    from airflow.exceptions import (  # type: ignore[no-redef]
+        AirflowFailException,
+        AirflowRescheduleException,
+        AirflowSkipException,
+    )

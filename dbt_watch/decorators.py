@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec
 
 import msgspec
 from airflow.sdk import TaskGroup, XComArg, get_parsing_context, task
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from dbt_watch.core.graph import Graph
 
 P = ParamSpec("P")
-R = TypeVar("R")
-
 
 
 def dbt_build(
@@ -162,7 +160,9 @@ class ProjectFactory(Generic[P]):
         pod = {name: value for name, value in arguments.items() if name not in own}
         current = msgspec.structs.asdict(self._settings)
         merged = {**current, **own, "pod": {**self._settings.pod, **pod}}
-        return dbt_k8s_project(**{k: v for k, v in merged.items() if k != "pod"}, **merged["pod"])(self._function)
+        return dbt_k8s_project(**{k: v for k, v in merged.items() if k != "pod"}, **merged["pod"])(
+            self._function
+        )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> DbtProject:
         """Make the task group, in the DAG or group around it."""
@@ -223,7 +223,7 @@ class _Body:
         return build
 
 
-def dbt_node(node: str, **task_arguments: Any) -> Callable[[Callable[..., R]], Callable[..., XComArg]]:
+def dbt_node(node: str, **task_arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., XComArg]]:
     """
     Make a Python task of a function and bind it to a node of the project around it.
 
@@ -235,22 +235,26 @@ def dbt_node(node: str, **task_arguments: Any) -> Callable[[Callable[..., R]], C
     :raises ArgumentError: when there is no such node, or the function takes no result
     """
 
-    def decorate(function: Callable[..., R]) -> Callable[..., XComArg]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., XComArg]:
         if not inspect.isfunction(function):
             raise ArgumentError("@dbt_node", function, "a function to decorate")
         if not _takes_a_result(function):
             raise ArgumentError(
-                f"@dbt_node({node!r})", function.__name__, "a function whose first parameter takes the NodeResult"
+                f"@dbt_node({node!r})",
+                function.__name__,
+                "a function whose first parameter takes the NodeResult",
             )
         body = _Body.current.get()
         if body is None:
             raise ArgumentError(
-                f"@dbt_node({node!r})", function.__name__, "to be used inside a function under @dbt_k8s_project"
+                f"@dbt_node({node!r})",
+                function.__name__,
+                "to be used inside a function under @dbt_k8s_project",
             )
         bound_to = body.project[node]
 
         @functools.wraps(function)
-        def with_result(result: Any, *args: Any, **kwargs: Any) -> R:
+        def with_result(result: Any, *args: Any, **kwargs: Any) -> Any:
             return function(_result(result), *args, **kwargs)
 
         operator = task(**task_arguments)(with_result) if task_arguments else task(with_result)
@@ -292,7 +296,7 @@ def resolve_manifest(
     text = os.fspath(manifest)
     if "://" in text or Path(text).is_absolute():
         return manifest
-    return Path(function.__code__.co_filename).resolve().parent / text  # type: ignore[attr-defined]
+    return Path(function.__code__.co_filename).resolve().parent / text
 
 
 def selection_of(settings: ProjectSettings) -> Selection:
@@ -347,7 +351,7 @@ def _one_of(argument: str, value: Any, allowed: Sequence[Any]) -> Any:
     return value
 
 
-def _producer_class(operator_class: type[Any] | None) -> type[Any]:
+def _producer_class(operator_class: Any) -> Any:
     # Imported here: a worker that runs a sensor needs no Kubernetes.
     from dbt_watch.producers.pod import producer_class  # noqa: PLC0415
 
@@ -377,17 +381,19 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
             )
     if not any(pod.get(name) for name in _IMAGE_SOURCES):
         raise ArgumentError(
-            "image", pod.get("image"), "the image that holds dbt and the project, or a pod template that names one"
+            "image",
+            pod.get("image"),
+            "the image that holds dbt and the project, or a pod template that names one",
         )
 
 
 @functools.cache
-def _argument_names(operator_class: type[Any]) -> frozenset[str]:
+def _argument_names(operator_class: Any) -> frozenset[str]:
     """Give the names of all arguments that a class and its bases take."""
     names: set[str] = set()
     for base in operator_class.__mro__:
         if "__init__" in vars(base):
-            names.update(inspect.signature(base.__init__).parameters)
+            names.update(inspect.signature(vars(base)["__init__"]).parameters)
     return frozenset(names - {"self", "args", "kwargs"} - _OURS - set(_REFUSED) | _OPTIONS)
 
 

@@ -71,7 +71,10 @@ class DbtNode(DependencyMixin):
         return [self.gate]
 
     def update_relative(
-        self, other: DependencyMixin, upstream: bool = True, edge_modifier: EdgeModifier | None = None
+        self,
+        other: DependencyMixin,
+        upstream: bool = True,
+        edge_modifier: EdgeModifier | None = None,  # noqa: ARG002 - Airflow's signature
     ) -> None:
         """Refuse a task in front of a single node."""
         if upstream:

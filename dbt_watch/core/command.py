@@ -91,7 +91,11 @@ def build_arguments(
     ):
         if value is not None:
             arguments += [flag, value]
-    for flag, name in (("--full-refresh", "full_refresh"), ("--fail-fast", "fail_fast"), ("--empty", "empty")):
+    for flag, name in (
+        ("--full-refresh", "full_refresh"),
+        ("--fail-fast", "fail_fast"),
+        ("--empty", "empty"),
+    ):
         if _boolean(name, options.get(name)):
             arguments.append(flag)
     arguments += _flags(options.get("flags"))

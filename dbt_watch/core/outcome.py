@@ -8,13 +8,15 @@ ends the sensor accordingly. The rules are the table `OUTCOMES`; a new rule is a
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from dbt_watch.core.journal import Closed
 from dbt_watch.core.results import NodeResult, NotRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Verdict(enum.Enum):
@@ -69,15 +71,13 @@ class Producer(msgspec.Struct, frozen=True):
             return Run.DID_NOT_RUN
         if self.state not in JOURNAL_IS_CURRENT:
             return Run.PENDING
-        if self.closed is not None and self.closed.exit_code == 0:
+        if self.state == "success" or (self.closed is not None and self.closed.exit_code == 0):
             return Run.ENDED_WELL
-        if self.state == "success":
-            return Run.ENDED_WELL
-        if self.state == "failed":
-            return Run.DIED if self.closed is None else Run.FAILED
-        if self.will_retry or self.state == "up_for_retry":
+        if self.state != "failed" and (self.will_retry or self.state == "up_for_retry"):
             return Run.RETRIABLE
-        return Run.LAST_ATTEMPT if self.closed is None else Run.FAILED
+        if self.closed is not None:
+            return Run.FAILED
+        return Run.DIED if self.state == "failed" else Run.LAST_ATTEMPT
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -107,9 +107,7 @@ _ROWS: Final = {
     Run.DID_NOT_RUN:   (_K,     _K,     _K,     _K,     _K,       _K),
 }  # fmt: skip
 OUTCOMES: Final = {
-    (run, report): verdict
-    for run, row in _ROWS.items()
-    for report, verdict in zip(Report, row, strict=True)
+    (run, report): verdict for run, row in _ROWS.items() for report, verdict in zip(Report, row, strict=True)
 }
 
 
@@ -172,7 +170,9 @@ def _what_happened(producer: Producer, report: Report, result: NodeResult | None
         return f"{result.status}: {message}" if message else result.status
     if report is Report.SKIPPED and result is not None:
         causes = ", ".join(f"`{unique_id.split('.')[-1]}`" for unique_id in result.skipped_because)
-        return f"not built: upstream {causes} failed" if causes else f"not built: {message or 'skipped by dbt'}"
+        return (
+            f"not built: upstream {causes} failed" if causes else f"not built: {message or 'skipped by dbt'}"
+        )
     if report is Report.NOTHING:
         return f"dbt ended before this node finished{_why(producer)}"
     return f"not built: {message or 'dbt did not come to it'}{_why(producer)}"

@@ -76,7 +76,9 @@ class Pen:
         deadline = self._clock() + patience
         while not self._attempt(self._write_all):
             if self._clock() >= deadline:
-                log.error("The end of the journal could not be written; the sensors go by the state of this task")
+                log.error(
+                    "The end of the journal could not be written; the sensors go by the state of this task"
+                )
                 return False
             self._sleep(max(0.0, min(self._due, deadline) - self._clock()))
         return True
@@ -92,7 +94,7 @@ class Pen:
     def _attempt(self, action: Callable[[], None]) -> bool:
         try:
             action()
-        except Exception as error:  # whatever the way to XCom makes of it, the build goes on
+        except Exception as error:  # noqa: BLE001 - whatever the way to XCom makes of it, the build goes on
             self._failures += 1
             wait = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 10))
             self._due = self._clock() + wait

@@ -9,7 +9,7 @@ the log, and what is added is the journal.
 from __future__ import annotations
 
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus, PodManager
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.results import SelectedNode
 
 
-class WatchingPodManager(PodManager):  # type: ignore[misc] # the provider is not typed strictly
+class WatchingPodManager(PodManager):
     """
     A pod manager that reads the log of one container for a `BuildWatch`, and all else as usual.
 
@@ -86,7 +86,7 @@ class DbtPodMixin:
     :param profiles_dir: the directory of `profiles.yml` in the image
     """
 
-    template_fields_renderers: Any = {
+    template_fields_renderers: ClassVar[dict[str, str]] = {
         **getattr(KubernetesPodOperator, "template_fields_renderers", {}),
         "build": "json",
     }
@@ -166,7 +166,9 @@ class DbtPodMixin:
             if end.exit_code is None:
                 raise PodLost(f"{end.reason}; {watch.summary()}") from error
             reason = f" ({end.reason})" if end.reason else ""
-            raise DbtRunFailed(f"dbt ended with exit code {end.exit_code}{reason}; {watch.summary()}") from error
+            raise DbtRunFailed(
+                f"dbt ended with exit code {end.exit_code}{reason}; {watch.summary()}"
+            ) from error
 
     def _arguments(self) -> list[str]:
         return build_arguments(
@@ -206,7 +208,7 @@ def producer_class(operator_class: type[Any] = KubernetesPodOperator) -> type[An
     if not (isinstance(operator_class, type) and issubclass(operator_class, KubernetesPodOperator)):
         raise ArgumentError("operator_class", operator_class, "KubernetesPodOperator or a subclass of it")
 
-    class DbtProducer(DbtPodMixin, operator_class):  # type: ignore[valid-type, misc] # known at run time only
+    class DbtProducer(DbtPodMixin, operator_class):  # type: ignore[misc] # known at run time only
         """Runs a dbt project in a pod. Airflow prepares only what a class made of an operator defines itself."""
 
         template_fields = tuple(dict.fromkeys([*operator_class.template_fields, "build"]))

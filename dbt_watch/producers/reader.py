@@ -33,6 +33,7 @@ TICK: Final = 0.1  # how often `on_tick` is called while no line arrives
 READ_TIMEOUT: Final = 60.0  # a silent connection is renewed after this: it may be dead
 CONNECT_TIMEOUT: Final = 30.0
 OVERLAP: Final = 5.0  # read again after a cut; the API counts in whole seconds
+REST_TIMEOUT: Final = 60.0  # how long the end of a log is tried for once its container has ended
 RECONNECT_FIRST: Final = 0.5
 RECONNECT_LIMIT: Final = 10.0
 
@@ -106,17 +107,30 @@ class PodLogReader:
         """
         wait = RECONNECT_FIRST
         while True:
-            arrived = self._read(follow=True)
+            arrived, _ = self._read(follow=True)
             end = self._end()
             if end is not None:
-                # What was written last may have reached the API after the stream was closed.
-                self._read(follow=False)
+                self._read_rest()
                 return end
             wait = RECONNECT_FIRST if arrived else min(wait * 2, RECONNECT_LIMIT)
             self._pause(wait)
 
-    def _read(self, *, follow: bool) -> bool:
-        """Read one stream to its end, and tell whether anything arrived. Trouble on the way only ends it."""
+    def _read_rest(self) -> None:
+        """Read what has reached the API after the stream was closed, until that has worked once."""
+        deadline = time.monotonic() + REST_TIMEOUT
+        wait = RECONNECT_FIRST
+        while True:
+            _, error = self._read(follow=False)
+            if error is None or (isinstance(error, ApiException) and error.status == HTTP_NOT_FOUND):
+                return
+            if time.monotonic() > deadline:
+                log.warning("The end of the log could not be read (%s); the last lines may be missing", error)
+                return
+            self._pause(wait)
+            wait = min(wait * 2, RECONNECT_LIMIT)
+
+    def _read(self, *, follow: bool) -> tuple[bool, Exception | None]:
+        """Read one stream to its end; tell whether anything arrived, and what cut it if it was cut."""
         pieces: queue.Queue[bytes | _StreamEnd] = queue.Queue(maxsize=256)
         stream = _Stream(self._open, pieces, follow=follow)
         splitter, overlap, arrived = LineSplitter(), _Overlap(self._position), False
@@ -133,12 +147,13 @@ class PodLogReader:
                 arrived = True
                 self._take(splitter.feed(piece), overlap)
                 self._on_tick()
-            if piece.error is None:
-                self._take(splitter.flush(), overlap)
         finally:
             stream.stop()
-        self._report(piece.error)
-        return arrived
+        if piece.error is None:
+            self._take(splitter.flush(), overlap)
+        else:
+            self._report(piece.error)
+        return arrived, piece.error
 
     def _open(self, *, follow: bool) -> Any:
         arguments: dict[str, Any] = {}
@@ -161,14 +176,9 @@ class PodLogReader:
             stamp, text = split_timestamp(line)
             self._on_line(text, overlap.is_new(stamp))
 
-    def _report(self, error: BaseException | None) -> None:
-        if error is None:
-            return
-        if isinstance(error, ApiException):
-            if error.status == HTTP_UNAUTHORIZED:
-                raise error
-            if error.status == HTTP_NOT_FOUND:
-                return
+    def _report(self, error: Exception) -> None:
+        if isinstance(error, ApiException) and error.status == HTTP_UNAUTHORIZED:
+            raise error
         log.info("Reading the log of %s was cut (%s); reading on", self._pod.metadata.name, error)
 
     def _end(self) -> ContainerEnd | None:
@@ -182,7 +192,7 @@ class PodLogReader:
                 raise
             log.warning("Asking for the pod's state failed (%s %s); asking again", error.status, error.reason)
             return None
-        except Exception as error:  # the network; asked again
+        except Exception as error:  # noqa: BLE001 - the network; asked again
             log.warning("Asking for the pod's state failed (%s); asking again", error)
             return None
         return container_end(pod, self._container)
@@ -197,7 +207,7 @@ class PodLogReader:
 class _StreamEnd(msgspec.Struct, frozen=True):
     """Comes last in the queue of a stream, with what ended it."""
 
-    error: BaseException | None
+    error: Exception | None
 
 
 class _Stream:
@@ -228,7 +238,7 @@ class _Stream:
             response.close()
 
     def _run(self) -> None:
-        error: BaseException | None = None
+        error: Exception | None = None
         try:
             self._response = self._open_stream(follow=self._follow)
             for piece in self._response.stream(amt=None, decode_content=True):
@@ -291,9 +301,7 @@ def split_timestamp(line: bytes) -> tuple[tuple[str, str] | None, bytes]:
 
 
 # A node writes its local time, so there may be an offset instead of the Z.
-_TIMESTAMP: Final = re.compile(
-    rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]\d\d:\d\d)(?: |$)"
-)
+_TIMESTAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]\d\d:\d\d)(?: |$)")
 
 
 def container_end(pod: V1Pod, container: str) -> ContainerEnd | None:

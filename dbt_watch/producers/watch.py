@@ -55,7 +55,7 @@ class BuildWatch:
         """Begin the journal."""
         self._pen.open()
 
-    def take_line(self, line: bytes, is_new: bool) -> None:  # noqa: FBT001 - the reader's callback
+    def take_line(self, line: bytes, is_new: bool) -> None:
         """Take a raw line of the log. One that was read before changes nothing, and is not shown again."""
         batch = self._stream.feed_line(line)
         self._writer.add(batch.changes)

@@ -13,7 +13,8 @@ import msgspec
 from dbt_watch.rendering.ids import ALL_TESTS_ID, node_task_id, suffixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Set as AbstractSet
+    from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
 
     from dbt_watch.core.graph import Graph, Node
 
@@ -158,7 +159,9 @@ class _Planner:
     def connect(self) -> None:
         """Draw dbt's lineage: from each node's gate to its children."""
         for node in self.built:
-            parents = (found for parent in self.graph.parents(node.unique_id) for found in self.nearest(parent))
+            parents = (
+                found for parent in self.graph.parents(node.unique_id) for found in self.nearest(parent)
+            )
             gates = [self.plan.gates[parent] for parent in dict.fromkeys(parents)]
             own = self.plan.node_tasks[node.unique_id]
             first = self.before.get(node.unique_id)

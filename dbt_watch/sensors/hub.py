@@ -19,12 +19,13 @@ import msgspec
 from dbt_watch.core.journal import JournalError
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict, decide
 from dbt_watch.core.pages import EMPTY_PAGE, Page, decode_page, page_key
+from dbt_watch.core.results import NodeResult
 from dbt_watch.sensors.supervisor import TaskKey, read_state, read_xcom
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dbt_watch.core.results import NodeResult
+    from typing_extensions import Self
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Subscription:
     async def __anext__(self) -> Update:
         return await self._updates.get()
 
-    def __enter__(self) -> Subscription:
+    def __enter__(self) -> Self:
         self._hub.add(self)
         return self
 
@@ -177,12 +178,10 @@ class Hub:
                 pause = self._pace.page
                 if verify:
                     self._welcome(newcomers)
-            except Exception as error:  # whatever fails on the way is tried again
+            except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
                 failures += 1
                 pause = self._pace.backoff(failures)
-                log.warning(
-                    "Reading the journal of %s failed (%s); again in %.1f s", self.name, error, pause
-                )
+                log.warning("Reading the journal of %s failed (%s); again in %.1f s", self.name, error, pause)
             await self._sleep(pause)
 
     async def _sleep(self, seconds: float) -> None:

@@ -80,8 +80,7 @@ class DbtNodeSensor(BaseOperator):
             return self._execute_in_dag_test(context)
         from dbt_watch.sensors.trigger import NodeTrigger  # noqa: PLC0415
 
-        self.defer(trigger=NodeTrigger(**self._trigger_arguments()), method_name="execute_complete")
-        return None
+        return self.defer(trigger=NodeTrigger(**self._trigger_arguments()), method_name="execute_complete")
 
     def _execute_in_dag_test(self, context: Context) -> Any:
         """Look once. Tasks run one after the other here: a sensor that waited would keep the producer from starting."""

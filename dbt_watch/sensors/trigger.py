@@ -42,7 +42,7 @@ class NodeTrigger(BaseTrigger):
     def __init__(
         self, *, producer_task_id: str, unique_ids: Sequence[str], needs_worker: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
         self.needs_worker = needs_worker

@@ -56,7 +56,9 @@ def test_a_manifest_of_the_wrong_type(make):
 
 
 def test_a_relative_manifest_starts_at_the_file_of_the_function(make):
-    assert "tests/authoring/target/manifest.json" in refusal(ManifestError, make, manifest="target/manifest.json")
+    assert "tests/authoring/target/manifest.json" in refusal(
+        ManifestError, make, manifest="target/manifest.json"
+    )
 
 
 @pytest.mark.parametrize(

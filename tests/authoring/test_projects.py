@@ -1,5 +1,6 @@
 """What a decorated function becomes: tasks, edges, and the handle."""
 
+import json
 from datetime import datetime
 
 import pytest
@@ -44,7 +45,15 @@ def test_every_node_is_a_task_and_the_tests_of_a_node_are_one(dag, shop):
     project = shop()
     assert isinstance(project, DbtProject)
     ids = {item.removeprefix("build.") for item in dag.task_ids}
-    assert {"dbt_build", "raw_orders", "stg_orders", "stg_orders.test", "orders", "orders.unit_test", "orders.test"} <= ids
+    assert {
+        "dbt_build",
+        "raw_orders",
+        "stg_orders",
+        "stg_orders.test",
+        "orders",
+        "orders.unit_test",
+        "orders.test",
+    } <= ids
     assert "test.relationships_orders_customer_id__customer_id__ref_stg_customers_" in ids
 
 
@@ -71,7 +80,12 @@ def test_tests_may_be_part_of_their_node_or_one_task_or_left_out(dag, decorate, 
 
         build()
     watched = {
-        mode: [uid for item in dag.tasks if item.task_id.startswith(f"{mode}.") for uid in getattr(item, "unique_ids", ())]
+        mode: [
+            uid
+            for item in dag.tasks
+            if item.task_id.startswith(f"{mode}.")
+            for uid in getattr(item, "unique_ids", ())
+        ]
         for mode in ("node", "one", "none")
     }
     for mode in ("node", "one"):
@@ -204,8 +218,6 @@ def test_default_arguments_of_a_dag_leave_the_sensors_as_they_must_be(project):
 
 
 def test_the_serialized_dag_stays_small(dag, shop):
-    import json
-
     shop()
     size = len(json.dumps(DagSerialization.to_dict(dag)))
     assert size / len(dag.tasks) < 1500

@@ -19,7 +19,12 @@ RUNS = {
         Producer("up_for_retry", None),
     ],
     Run.LAST_ATTEMPT: [Producer("running"), Producer("deferred")],
-    Run.ENDED_WELL: [Producer("running", OK), Producer("success", OK), Producer("success"), Producer("running", OK, True)],
+    Run.ENDED_WELL: [
+        Producer("running", OK),
+        Producer("success", OK),
+        Producer("success"),
+        Producer("running", OK, True),
+    ],
     Run.FAILED: [Producer("running", BAD), Producer("failed", BAD), Producer("failed", BAD, will_retry=True)],
     Run.DIED: [Producer("failed"), Producer("failed", None, will_retry=True)],
     Run.DID_NOT_RUN: [Producer("upstream_failed"), Producer("removed"), Producer("skipped", OK)],
@@ -27,18 +32,25 @@ RUNS = {
 
 
 def result(status, **kwargs):
-    return NodeResult(unique_id="model.shop.orders", name="orders", resource_type="model", status=status, **kwargs)
+    return NodeResult(
+        unique_id="model.shop.orders", name="orders", resource_type="model", status=status, **kwargs
+    )
 
 
 REPORTS = {
     Report.NOTHING: [None, result("started")],
     Report.SUCCESS: [result(status) for status in ("success", "pass", "no-op", "reused", "warn")],
-    Report.FAILURE: [result(status) for status in ("error", "fail", "runtime error", "partial success", "cancelled")],
+    Report.FAILURE: [
+        result(status) for status in ("error", "fail", "runtime error", "partial success", "cancelled")
+    ],
     Report.SKIPPED: [result("skipped")],
     Report.NOT_BUILT: [
-        result("not run", not_run=reason) for reason in (NotRun.FAIL_FAST, NotRun.ENDED_EARLY, NotRun.UNFINISHED)
+        result("not run", not_run=reason)
+        for reason in (NotRun.FAIL_FAST, NotRun.ENDED_EARLY, NotRun.UNFINISHED)
     ],
-    Report.NOT_DUE: [result("not run", not_run=reason) for reason in (NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN)],
+    Report.NOT_DUE: [
+        result("not run", not_run=reason) for reason in (NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN)
+    ],
 }
 
 EXPECTED = {

@@ -18,7 +18,9 @@ def test_a_run_is_one_pod_and_every_node_its_own_task(run_of, cluster, graph):
         value = run.xcom(task_id)
         seen.update(item["unique_id"] for item in value.get("nodes", [value]))
     assert seen == {
-        uid for uid, node in graph.nodes.items() if node.resource_type in {"model", "seed", "snapshot", "test", "unit_test"}
+        uid
+        for uid, node in graph.nodes.items()
+        if node.resource_type in {"model", "seed", "snapshot", "test", "unit_test"}
     }
     if cluster is not None:
         assert len([pod for pod in cluster.pods() if pod.labels["dag_id"] == "jaffle_shop"]) == 1
@@ -76,7 +78,9 @@ def test_a_dbt_that_was_killed_fails_what_it_had_not_finished(run_of):
     assert run.states_of("success") <= {"raw_orders", "raw_customers", "raw_payments"}
     assert {"orders", "customers", "dbt_build"} <= run.states_of("failed")
     assert set(run.states.values()) == {"success", "failed"}
-    assert "dbt ended before this node finished" in run.log("shop.customers") or "not built" in run.log("shop.customers")
+    assert "dbt ended before this node finished" in run.log("shop.customers") or "not built" in run.log(
+        "shop.customers"
+    )
     assert "exit code 137" in run.log("shop.dbt_build")
 
 
@@ -148,6 +152,8 @@ def test_no_pod_is_left(run_of, cluster):
     deadline = time.monotonic() + 30
     open_pods = ["?"]
     while open_pods and time.monotonic() < deadline:
-        open_pods = [pod.name for pod in cluster.pods() if not pod.deleted_at and pod.labels["dag_id"] in finished]
+        open_pods = [
+            pod.name for pod in cluster.pods() if not pod.deleted_at and pod.labels["dag_id"] in finished
+        ]
         time.sleep(0.2)
     assert not open_pods

@@ -1,5 +1,7 @@
 """Writing the journal: order, pace, and failures."""
 
+import itertools
+
 import pytest
 
 from dbt_watch.core.journal import JournalWriter
@@ -119,7 +121,7 @@ def test_a_failing_write_raises_nothing_and_loses_nothing(pen, writer, store, cl
     assert names(store.read()) == []
     clock.now += BACKOFF_FIRST
     pen.write()
-    assert sorted(sum(names(store.read()), [])) == ["a", "b"]
+    assert sorted(itertools.chain.from_iterable(names(store.read()))) == ["a", "b"]
 
 
 def test_a_failing_store_is_asked_less_and_less_often(pen, writer, store, clock):

@@ -13,7 +13,9 @@ LEGAL = re.compile(r"^[\w.-]+$")
 
 def node(name, *, resource_type="model", package="shop", version=None):
     unique_id = f"{resource_type}.{package}.{name}" + (f".v{version}" if version else "")
-    return Node(unique_id=unique_id, name=name, resource_type=resource_type, package_name=package, version=version)
+    return Node(
+        unique_id=unique_id, name=name, resource_type=resource_type, package_name=package, version=version
+    )
 
 
 def test_what_ref_finds_bears_its_own_name():
@@ -22,7 +24,9 @@ def test_what_ref_finds_bears_its_own_name():
 
 
 def test_versions_are_told_apart_from_names_that_look_like_them():
-    ids = {node_task_id(item, "shop") for item in (node("a", version=2), node("a__v2"), node("a_v2"), node("a"))}
+    ids = {
+        node_task_id(item, "shop") for item in (node("a", version=2), node("a__v2"), node("a_v2"), node("a"))
+    }
     assert len(ids) == 4
     assert "a.v2" in ids
 

@@ -17,7 +17,14 @@ from dbt_watch.producers.pen import Pen
 from dbt_watch.sensors.hub import Hub, Pace, Subscription
 
 PACE = Pace(
-    page=0.003, state=0.02, idle=0.04, verify=0.006, first_page=0.008, linger=0.2, backoff_first=0.005, backoff_limit=0.05
+    page=0.003,
+    state=0.02,
+    idle=0.04,
+    verify=0.006,
+    first_page=0.008,
+    linger=0.2,
+    backoff_first=0.005,
+    backoff_limit=0.05,
 )
 ORDERS, CUSTOMERS = "model.shop.orders", "model.shop.customers"
 
@@ -56,7 +63,9 @@ class Airflow:
         self.pen.open()
 
     def report(self, unique_id, status, **kwargs):
-        self.writer.add([NodeResult(unique_id=unique_id, name=unique_id.split(".")[-1], status=status, **kwargs)])
+        self.writer.add(
+            [NodeResult(unique_id=unique_id, name=unique_id.split(".")[-1], status=status, **kwargs)]
+        )
         self.pen._write_all()
 
     def close(self, exit_code, reason=None):

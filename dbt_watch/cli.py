@@ -1,0 +1,96 @@
+"""
+The command `dbt-watch`: one row per sub-command, each with its module, which is imported only when it is asked for.
+
+A module of a sub-command offers `add_arguments(parser)` and `run(args) -> int`, whose result is the exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from dbt_watch.exceptions import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    class _Command(Protocol):
+        @staticmethod
+        def add_arguments(parser: argparse.ArgumentParser) -> None: ...
+
+        @staticmethod
+        def run(args: argparse.Namespace) -> int: ...
+
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "demo": ("dbt_watch.demo.command", "run an example project on a real Airflow, without a cluster"),
+    "localkube": ("dbt_watch.localkube.command", "serve a Kubernetes API whose pods are local processes"),
+    "ls": ("dbt_watch.core.commands.ls", "list the nodes of a manifest that a selection matches"),
+    "replay": ("dbt_watch.core.commands.replay", "tell from a log of dbt what became of each node"),
+}
+"""The sub-commands: name -> (module, what it is for)."""
+
+CANNOT_RUN: Final = 2
+"""The exit status when a command could not do its work; argparse uses it for wrong arguments too."""
+
+INTERRUPTED: Final = 130
+"""The exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run a sub-command and return the exit status.
+
+    :param argv: the arguments after the program's name; those of the process by default
+    """
+    try:
+        return _main(sys.argv[1:] if argv is None else list(argv))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _main(arguments: list[str]) -> int:
+    args = _parser().parse_args(arguments[:1])
+    module, _ = COMMANDS[args.command]
+    try:
+        command = cast("_Command", importlib.import_module(module))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dbt_watch"):
+            raise
+        return _cannot_run(f"{error.name} is not installed; it comes with `pip install 'dbt-watch[demo]'`")
+    parser = argparse.ArgumentParser(prog=f"dbt-watch {args.command}", description=command.__doc__)
+    command.add_arguments(parser)
+    try:
+        return command.run(parser.parse_args(arguments[1:]))
+    except ArgumentError as error:
+        return _cannot_run(str(error))
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does; there is nobody left to tell.
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    table = "\n".join(f"  {name:<{width}}  {purpose}" for name, (_, purpose) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="dbt-watch",
+        description="dbt projects in Kubernetes pods, watched from Apache Airflow.",
+        epilog=f"commands:\n{table}\n\n`dbt-watch COMMAND --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dbt-watch {version('dbt-watch')}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    return parser
+
+
+def _cannot_run(why: str) -> int:
+    sys.stderr.write(f"dbt-watch: {why}\n")
+    return CANNOT_RUN
+
+
+if __name__ == "__main__":
+    sys.exit(main())

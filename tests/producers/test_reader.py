@@ -1,0 +1,281 @@
+"""The log reader, with the official client against a Kubernetes API: whole, cut, late and lost logs."""
+
+import asyncio
+import contextlib
+import random
+import sys
+import threading
+import time
+
+import pytest
+from kubernetes import client, config
+from kubernetes.client import models as k8s
+
+from dbt_watch.localkube import Image, LocalKube
+from dbt_watch.producers import reader as reader_module
+from dbt_watch.producers.reader import PodLogReader, Position, container_end, split_timestamp
+
+NAMESPACE = "default"
+
+
+@pytest.fixture(scope="module")
+def kube():
+    with LocalKube(images={"python:3": Image(venv=sys.prefix)}) as kube:
+        yield kube
+
+
+@pytest.fixture
+def api(kube):
+    return client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
+
+
+@pytest.fixture
+def start(api):
+    """Start a pod that runs a Python script."""
+    pods = []
+
+    def start(script):
+        spec = k8s.V1PodSpec(
+            restart_policy="Never",
+            termination_grace_period_seconds=0,
+            containers=[
+                k8s.V1Container(name="base", image="python:3", command=["python", "-u", "-c", script])
+            ],
+        )
+        body = k8s.V1Pod(metadata=k8s.V1ObjectMeta(generate_name="reader-"), spec=spec)
+        pod = api.create_namespaced_pod(NAMESPACE, body)
+        pods.append(pod.metadata.name)
+        deadline = time.monotonic() + 30
+        while api.read_namespaced_pod(pod.metadata.name, NAMESPACE).status.phase == "Pending":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return pod
+
+    yield start
+    for name in pods:
+        with contextlib.suppress(client.ApiException):
+            api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
+
+
+class Reading:
+    """A reader and what it has handed over."""
+
+    def __init__(self, api, pod, position=None):
+        self.new = []
+        self.again = []
+        self.ticks = 0
+        self.reader = PodLogReader(
+            api,
+            lambda pod: api.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace),
+            pod,
+            "base",
+            position=position or Position(),
+            on_line=lambda line, is_new: (self.new if is_new else self.again).append(line),
+            on_tick=self._tick,
+        )
+
+    def _tick(self):
+        self.ticks += 1
+
+    def follow(self):
+        return self.reader.follow()
+
+
+COUNT = "import time\nfor n in range({count}):\n    print('line', n)\n    time.sleep({pause})\nraise SystemExit({code})"
+
+
+def expected(count):
+    return [f"line {number}".encode() for number in range(count)]
+
+
+def test_every_line_is_handed_over_once_and_the_exit_code_is_told(api, start):
+    reading = Reading(api, start(COUNT.format(count=50, pause=0.01, code=3)))
+    end = reading.follow()
+    assert reading.new == expected(50)
+    assert (end.exit_code, end.reason) == (3, None)
+
+
+def test_a_line_is_handed_over_when_it_is_written_not_when_the_next_one_is(api, start):
+    script = "import time; print('first'); time.sleep(600)"
+    pod = start(script)
+    reading = Reading(api, pod)
+    thread = threading.Thread(target=reading.follow, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not reading.new:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    api.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
+    thread.join(20)
+    assert reading.new == [b"first"]
+    assert not thread.is_alive()
+
+
+def test_bytes_of_any_kind_arrive_as_they_were_written(api, start):
+    script = (
+        "import os\nos.write(1, b'\\xff\\x00\\x1b[31m\\n' + b'y' * 1_000_000 + b'\\n\\n'"
+        " + 'a\\u2028b'.encode() + b'\\nlast, without an end')"
+    )
+    reading = Reading(api, start(script))
+    reading.follow()
+    assert reading.new == [
+        b"\xff\x00\x1b[31m",
+        b"y" * 1_000_000,
+        b"",
+        "a\u2028b".encode(),
+        b"last, without an end",
+    ]
+
+
+def test_ticks_go_on_while_nothing_is_written(api, start):
+    reading = Reading(api, start("import time; time.sleep(1.5)"))
+    reading.follow()
+    assert reading.ticks >= 5
+
+
+def test_a_deleted_pod_ends_the_reading_with_that_reason(api, start):
+    pod = start("import time; print('x'); time.sleep(600)")
+    timer = threading.Timer(
+        1.0, api.delete_namespaced_pod, (pod.metadata.name, NAMESPACE), {"grace_period_seconds": 0}
+    )
+    timer.start()
+    end = Reading(api, pod).follow()
+    assert end.exit_code in {None, 137}
+    if end.exit_code is None:
+        assert "deleted" in end.reason
+
+
+def test_another_reader_goes_on_where_the_first_one_left_off(api, start):
+    pod = start(COUNT.format(count=30, pause=0.02, code=0))
+    position = Position()
+    first = Reading(api, pod, position)
+
+    class ExpiredError(Exception):
+        pass
+
+    def cut():
+        if len(first.new) >= 10:
+            raise ExpiredError
+
+    first.reader._on_tick = cut
+    with pytest.raises(ExpiredError):
+        first.follow()
+    second = Reading(api, pod, position)
+    second.follow()
+    assert first.new + second.new == expected(30)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_stream_cut_at_random_points_loses_and_doubles_nothing(
+    api, kube, start, seed, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(reader_module, "RECONNECT_FIRST", 0.05)
+    pod = start(COUNT.format(count=300, pause=0.005, code=0))
+    with cutting_proxy(kube, random.Random(seed)) as (port, cuts):
+        kubeconfig = tmp_path / "config"
+        kubeconfig.write_text(kube.kubeconfig.read_text().replace(kube.url, f"https://127.0.0.1:{port}"))
+        through_proxy = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
+        reading = Reading(through_proxy, pod)
+        reading.reader._read_pod = lambda pod: api.read_namespaced_pod(pod.metadata.name, NAMESPACE)
+        end = reading.follow()
+    assert cuts[0] >= 5
+    assert reading.new == expected(300)
+    assert end.exit_code == 0
+
+
+@contextlib.contextmanager
+def cutting_proxy(kube, chance):
+    """Pass connections on to the API and cut each after a random number of bytes, later and later."""
+    cuts = [0]
+    target = int(kube.url.rsplit(":", 1)[1].rstrip("/"))
+    ready = threading.Event()
+    state = {}
+
+    async def pump(reader, writer, budget):
+        while data := await reader.read(256):
+            writer.write(data)
+            await writer.drain()
+            budget -= len(data)
+            if budget < 0:
+                cuts[0] += 1
+                break
+        writer.close()
+
+    async def connect(reader, writer):
+        there, back = await asyncio.open_connection("127.0.0.1", target)
+        ways = [
+            pump(reader, back, 10**9),
+            pump(there, writer, chance.randint(2_500, 6_000 + 6_000 * cuts[0])),
+        ]
+        tasks = [asyncio.ensure_future(way) for way in ways]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for each in (writer, back):
+            each.transport.abort()
+        for task in tasks:
+            task.cancel()
+
+    async def serve():
+        server = await asyncio.start_server(connect, "127.0.0.1", 0)
+        state["port"] = server.sockets[0].getsockname()[1]
+        state["loop"], state["stop"] = asyncio.get_running_loop(), asyncio.Event()
+        ready.set()
+        await state["stop"].wait()
+        server.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    yield state["port"], cuts
+    state["loop"].call_soon_threadsafe(state["stop"].set)
+    thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("line", "stamp", "text"),
+    [
+        (b"2026-11-21T10:00:00.5Z text", ("2026-11-21T10:00:00", "500000000"), b"text"),
+        (b"2026-11-21T10:00:00.000000001Z ", ("2026-11-21T10:00:00", "000000001"), b""),
+        (b"2026-11-21T10:00:00Z  two", ("2026-11-21T10:00:00", "000000000"), b" two"),
+        (b"2026-11-21T10:00:00.5+02:00 x", ("2026-11-21T10:00:00", "500000000"), b"x"),
+        (b"unable to retrieve container logs", None, b"unable to retrieve container logs"),
+        (b"", None, b""),
+        (b"2026-11-21T10:00:00.5Ztext", None, b"2026-11-21T10:00:00.5Ztext"),
+    ],
+)
+def test_the_timestamp_of_the_api_is_split_off(line, stamp, text):
+    assert split_timestamp(line) == (stamp, text)
+
+
+def pod_with(phase="Running", why=None, message=None, /, **terminated):
+    state = k8s.V1ContainerState(
+        terminated=k8s.V1ContainerStateTerminated(**terminated) if terminated else None
+    )
+    status = k8s.V1ContainerStatus(
+        name="base", state=state, image="x", image_id="x", ready=False, restart_count=0
+    )
+    return k8s.V1Pod(
+        status=k8s.V1PodStatus(phase=phase, reason=why, message=message, container_statuses=[status])
+    )
+
+
+@pytest.mark.parametrize(
+    ("pod", "exit_code", "reason"),
+    [
+        (pod_with(exit_code=0, reason="Completed"), 0, None),
+        (pod_with(exit_code=1, reason="Error"), 1, None),
+        (pod_with(exit_code=137, reason="OOMKilled"), 137, "OOMKilled"),
+        (
+            pod_with("Failed", "Evicted", "The node was low on memory."),
+            None,
+            "Evicted: The node was low on memory.",
+        ),
+        (pod_with("Failed"), None, "the pod ended as Failed"),
+    ],
+)
+def test_how_a_container_ended_is_told_with_kubernetes_own_reason(pod, exit_code, reason):
+    end = container_end(pod, "base")
+    assert (end.exit_code, end.reason) == (exit_code, reason)
+
+
+def test_a_container_that_runs_has_not_ended():
+    assert container_end(pod_with(), "base") is None

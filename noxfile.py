@@ -13,9 +13,6 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "typing"]
 
-LAYERS = ("dbt_watch", "tests", "examples", "noxfile.py")
-
-
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the example project on a local Kubernetes API and a real Airflow. Options follow `--`, such as --fail."""
@@ -23,11 +20,22 @@ def demo(session: nox.Session) -> None:
     session.run("dbt-watch", "demo", *session.posargs)
 
 
+# The oldest pair of Airflow and provider that is supported, and whatever the index holds today.
+AIRFLOWS = {
+    "newest": (),
+    "oldest": ("apache-airflow==3.1.*", "apache-airflow-providers-cncf-kubernetes==10.12.2"),
+}
+# What depends on the version of Airflow.
+ON_THE_OLDEST = ("tests/e2e", "tests/authoring", "tests/sensors", "tests/producers")
+
+
 @nox.session
-def tests(session: nox.Session) -> None:
-    """Run all tests, end to end ones included."""
-    session.install("-e", ".[tests]")
-    session.run("pytest", *session.posargs)
+@nox.parametrize("airflow", list(AIRFLOWS))
+def tests(session: nox.Session, airflow: str) -> None:
+    """Run the tests, end to end ones included; on the oldest Airflow those that depend on it."""
+    session.install("-e", ".[tests]", *AIRFLOWS[airflow])
+    default = ON_THE_OLDEST if airflow == "oldest" else ()
+    session.run("pytest", *(session.posargs or default))
 
 
 @nox.session

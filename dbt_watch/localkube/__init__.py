@@ -1,0 +1,13 @@
+"""
+localkube: a Kubernetes API on loopback whose pods are processes of this machine.
+
+Unmodified clients (KubernetesPodOperator, `kubernetes`, `kubernetes_asyncio`) work with it without a cluster. It
+serves the demo, this project's tests, and the tests that users write for their own DAGs; see docs/localkube.md.
+"""
+
+from dbt_watch.localkube.containers import Timings
+from dbt_watch.localkube.facts import PodFact
+from dbt_watch.localkube.images import Image, Mount
+from dbt_watch.localkube.local import LocalKube
+
+__all__ = ["Image", "LocalKube", "Mount", "PodFact", "Timings"]

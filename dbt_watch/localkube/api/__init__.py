@@ -1,0 +1,1 @@
+"""The endpoints of localkube: objects, logs, exec. `server` puts them at their paths."""

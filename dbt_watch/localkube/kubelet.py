@@ -1,0 +1,248 @@
+"""
+Runs the pods of the store: one worker per pod, from scheduling to the end, and the way out when it is deleted.
+
+The API handlers tell it of new pods and of deletions; everything that it finds out goes into the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from dbt_watch.localkube.containers import Container, Deadline, Machine, first
+from dbt_watch.localkube.environment import ConfigError
+from dbt_watch.localkube.errors import ApiError
+from dbt_watch.localkube.events import EventType
+from dbt_watch.localkube.isolation import remove_tree
+from dbt_watch.localkube.statuses import NODE, scheduled, status_of
+from dbt_watch.localkube.store import CONFIG_MAPS, EVENTS, NAMESPACES, PODS, SECRETS, Item
+from dbt_watch.localkube.volumes import Volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+    from pathlib import Path
+
+
+class PodWorker:
+    """
+    One pod.
+
+    :param directory: for everything of this pod
+    """
+
+    def __init__(self, pod: Item, machine: Machine, directory: Path) -> None:
+        self._machine = machine
+        self._directory = directory
+        self._last = pod
+        self._namespace: str = pod["metadata"]["namespace"]
+        self._name: str = pod["metadata"]["name"]
+        self._volumes = Volumes(pod, directory / "volumes")
+        self._stop = asyncio.Event()
+        self._deadline: Deadline | None = None
+        self._failure: tuple[str, str] | None = None
+        self._status_open = False
+        init_specs = pod["spec"].get("initContainers") or []
+        waiting = "PodInitializing" if init_specs else "ContainerCreating"
+        self._init = [self._container(spec, init=True, waiting="PodInitializing") for spec in init_specs]
+        self._main = [self._container(spec, waiting=waiting) for spec in pod["spec"]["containers"]]
+        self._task = asyncio.ensure_future(self._run())
+        self._removal: asyncio.Future[None] | None = None
+
+    @property
+    def pod(self) -> Item:
+        """The pod as the store has it, or had it last."""
+        current = self._machine.store.find(PODS, self._namespace, self._name)
+        if current is not None and current["metadata"]["uid"] == self._last["metadata"]["uid"]:
+            self._last = current
+        return self._last
+
+    def container(self, name: str) -> Container | None:
+        """Return a container or init container by name."""
+        return next((container for container in [*self._main, *self._init] if container.name == name), None)
+
+    def terminate(self, grace: float) -> asyncio.Future[None]:
+        """
+        Stop all containers and remove the pod; a second call can only shorten the time.
+
+        :param grace: seconds from now until SIGKILL
+        """
+        if self._deadline is None:
+            self._deadline = Deadline(grace)
+        else:
+            self._deadline.shorten(grace)
+        if self._removal is None:
+            self._removal = asyncio.ensure_future(self._remove(self._deadline))
+        return self._removal
+
+    async def _run(self) -> None:
+        try:
+            self._schedule()
+            deadline = self.pod["spec"].get("activeDeadlineSeconds")
+            if deadline is None:
+                await self._run_containers()
+            else:
+                await self._run_until(float(deadline))
+        except ApiError:
+            pass
+
+    async def _run_until(self, seconds: float) -> None:
+        work = asyncio.ensure_future(self._run_containers())
+        done, _ = await asyncio.wait([work], timeout=seconds)
+        if not done:
+            text = "Pod was active on the node longer than the specified deadline"
+            self.fail("DeadlineExceeded", text)
+            await self._stop_containers(Deadline(self.grace))
+        await work
+
+    def fail(self, reason: str, message: str) -> None:
+        """Let the pod as such fail; stopping its containers is the caller's."""
+        self._failure = (reason, message)
+        self._machine.events.record(self.pod, reason, message, type_=EventType.WARNING)
+        self._publish()
+
+    def _schedule(self) -> None:
+        def assign(pod: Item) -> None:
+            pod["spec"]["nodeName"] = NODE
+            pod["status"] = scheduled(pod)
+
+        pod = self._machine.store.update(PODS, self._namespace, self._name, assign)
+        text = f"Successfully assigned {self._namespace}/{self._name} to {NODE}"
+        self._machine.events.record(pod, "Scheduled", text, component="default-scheduler")
+        self._status_open = True
+        self._publish()
+
+    async def _run_containers(self) -> None:
+        if not await self._prepare_volumes():
+            return
+        policy: str = self.pod["spec"]["restartPolicy"]
+        for container in self._init:
+            await container.run("OnFailure" if policy == "Always" else policy)
+            if not container.view.succeeded:
+                return
+        if not self._stop.is_set():
+            await asyncio.gather(*(container.run(policy) for container in self._main))
+
+    async def _prepare_volumes(self) -> bool:
+        """Make the volumes as soon as what they hold is there; False when the pod goes first."""
+        while not self._stop.is_set():
+            try:
+                self._volumes.prepare(self._machine.store)
+            except ConfigError as error:  # noqa: PERF203 - what the loop waits to get over
+                self._machine.events.record(self.pod, "FailedMount", str(error), type_=EventType.WARNING)
+                with self._machine.store.next_change(SECRETS, CONFIG_MAPS) as changed:
+                    await first(changed.wait(), self._stop.wait())
+            else:
+                return True
+        return False
+
+    async def _stop_containers(self, deadline: Deadline) -> None:
+        self._stop.set()
+        await asyncio.gather(*(container.stop(deadline) for container in [*self._main, *self._init]))
+
+    async def _remove(self, deadline: Deadline) -> None:
+        await self._stop_containers(deadline)
+        # The last state of the containers is seen by watchers before the pod is gone.
+        await asyncio.wait([self._task])
+        self._status_open = False
+        pod = self._machine.store.find(PODS, self._namespace, self._name)
+        if pod is not None and pod["metadata"]["uid"] == self._last["metadata"]["uid"]:
+            self._machine.store.delete(PODS, self._namespace, self._name)
+        for container in [*self._main, *self._init]:
+            container.close()
+        remove_tree(self._directory)
+
+    @property
+    def grace(self) -> float:
+        """How long the pod asks to be given for its end, in seconds."""
+        return float(self.pod["spec"]["terminationGracePeriodSeconds"])
+
+    def _container(self, spec: Item, *, waiting: str, init: bool = False) -> Container:
+        return Container(
+            spec,
+            self._machine,
+            pod=lambda: self.pod,
+            volumes=self._volumes,
+            directory=self._directory / "containers" / spec["name"],
+            changed=self._publish,
+            init=init,
+            waiting=waiting,
+        )
+
+    def _publish(self) -> None:
+        if not self._status_open:
+            return
+        pod = self.pod
+        reason, message = self._failure or (None, None)
+        status = status_of(
+            pod,
+            [container.view for container in self._init],
+            [container.view for container in self._main],
+            reason=reason,
+            message=message,
+        )
+        # The phase of a pod that has ended does not change any more.
+        if pod["status"]["phase"] in ("Succeeded", "Failed"):
+            status["phase"] = pod["status"]["phase"]
+
+        def set_status(item: Item) -> None:
+            item["status"] = status
+
+        with contextlib.suppress(ApiError):  # removed by force: nobody sees the status any more
+            if (
+                self._machine.store.get(PODS, self._namespace, self._name)["metadata"]["uid"]
+                == (pod["metadata"]["uid"])
+            ):
+                self._machine.store.update(PODS, self._namespace, self._name, set_status)
+
+
+class Kubelet:
+    """
+    All pods of a server.
+
+    :param directory: for everything of the pods
+    """
+
+    def __init__(self, machine: Machine, directory: Path) -> None:
+        self._machine = machine
+        self._directory = directory
+        self._workers: dict[str, PodWorker] = {}
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    def adopt(self, pod: Item) -> None:
+        """Run a pod that was just stored."""
+        uid = pod["metadata"]["uid"]
+        self._workers[uid] = PodWorker(pod, self._machine, self._directory / uid)
+
+    def worker(self, pod: Item) -> PodWorker:
+        """Return the worker of a stored pod."""
+        return self._workers[pod["metadata"]["uid"]]
+
+    def terminate(self, pod: Item, grace: float) -> None:
+        """Stop and remove a pod in its own time."""
+        uid = pod["metadata"]["uid"]
+        removal = self._workers[uid].terminate(grace)
+        removal.add_done_callback(lambda _: self._workers.pop(uid, None))
+
+    def empty_namespace(self, name: str) -> None:
+        """Remove everything in a namespace that is marked for deletion, and then the namespace."""
+        task = asyncio.ensure_future(self._empty_namespace(name))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _empty_namespace(self, name: str) -> None:
+        store = self._machine.store
+        pods = [self.worker(pod) for pod in store.list(PODS, name)]
+        await _all(worker.terminate(worker.grace) for worker in pods)
+        for resource in (EVENTS, SECRETS, CONFIG_MAPS):
+            for item in store.list(resource, name):
+                store.delete(resource, name, item["metadata"]["name"])
+        store.delete(NAMESPACES, "", name)
+
+    async def close(self) -> None:
+        """Kill everything that runs."""
+        await _all(worker.terminate(0) for worker in list(self._workers.values()))
+
+
+async def _all(awaitables: Iterable[Awaitable[None]]) -> None:
+    await asyncio.gather(*awaitables, return_exceptions=True)

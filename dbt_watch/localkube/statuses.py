@@ -1,0 +1,175 @@
+"""
+The `status` of a pod, worked out from what its containers are doing.
+
+Pure functions over `ContainerView`s, after the rules of
+https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/; called by `kubelet` after every change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dbt_watch.localkube.store import Item, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NODE = "localkube"
+ADDRESS = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """
+    What one container is doing.
+
+    :ivar state: `{"waiting": {...}}`, `{"running": {...}}` or `{"terminated": {...}}`
+    """
+
+    name: str
+    image: str
+    state: Item
+    last_state: Item
+    restart_count: int
+    container_id: str
+
+    @property
+    def terminated(self) -> Item | None:
+        """The end of the container, if it has ended and is not about to be started again."""
+        return self.state.get("terminated")
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has ended with exit code 0."""
+        return self.terminated is not None and self.terminated["exitCode"] == 0
+
+    def as_dict(self, *, ready: bool) -> Item:
+        """Return the entry of `containerStatuses`."""
+        return {
+            "name": self.name,
+            "image": self.image,
+            "imageID": self.image if self.container_id else "",
+            **({"containerID": self.container_id} if self.container_id else {}),
+            "ready": ready,
+            "started": "running" in self.state,
+            "restartCount": self.restart_count,
+            "state": self.state,
+            "lastState": self.last_state,
+        }
+
+
+def phase_of(init: Sequence[ContainerView], main: Sequence[ContainerView], restart_policy: str) -> str:
+    """Return the phase of a pod."""
+    for view in init:
+        if view.terminated is not None and not view.succeeded and restart_policy == "Never":
+            return "Failed"
+        if not view.succeeded:
+            return "Pending"
+    if any("waiting" in view.state and not view.last_state for view in main):
+        return "Pending"
+    if any("running" in view.state for view in main) or restart_policy == "Always":
+        return "Running"
+    if all(view.succeeded for view in main):
+        return "Succeeded"
+    return "Failed" if restart_policy == "Never" else "Running"
+
+
+def status_of(
+    pod: Item,
+    init: Sequence[ContainerView],
+    main: Sequence[ContainerView],
+    *,
+    reason: str | None = None,
+    message: str | None = None,
+) -> Item:
+    """
+    Return the whole status.
+
+    :param reason: set when the pod as such has failed (DeadlineExceeded, Evicted, ...); the phase is Failed then
+    """
+    policy = pod["spec"]["restartPolicy"]
+    phase = "Failed" if reason else phase_of(init, main, policy)
+    initialized = all(view.succeeded for view in init)
+    ready = [view.name for view in main if "running" in view.state and initialized]
+    status = {
+        "phase": phase,
+        "conditions": _conditions(pod, init, main, phase, ready),
+        "hostIP": ADDRESS,
+        "hostIPs": [{"ip": ADDRESS}],
+        "podIP": ADDRESS,
+        "podIPs": [{"ip": ADDRESS}],
+        "startTime": pod["status"].get("startTime") or timestamp(),
+        "containerStatuses": [view.as_dict(ready=view.name in ready) for view in main],
+        "qosClass": pod["status"].get("qosClass", "BestEffort"),
+    }
+    if init:
+        status["initContainerStatuses"] = [view.as_dict(ready=view.succeeded) for view in init]
+    if reason:
+        status["reason"] = reason
+        status["message"] = message or ""
+    return status
+
+
+def scheduled(pod: Item) -> Item:
+    """Return the status of a pod that has a node and nothing else yet."""
+    return {
+        **pod["status"],
+        "startTime": timestamp(),
+        "conditions": _settled(pod, {"PodScheduled": {"status": "True"}}),
+    }
+
+
+def _conditions(
+    pod: Item,
+    init: Sequence[ContainerView],
+    main: Sequence[ContainerView],
+    phase: str,
+    ready: Sequence[str],
+) -> list[Item]:
+    if all(view.succeeded for view in init):
+        completed = {"reason": "PodCompleted"} if phase == "Succeeded" and init else {}
+        initialized: Item = {"status": "True", **completed}
+    else:
+        names = " ".join(view.name for view in init if not view.succeeded)
+        initialized = {
+            "status": "False",
+            "reason": "ContainersNotInitialized",
+            "message": f"containers with incomplete status: [{names}]",
+        }
+    unready = [view.name for view in main if view.name not in ready]
+    if phase == "Succeeded":
+        readiness: Item = {"status": "False", "reason": "PodCompleted"}
+    elif phase == "Failed":
+        readiness = {"status": "False", "reason": "PodFailed"}
+    elif unready:
+        readiness = {
+            "status": "False",
+            "reason": "ContainersNotReady",
+            "message": f"containers with unready status: [{' '.join(unready)}]",
+        }
+    else:
+        readiness = {"status": "True"}
+    return _settled(
+        pod,
+        {
+            "Initialized": initialized,
+            "Ready": readiness,
+            "ContainersReady": readiness,
+            "PodScheduled": {"status": "True"},
+        },
+    )
+
+
+def _settled(pod: Item, conditions: dict[str, Item]) -> list[Item]:
+    """Give each condition the time since when it has its status."""
+    before: dict[str, Any] = {
+        condition["type"]: condition for condition in pod["status"].get("conditions") or []
+    }
+    result = []
+    for kind, condition in conditions.items():
+        old = before.get(kind)
+        same = old is not None and old["status"] == condition["status"]
+        since = old["lastTransitionTime"] if old is not None and same else timestamp()
+        result.append({"type": kind, "lastProbeTime": None, "lastTransitionTime": since, **condition})
+    return result

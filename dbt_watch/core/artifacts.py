@@ -95,10 +95,12 @@ def read_artifact(content: bytes | None) -> Artifact | None:
         document = _documents.decode(content)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    results = []
-    for raw in document.results:
-        try:
-            results.append(_concluded.decode(raw))
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            continue
-    return Artifact(document.metadata.invocation_id or "", results)
+    results = [found for raw in document.results if (found := _concluded_in(raw)) is not None]
+    return Artifact(document.metadata.invocation_id, results)
+
+
+def _concluded_in(raw: msgspec.Raw) -> Concluded | None:
+    try:
+        return _concluded.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None

@@ -8,16 +8,21 @@ behind the ones it tests, and a failed unit test the very node it tests, though 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING, Final
 
-from dbt_watch.core.results import NodeResult, SelectedNode
+from dbt_watch.core.entries import TESTS
+from dbt_watch.core.statuses import SKIPPED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dbt_watch.core.results import NodeResult, SelectedNode
 
 MAX_CAUSES: Final = 20
 """How many failed nodes are named for one skipped node."""
 
-_TESTS: Final = frozenset({"test", "unit_test"})
+_MAX_VISITS: Final = 100
 
 
 class SkipCauses:
@@ -35,10 +40,35 @@ class SkipCauses:
 
     def of(self, unique_id: str, *, tests: bool) -> tuple[str, ...]:
         """
-        Name the failed nodes that a skipped node waited for, as far as they are known.
+        Name the failed nodes that a skipped node waited for, as far as they are known by now.
 
         :param tests: whether any test failed; when not, the search for one is spared
         """
+        return self._of(unique_id, lambda parent: self._entries[parent].skipped_because, tests=tests)
+
+    def settled(self) -> dict[str, tuple[str, ...]]:
+        """Name the failed nodes of every skipped node, whatever the order in which they were reported."""
+        found: dict[str, tuple[str, ...]] = {
+            unique_id: () for unique_id, entry in self._entries.items() if entry.status == SKIPPED
+        }
+        if not found:
+            return found
+        tests = any(entry.is_failure and entry.resource_type in TESTS for entry in self._entries.values())
+        waiting = deque(found)
+        # In a graph without a cycle this ends by itself; a foreign one may have a cycle.
+        budget = _MAX_VISITS * len(found)
+        while waiting and budget:
+            budget -= 1
+            unique_id = waiting.popleft()
+            causes = self._of(unique_id, found.__getitem__, tests=tests)
+            if causes != found[unique_id]:
+                found[unique_id] = causes
+                waiting.extend(child for child in self._children_of(unique_id) if child in found)
+        return found
+
+    def _of(
+        self, unique_id: str, of_skipped: Callable[[str], tuple[str, ...]], *, tests: bool
+    ) -> tuple[str, ...]:
         node = self._nodes.get(unique_id)
         if node is None:
             return ()
@@ -50,24 +80,10 @@ class SkipCauses:
             if entry.is_failure:
                 found.add(parent)
             elif entry.is_skipped:
-                found.update(entry.skipped_because)
+                found.update(of_skipped(parent))
         if not found and tests:
             found = self._failed_tests_before(unique_id)
         return tuple(sorted(found)[:MAX_CAUSES])
-
-    def settle(self, skipped: Iterable[str], *, tests: bool, update: Callable[[str, tuple[str, ...]], bool]) -> None:
-        """
-        Find the causes of all skipped nodes, whatever the order in which they were reported.
-
-        :param update: stores the causes of a node, and says whether that changed anything
-        """
-        waiting = list(skipped)
-        among = set(waiting)
-        while waiting:
-            unique_id = waiting.pop()
-            causes = self.of(unique_id, tests=tests)
-            if causes and update(unique_id, causes):
-                waiting.extend(child for child in self._children_of(unique_id) if child in among)
 
     def _failed_tests_before(self, unique_id: str) -> set[str]:
         before = self._ancestors(unique_id)
@@ -75,7 +91,7 @@ class SkipCauses:
         for ancestor in (*before, unique_id):
             for child in self._children_of(ancestor):
                 entry = self._entries.get(child)
-                if entry is None or not entry.is_failure or entry.resource_type not in _TESTS:
+                if entry is None or not entry.is_failure or entry.resource_type not in TESTS:
                     continue
                 tested = set(self._nodes[child].depends_on)
                 if tested <= before or (entry.resource_type == "unit_test" and unique_id in tested):

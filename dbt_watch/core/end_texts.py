@@ -8,12 +8,14 @@ dbt-core 1.8 and newer name the node in these events. 1.5 to 1.7 do not: a text 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dbt_watch.core.events import DbtEvent
 from dbt_watch.core.results import MAX_MESSAGE_CHARS
+
+if TYPE_CHECKING:
+    from dbt_watch.core.events import DbtEvent
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):

@@ -6,16 +6,19 @@ The ledger asks once, when the log is closed. Each node that is still open gets 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from dbt_watch.core import statuses
-from dbt_watch.core.artifacts import Concluded
-from dbt_watch.core.results import NodeResult, NotRun, SelectedNode, shortened, small_scalars
-from dbt_watch.core.slots import Slot, failures_of, moment, rows_in_response
-from dbt_watch.core.text import without_escapes
+from dbt_watch.core.entries import unreported
+from dbt_watch.core.results import NodeResult, NotRun, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from dbt_watch.core.results import SelectedNode
+    from dbt_watch.core.slots import Slot
 
 _CRASH: Final = 2
 _MAX_REASON_CHARS: Final = 1_000
@@ -70,6 +73,8 @@ class Run:
         entries: Mapping[str, NodeResult],
     ) -> End:
         """Judge the end of the last command."""
+        if exit_code == 0:
+            return End(exit_code, _why(exit_code, reason, ""), early=False)
         latest: dict[str, str] = {"": ""}
         reported: dict[str, int] = {}
         for slot in slots:
@@ -81,8 +86,6 @@ class Run:
         if at < latest[last] and last not in self._crashes:
             crash = ""  # a command before the last one broke off
         why = _why(exit_code, reason, crash)
-        if exit_code == 0:
-            return End(exit_code, why, early=False)
         failed = tuple(sorted(key for key, entry in entries.items() if entry.is_failure))
         if failed and "OperationCanceled" in crash:  # how Fusion ends a run with --fail-fast
             return End(exit_code, why, early=False, stopped_by=failed)
@@ -99,16 +102,7 @@ def _why(exit_code: int | None, reason: str | None, crash: str) -> str:
 
 def settled(slot: Slot, info: SelectedNode | None, end: End, attempt: int) -> NodeResult:
     """Give the last state of a node whose end was never reported."""
-    shown = slot.result
-    if shown is None:
-        shown = NodeResult(
-            unique_id=slot.unique_id,
-            name=info.name if info is not None else _name_in(slot.unique_id),
-            resource_type=info.resource_type if info is not None else slot.unique_id.split(".", 1)[0],
-            status=statuses.NOT_RUN,
-            attempt=attempt,
-            invocation_id=slot.invocation or None,
-        )
+    shown = slot.result or unreported(slot, info, attempt)
     status, message, not_run = _last_state(slot, shown, info, end)
     return msgspec.structs.replace(shown, status=status, message=message, not_run=not_run)
 
@@ -121,21 +115,21 @@ def _last_state(
     if slot.result is None and slot.text is None:
         return _never_begun(shown, info, end)
     if not statuses.is_known(shown.status):
-        return _resolved(shown.status, end), f'dbt reported the status "{shown.status}"', None
+        # Green only if nothing failed: a word that is not known may well mean a failure.
+        return "success" if end.exit_code == 0 else "error", f'dbt reported the status "{shown.status}"', None
     ended = "dbt ended well, but never said how this node ended" if end.exit_code == 0 else _unfinished(end)
     if slot.text is None or slot.batches or end.exit_code == 0:
         message = ended if slot.text is None else f"{ended}; it had reported: {slot.text}"
-        return (statuses.CANCELLED, message, None) if _was_cancelled(slot, end) else (statuses.NOT_RUN, message, NotRun.UNFINISHED)
+        return (
+            (statuses.CANCELLED, message, None)
+            if _was_cancelled(slot, end)
+            else (statuses.NOT_RUN, message, NotRun.UNFINISHED)
+        )
     return statuses.CANCELLED if _was_cancelled(slot, end) else "error", slot.text, None
 
 
 def _was_cancelled(slot: Slot, end: End) -> bool:
     return end.exit_code != 0 and (slot.cancelled or "[TaskCancelled " in (slot.text or ""))
-
-
-def _resolved(status: str, end: End) -> str:
-    # Green only if nothing failed: a word that is not known may well mean a failure.
-    return "success" if end.exit_code == 0 else "error"
 
 
 def _never_begun(shown: NodeResult, info: SelectedNode | None, end: End) -> tuple[str, str, NotRun]:
@@ -148,7 +142,11 @@ def _never_begun(shown: NodeResult, info: SelectedNode | None, end: End) -> tupl
     if end.stopped_by and shown.resource_type not in _NEVER_RUN:
         names = ", ".join(end.stopped_by[:_MAX_NAMED])
         return statuses.NOT_RUN, f"dbt stopped at the first failure: {names}", NotRun.FAIL_FAST
-    return statuses.NOT_RUN, f"dbt had nothing to run for this {shown.resource_type or 'node'}", NotRun.NOTHING_TO_RUN
+    return (
+        statuses.NOT_RUN,
+        f"dbt had nothing to run for this {shown.resource_type or 'node'}",
+        NotRun.NOTHING_TO_RUN,
+    )
 
 
 _MAX_NAMED: Final = 3
@@ -163,11 +161,6 @@ def _because(what: str, end: End) -> str:
     return f"{what} ({end.why})" if end.why else what
 
 
-def _name_in(unique_id: str) -> str:
-    parts = unique_id.split(".")
-    return ".".join(parts[2:]) or unique_id
-
-
 def failed_start_hooks(entries: Mapping[str, NodeResult]) -> tuple[str, ...]:
     """Name the on-run-start hooks that failed: then dbt skips every node."""
     return tuple(
@@ -176,41 +169,4 @@ def failed_start_hooks(entries: Mapping[str, NodeResult]) -> tuple[str, ...]:
             for key, entry in entries.items()
             if entry.is_failure and entry.resource_type == "operation" and "on-run-start" in key
         )
-    )
-
-
-def more_of(concluded: Concluded) -> dict[str, Any]:
-    """Give what an artifact has beyond the log's events, as fields of a NodeResult."""
-    began = [moment(phase.started_at) for phase in concluded.timing]
-    ended = [moment(phase.completed_at) for phase in concluded.timing]
-    batches = concluded.batch_results
-    count = len(batches.successful) + len(batches.failed) if batches is not None else 0
-    return {
-        "started_at": min(filter(None, began), default=None),
-        "finished_at": max(filter(None, ended), default=None),
-        "relation_name": concluded.relation_name,
-        "batch_count": count or None,
-        "age": concluded.max_loaded_at_time_ago_in_s,
-    }
-
-
-def entry_of(concluded: Concluded, slot: Slot, info: SelectedNode | None, attempt: int) -> NodeResult:
-    """Make the entry of a node whose end only the artifact tells."""
-    unique_id = slot.unique_id
-    kind = info.resource_type if info is not None else unique_id.split(".", 1)[0]
-    has_text = statuses.meaning(concluded.status) is not statuses.Meaning.SUCCESS
-    text = without_escapes(concluded.text or "").strip()
-    return NodeResult(
-        unique_id=unique_id,
-        name=info.name if info is not None else _name_in(unique_id),
-        resource_type=kind,
-        status=concluded.status,
-        execution_time=concluded.execution_time,
-        rows_affected=rows_in_response(concluded.run_result, kind),
-        failures=failures_of(concluded.status, kind, concluded.failures),
-        message=(shortened(text) or slot.text) if has_text else None,
-        adapter_response=small_scalars(concluded.adapter_response),
-        attempt=attempt,
-        invocation_id=slot.invocation,
-        **more_of(concluded),
     )

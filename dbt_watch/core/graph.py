@@ -7,12 +7,15 @@ once it is made, so all of them may share one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -52,7 +55,7 @@ class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     #: whether its file holds nothing but blanks, so that a build passes over it
     is_empty: bool = False
     #: what `meta` holds for dbt_watch: {"dbt_watch": ...}, or nothing
-    meta: dict[str, Any] = {}  # noqa: RUF012  (msgspec copies an empty default for each instance)
+    meta: dict[str, Any] = {}
     #: where the graph keeps its configuration; `Graph.config` reads it
     config_index: int = -1
 
@@ -77,7 +80,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     #: ids of the resources that are disabled
     disabled: tuple[str, ...] = ()
     #: the YAML selectors by name, as dbt writes them
-    selectors: dict[str, Any] = {}  # noqa: RUF012  (msgspec copies an empty default for each instance)
+    selectors: dict[str, Any] = {}
     #: files of the root project that define no node: macros, documentation, disabled resources
     other_files: tuple[str, ...] = ()
 
@@ -128,25 +131,30 @@ class Graph:
 
     def parents(self, unique_id: str) -> tuple[str, ...]:
         """Give the ids of the enabled resources that this one depends on directly."""
-        return self.parent_map[unique_id]
+        return self.parent_map[self.nodes[unique_id].unique_id]
 
     def children(self, unique_id: str) -> tuple[str, ...]:
         """Give the ids of the enabled resources that depend directly on this one."""
-        return self.child_map[unique_id]
+        return self.child_map.get(self.nodes[unique_id].unique_id, ())
 
     @cached_property
     def parent_map(self) -> Mapping[str, tuple[str, ...]]:
         """For each resource, the enabled ones that it depends on directly."""
         nodes = self.nodes
-        return {
-            node.unique_id: tuple([parent for parent in dict.fromkeys(node.depends_on) if parent in nodes])
-            for node in nodes.values()
-        }
+        parents_of: dict[str, tuple[str, ...]] = {}
+        for unique_id, node in nodes.items():
+            parents = node.depends_on
+            if len(parents) > 1:
+                parents = tuple([parent for parent in dict.fromkeys(parents) if parent in nodes])
+            elif parents and parents[0] not in nodes:
+                parents = ()
+            parents_of[unique_id] = parents
+        return parents_of
 
     @cached_property
     def child_map(self) -> Mapping[str, tuple[str, ...]]:
-        """For each resource, the enabled ones that depend directly on it."""
-        children: dict[str, list[str]] = {unique_id: [] for unique_id in self.nodes}
+        """For each resource that has any, the enabled ones that depend directly on it."""
+        children: defaultdict[str, list[str]] = defaultdict(list)
         for unique_id, parents in self.parent_map.items():
             for parent in parents:
                 children[parent].append(unique_id)

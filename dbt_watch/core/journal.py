@@ -8,6 +8,7 @@ small enough for any XCom backend, says which attempt it belongs to, and the las
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -61,7 +62,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
             "version": JOURNAL_VERSION,
             "attempt": self.attempt,
             "seq": self.seq,
-            "changes": msgspec.to_builtins(self.changes),
+            "changes": [change.to_dict() for change in self.changes],
         }
         if self.closed is not None:
             value["closed"] = {"exit_code": self.closed.exit_code, "reason": self.closed.reason}
@@ -86,7 +87,9 @@ def decode_chunk(value: Any) -> Chunk:
         raise JournalError(f"not a chunk of a journal: {shortened(repr(value), 200)}")
     version = value.get("version")
     if not isinstance(version, int) or version > JOURNAL_VERSION:
-        raise JournalError(f"a chunk of the journal has version {version!r}; this one reads up to {JOURNAL_VERSION}")
+        raise JournalError(
+            f"a chunk of the journal has version {version!r}; this one reads up to {JOURNAL_VERSION}"
+        )
     try:
         return msgspec.convert({key: value[key] for key in Chunk.__struct_fields__ if key in value}, Chunk)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -97,8 +100,8 @@ class JournalWriter:
     """
     Collects changes, and cuts them into chunks.
 
-    A node that changes twice before a chunk is taken is written once, with its last state. `take` gives the same
-    chunk until `written` says that it was stored.
+    Within a chunk a node stands once, with its last state, so a journal read up to any chunk is a state that the
+    ledger went through. `take` gives the same chunk until `written` says that it was stored.
 
     :param attempt: which attempt of the producer this is, from 1
     :param max_chunk_bytes: how long a chunk's JSON may be, at least 2,048
@@ -107,28 +110,25 @@ class JournalWriter:
 
     def __init__(self, *, attempt: int, max_chunk_bytes: int = 48 * 1024, max_changes: int = 200) -> None:
         self._attempt = attempt
-        self._max_bytes = max(max_chunk_bytes, _MIN_BYTES)
+        self._room = max(max_chunk_bytes, _MIN_BYTES) - _ENVELOPE_BYTES
         self._max_changes = max(max_changes, 1)
-        self._waiting: dict[str, NodeResult] = {}
+        self._waiting: deque[NodeResult] = deque()
         self._seq = 0
         self._taken: Chunk | None = None
         self._closing: Closed | None = None
 
     def add(self, changes: Iterable[NodeResult]) -> None:
-        """Take changes to be written."""
-        waiting = self._waiting
-        for change in changes:
-            waiting[change.unique_id] = change
+        """Take changes to be written, in their order."""
+        self._waiting.extend(changes)
 
     @property
     def pending(self) -> int:
-        """How many nodes wait to be written, those of a chunk that was taken and not stored among them."""
+        """How many changes wait to be written, those of a chunk that was taken and not stored among them."""
         return len(self._waiting) + (len(self._taken.changes) if self._taken is not None else 0)
 
     def close(self, exit_code: int | None, *, reason: str | None = None) -> None:
         """Take the end of the attempt; the last chunk will tell it."""
-        text = shortened(reason, _MAX_REASON_CHARS) if reason else None
-        self._closing = Closed(exit_code, text)
+        self._closing = Closed(exit_code, _bounded(reason))
 
     def take(self) -> Chunk | None:
         """Give the next chunk to store; None when there is nothing to store now."""
@@ -147,41 +147,56 @@ class JournalWriter:
             self._seq += 1
 
     def _next_changes(self) -> tuple[NodeResult, ...]:
-        room = self._max_bytes - _ENVELOPE_BYTES
-        changes: list[NodeResult] = []
-        for unique_id in list(self._waiting)[: self._max_changes]:
-            change = self._waiting[unique_id]
-            size = _size(change)
-            if size > room and not changes:
-                change = _fitted(change, room)
-                size = room
-            if size > room:
+        waiting, room = self._waiting, self._room
+        changes: dict[str, NodeResult] = {}
+        sizes: dict[str, int] = {}
+        while waiting:
+            change = waiting[0]
+            unique_id = change.unique_id
+            before = sizes.get(unique_id)
+            if before is None and len(changes) == self._max_changes:
                 break
-            room -= size
-            changes.append(change)
-            del self._waiting[unique_id]
-        return tuple(changes)
+            size = _size(change)
+            left = room - size + (before or 0)
+            if left < 0:
+                if changes:
+                    break
+                change, left = _fitted(change, room), 0
+            changes[unique_id] = change
+            sizes[unique_id] = size
+            room = left
+            waiting.popleft()
+        return tuple(changes.values())
 
 
 _MIN_BYTES: Final = 2_048
-_MAX_REASON_CHARS: Final = 120
-# The keys of a chunk, and a reason in which each character is escaped to twelve bytes.
-_ENVELOPE_BYTES: Final = 2 * 80 + 12 * (_MAX_REASON_CHARS + 40) - 1_000
-# `json.dumps` puts a blank behind each of the at most two separators of a field.
-_BLANKS: Final = 2 * len(NodeResult.__struct_fields__) + 2
+_MAX_REASON_BYTES: Final = 600
+# The keys and numbers of a chunk, and the reason.
+_ENVELOPE_BYTES: Final = 200 + _MAX_REASON_BYTES
+
+
+def _bounded(reason: str | None) -> str | None:
+    """Shorten a reason until its JSON fits into the envelope."""
+    limit = _MAX_REASON_BYTES
+    while reason and len(json.dumps(reason)) > _MAX_REASON_BYTES:
+        limit //= 2
+        reason = shortened(reason, limit)
+    return reason
+
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
 def _size(change: NodeResult) -> int:
-    """Give the bytes that an entry takes in the JSON that a backend may write, never fewer."""
+    """Give the bytes that an entry takes in the JSON that a backend may write, or a few more."""
     encoded = _encode(change)
-    if len(encoded) < _PLAIN and encoded.isascii() and not change.adapter_response and not change.batches:
-        return len(encoded) + _BLANKS
-    return len(json.dumps(change.to_dict())) + 2
+    if change.adapter_response or change.batches or change.skipped_because or not encoded.isascii():
+        return len(json.dumps(change.to_dict())) + 2
+    return len(encoded) + _BLANKS
 
 
-_PLAIN: Final = 4_096
+# `json.dumps` puts a blank behind each colon and comma.
+_BLANKS: Final = 2 * len(NodeResult.__struct_fields__) + 2
 
 
 def _fitted(change: NodeResult, room: int) -> NodeResult:
@@ -194,9 +209,15 @@ def _fitted(change: NodeResult, room: int) -> NodeResult:
             return slim
         if limit == _THEN_WITHOUT_EXTRAS:
             slim = msgspec.structs.replace(
-                slim, adapter_response={}, batches=(), relation_name=None, skipped_because=slim.skipped_because[:1]
+                slim,
+                adapter_response={},
+                batches=(),
+                relation_name=None,
+                skipped_because=slim.skipped_because[:1],
             )
-    return NodeResult(unique_id=change.unique_id, status=change.status, attempt=change.attempt, not_run=change.not_run)
+    return NodeResult(
+        unique_id=change.unique_id, status=change.status, attempt=change.attempt, not_run=change.not_run
+    )
 
 
 _THEN_WITHOUT_EXTRAS: Final = 1_000

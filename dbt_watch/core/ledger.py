@@ -9,36 +9,38 @@ build), the later one that finishes a node has the last word on it, told by the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from dbt_watch.core import statuses
-from dbt_watch.core.artifacts import Artifact, read_artifact
+from dbt_watch.core import entries, statuses
+from dbt_watch.core.artifacts import read_artifact
 from dbt_watch.core.causes import SkipCauses
-from dbt_watch.core.end_texts import EndText, EndTexts
-from dbt_watch.core.endings import End, Run, entry_of, failed_start_hooks, more_of, settled
+from dbt_watch.core.end_texts import EndTexts
+from dbt_watch.core.endings import Run, failed_start_hooks, settled
 from dbt_watch.core.engines import MEANS
 from dbt_watch.core.engines.roles import Role
-from dbt_watch.core.events import Data, DbtEvent, Node, RunResult, event_inside
-from dbt_watch.core.results import (
-    MAX_BATCHES,
-    Batch,
-    NodeInfo,
-    NodeResult,
-    SelectedNode,
-    shortened,
-    small_scalars,
-)
-from dbt_watch.core.slots import Slot, failures_of, moment, rows_in_response, rows_in_text
-from dbt_watch.core.text import without_backtrace, without_escapes
+from dbt_watch.core.events import Node, RunResult, event_inside
+from dbt_watch.core.results import MAX_BATCHES, Batch, NodeInfo, NodeResult
+from dbt_watch.core.slots import Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dbt_watch.core.artifacts import Artifact
+    from dbt_watch.core.end_texts import EndText, Target
+    from dbt_watch.core.endings import End
+    from dbt_watch.core.events import Data, DbtEvent
+    from dbt_watch.core.results import SelectedNode
 
 __all__ = ["Ledger", "NodeInfo"]
 
 MAX_NODES: Final = 200_000
 """How many nodes a log may name; more than any project has, so that a foreign log cannot fill the memory."""
+
+MAX_UNPLACED: Final = 1_000
+"""How many texts are kept whose node is not known yet."""
 
 Changes = list[NodeResult]
 
@@ -62,6 +64,7 @@ class Ledger:
         self._run = Run()
         self._by_name: dict[str, list[str]] = {}
         self._named_entries = 0
+        self._unplaced: dict[Target, EndText] = {}
         self._closed = False
         self._handlers = self._handlers_by_event()
 
@@ -75,6 +78,11 @@ class Ledger:
         """What is known of each node by now; a view that follows the ledger."""
         return MappingProxyType(self._entries)
 
+    @property
+    def has_summary(self) -> bool:
+        """Whether a dbt command in this log came to its end and wrote its summary."""
+        return bool(self._run.completed)
+
     def apply(self, event: DbtEvent) -> Changes:
         """
         Take one event.
@@ -84,7 +92,9 @@ class Ledger:
         handler = self._handlers.get(event.info.name)
         return handler(event) if handler is not None else []
 
-    def close(self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None) -> Changes:
+    def close(
+        self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
+    ) -> Changes:
         """
         Take the end of the log: afterwards no node is open, and nothing changes any more.
 
@@ -104,7 +114,14 @@ class Ledger:
         if artifact is not None and artifact.invocation_id in self._run.invocations:
             for result in self._conclude(artifact):
                 changed[result.unique_id] = result
-        for unique_id in dict.fromkeys((*self._nodes, *self._slots)):
+        for text in tuple(self._unplaced.values()):
+            for result in self._on_end_text(text):
+                changed[result.unique_id] = result
+        unseen = [unique_id for unique_id in self._nodes if unique_id not in self._slots]
+        unfinished = [
+            unique_id for unique_id, slot in self._slots.items() if not slot.over and not slot.shows_final
+        ]
+        for unique_id in (*unfinished, *unseen):
             for result in self._settle(unique_id, end):
                 changed[result.unique_id] = result
         self._settle_causes(changed)
@@ -130,39 +147,32 @@ class Ledger:
             result = slot.result
             if result is not None and slot.over:
                 if result.status == concluded.status:
-                    changes += self._complete(slot, concluded.run_result, **more_of(concluded))
+                    changes += self._complete(slot, concluded.run_result, entries.more_in(concluded))
             elif trusted and statuses.is_final(concluded.status):
                 slot.over = True
-                changes += self._put(slot, entry_of(concluded, slot, self._nodes.get(slot.unique_id), self._attempt))
+                changes += self._put(
+                    slot, entries.concluded(concluded, slot, self._nodes.get(slot.unique_id), self._attempt)
+                )
         return changes
 
     def _settle(self, unique_id: str, end: End) -> Changes:
         """Give a node that is still open its last state."""
         slot = self._slots.get(unique_id)
-        if slot is not None and (slot.over or slot.shows_final):
-            return []
         if slot is None:
             slot = self._slots[unique_id] = Slot(unique_id, "")
         slot.over = True
         return self._put(slot, settled(slot, self._nodes.get(unique_id), end, self._attempt))
 
     def _settle_causes(self, changed: dict[str, NodeResult]) -> None:
-        def update(unique_id: str, causes: tuple[str, ...]) -> bool:
+        """Name the causes of all skips once more, now that all that failed is known."""
+        settled_causes = self._causes.settled()
+        hooks = failed_start_hooks(self._entries) if settled_causes else ()
+        for unique_id, causes in settled_causes.items():
             entry = self._entries[unique_id]
-            if entry.skipped_because == causes:
-                return False
-            entry = msgspec.structs.replace(entry, skipped_because=causes)
-            changed[unique_id] = self._entries[unique_id] = entry
-            return True
-
-        skipped = [key for key, entry in self._entries.items() if entry.is_skipped]
-        if not skipped:
-            return
-        self._causes.settle(skipped, tests=True, update=update)
-        hooks = failed_start_hooks(self._entries)
-        for unique_id in skipped if hooks else ():
-            if not self._entries[unique_id].skipped_because:
-                update(unique_id, hooks)
+            wanted = causes or hooks
+            if wanted != entry.skipped_because:
+                entry = msgspec.structs.replace(entry, skipped_because=wanted)
+                changed[unique_id] = self._entries[unique_id] = entry
 
     def _handlers_by_event(self) -> dict[str, Callable[[DbtEvent], Changes]]:
         by_role: dict[Role, Callable[[DbtEvent], Changes]] = {
@@ -201,7 +211,7 @@ class Ledger:
                 return None
             slot.begin(info.invocation_id)
             self._run.invocations.add(info.invocation_id)
-        if info.ts > slot.latest:
+        if info.ts > slot.latest:  # noqa: PLR1730 - this is called for each line; `max` takes three times as long
             slot.latest = info.ts
         return slot
 
@@ -220,26 +230,27 @@ class Ledger:
         if event.data.total is not None and node.resource_type != "operation":
             self._run.totals[slot.invocation] = event.data.total
         slot.path = node.node_path
-        relation = node.node_relation
-        return self._put(
-            slot,
-            NodeResult(
-                unique_id=slot.unique_id,
-                name=node.node_name,
-                resource_type=node.resource_type,
-                status=statuses.STARTED,
-                started_at=moment(node.node_started_at or event.info.ts),
-                relation_name=relation.relation_name or None if relation is not None else None,
-                attempt=self._attempt,
-                invocation_id=slot.invocation,
-            ),
-        )
+        return self._put(slot, entries.started(event, node, slot, self._attempt))
 
     def _on_result(self, event: DbtEvent) -> Changes:
         node = event.data.node_info
         if node is None:
             return []
-        return self._end(event, node, statuses.final_word(node.node_status, event.data.status))
+        slot, status, info = self._slots.get(node.unique_id), node.node_status, event.info
+        if (
+            slot is None
+            or slot.over
+            or slot.batches
+            or slot.invocation != info.invocation_id
+            or info.ts < slot.latest
+            or status not in _PLAIN
+        ):
+            return self._end(event, node, statuses.final_word(status, event.data.status))
+        # What `_end` does for a node that went well, without its questions: half of a long log goes this way.
+        slot.over, slot.latest, slot.began, slot.path = True, info.ts, node.node_started_at, node.node_path
+        result = slot.result = entries.ended(event, node, slot, status, self._attempt)
+        self._entries[slot.unique_id] = result
+        return [result]
 
     def _on_no_op(self, event: DbtEvent) -> Changes:
         node = event.data.node_info
@@ -298,7 +309,7 @@ class Ledger:
         slot = self._slot(event, event.unique_id)
         if slot is None:
             return []
-        text = _message(event.data.exc or event.info.msg)
+        text = entries.message_of(event.data.exc or event.info.msg)
         if slot.over:
             return self._complete(slot, RunResult(message=text))
         slot.text = slot.text or text
@@ -331,17 +342,19 @@ class Ledger:
         slot = self._slot(event, node.unique_id)
         if slot is None:
             return []
-        text = _message(event.data.msg)
+        text = entries.message_of(event.data.msg)
         if slot.over:
             return self._complete(slot, RunResult(message=text))
         self._hint(slot, "warn" if "Warning" in event.info.name else _failure_word(node, text), text)
         return []
 
     def _on_end_text(self, found: EndText) -> Changes:
-        target, text = found.target, _message(found.text) or ""
+        target, text = found.target, entries.message_of(found.text) or ""
         slot = self._named(target.name, target.resource_type, target.path)
         result = slot.result if slot is not None else None
         if slot is None or result is None or not (result.is_failure or result.is_warning):
+            if len(self._unplaced) < MAX_UNPLACED:
+                self._unplaced[target] = found
             return []
         if result.message and not (text.startswith(result.message) and len(text) > len(result.message)):
             return []
@@ -355,11 +368,12 @@ class Ledger:
 
     def _on_crash(self, event: DbtEvent) -> Changes:
         text = event.data.exc if event.data.exc is not None else event.info.msg
-        self._run.crashed(event.info.invocation_id, event.info.ts, _message(text))
+        self._run.crashed(event.info.invocation_id, event.info.ts, entries.message_of(text))
         return []
 
     def _on_summary(self, event: DbtEvent) -> Changes:
         self._run.completed.add(event.info.invocation_id)
+        self._run.invocations.add(event.info.invocation_id)
         return []
 
     def _on_note(self, event: DbtEvent) -> Changes:
@@ -379,80 +393,50 @@ class Ledger:
         if slot is None or not status:
             return []
         if slot.over:
-            return self._complete(slot, found or _found_in(event.data))
-        if status not in statuses.FINAL:
-            if statuses.is_known(status) or slot.shows_final:
-                return []
-        else:
+            return self._complete(slot, found or _result_in(event.data))
+        shown = slot.result
+        if status in statuses.FINAL:
             slot.over = True
+        elif statuses.is_known(status) or slot.shows_final:
+            return []
+        elif (
+            shown is not None
+            and shown.invocation_id == slot.invocation
+            and not statuses.is_known(shown.status)
+        ):
+            return self._complete(slot, found) if found is not None else []
         slot.path = node.node_path
-        result = self._entry(event, node, slot, status)
+        if found is None:
+            slot.began = node.node_started_at  # the event is the node's own, never a batch's
+        result = entries.ended(event, node, slot, status, self._attempt)
         if found is not None:
-            result = _with_run_result(result, found)
+            result = entries.with_run_result(result, found)
         if status not in _PLAIN or slot.batches:
             result = self._with_circumstances(result, slot, found)
         return self._put(slot, result)
 
-    def _entry(self, event: DbtEvent, node: Node, slot: Slot, status: str) -> NodeResult:
-        """Make the entry of a node that is over, as far as its own event tells."""
-        data, kind, shown = event.data, node.resource_type, slot.result
-        if shown is not None and shown.invocation_id == slot.invocation:
-            started_at = shown.started_at
-        else:
-            started_at = moment(node.node_started_at)
-        relation = node.node_relation
-        text = data.result_message or data.status
-        count = data.num_failures
-        return NodeResult(
-            unique_id=slot.unique_id,
-            name=node.node_name,
-            resource_type=kind,
-            status=status,
-            started_at=started_at,
-            finished_at=moment(node.node_finished_at or event.info.ts),
-            execution_time=data.execution_time,
-            rows_affected=rows_in_text(text, kind) if text and text[-1].isdigit() else None,
-            failures=failures_of(status, kind, count) if count is not None else None,
-            relation_name=relation.relation_name or None if relation is not None else None,
-            attempt=self._attempt,
-            invocation_id=slot.invocation,
-        )
-
     def _with_circumstances(self, result: NodeResult, slot: Slot, found: RunResult | None) -> NodeResult:
         """Add what is known from elsewhere: the error, the cause of a skip, the batches."""
         more: dict[str, Any] = {}
-        if result.is_failure and result.resource_type in _TESTS:
+        if result.is_failure and result.resource_type in entries.TESTS:
             self._run.test_failed = True
         if result.is_skipped:
             more["skipped_because"] = self._causes.of(result.unique_id, tests=self._run.test_failed)
         if slot.batches:
             more["batches"] = tuple(slot.batches[index] for index in sorted(slot.batches))
             more["batch_count"] = slot.batch_count
-        if _has_text(result.status):
-            more["message"] = slot.text or (_message(found.message) if found is not None else None)
+        if entries.has_text(result.status):
+            more["message"] = slot.text or (entries.message_of(found.message) if found is not None else None)
         return msgspec.structs.replace(result, **more)
 
-    def _complete(self, slot: Slot, found: RunResult, **more: Any) -> Changes:
-        """Fill in what a finished node's entry does not have yet; its state does not change."""
-        result = slot.result
-        if result is None:
-            return []
-        kind, status = result.resource_type, result.status
-        fields: dict[str, Any] = {
-            "message": _message(found.message) if _has_text(status) else None,
-            "execution_time": found.execution_time,
-            "rows_affected": rows_in_response(found, kind),
-            "failures": failures_of(status, kind, found.num_failures),
-            "adapter_response": small_scalars(found.adapter_response),
-            **more,
-        }
-        missing = {key: value for key, value in fields.items() if value not in _NOTHING and getattr(result, key) in _NOTHING}
-        return self._put(slot, msgspec.structs.replace(result, **missing)) if missing else []
+    def _complete(self, slot: Slot, found: RunResult, more: dict[str, Any] | None = None) -> Changes:
+        result = entries.completed(slot.result, found, more) if slot.result is not None else None
+        return self._put(slot, result) if result is not None else []
 
     def _hint(self, slot: Slot, status: str, text: str | None) -> None:
         if statuses.is_final(status):
             known = slot.hint[1] if slot.hint is not None else None
-            slot.hint = (status, known or _message(text))
+            slot.hint = (status, known or entries.message_of(text))
 
     def _named(self, name: str, resource_type: str, path: str) -> Slot | None:
         """Find a node by what the log of an old dbt says of it; None when that fits several."""
@@ -462,47 +446,21 @@ class Ledger:
             for key, entry in self._entries.items():
                 self._by_name.setdefault(entry.name, []).append(key)
         slots = [self._slots[key] for key in self._by_name.get(name, ())]
-        fitting = [slot for slot in slots if slot.result is not None and slot.result.resource_type == resource_type]
+        fitting = [
+            slot for slot in slots if slot.result is not None and slot.result.resource_type == resource_type
+        ]
         if len(fitting) > 1:
             fitting = [slot for slot in fitting if slot.path and path.endswith(slot.path)]
         return fitting[0] if len(fitting) == 1 else None
 
 
-def _found_in(data: Data) -> RunResult:
-    return RunResult(num_failures=data.num_failures, execution_time=data.execution_time)
-
-
-def _with_run_result(result: NodeResult, found: RunResult) -> NodeResult:
-    kind = result.resource_type
-    return msgspec.structs.replace(
-        result,
-        execution_time=found.execution_time,
-        rows_affected=rows_in_response(found, kind),
-        failures=failures_of(result.status, kind, found.num_failures),
-        adapter_response=small_scalars(found.adapter_response),
-    )
-
-
 _PLAIN: Final = frozenset({"success", "pass", "no-op", "reused"})
-_NOTHING: Final = (None, {}, (), "")
-
-
-def _has_text(status: str) -> bool:
-    return statuses.meaning(status) not in _NO_TEXT
-
-
-_NO_TEXT: Final = frozenset({statuses.Meaning.SUCCESS})
-
-
-def _message(text: str | None) -> str | None:
-    if not text:
-        return None
-    return shortened(without_backtrace(without_escapes(text)).strip()) or None
 
 
 def _failure_word(node: Node, text: str | None) -> str:
     """Tell a failed test from a broken one by dbt's text, where the event itself was lost."""
-    return "fail" if node.resource_type in _TESTS and (text or "").startswith("Got ") else "error"
+    return "fail" if node.resource_type in entries.TESTS and (text or "").startswith("Got ") else "error"
 
 
-_TESTS: Final = frozenset({"test", "unit_test"})
+def _result_in(data: Data) -> RunResult:
+    return RunResult(num_failures=data.num_failures, execution_time=data.execution_time)

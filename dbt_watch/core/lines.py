@@ -1,7 +1,7 @@
-"""
+r"""
 Bytes as they arrive, cut into whole lines.
 
-Used by `core.stream` and by any reader that gets a log in arbitrary pieces. Only b"\\n" ends a line: Fusion writes raw
+Used by `core.stream` and by any reader that gets a log in arbitrary pieces. Only b"\n" ends a line: Fusion writes raw
 U+2028 inside strings, which `splitlines` would cut.
 """
 
@@ -33,31 +33,35 @@ class LineSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes; give the lines that they complete, without their ends."""
-        if not data:
-            return []
-        lines = data.split(b"\n")
-        rest = lines.pop()
-        if not lines:
-            self._hold(rest)
-            return []
-        if self._pieces or self._dropped:
-            self._hold(lines[0])
-            lines[0] = self._take()
-        if rest:
-            self._hold(rest)
-        if b"\r" not in data and self._fits(len(data), lines[0]):
+        block = self.feed_block(data)
+        return self.split(block) if block else []
+
+    def feed_block(self, data: bytes) -> bytes:
+        """Take the next bytes; give the lines that they complete in one piece, each with its end."""
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._hold(data)
+            return b""
+        if self._pieces:
+            first = data.find(b"\n") + 1
+            self._hold(data[: first - 1])
+            block = self._take() + data[first - 1 : end]
+        else:
+            block = data[:end]
+        self._hold(data[end:])
+        return block
+
+    def split(self, block: bytes) -> list[bytes]:
+        """Cut a block of whole lines."""
+        lines = block.split(b"\n")
+        lines.pop()
+        if len(block) <= self._limit and b"\r" not in block:
             return lines
         return [self._finished(line) for line in lines]
 
     def flush(self) -> list[bytes]:
         """Give what is left when no more bytes come: the last line, if it had no end."""
-        if not self._pieces and not self._dropped:
-            return []
-        return [self._finished(self._take())]
-
-    def _fits(self, length: int, first: bytes) -> bool:
-        # Only the first line can hold more than came just now.
-        return length <= self._limit and not first.endswith(b"\r") and len(first) <= self._limit
+        return [self._finished(self._take())] if self._pieces else []
 
     def _finished(self, line: bytes) -> bytes:
         over = len(line) - self._limit

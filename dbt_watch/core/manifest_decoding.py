@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from dbt_watch.core.graph import Facts, Graph, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 OLDEST_SCHEMA = 9
 NEWEST_SCHEMA = 12

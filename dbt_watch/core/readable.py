@@ -6,14 +6,16 @@ Called by `core.stream`. Never raw JSON; foreign text is made harmless and kept 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.engines import MEANS
 from dbt_watch.core.engines.roles import Role
 from dbt_watch.core.events import DbtEvent, event_inside
-from dbt_watch.core.results import NodeResult
-from dbt_watch.core.statuses import NOT_RUN, STARTED
+from dbt_watch.core.statuses import NOT_RUN, SKIPPED, STARTED
 from dbt_watch.core.text import printable, without_backtrace, without_escapes
+
+if TYPE_CHECKING:
+    from dbt_watch.core.results import NodeResult
 
 MAX_LINE_CHARS: Final = 2_000
 MAX_LINES: Final = 60
@@ -30,26 +32,34 @@ _HIDDEN: Final = _OF_NO_USE | {name for name, role in MEANS.items() if role in _
 _WORDS: Final = {"success": "OK"}
 
 
-def lines_of_change(change: NodeResult, before: NodeResult | None, ts: str) -> list[str]:
+def tell_change(lines: list[str], change: NodeResult, before: NodeResult | None, ts: str) -> None:
     """
     Tell what happened to a node.
 
+    :param lines: is given the lines
     :param change: its new entry
-    :param before: the one that it had
+    :param before: the final one that was told before, if there was one
     :param ts: the time of the event, as dbt wrote it
     """
-    if change.status == STARTED:
-        return [printable(f"{ts[11:19]} {_name(change)} started", MAX_LINE_CHARS)]
-    if before is not None and before.status == change.status:
-        if before.message == change.message or not change.message:
-            return []
-        return _block(f"{ts[11:19]} {_name(change)}: ", change.message)
-    line = f"{ts[11:19]} {_name(change)} {_WORDS.get(change.status) or change.status.upper()}{_figures(change)}"
-    if change.skipped_because:
-        line += f" because of {', '.join(change.skipped_because)}"
-    if not change.message:
-        return [printable(line, MAX_LINE_CHARS)]
-    return _block(line + (": " if change.status == NOT_RUN else "\n"), change.message)
+    name, status = change.name, change.status
+    if not change.unique_id.endswith(name):
+        name = _versioned(change)
+    if status == STARTED:
+        line = f"{ts[11:19]} {name} started"
+    elif before is not None and before.status == status:
+        if change.message and before.message != change.message:
+            lines += _block(f"{ts[11:19]} {name}: ", change.message)
+        return
+    else:
+        line = f"{ts[11:19]} {name} {_WORDS.get(status) or status.upper()}{_figures(change)}"
+        if change.skipped_because:
+            line += f" because of {', '.join(change.skipped_because)}"
+        if change.message:
+            lines += _block(line + (": " if status == NOT_RUN else "\n"), change.message)
+            return
+    lines.append(
+        line if line.isprintable() and len(line) < MAX_LINE_CHARS else printable(line, MAX_LINE_CHARS)
+    )
 
 
 def lines_of_message(event: DbtEvent) -> list[str]:
@@ -70,26 +80,29 @@ def line_of_text(text: str) -> str:
     return printable(text, MAX_LINE_CHARS)
 
 
-def _name(change: NodeResult) -> str:
+def _versioned(change: NodeResult) -> str:
     """Give the name, with the version where there is one: `orders.v2`."""
-    if change.resource_type == "model" and not change.unique_id.endswith(change.name):
+    if change.resource_type == "model" and change.name:
         return f"{change.name}.{change.unique_id.rsplit('.', 1)[-1]}"
     return change.name or change.unique_id
 
 
 def _figures(change: NodeResult) -> str:
+    failures, rows, seconds = change.failures, change.rows_affected, change.execution_time
     figures = ""
-    if change.failures:
-        figures += f" {change.failures} failures" if change.failures != 1 else " 1 failure"
-    if change.rows_affected is not None:
-        figures += f" {change.rows_affected} rows" if change.rows_affected != 1 else " 1 row"
-    if change.execution_time is not None and change.status != "skipped":
-        figures += f" {change.execution_time:.1f} s"
+    if failures:
+        figures += f" {failures} failures" if failures != 1 else " 1 failure"
+    if rows is not None:
+        figures += f" {rows} rows" if rows != 1 else " 1 row"
+    if seconds is not None and change.status != SKIPPED:
+        figures += f" {seconds:.1f} s"
     return figures
 
 
 def _block(head: str, text: str) -> list[str]:
     first, *more = (head + text).split("\n", MAX_LINES)
+    if len(more) == MAX_LINES:
+        more[-1] = f"[{more[-1].count(chr(10)) + 1} more lines]"
     lines = [printable(first.rstrip(), MAX_LINE_CHARS)]
     lines += [printable(_INDENT + line.rstrip(), MAX_LINE_CHARS) for line in more if line.strip()]
     return lines

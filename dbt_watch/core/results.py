@@ -158,6 +158,11 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def to_dict(self) -> dict[str, Any]:
         """Give it as JSON-able values; what is at its default is left out."""
         result: dict[str, Any] = msgspec.to_builtins(self)
+        # Tuples stay tuples there, and Airflow would store them as something else than JSON's lists.
+        if self.skipped_because:
+            result["skipped_because"] = list(self.skipped_because)
+        if self.batches:
+            result["batches"] = list(result["batches"])
         return result
 
     @classmethod

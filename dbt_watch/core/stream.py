@@ -6,15 +6,18 @@ The producer feeds it what it reads from the pod, `dbt-watch replay` a whole fil
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dbt_watch.core.events import MISREAD, DbtEvent, decode_record, is_noise, parse_parts
-from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.events import MISREAD, DbtEvent, decode_block, decode_record, is_noise, parse_parts
 from dbt_watch.core.lines import LineSplitter
-from dbt_watch.core.readable import line_of_text, lines_of_change, lines_of_message
+from dbt_watch.core.readable import line_of_text, lines_of_message, tell_change
 from dbt_watch.core.results import NodeResult
+from dbt_watch.core.statuses import STARTED
+
+if TYPE_CHECKING:
+    from dbt_watch.core.ledger import Ledger
 
 _REMEMBERED: Final = 4_096
 
@@ -43,6 +46,7 @@ class LogStream:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._apply = ledger.apply
         self._splitter = LineSplitter()
         self._has_debug = False
         self._told: dict[str, NodeResult] = {}
@@ -55,13 +59,26 @@ class LogStream:
 
     def feed(self, data: bytes) -> Batch:
         """Take the next bytes, cut anywhere."""
-        return self._read(self._splitter.feed(data))
+        block = self._splitter.feed_block(data)
+        if not block:
+            return Batch([], [])
+        # In a debug log most lines are noise, which is cheaper not to decode at all.
+        events = decode_block(block) if not self._has_debug else None
+        if events is None:
+            return self._read(self._splitter.split(block))
+        batch = Batch([], [])
+        take = self._take
+        for event in events:
+            take(event, batch)
+        return batch
 
     def feed_line(self, line: bytes) -> Batch:
         """Take one whole line, from a reader that has whole lines; not to be mixed with `feed`."""
         return self._read([line.rstrip(b"\r\n")])
 
-    def close(self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None) -> Batch:
+    def close(
+        self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
+    ) -> Batch:
         """
         Take the end of the log.
 
@@ -71,8 +88,7 @@ class LogStream:
         """
         batch = self._read(self._splitter.flush())
         changes = self._ledger.close(exit_code, run_results, reason=reason)
-        for change in changes:
-            batch.lines += lines_of_change(change, self._told.get(change.unique_id), "")
+        self._tell(changes, batch.lines, "")
         batch.changes += changes
         return batch
 
@@ -96,19 +112,24 @@ class LogStream:
         return batch
 
     def _take(self, event: DbtEvent, batch: Batch) -> None:
-        changes = self._ledger.apply(event)
+        changes = self._apply(event)
         if changes:
-            for change in changes:
-                before = self._told.get(change.unique_id)
-                self._told[change.unique_id] = change
-                batch.lines += lines_of_change(change, before, event.info.ts)
             batch.changes += changes
+            self._tell(changes, batch.lines, event.info.ts)
         elif event.info.level == "debug":
             self._has_debug = True
         else:
             lines = lines_of_message(event)
             if lines and self._is_new(event):
                 batch.lines += lines
+
+    def _tell(self, changes: list[NodeResult], lines: list[str], ts: str) -> None:
+        for change in changes:
+            if change.status == STARTED:
+                tell_change(lines, change, None, ts)
+            else:
+                tell_change(lines, change, self._told.get(change.unique_id), ts)
+                self._told[change.unique_id] = change
 
     def _is_new(self, event: DbtEvent) -> bool:
         key = (event.info.ts, event.info.name, hash(event.info.msg))

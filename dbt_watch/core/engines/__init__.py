@@ -8,10 +8,12 @@ the names do not contradict each other, so the ledger need not know which engine
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.engines import dbt_core, fusion
-from dbt_watch.core.engines.roles import Role
+
+if TYPE_CHECKING:
+    from dbt_watch.core.engines.roles import Role
 
 MEANS: Final[dict[str, Role]] = {**dbt_core.MEANS, **fusion.MEANS}
 """The role of each event that the ledger reads, by the event's name."""

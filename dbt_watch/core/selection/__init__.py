@@ -7,15 +7,20 @@ make a `spec`, `evaluator` finds its nodes with the `methods`, which look into a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dbt_watch.core.graph import Graph, Node
 from dbt_watch.core.selection.definitions import Definitions
 from dbt_watch.core.selection.evaluator import Evaluator
+from dbt_watch.core.selection.index import index_of
 from dbt_watch.core.selection.parser import parse_arguments
 from dbt_watch.core.selection.resource_types import asked_for, release
 from dbt_watch.core.selection.spec import IndirectSelection
 from dbt_watch.exceptions import SelectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dbt_watch.core.graph import Graph
 
 __all__ = ["select_nodes"]
 
@@ -57,17 +62,19 @@ def select_nodes(
         buildable_only=buildable_only,
     )
 
-    def keep(node: Node) -> bool:
-        # A build passes over a file without code, though it can be listed.
-        return node.resource_type in types and not (buildable_only and node.is_empty)
-
+    index = index_of(graph)
+    keep = frozenset().union(*(index.types.get(resource_type, ()) for resource_type in types))
+    if buildable_only:
+        keep -= index.empty  # a build passes over a file without code, though it can be listed
     definitions = Definitions(
         graph.selectors, indirect=indirect, inherit=release(graph.dbt_version) < _SELECTOR_METHOD
     )
     evaluator = Evaluator(graph, keep, definitions)
     selects, excludes = _texts("select", select), _texts("exclude", exclude)
     if selector is not None and (selects or excludes):
-        raise SelectionError("selector", selector, "no select and no exclude beside it: dbt would ignore them")
+        raise SelectionError(
+            "selector", selector, "no select and no exclude beside it: dbt would ignore them"
+        )
     name = selector if selector is not None or selects or excludes else definitions.default
     if name is not None:
         return frozenset(evaluator.select(definitions.specification(name), argument="selector"))

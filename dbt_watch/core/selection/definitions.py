@@ -70,7 +70,10 @@ class Definitions:
         if selector is None:
             known = ", ".join(sorted(self._selectors)) or "there is none"
             raise SelectionError(
-                argument, name, f"the name of a YAML selector in the manifest ({known})", known=self._selectors
+                argument,
+                name,
+                f"the name of a YAML selector in the manifest ({known})",
+                known=self._selectors,
             )
         return selector.get("definition") if isinstance(selector, Mapping) else None
 
@@ -88,7 +91,9 @@ class Definitions:
 class _Reader:
     """Reads the definition of one selector; `seen` are those whose definitions led here."""
 
-    def __init__(self, definitions: Definitions, name: str, argument: str, seen: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, definitions: Definitions, name: str, argument: str, seen: tuple[str, ...] = ()
+    ) -> None:
         self._definitions = definitions
         self._name = name
         self._argument = argument
@@ -98,7 +103,9 @@ class _Reader:
         if isinstance(definition, str):
             return parse_criterion(definition, argument=self._argument, indirect=self._definitions.indirect)
         if not isinstance(definition, Mapping):
-            raise self._refuse(definition, "text, or a mapping with `method` and `value`, `union` or `intersection`")
+            raise self._refuse(
+                definition, "text, or a mapping with `method` and `value`, `union` or `intersection`"
+            )
         for key, operator in _GROUPS.items():
             if key in definition:
                 return self._group(operator, definition[key])

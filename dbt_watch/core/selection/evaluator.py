@@ -7,13 +7,9 @@ https://docs.getdbt.com/reference/node-selection/test-selection-examples; the di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dbt_watch.core.graph import Graph, Node
-from dbt_watch.core.selection.definitions import Definitions
 from dbt_watch.core.selection.index import index_of
 from dbt_watch.core.selection.methods import find
 from dbt_watch.core.selection.spec import (
@@ -25,6 +21,13 @@ from dbt_watch.core.selection.spec import (
     Specification,
 )
 from dbt_watch.exceptions import SelectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.selection.definitions import Definitions
 
 _COMBINE: Mapping[Operator, Callable[..., set[str]]] = {
     Operator.UNION: set.union,
@@ -48,12 +51,13 @@ class Evaluator:
     """
     Finds the nodes of specifications in one graph.
 
-    :param keep: which of the found nodes are of a kind that is asked for
+    :param keep: the nodes of a kind that is asked for
     :param definitions: the YAML selectors, for `selector:`
     """
 
-    def __init__(self, graph: Graph, keep: Callable[[Node], bool], definitions: Definitions) -> None:
+    def __init__(self, graph: Graph, keep: AbstractSet[str], definitions: Definitions) -> None:
         self._graph = graph
+        self._index = index_of(graph)
         self._keep = keep
         self._definitions = definitions
         self._open: list[str] = []
@@ -65,9 +69,7 @@ class Evaluator:
         :param argument: what to call the specification in messages
         :raises SelectionError: when a part of it has no answer
         """
-        nodes = self._graph.nodes
-        selected = self._find(specification, argument).selected
-        return {unique_id for unique_id in selected if self._keep(nodes[unique_id])}
+        return self._find(specification, argument).selected & self._keep
 
     def _find(self, specification: Specification, argument: str) -> _Found:
         if isinstance(specification, Criterion):
@@ -77,6 +79,8 @@ class Evaluator:
     def _find_group(self, group: Group, argument: str) -> _Found:
         if not group.parts:
             return _Found(set(), frozenset())
+        if len(group.parts) == 1:
+            return self._find(group.parts[0], argument)  # which has completed itself
         found = [self._find(part, argument) for part in group.parts]
         combine = _COMBINE[group.operator]
         selected = combine(*(part.selected for part in found))
@@ -86,7 +90,9 @@ class Evaluator:
     def _find_criterion(self, criterion: Criterion, argument: str) -> _Found:
         if criterion.method == "selector":
             # What it refers to has brought its tests along already, or has excluded them.
-            return _Found(self._with_relatives(criterion, self._find_selectors(criterion, argument)), frozenset())
+            return _Found(
+                self._with_relatives(criterion, self._find_selectors(criterion, argument)), frozenset()
+            )
         selected = self._with_relatives(criterion, find(self._graph, criterion, argument=argument))
         return self._with_tests(selected, criterion.indirect)
 
@@ -95,20 +101,29 @@ class Evaluator:
         if self._definitions.inherit:
             version = self._graph.dbt_version
             raise SelectionError(
-                argument, criterion.text, f"no `selector:`, which dbt {version} has not; a YAML selector has its own argument"
+                argument,
+                criterion.text,
+                f"no `selector:`, which dbt {version} has not; a YAML selector has its own argument",
             )
         names = sorted(name for name in self._definitions.names if fnmatchcase(name, pattern))
         if not names:
             raise SelectionError(
-                argument, pattern, "the name of a YAML selector in the manifest", known=self._definitions.names
+                argument,
+                pattern,
+                "the name of a YAML selector in the manifest",
+                known=self._definitions.names,
             )
         selected: set[str] = set()
         for name in names:
             if name in self._open:
                 circle = " -> ".join([*self._open, name])
-                raise SelectionError(argument, name, f"YAML selectors that do not refer to themselves ({circle})")
+                raise SelectionError(
+                    argument, name, f"YAML selectors that do not refer to themselves ({circle})"
+                )
             self._open.append(name)
-            selected |= self.select(self._definitions.specification(name, argument=argument), argument=argument)
+            selected |= self.select(
+                self._definitions.specification(name, argument=argument), argument=argument
+            )
             self._open.pop()
         return selected
 
@@ -133,11 +148,13 @@ class Evaluator:
         present = set(selected)
         if indirect is IndirectSelection.BUILDABLE:
             present |= reach(self._graph.parent_map, selected)
-            present.update(index_of(self._graph).types.get("source", ()))
+            present.update(self._index.types.get("source", ()))
         complete = {test for test in tests if self._tests_only(test, present)}
         return _Found(selected | complete, tests - complete)
 
-    def _complete(self, selected: set[str], candidates: AbstractSet[str], indirect: IndirectSelection) -> set[str]:
+    def _complete(
+        self, selected: set[str], candidates: AbstractSet[str], indirect: IndirectSelection
+    ) -> set[str]:
         """Give the candidates all of whose nodes have been selected by now, by whatever part of a group."""
         if indirect not in {IndirectSelection.CAUTIOUS, IndirectSelection.BUILDABLE}:
             return set()
@@ -155,14 +172,9 @@ class Evaluator:
             if nodes[unique_id].resource_type != "unit_test" and self._tests_only(unique_id, present)
         }
 
-    def _tests_of(self, selected: Iterable[str]) -> set[str]:
-        children, nodes = self._graph.child_map, self._graph.nodes
-        return {
-            child
-            for unique_id in selected
-            for child in children[unique_id]
-            if nodes[child].resource_type in {"test", "unit_test"}
-        }
+    def _tests_of(self, selected: AbstractSet[str]) -> set[str]:
+        tests_of = self._index.tests_of
+        return {test for unique_id in tests_of.keys() & selected for test in tests_of[unique_id]}
 
     def _tests_only(self, unique_id: str, present: AbstractSet[str]) -> bool:
         return all(tested in present for tested in self._graph.nodes[unique_id].depends_on)
@@ -177,7 +189,7 @@ def reach(edges: Mapping[str, tuple[str, ...]], start: Iterable[str], depth: int
     reached: set[str] = set()
     layer = set(start)
     while layer and depth != 0:
-        layer = {neighbour for unique_id in layer for neighbour in edges[unique_id]} - reached
+        layer = {neighbour for unique_id in layer for neighbour in edges.get(unique_id, ())} - reached
         reached |= layer
         depth -= 1
     return reached

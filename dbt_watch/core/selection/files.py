@@ -1,5 +1,5 @@
 """
-The files that a manifest names, as a tree that patterns are looked up in.
+The files that a manifest names, which patterns are looked up in.
 
 dbt globs its project directory for `path:`; where a DAG is parsed there is no such directory, but the manifest names every
 file that can matter.
@@ -7,32 +7,28 @@ file that can matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import Optional
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-#: a directory's entries by name; None for a file
-_Directory = dict[str, Optional["_Directory"]]  # type: ignore[misc]  # recursive
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+#: a directory's entries by name, themselves directories; None for a file
+_Directory = dict[str, Any]
 
 _WILDCARDS = frozenset("*?[")
 
 
-class FileTree:
-    """The files and directories of a project; the empty path is its root."""
+class Files:
+    """
+    The files and directories of a project; the empty path is its root.
 
-    def __init__(self) -> None:
-        self._root: _Directory = {}
+    :param paths: the files, with each directory named once
+    """
 
-    def add(self, path: str) -> None:
-        """Add a file, and the directories that lead to it."""
-        *directories, name = _parts(path)
-        here = self._root
-        for directory in directories:
-            entry = here.get(directory)
-            if entry is None:
-                entry = here[directory] = {}
-            here = entry
-        here.setdefault(name, None)
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = frozenset(paths)
 
     def glob(self, pattern: str) -> frozenset[str]:
         """
@@ -40,17 +36,36 @@ class FileTree:
 
         :param pattern: a relative path; `*`, `?` and `[...]` match within a name, `**` any number of directories
         """
-        found = _glob(self._root, "", _parts(pattern))
-        return frozenset(path for path, entry in found if entry is not None or not pattern.endswith("/"))
+        parts = [part for part in pattern.split("/") if part not in {"", "."}]
+        only_directories = pattern.endswith("/")
+        if parts and _WILDCARDS.isdisjoint(pattern):
+            return self._literal("/".join(parts), only_directories=only_directories)
+        found = _glob(self._root, "", parts)
+        return frozenset(path for path, entry in found if entry is not None or not only_directories)
+
+    def _literal(self, path: str, *, only_directories: bool) -> frozenset[str]:
+        exists = path in self._paths and not only_directories
+        directory = f"{path}/"
+        if exists or any(file.startswith(directory) for file in self._paths):
+            return frozenset({path})
+        return frozenset()
+
+    @cached_property
+    def _root(self) -> _Directory:
+        root: _Directory = {}
+        for path in self._paths:
+            *directories, name = path.split("/")
+            here = root
+            for directory in directories:
+                entry = here.get(directory)
+                if entry is None:
+                    entry = here[directory] = {}
+                here = entry
+            here.setdefault(name, None)
+        return root
 
 
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in {"", "."}]
-
-
-def _glob(
-    here: _Directory, prefix: str, parts: list[str]
-) -> Iterator[tuple[str, _Directory | None]]:
+def _glob(here: _Directory, prefix: str, parts: list[str]) -> Iterator[tuple[str, _Directory | None]]:
     if not parts:
         yield prefix, here
         return

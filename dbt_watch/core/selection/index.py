@@ -6,36 +6,32 @@ A graph turned round: from a tag, a path, a package, a type to the nodes that ha
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from dbt_watch.core.graph import Graph, Node
-from dbt_watch.core.selection.files import FileTree
+from dbt_watch.core.selection.files import Files
+
+if TYPE_CHECKING:
+    from dbt_watch.core.graph import Graph, Node
 
 Ids = Mapping[str, list[str]]
 
 #: what dbt keeps in the section `nodes` of a manifest
-_EXECUTABLE = frozenset({"model", "test", "seed", "snapshot", "analysis", "operation", "sql_operation", "rpc"})
+_EXECUTABLE = frozenset(
+    {"model", "test", "seed", "snapshot", "analysis", "operation", "sql_operation", "rpc"}
+)
 #: what dbt looks at when it selects by configuration
 _CONFIGURABLE = _EXECUTABLE | {"source"}
 #: what dbt looks at when it selects by group
 _GROUPABLE = _EXECUTABLE | {"metric"}
 
 
-class QualifiedName(NamedTuple):
-    """The names by which `fqn:` knows a node."""
-
-    unique_id: str
-    #: package, folders, name and version, joined by dots
-    full: str
-    #: the same without the package
-    unscoped: str
-    #: its name, without the version
-    leaf: str
-    #: name and version joined by an underscore, which also names it; empty when it has no version
-    underscored: str
+#: the names by which `fqn:` knows a node: its unique_id; package, folders, name and version, joined by dots; the same
+#: without the package; its name alone, without the version; and name and version joined by an underscore, or nothing
+QualifiedName = tuple[str, str, str, str, str]
 
 
 class Index:
@@ -53,7 +49,10 @@ class Index:
     @cached_property
     def types(self) -> Ids:
         """Nodes by resource type."""
-        return self._by(lambda node: (node.resource_type,))
+        ids: defaultdict[str, list[str]] = defaultdict(list)
+        for unique_id, node in self._nodes.items():
+            ids[node.resource_type].append(unique_id)
+        return dict(ids)
 
     @cached_property
     def tags(self) -> Ids:
@@ -68,9 +67,7 @@ class Index:
     @cached_property
     def groups(self) -> Ids:
         """Nodes by group."""
-        return self._by(
-            lambda node: (node.group,) if node.group and node.resource_type in _GROUPABLE else ()
-        )
+        return self._by(lambda node: (node.group,) if node.group and node.resource_type in _GROUPABLE else ())
 
     @cached_property
     def access(self) -> Ids:
@@ -93,18 +90,36 @@ class Index:
         return self._by(_test_kinds)
 
     @cached_property
+    def tests_of(self) -> Ids:
+        """Tests and unit tests by each node that they test."""
+        tests: defaultdict[str, list[str]] = defaultdict(list)
+        for resource_type in ("test", "unit_test"):
+            for unique_id in self.types.get(resource_type, ()):
+                for tested in self._nodes[unique_id].depends_on:
+                    tests[tested].append(unique_id)
+        return tests
+
+    @cached_property
+    def empty(self) -> frozenset[str]:
+        """Nodes whose file holds no code."""
+        return frozenset(node.unique_id for node in self._nodes.values() if node.is_empty)
+
+    @cached_property
     def configs(self) -> Mapping[int, list[str]]:
         """Nodes by the index of their configuration in the graph."""
-        ids: dict[int, list[str]] = {}
-        for node in self._nodes.values():
+        ids: defaultdict[int, list[str]] = defaultdict(list)
+        for unique_id, node in self._nodes.items():
             if node.resource_type in _CONFIGURABLE:
-                ids.setdefault(node.config_index, []).append(node.unique_id)
-        return ids
+                ids[node.config_index].append(unique_id)
+        return dict(ids)
 
     @cached_property
     def paths(self) -> Ids:
         """Nodes by the file that defines them."""
-        return self._by(lambda node: (node.path,))
+        ids: defaultdict[str, list[str]] = defaultdict(list)
+        for unique_id, node in self._nodes.items():
+            ids[node.path].append(unique_id)
+        return dict(ids)
 
     @cached_property
     def patch_paths(self) -> Ids:
@@ -112,27 +127,34 @@ class Index:
         return self._by(lambda node: (node.patch_path,) if node.patch_path else ())
 
     @cached_property
-    def files(self) -> FileTree:
+    def files(self) -> Files:
         """The files of the root project, as far as the manifest names them."""
         own = [node for node in self._nodes.values() if node.package_name == self._project]
-        tree = FileTree()
-        for path in {*self._other_files, *(node.path for node in own), *(node.patch_path for node in own)}:
-            if path:
-                tree.add(path)
-        return tree
+        patches = {node.patch_path for node in own if node.patch_path}
+        return Files({node.path for node in own}.union(patches, self._other_files))
 
     @cached_property
     def qualified_names(self) -> list[QualifiedName]:
         """The names of all nodes but sources."""
-        return [_qualified(node) for node in self._nodes.values() if node.resource_type != "source" and node.fqn]
+        # Tens of thousands of them are made for one selection, so no call is made for each.
+        return [
+            (
+                unique_id,
+                full := ".".join(node.fqn),
+                full[len(node.fqn[0]) + 1 :],
+                node.fqn[-1] if node.version is None or node.resource_type != "model" else node.fqn[-2],
+                "" if node.version is None or node.resource_type != "model" else "_".join(node.fqn[-2:]),
+            )
+            for unique_id, node in self._nodes.items()
+            if len(node.fqn) > 1 and node.resource_type != "source"
+        ]
 
-    def _by(self, keys: Callable[[Node], Iterable[str | None]]) -> Ids:
-        ids: dict[str, list[str]] = {}
-        for node in self._nodes.values():
+    def _by(self, keys: Callable[[Node], Iterable[str]]) -> Ids:
+        ids: defaultdict[str, list[str]] = defaultdict(list)
+        for unique_id, node in self._nodes.items():
             for key in keys(node):
-                if key is not None:
-                    ids.setdefault(key, []).append(node.unique_id)
-        return ids
+                ids[key].append(unique_id)
+        return dict(ids)
 
 
 _INDEXES: WeakKeyDictionary[Graph, Index] = WeakKeyDictionary()
@@ -146,10 +168,10 @@ def index_of(graph: Graph) -> Index:
     return index
 
 
-def _test_names(node: Node) -> Iterable[str | None]:
+def _test_names(node: Node) -> Iterable[str]:
     if node.resource_type == "unit_test":
         return (node.name,)
-    return (node.test_name,) if node.resource_type == "test" else ()
+    return (node.test_name,) if node.resource_type == "test" and node.test_name else ()
 
 
 def _test_kinds(node: Node) -> Iterable[str]:
@@ -158,15 +180,3 @@ def _test_kinds(node: Node) -> Iterable[str]:
     if node.resource_type != "test":
         return ()
     return ("generic",) if node.is_generic_test else ("singular",)
-
-
-def _qualified(node: Node) -> QualifiedName:
-    fqn = node.fqn
-    versioned = node.resource_type == "model" and node.version is not None and len(fqn) > 1
-    return QualifiedName(
-        node.unique_id,
-        ".".join(fqn),
-        ".".join(fqn[1:]),
-        fqn[-2] if versioned else fqn[-1],
-        f"{fqn[-2]}_{fqn[-1]}" if versioned else "",
-    )

@@ -8,14 +8,18 @@ the state of an earlier run.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import translate
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbt_watch.core.graph import Graph
+import msgspec
+
 from dbt_watch.core.selection.index import Ids, Index, QualifiedName, index_of
-from dbt_watch.core.selection.spec import Criterion
 from dbt_watch.exceptions import SelectionError
+
+if TYPE_CHECKING:
+    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.selection.spec import Criterion
 
 #: all that dbt calls a resource type, whether or not it can be selected
 RESOURCE_TYPES = frozenset(
@@ -41,6 +45,8 @@ RESOURCE_TYPES = frozenset(
         "unit_test",
     }
 )
+#: package, source, table
+_SOURCE_PARTS = 3
 _VERSION_STATUSES = ("latest", "prerelease", "old", "none")
 #: the values of `test_type:`; the last two are older names
 _TEST_KINDS: Mapping[str, tuple[str, ...]] = {
@@ -56,13 +62,15 @@ class _Query(NamedTuple):
     """One criterion on its way to a method."""
 
     graph: Graph
-    index: Index
+    indexes: Index
     criterion: Criterion
     argument: str
     value: str
 
     def refuse(self, expected: str, known: Iterable[str] = ()) -> SelectionError:
-        return SelectionError(self.argument, self.value, f"{expected}, in {self.criterion.text!r}", known=known)
+        return SelectionError(
+            self.argument, self.value, f"{expected}, in {self.criterion.text!r}", known=known
+        )
 
 
 Method = Callable[[_Query], Iterable[str]]
@@ -84,45 +92,50 @@ def find(graph: Graph, criterion: Criterion, *, argument: str) -> set[str]:
 
 
 def _fqn(query: _Query) -> Iterable[str]:
+    names = query.indexes.qualified_names
     if query.value == "*":
-        return [name.unique_id for name in query.index.qualified_names]
-    is_match = _wildcard_fqn if set("*?[]") & set(query.value) else _plain_fqn
-    return is_match(query.index.qualified_names, query.value)
-
-
-def _plain_fqn(names: Iterable[QualifiedName], value: str) -> list[str]:
-    folder = f"{value}."
+        return [name[0] for name in names]
     # Of a versioned model the last two segments alone decide, joined either way.
-    versioned = "_".join(value.split(".")[-2:])
+    versioned = "_".join(query.value.split(".")[-2:]) or None
+    matching = _wildcard_fqn if _has_wildcard(query.value) else _plain_fqn
+    return matching(names, query.value, versioned)
+
+
+def _has_wildcard(value: str) -> bool:
+    return any(sign in value for sign in "*?[]")
+
+
+def _plain_fqn(names: Iterable[QualifiedName], value: str, versioned: str | None) -> list[str]:
+    folder = f"{value}."
     return [
-        name.unique_id
-        for name in names
-        if value in (name.leaf, name.full, name.unscoped)
-        or name.full.startswith(folder)
-        or name.unscoped.startswith(folder)
-        or name.underscored == versioned
+        unique_id
+        for unique_id, full, unscoped, leaf, underscored in names
+        if value == leaf
+        or full.startswith(folder)
+        or unscoped.startswith(folder)
+        or value in (unscoped, full)
+        or underscored == versioned
     ]
 
 
-def _wildcard_fqn(names: Iterable[QualifiedName], value: str) -> list[str]:
+def _wildcard_fqn(names: Iterable[QualifiedName], value: str, versioned: str | None) -> list[str]:
     matches = _pattern(value)
     dots = value.count(".")
-    versioned = "_".join(value.split(".")[-2:])
     return [
-        name.unique_id
-        for name in names
-        if (name.full.count(".") >= dots and matches(name.full))
-        or (name.unscoped.count(".") >= dots and matches(name.unscoped))
-        or (not dots and matches(name.leaf))
-        or value == name.leaf
-        or name.underscored == versioned
+        unique_id
+        for unique_id, full, unscoped, leaf, underscored in names
+        if (full.count(".") >= dots and matches(full))
+        or (unscoped.count(".") >= dots and matches(unscoped))
+        or (not dots and matches(leaf))
+        or value == leaf
+        or underscored == versioned
     ]
 
 
 def _path(query: _Query) -> Iterable[str]:
     if query.value.startswith("/") or not query.value:
         raise query.refuse("a path relative to the project's directory")
-    found = query.index.files.glob(query.value)
+    found = query.indexes.files.glob(query.value)
     inside: dict[str, bool] = {"": "" in found}
 
     def is_inside(path: str) -> bool:
@@ -130,17 +143,17 @@ def _path(query: _Query) -> Iterable[str]:
             inside[path] = path in found or is_inside(path.rpartition("/")[0])
         return inside[path]
 
-    for path, ids in query.index.paths.items():
+    for path, ids in query.indexes.paths.items():
         if is_inside(path):
             yield from ids
-    for path, ids in query.index.patch_paths.items():
+    for path, ids in query.indexes.patch_paths.items():
         if path in found:
             yield from ids
 
 
 def _file(query: _Query) -> Iterable[str]:
     matches = _pattern(query.value)
-    for path, ids in query.index.paths.items():
+    for path, ids in query.indexes.paths.items():
         name = path.rpartition("/")[2]
         stem, _, suffix = name.rpartition(".")
         if matches(name) or matches(stem if stem and suffix else name):
@@ -150,16 +163,16 @@ def _file(query: _Query) -> Iterable[str]:
 def _package(query: _Query) -> Iterable[str]:
     project = query.graph.project_name
     value = project if query.value == "this" and project else query.value
-    return _matching(query.index.packages, value)
+    return _matching(query.indexes.packages, value)
 
 
 def _source(query: _Query) -> Iterable[str]:
     parts = query.value.split(".")
-    if len(parts) > 3:  # noqa: PLR2004  (the three parts of the message)
+    if len(parts) > _SOURCE_PARTS:
         raise query.refuse("`source`, `source.table` or `package.source.table`")
     package, source, table = ("*", parts[0], "*") if len(parts) == 1 else ("*", "*", *parts)[-3:]
     in_package, in_source, is_table = _pattern(package), _pattern(source), _pattern(table)
-    for unique_id in query.index.types.get("source", ()):
+    for unique_id in query.indexes.types.get("source", ()):
         node = query.graph.nodes[unique_id]
         if in_package(node.package_name) and in_source(node.source_name or "") and is_table(node.name):
             yield unique_id
@@ -171,7 +184,7 @@ def _by_name(resource_type: str) -> Method:
         if "." in package:
             raise query.refuse(f"`{resource_type}` or `package.{resource_type}`, one dot at most")
         in_package, is_name = _pattern(package if "." in query.value else "*"), _pattern(name)
-        for unique_id in query.index.types.get(resource_type, ()):
+        for unique_id in query.indexes.types.get(resource_type, ()):
             node = query.graph.nodes[unique_id]
             if in_package(node.package_name) and is_name(node.name):
                 yield unique_id
@@ -182,38 +195,54 @@ def _by_name(resource_type: str) -> Method:
 def _resource_type(query: _Query) -> Iterable[str]:
     if query.value not in RESOURCE_TYPES:
         raise query.refuse("a resource type of dbt", known=RESOURCE_TYPES)
-    return query.index.types.get(query.value, ())
+    return query.indexes.types.get(query.value, ())
 
 
 def _test_type(query: _Query) -> Iterable[str]:
     if query.value not in _TEST_KINDS:
         raise query.refuse("generic, singular, unit or data", known=_TEST_KINDS)
     for kind in _TEST_KINDS[query.value]:
-        yield from query.index.test_kinds.get(kind, ())
+        yield from query.indexes.test_kinds.get(kind, ())
 
 
 def _version(query: _Query) -> Iterable[str]:
     if query.value not in _VERSION_STATUSES:
         raise query.refuse("latest, prerelease, old or none", known=_VERSION_STATUSES)
-    return query.index.version_statuses.get(query.value, ())
+    return query.indexes.version_statuses.get(query.value, ())
 
 
 def _config(graph: Graph, criterion: Criterion) -> Iterable[str]:
+    # dbt looks for an attribute first, so a key with the name of one is out of its reach
+    if not criterion.arguments or any(hasattr(dict, key) for key in criterion.arguments):
+        return
+    decoders = [_decoder(key) for key in criterion.arguments]
     for index, ids in index_of(graph).configs.items():
-        if _has(graph.config_at(index), criterion.arguments, criterion.value):
+        value = graph.configs[index] if index >= 0 else b""
+        for decoder in decoders:
+            value = _member(decoder, value)
+        if value and _has(msgspec.json.decode(value), criterion):
             yield from ids
 
 
-def _has(config: Any, keys: Sequence[str], wanted: str | bool | float) -> bool:
-    value = config
-    for key in keys:
-        # dbt looks for an attribute first, so a key of this name is out of its reach
-        if not isinstance(value, dict) or key not in value or hasattr(dict, key):
-            return False
-        value = value[key]
+def _decoder(key: str) -> msgspec.json.Decoder[Any]:
+    """Give what finds one key of an object and passes over the others: a project has thousands of configurations."""
+    field = ("value", msgspec.Raw, msgspec.Raw(b""))
+    return msgspec.json.Decoder(msgspec.defstruct("Member", [field], rename={"value": key}))
+
+
+def _member(decoder: msgspec.json.Decoder[Any], value: bytes | msgspec.Raw) -> bytes | msgspec.Raw:
+    """Give the JSON text of a key's value, empty when this is no object with that key."""
+    try:
+        return decoder.decode(value).value if value else b""
+    except msgspec.ValidationError:
+        return b""
+
+
+def _has(value: Any, criterion: Criterion) -> bool:
     values = value if isinstance(value, list) else [value]
+    wanted = criterion.value
     text = str(wanted).lower()
-    if keys == ("severity",):
+    if criterion.arguments == ("severity",):
         return any(isinstance(one, str) and one.lower() == text for one in values)
     if wanted in values:
         return True
@@ -221,7 +250,7 @@ def _has(config: Any, keys: Sequence[str], wanted: str | bool | float) -> bool:
 
 
 def _indexed(ids: Callable[[Index], Ids]) -> Method:
-    return lambda query: _matching(ids(query.index), query.value)
+    return lambda query: _matching(ids(query.indexes), query.value)
 
 
 def _matching(ids: Ids, pattern: str) -> Iterable[str]:
@@ -236,7 +265,7 @@ def _pattern(pattern: str) -> Callable[[str], object]:
 
 
 METHODS: Mapping[str, Method] = {
-    "access": lambda query: query.index.access.get(query.value, ()),
+    "access": lambda query: query.indexes.access.get(query.value, ()),
     "config": lambda query: _config(query.graph, query.criterion),
     "exposure": _by_name("exposure"),
     "file": _file,

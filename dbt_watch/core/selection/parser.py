@@ -7,7 +7,7 @@ Grammar: https://docs.getdbt.com/reference/node-selection/syntax. A space is a u
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from dbt_watch.core.selection.methods import METHODS, UNKNOWABLE
 from dbt_watch.core.selection.spec import (
@@ -19,6 +19,9 @@ from dbt_watch.core.selection.spec import (
     Specification,
 )
 from dbt_watch.exceptions import SelectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 #: what dbt selects when it is not told what to select; `fqn:*` finds all but sources
 EVERYTHING = ("fqn:*", "source:*", "exposure:*", "metric:*", "semantic_model:*")
@@ -60,7 +63,9 @@ def parse_criterion(text: str, *, argument: str, indirect: IndirectSelection) ->
     """
     match = _CRITERION.fullmatch(text)
     if match is None:
-        raise SelectionError(argument, text, "a selection on one line, its parts separated by spaces or commas")
+        raise SelectionError(
+            argument, text, "a selection on one line, its parts separated by spaces or commas"
+        )
     value = match["value"]
     method, *arguments = (match["method"] or default_method(value)).split(".")
     criterion = Criterion(

@@ -7,9 +7,12 @@ Measured with the recordings of each version: what stands in the run_results.jso
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from dbt_watch.exceptions import SelectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 #: what `dbt ls` lists when it is not told
 LISTED = frozenset(

@@ -10,7 +10,7 @@ import enum
 
 import msgspec
 
-#: how the set of an operator may be written on the command line: `3+orders`, `orders+1`
+#: a number of generations: all that there are
 UNLIMITED = -1
 
 

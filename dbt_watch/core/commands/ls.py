@@ -1,0 +1,92 @@
+"""
+`dbt-watch ls`: the nodes that dbt would select, from a manifest alone.
+
+The command line (`dbt_watch.cli`) calls `add_arguments` and `run`. Exit status: 0, also when nothing matches, as `dbt ls` has it; 2 when the
+manifest or the selection cannot be understood.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.selection.spec import IndirectSelection
+from dbt_watch.exceptions import ArgumentError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `ls`, named as those of `dbt ls`."""
+    parser.add_argument("--manifest", required=True, metavar="M", help="path or URL of a manifest.json")
+    parser.add_argument("--select", "-s", nargs="+", action="extend", metavar="SPEC", help="what to select")
+    parser.add_argument("--exclude", nargs="+", action="extend", metavar="SPEC", help="what to leave out")
+    parser.add_argument("--selector", metavar="NAME", help="a YAML selector of the project")
+    parser.add_argument(
+        "--resource-type", nargs="+", action="extend", default=[], metavar="TYPE", help="only these types"
+    )
+    parser.add_argument(
+        "--exclude-resource-type",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="TYPE",
+        help="not these types",
+    )
+    parser.add_argument(
+        "--indirect-selection",
+        default=IndirectSelection.EAGER.value,
+        metavar="MODE",
+        help=f"which tests come along: {', '.join(mode.value for mode in IndirectSelection)}",
+    )
+    parser.add_argument("--output", choices=("text", "json"), default="text", help="lines, or one JSON list")
+
+
+def run(args: argparse.Namespace) -> int:
+    """
+    Print the unique_ids in order.
+
+    :param args: what `add_arguments` has asked for
+    :returns: the exit status
+    """
+    try:
+        selected = select_nodes(
+            load_manifest(args.manifest, argument="--manifest"),
+            select=args.select,
+            exclude=args.exclude,
+            selector=args.selector,
+            resource_types=args.resource_type,
+            exclude_resource_types=args.exclude_resource_type,
+            indirect_selection=args.indirect_selection,
+            buildable_only=False,
+        )
+    except ArgumentError as error:
+        sys.stderr.write(f"dbt-watch ls: {_as_option(error)}\n")
+        return 2
+    unique_ids = sorted(selected)
+    if args.output == "json":
+        sys.stdout.write(f"{json.dumps(unique_ids)}\n")
+    else:
+        sys.stdout.writelines(f"{unique_id}\n" for unique_id in unique_ids)
+    return 0
+
+
+#: the options by the names of the arguments that they become
+_OPTIONS = {
+    "select": "--select",
+    "exclude": "--exclude",
+    "selector": "--selector",
+    "resource_types": "--resource-type",
+    "exclude_resource_types": "--exclude-resource-type",
+    "indirect_selection": "--indirect-selection",
+}
+
+
+def _as_option(error: ArgumentError) -> str:
+    """Say it with the name of the option, which is what the user has typed."""
+    option = _OPTIONS.get(error.argument, error.argument)
+    return " ".join(str(error).splitlines()).replace(f"{error.argument}=", f"{option}=", 1)

@@ -1,0 +1,104 @@
+"""
+`dbt-watch replay`: a recorded log of dbt as a table of its nodes.
+
+Called by `dbt_watch.cli`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dbt_watch.core.replay import replay
+from dbt_watch.core.text import printable
+from dbt_watch.exceptions import ArgumentError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from dbt_watch.core.results import SelectedNode
+
+_MESSAGE_CHARS: Final = 80
+_COLUMNS: Final = ("node", "status", "seconds", "rows", "message")
+_CANNOT_READ: Final = 2
+# What a build may run; the rest of a manifest has no end that a log could tell.
+_RUNNABLE: Final = frozenset(
+    {"model", "test", "unit_test", "seed", "snapshot", "function", "saved_query", "exposure"}
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "log", metavar="LOG", help="what dbt wrote with --log-format json; - for standard input"
+    )
+    parser.add_argument(
+        "--manifest", metavar="FILE", help="the project's manifest.json, for nodes that dbt never reported"
+    )
+    parser.add_argument("--run-results", metavar="FILE", help="the run_results.json of the same run")
+    parser.add_argument(
+        "--exit-code", type=int, default=None, metavar="N", help="dbt's exit code, when it is known"
+    )
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="how to print (default: table)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """
+    Carry out the command.
+
+    :returns: 0 when the log was read, whatever it tells; 2 when something could not be read
+    """
+    try:
+        graph = _graph(args.manifest) if args.manifest else None
+        log = sys.stdin.buffer.read() if args.log == "-" else Path(args.log)
+        found = replay(log, graph=graph, run_results=args.run_results, exit_code=args.exit_code)
+    except (OSError, ArgumentError) as error:
+        sys.stderr.write(f"dbt-watch replay: {error}\n")
+        return _CANNOT_READ
+    text = json.dumps(found) if args.format == "json" else table(found)
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """
+    Draw what `replay` found.
+
+    :returns: a line for each node, and one with the outcome
+    """
+    rows = [_COLUMNS, *(_row(unique_id, node) for unique_id, node in found["nodes"].items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    right = {_COLUMNS.index("seconds"), _COLUMNS.index("rows")}
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, f"outcome: {found['outcome']}"])
+
+
+def _row(unique_id: str, node: Mapping[str, Any]) -> tuple[str, ...]:
+    seconds, rows = node.get("execution_time"), node.get("rows_affected")
+    message = node.get("message") or ", ".join(node.get("skipped_because", ()))
+    return (
+        printable(unique_id, 200),
+        printable(node["status"], 40),
+        "" if seconds is None else f"{seconds:.2f}",
+        "" if rows is None else str(rows),
+        printable(" ".join(message.split()), _MESSAGE_CHARS),
+    )
+
+
+def _graph(manifest: str) -> dict[str, SelectedNode]:
+    # Imported late: reading a log needs no manifest.
+    from dbt_watch.core.manifest import load_manifest  # noqa: PLC0415
+
+    nodes = load_manifest(manifest).nodes
+    return {unique_id: node for unique_id, node in nodes.items() if node.resource_type in _RUNNABLE}

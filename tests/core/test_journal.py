@@ -1,0 +1,188 @@
+"""Chunks of the journal: written, stored, read."""
+
+import json
+from datetime import datetime, timezone
+
+import pytest
+
+from dbt_watch.core.journal import (
+    JOURNAL_VERSION,
+    Chunk,
+    Closed,
+    JournalError,
+    JournalState,
+    JournalWriter,
+    decode_chunk,
+)
+from dbt_watch.core.results import Batch, NodeResult, NotRun
+
+
+def node(name, status="success", **more):
+    return NodeResult(unique_id=f"model.shop.{name}", name=name, resource_type="model", status=status, **more)
+
+
+def all_chunks(writer):
+    chunks = []
+    while (chunk := writer.take()) is not None:
+        chunks.append(chunk)
+        writer.written(chunk)
+    return chunks
+
+
+def test_a_node_that_changes_twice_is_written_once_with_its_last_state():
+    writer = JournalWriter(attempt=1)
+    writer.add([node("a", "started"), node("b", "started"), node("a")])
+    (chunk,) = all_chunks(writer)
+    assert {change.name: change.status for change in chunk.changes} == {"a": "success", "b": "started"}
+
+
+def test_there_is_nothing_to_write_without_changes():
+    assert JournalWriter(attempt=1).take() is None
+
+
+def test_a_chunk_is_given_again_until_it_was_stored():
+    writer = JournalWriter(attempt=1)
+    writer.add([node("a")])
+    chunk = writer.take()
+    writer.add([node("b")])
+    assert writer.take() is chunk
+    assert writer.pending == 2
+    writer.written(chunk)
+    assert [change.name for change in writer.take().changes] == ["b"]
+
+
+def test_a_chunk_that_was_stored_twice_counts_once():
+    writer = JournalWriter(attempt=1)
+    writer.add([node("a")])
+    chunk = writer.take()
+    writer.written(chunk)
+    writer.written(chunk)
+    writer.add([node("b")])
+    assert writer.take().seq == 1
+
+
+def test_chunks_are_numbered_and_hold_so_many_changes_at_most():
+    writer = JournalWriter(attempt=3, max_changes=4)
+    writer.add(node(str(number)) for number in range(10))
+    chunks = all_chunks(writer)
+    assert [(chunk.attempt, chunk.seq, len(chunk.changes)) for chunk in chunks] == [
+        (3, 0, 4),
+        (3, 1, 4),
+        (3, 2, 2),
+    ]
+
+
+def test_only_the_last_chunk_closes():
+    writer = JournalWriter(attempt=1, max_changes=2)
+    writer.add(node(str(number)) for number in range(3))
+    writer.close(1, reason="OOMKilled")
+    assert [chunk.closed for chunk in all_chunks(writer)] == [None, Closed(1, "OOMKilled")]
+
+
+def test_a_close_without_changes_is_a_chunk():
+    writer = JournalWriter(attempt=1)
+    writer.close(None)
+    (chunk,) = all_chunks(writer)
+    assert (chunk.changes, chunk.closed) == ((), Closed(None, None))
+
+
+@pytest.mark.parametrize("text", ["x", "ü", "💥", '"', "\\", "\x00", "\u2028", ",", ":"])
+@pytest.mark.parametrize("max_bytes", [2_048, 10_000, 48 * 1024])
+def test_no_chunk_is_longer_than_the_bound(text, max_bytes):
+    writer = JournalWriter(attempt=1, max_chunk_bytes=max_bytes)
+    long = {
+        "message": text * 16_000,
+        "relation_name": text * 500,
+        "adapter_response": {text * 5: text * 200, "n": 1},
+    }
+    writer.add([node("a", "error", **long), node("b"), node("c", "error", **long)])
+    writer.add(
+        node(text * number, "warn", message=text * number * 10, invocation_id="i" * 36)
+        for number in range(30)
+    )
+    writer.close(1, reason=text * 5_000)
+    for chunk in all_chunks(writer):
+        assert len(json.dumps(chunk.to_json())) <= max_bytes
+
+
+def test_a_shortened_message_says_so_and_keeps_its_ends():
+    writer = JournalWriter(attempt=1, max_chunk_bytes=4_096)
+    writer.add([node("a", "error", message="begin" + "x" * 15_000 + "end")])
+    (chunk,) = all_chunks(writer)
+    message = chunk.changes[0].message
+    assert message.startswith("begin")
+    assert message.endswith("end")
+    assert "left out" in message
+
+
+def test_an_entry_survives_the_way_with_all_that_it_holds():
+    at = datetime(2026, 11, 21, 8, 0, 0, 5, tzinfo=timezone.utc)
+    full = NodeResult(
+        unique_id="model.shop.a.v2", name="a", resource_type="model", status="partial success", started_at=at, finished_at=at,
+        execution_time=0.1, rows_affected=2**40, failures=3, message="m", relation_name='"a"', adapter_response={"a": 1, "b": "x"},
+        skipped_because=("x",), not_run=NotRun.FAIL_FAST, batches=(Batch(1, "error", 0.5),), batch_count=3, age=1.5, attempt=2,
+        invocation_id="i",
+    )  # fmt: skip
+    chunk = Chunk(attempt=2, seq=5, changes=(full,), closed=Closed(1, "r"))
+    assert json.loads(json.dumps(chunk.to_json())) == chunk.to_json()
+    for value in (chunk.to_json(), json.dumps(chunk.to_json()), json.dumps(json.dumps(chunk.to_json()))):
+        assert decode_chunk(value) == chunk
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 5, "", "text", "[]", [], {}, {"kind": "other"}, b"\xff", "[" * 100_000,
+     {"kind": "dbt_watch.journal"},
+     {"kind": "dbt_watch.journal", "version": JOURNAL_VERSION + 1, "attempt": 1, "seq": 0},
+     {"kind": "dbt_watch.journal", "version": 1, "attempt": "one", "seq": 0},
+     {"kind": "dbt_watch.journal", "version": 1, "attempt": 1},
+     {"kind": "dbt_watch.journal", "version": 1, "attempt": 1, "seq": 0, "changes": [{"status": "success"}]}],
+)  # fmt: skip
+def test_a_foreign_newer_or_damaged_value_is_refused(value):
+    with pytest.raises(JournalError):
+        decode_chunk(value)
+
+
+class TestReading:
+    def chunks(self, *names, attempt=1, **closing):
+        writer = JournalWriter(attempt=attempt, max_changes=1)
+        writer.add(node(name, attempt=attempt) for name in names)
+        if closing:
+            writer.close(**closing)
+        return all_chunks(writer)
+
+    def test_a_repeated_chunk_changes_nothing(self):
+        state = JournalState()
+        (chunk,) = self.chunks("a")
+        assert len(state.apply(chunk)) == 1
+        assert state.apply(chunk) == ()
+        assert (state.next_seq, len(state.entries)) == (1, 1)
+
+    def test_a_chunk_that_does_not_follow_is_not_taken(self):
+        state = JournalState()
+        first, second = self.chunks("a", "b")
+        assert state.apply(second) == ()
+        assert state.next_seq == 0
+        state.apply(first)
+        state.apply(second)
+        assert len(state.entries) == 2
+
+    def test_a_later_attempt_starts_over(self):
+        state = JournalState()
+        for chunk in self.chunks("a", "b", exit_code=1):
+            state.apply(chunk)
+        assert state.closed == Closed(1, None)
+        (again,) = self.chunks("c", attempt=2)
+        state.apply(again)
+        assert (state.attempt, state.next_seq, state.closed, list(state.entries)) == (
+            2,
+            1,
+            None,
+            ["model.shop.c"],
+        )
+
+    def test_an_earlier_attempt_is_ignored(self):
+        state = JournalState()
+        state.apply(self.chunks("a", attempt=2)[0])
+        assert state.apply(self.chunks("b", attempt=1)[0]) == ()
+        assert list(state.entries) == ["model.shop.a"]

@@ -6,12 +6,18 @@ Each session makes its own environment; nothing but Python and pip is needed bef
 
 from __future__ import annotations
 
+import os
+
 import nox
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "typing"]
+
+# The first start of anything would compile it otherwise, and Airflow is large.
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
+
 
 @nox.session
 def demo(session: nox.Session) -> None:

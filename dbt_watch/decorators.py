@@ -186,7 +186,9 @@ class ProjectFactory(Generic[P]):
                     **settings.pod,
                     "build": build.to_dict(),
                     "selection": selection_of(settings),
-                    "nodes": {unique_id: graph.nodes[unique_id] for unique_id in selected},
+                    "graph": graph,
+                    "selected": selected,
+                    "watched": tasks.watched(),
                     "project_dir": settings.project_dir,
                     "profiles_dir": settings.profiles_dir,
                     "cmds": settings.pod.get("cmds", ["dbt"]),
@@ -398,7 +400,9 @@ def _argument_names(operator_class: Any) -> frozenset[str]:
 
 
 _IMAGE_SOURCES: Final = ("image", "pod_template_file", "pod_template_dict", "full_pod_spec")
-_OURS: Final = frozenset({"build", "selection", "nodes", "task_id", "dag", "task_group"})
+_OURS: Final = frozenset(
+    {"build", "selection", "graph", "selected", "watched", "task_id", "dag", "task_group"}
+)
 _OPTIONS: Final = frozenset(ProjectSettings.__struct_fields__) - {"pod"}
 _REFUSED: Final = {
     "arguments": "dbt's options in dbt_build(...); the command line is made from them",

@@ -51,6 +51,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
     selector: str | None = None
     exclude_resource_types: tuple[str, ...] = ()
+    indirect_selection: str | None = None
 
     def arguments(self) -> list[str]:
         """Give the options of `dbt build` that select these nodes."""
@@ -62,6 +63,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
             arguments += ["--selector", self.selector]
         for resource_type in self.exclude_resource_types:
             arguments += ["--exclude-resource-type", resource_type]
+        if self.indirect_selection is not None:
+            arguments += ["--indirect-selection", self.indirect_selection]
         return arguments
 
 

@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from dbt_watch.core.pages import EMPTY_PAGE, Page, encode_page, page_key
+from dbt_watch.core.pages import EMPTY_PAGE, HEAD_KEY, NOTHING_YET, Page, encode_page, page_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ class Pen:
     def __init__(
         self,
         writer: JournalWriter,
-        push: Callable[[str, str], None],
+        push: Callable[[str, str | int], None],
         *,
         will_retry: bool,
         max_pending: int = 200,
@@ -58,7 +58,11 @@ class Pen:
 
     def open(self) -> None:
         """Leave an empty first page for readers to find."""
-        self._attempt(lambda: self._push(page_key(0), EMPTY_PAGE))
+        self._attempt(self._write_beginning)
+
+    def _write_beginning(self) -> None:
+        self._push(page_key(0), EMPTY_PAGE)
+        self._push(HEAD_KEY, NOTHING_YET)
 
     def write(self) -> None:
         """Write what is due. Never raises on account of the writing."""
@@ -89,6 +93,7 @@ class Pen:
             if chunk.closed is None:
                 self._push(page_key(chunk.seq + 1), EMPTY_PAGE)
             self._push(page_key(chunk.seq), encode_page(Page(chunk, self._will_retry)))
+            self._push(HEAD_KEY, chunk.seq)
             self._writer.written(chunk)
 
     def _attempt(self, action: Callable[[], None]) -> bool:

@@ -16,16 +16,17 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus
 from kubernetes.client import models as k8s
 
 from dbt_watch.core.command import Selection, build_arguments
+from dbt_watch.core.resume import remaining_nodes, selection_of
 from dbt_watch.exceptions import ArgumentError, DbtRunFailed, PodLost
 from dbt_watch.producers.reader import ContainerEnd, PodLogReader, Position
 from dbt_watch.producers.watch import BuildWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
-    from dbt_watch.core.results import SelectedNode
+    from dbt_watch.core.graph import Graph
 
 
 class WatchingPodManager(PodManager):
@@ -81,7 +82,9 @@ class DbtPodMixin:
 
     :param build: the options of `dbt_build(...)`, with templates and XComArgs
     :param selection: the nodes to build
-    :param nodes: the selected nodes by unique_id, so that the end of the journal leaves none out
+    :param graph: the project
+    :param selected: the unique_ids of these nodes
+    :param watched: the unique_ids that each sensor stands for, by its task id
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
     """
@@ -97,7 +100,9 @@ class DbtPodMixin:
         *,
         build: Mapping[str, Any],
         selection: Selection,
-        nodes: Mapping[str, SelectedNode],
+        graph: Graph,
+        selected: frozenset[str],
+        watched: Mapping[str, Sequence[str]],
         project_dir: str | None = None,
         profiles_dir: str | None = None,
         **kwargs: Any,
@@ -105,7 +110,9 @@ class DbtPodMixin:
         super().__init__(**kwargs)
         self.build = dict(build)
         self.selection = selection
-        self.nodes = nodes
+        self.graph = graph
+        self.selected = selected
+        self.watched = watched
         self.project_dir = project_dir
         self.profiles_dir = profiles_dir
         self._watch: BuildWatch | None = None
@@ -147,14 +154,17 @@ class DbtPodMixin:
         :raises PodLost: when the pod went away before dbt was done
         """
         ti = context["ti"]
+        nodes, selection = self._what_to_build(ti)
         watch = self._watch = BuildWatch(
-            self.nodes,
+            {unique_id: self.graph.nodes[unique_id] for unique_id in nodes},
             attempt=ti.try_number,
             will_retry=ti.try_number <= (ti.max_tries or 0),
             push=lambda key, value: ti.xcom_push(key=key, value=value),
             show=lambda line: self.log.info("%s", line),
         )
-        self.arguments = self._arguments()
+        self.arguments = build_arguments(
+            self.build, selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
+        )
         watch.open()
         try:
             return super().execute(context)  # type: ignore[misc]
@@ -164,16 +174,32 @@ class DbtPodMixin:
             if end is None or isinstance(error, DbtRunFailed):
                 raise
             if end.exit_code is None:
-                raise PodLost(f"{end.reason}; {watch.summary()}") from error
+                raise PodLost(f"{end.reason}; {watch.summary()}") from None
             reason = f" ({end.reason})" if end.reason else ""
             raise DbtRunFailed(
                 f"dbt ended with exit code {end.exit_code}{reason}; {watch.summary()}"
-            ) from error
+            ) from None
 
-    def _arguments(self) -> list[str]:
-        return build_arguments(
-            self.build, self.selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
+    def _what_to_build(self, ti: Any) -> tuple[frozenset[str], Selection]:
+        """Give the nodes of this attempt and the selection for them: all at first, later what is not done."""
+        if ti.try_number <= 1:
+            return self.selected, self.selection
+        answer = ti.get_task_states(
+            dag_id=ti.dag_id,
+            run_ids=[ti.run_id],
+            task_ids=list(self.watched),
+            map_index=None if ti.map_index is None or ti.map_index < 0 else ti.map_index,
         )
+        remaining = remaining_nodes(self.selected, self.watched, answer.get(ti.run_id, {}))
+        if remaining == self.selected:
+            self.log.info("Building all %d nodes", len(remaining))
+            return self.selected, self.selection
+        selection = selection_of(self.graph, remaining)
+        if selection is None:
+            self.log.info("Building all %d nodes: no selection fits what is left", len(self.selected))
+            return self.selected, self.selection
+        self.log.info("Building the %d of %d nodes that are not done", len(remaining), len(self.selected))
+        return remaining, selection
 
     def _container_end(self) -> ContainerEnd | None:
         # Not through the property: it would make a manager, and need a client, where there was none.

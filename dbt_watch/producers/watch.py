@@ -41,7 +41,7 @@ class BuildWatch:
         *,
         attempt: int,
         will_retry: bool,
-        push: Callable[[str, str], None],
+        push: Callable[[str, str | int], None],
         show: Callable[[str], None],
     ) -> None:
         self._ledger = Ledger(nodes, attempt=attempt)

@@ -91,22 +91,28 @@ class GroupTasks:
         On a worker it may not be there yet, when another task of the DAG file names it.
         """
         if task_id not in self._sensors:
-            unique_ids = self.plan.tasks[task_id].unique_ids
+            planned = self.plan.tasks[task_id]
             self._sensors[task_id] = DbtNodeSensor(
                 task_id=task_id,
                 task_group=self.group,
                 dag=self.group.dag,
                 producer_task_id=self.group.child_id(PRODUCER_ID),
-                unique_ids=unique_ids,
+                unique_ids=planned.unique_ids,
+                looks_first=bool(planned.upstream),
                 from_trigger=self._start.from_trigger,
                 trigger_rule=self._start.trigger_rule,
-                doc_md=_doc(self.graph, unique_ids),
+                doc_md=_doc(self.graph, planned.unique_ids),
                 retries=0,
                 execution_timeout=None,
                 weight_rule="absolute",
                 priority_weight=1,
             )
         return self._sensors[task_id]
+
+    def watched(self) -> dict[str, tuple[str, ...]]:
+        """Give the unique_ids that each sensor stands for, by its whole task id."""
+        tasks = self.plan.tasks.values()
+        return {self.group.child_id(task.task_id): tuple(task.unique_ids) for task in tasks}
 
     def producer(
         self, operator_class: Callable[[], type[Any]], arguments: Mapping[str, Any]

@@ -75,6 +75,11 @@ class Update(msgspec.Struct, frozen=True):
     results: tuple[NodeResult, ...]
     decision: Decision
 
+    @property
+    def is_over(self) -> bool:
+        """Whether this is the last word."""
+        return self.decision.verdict is not Verdict.WAIT
+
 
 class Subscription:
     """A sensor's place at a hub. Iterate it for updates; the last one has a verdict other than WAIT."""
@@ -95,7 +100,7 @@ class Subscription:
     @property
     def is_over(self) -> bool:
         """Whether a final decision has been passed on."""
-        return self._last is not None and self._last.decision.verdict is not Verdict.WAIT
+        return self._last is not None and self._last.is_over
 
     def __aiter__(self) -> Subscription:
         return self

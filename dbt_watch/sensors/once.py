@@ -1,7 +1,8 @@
 """
-A single look at the journal from a task that runs in `dag.test()`.
+A single look at the journal, on a worker: from its last page backwards.
 
-There is no triggerer there, and waiting in a task would keep the producer from starting.
+A sensor that starts late finds its nodes near the end and need not be deferred at all; in `dag.test()`, where there is
+no triggerer, looking is all it can do.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Producer, decide
-from dbt_watch.core.pages import decode_page, page_key
+from dbt_watch.core.pages import HEAD_KEY, NOTHING_YET, decode_page, page_key
 from dbt_watch.sensors.hub import Update
 from dbt_watch.sensors.supervisor import TaskKey, read_state_now, read_xcom_now
 
@@ -22,25 +23,51 @@ if TYPE_CHECKING:
 
 
 def look_once(
-    task_instance: RuntimeTaskInstanceProtocol, producer_task_id: str, unique_ids: Sequence[str]
+    task_instance: RuntimeTaskInstanceProtocol,
+    producer_task_id: str,
+    unique_ids: Sequence[str],
+    *,
+    max_pages: int | None = None,
 ) -> Update:
     """
     Decide about some nodes from what the journal says now.
 
     :param task_instance: the sensor's own; the producer is in the same DAG run
+    :param producer_task_id: the task that runs dbt
+    :param unique_ids: the nodes
+    :param max_pages: how far to go back; None for the whole journal
     """
     map_index = -1 if task_instance.map_index is None else task_instance.map_index
     key = TaskKey(task_instance.dag_id, task_instance.run_id, producer_task_id, map_index)
     producer = Producer(read_state_now(key))
     entries: dict[str, NodeResult] = {}
-    number = 0
-    while producer.state in JOURNAL_IS_CURRENT and producer.closed is None:
-        page = decode_page(read_xcom_now(key, page_key(number)) or "")
-        if page is None:
-            break
-        entries.update((result.unique_id, result) for result in page.chunk.changes)
-        producer = Producer(producer.state, page.chunk.closed, page.will_retry)
-        number += 1
+    if producer.state in JOURNAL_IS_CURRENT:
+        producer = _read_backwards(key, producer, entries, frozenset(unique_ids), max_pages)
     nodes = [(unique_id, entries.get(unique_id)) for unique_id in unique_ids]
     results = tuple(entry for _, entry in nodes if entry is not None)
     return Update(results, decide(producer, nodes))
+
+
+def _read_backwards(
+    key: TaskKey,
+    producer: Producer,
+    entries: dict[str, NodeResult],
+    wanted: frozenset[str],
+    max_pages: int | None,
+) -> Producer:
+    """Fill in the latest entry of each wanted node; the last page tells how the attempt stands."""
+    last = read_xcom_now(key, HEAD_KEY)
+    last = NOTHING_YET if last is None else int(last)
+    first = 0 if max_pages is None else max(0, last + 1 - max_pages)
+    for number in range(last, first - 1, -1):
+        page = decode_page(read_xcom_now(key, page_key(number)) or "")
+        if page is None:
+            break  # a new attempt has begun meanwhile
+        if number == last:
+            producer = Producer(producer.state, page.chunk.closed, page.will_retry)
+        for result in page.chunk.changes:
+            if result.unique_id in wanted:
+                entries.setdefault(result.unique_id, result)
+        if wanted <= entries.keys():
+            break
+    return producer

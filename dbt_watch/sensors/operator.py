@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, timezone
 from airflow.triggers.base import StartTriggerArgs
 
 from dbt_watch.compat import (
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.edges import EdgeModifier
 
 _TRIGGER_CLASS = "dbt_watch.sensors.trigger.NodeTrigger"
+# How far a look goes back, so that its cost does not grow with the run: 6 s of it, when something happens all the time.
+MAX_PAGES = 20
 
 
 class DbtNodeSensor(BaseOperator):
@@ -38,6 +40,8 @@ class DbtNodeSensor(BaseOperator):
     :param producer_task_id: the task that runs dbt
     :param unique_ids: the nodes that this task stands for
     :param from_trigger: start in the triggerer, without a worker (Airflow 3.3 and later; ignored before)
+    :param looks_first: when it starts on a worker, look whether its nodes are done before it is deferred; of no use for
+        those that start with the producer
     :param needs_worker: end on a worker, for what only a worker does
     """
 
@@ -50,12 +54,14 @@ class DbtNodeSensor(BaseOperator):
         producer_task_id: str,
         unique_ids: Sequence[str],
         from_trigger: bool = True,
+        looks_first: bool = False,
         needs_worker: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
+        self.looks_first = looks_first
         self.needs_worker = needs_worker
         if from_trigger and STARTS_FROM_TRIGGER:
             self.start_from_trigger = True
@@ -73,29 +79,29 @@ class DbtNodeSensor(BaseOperator):
         }
 
     def execute(self, context: Context) -> Any:
-        """Hand over to the trigger, which knows at once when the nodes are done already."""
-        from dbt_watch.sensors.supervisor import runs_in_dag_test  # noqa: PLC0415 - a DAG file need not load it
+        """End at once if the nodes are done already, else hand over to the trigger."""
+        # Not for a DAG file to load, but for a worker.
+        from dbt_watch.sensors.once import look_once  # noqa: PLC0415
+        from dbt_watch.sensors.supervisor import runs_in_dag_test  # noqa: PLC0415
+        from dbt_watch.sensors.trigger import NodeTrigger, decision_payload, write_log, xcom_value  # noqa: PLC0415
 
-        if runs_in_dag_test():
-            return self._execute_in_dag_test(context)
-        from dbt_watch.sensors.trigger import NodeTrigger  # noqa: PLC0415
+        in_dag_test = runs_in_dag_test()
+        if in_dag_test or self.looks_first:
+            update = look_once(
+                context["ti"],
+                self.producer_task_id,
+                self.unique_ids,
+                max_pages=None if in_dag_test else MAX_PAGES,
+            )
+            if update.is_over:
+                write_log(self.log, update)
+                event = {**decision_payload(update.decision), "results": xcom_value(update.results)}
+                return self.execute_complete(context, event)
+        if in_dag_test:
+            # Tasks run one after the other here: a sensor that waited would keep the producer from starting.
+            raise AirflowRescheduleException(timezone.utcnow())
 
         return self.defer(trigger=NodeTrigger(**self._trigger_arguments()), method_name="execute_complete")
-
-    def _execute_in_dag_test(self, context: Context) -> Any:
-        """Look once. Tasks run one after the other here: a sensor that waited would keep the producer from starting."""
-        from dbt_watch.sensors.once import look_once  # noqa: PLC0415
-        from dbt_watch.sensors.trigger import decision_payload, log_lines, xcom_value  # noqa: PLC0415
-
-        update = look_once(context["ti"], self.producer_task_id, self.unique_ids)
-        for line in log_lines(update):
-            self.log.info("%s", line)
-        if update.decision.verdict is Verdict.WAIT:
-            from airflow.sdk import timezone  # noqa: PLC0415
-
-            raise AirflowRescheduleException(timezone.utcnow())
-        event = {**decision_payload(update.decision), "results": xcom_value(update.results)}
-        return self.execute_complete(context, event)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ARG002 - Airflow's signature
         """

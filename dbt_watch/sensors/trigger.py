@@ -61,11 +61,8 @@ class NodeTrigger(BaseTrigger):
         printed: set[str] = set()
         with Subscription(hub_for(self._producer_key()), self.unique_ids) as updates:
             async for update in updates:
-                for line in log_lines(update):
-                    if line not in printed:
-                        printed.add(line)
-                        self.log.info("%s", line)
-                if update.decision.verdict is not Verdict.WAIT:
+                write_log(self.log, update, printed)
+                if update.is_over:
                     yield self._event(update)
                     return
 
@@ -86,14 +83,27 @@ class NodeTrigger(BaseTrigger):
         return TaskFailedEvent(xcoms={"return_value": value})
 
 
-def log_lines(update: Update) -> list[str]:
-    """Give the lines that a sensor's log shows for an update."""
-    lines: list[str] = []
+def write_log(log: Any, update: Update, printed: set[str] | None = None) -> None:
+    """
+    Write what a sensor's log shows for an update.
+
+    :param log: the task's logger
+    :param update: what has become known
+    :param printed: what has been written before, which is left out now; it is added to
+    """
+    printed = set() if printed is None else printed
+    lines = []
     for result in update.results:
         lines += finished_lines(result) if result.is_final else [started_line(result)]
+    entries = [(log.info, line) for line in lines]
     if update.decision.reason:
-        lines += f"{_VERB[update.decision.verdict]}: {update.decision.reason}".splitlines()
-    return lines
+        write = log.error if update.decision.verdict is Verdict.FAIL else log.info
+        entries.append((write, f"{_VERB[update.decision.verdict]}: {update.decision.reason}"))
+    for write, text in entries:
+        if text not in printed:
+            printed.add(text)
+            for line in text.splitlines():
+                write("%s", line)
 
 
 _VERB: Final = {

@@ -75,11 +75,11 @@ def names(chunks):
 
 def test_a_reader_always_finds_a_page_to_look_at(pen, writer, store, clock):
     pen.open()
-    assert store.log == [("journal_0000", True)]
+    assert store.log == [("journal_0000", True), ("journal_head", False)]
     clock.now += FLUSH_INTERVAL
     writer.add(changes("orders"))
     pen.write()
-    assert store.log[1:] == [("journal_0001", True), ("journal_0000", False)]
+    assert store.log[2:] == [("journal_0001", True), ("journal_0000", False), ("journal_head", False)]
     assert names(store.read()) == [["orders"]]
 
 
@@ -107,7 +107,7 @@ def test_nothing_is_written_while_nothing_changes(pen, store, clock):
     pen.open()
     clock.now += 60
     pen.write()
-    assert store.log == [("journal_0000", True)]
+    assert store.log == [("journal_0000", True), ("journal_head", False)]
 
 
 def test_a_failing_write_raises_nothing_and_loses_nothing(pen, writer, store, clock):

@@ -135,6 +135,8 @@ def _wildcard_fqn(names: Iterable[QualifiedName], value: str, versioned: str | N
 def _path(query: _Query) -> Iterable[str]:
     if query.value.startswith("/") or not query.value:
         raise query.refuse("a path relative to the project's directory")
+    if any("**" in part and part != "**" for part in query.value.split("/")):
+        raise query.refuse("`**` only by itself between slashes")  # as pathlib had it until Python 3.13
     found = query.indexes.files.glob(query.value)
     inside: dict[str, bool] = {"": "" in found}
 

@@ -1,0 +1,3 @@
+select order_id, amount
+from {{ ref('orders') }}
+where status = 'cancelled' and amount > 0

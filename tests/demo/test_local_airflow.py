@@ -1,0 +1,89 @@
+"""A real Airflow for a block of code: it runs a DAG, says what is wrong, and leaves nothing behind."""
+
+import textwrap
+
+import psutil
+import pytest
+
+from dbt_watch.demo.airflow import COMPONENTS, LocalAirflow
+from dbt_watch.demo.processes import CannotRun
+
+DAG = """
+    import datetime
+    from airflow.sdk import dag, task
+
+    @dag(schedule=None, start_date=datetime.datetime(2026, 1, 1), params={"word": "none"})
+    def echo():
+        @task
+        def say(params=None):
+            print("the word is", params["word"])
+            if params["word"] == "break":
+                raise ValueError("asked to break")
+            return {"word": params["word"]}
+
+        say()
+
+    echo()
+"""
+
+
+@pytest.fixture(scope="module")
+def dags(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dags")
+    (folder / "echo.py").write_text(textwrap.dedent(DAG))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def airflow(dags):
+    with LocalAirflow(dags) as started:
+        yield started
+
+
+def test_a_run_leaves_its_state_value_and_log(airflow):
+    run_id = airflow.trigger_dag("echo", {"word": "hello"})
+    assert airflow.wait_for_run("echo", run_id) == "success"
+    assert airflow.client.xcom("echo", run_id, "say") == {"word": "hello"}
+    assert airflow.client.xcom_keys("echo", run_id) == [("say", "return_value")]
+    assert "the word is hello" in airflow.client.task_log("echo", run_id, "say")
+
+
+def test_each_start_of_a_task_on_a_worker_is_counted(airflow):
+    run_id = airflow.trigger_dag("echo", {"word": "break"})
+    assert airflow.wait_for_run("echo", run_id) == "failed"
+    (first,) = airflow.client.task_instances("echo", run_id)
+    airflow.client.clear_tasks("echo", run_id)
+    assert airflow.wait_for_run("echo", run_id) == "failed"
+    (second,) = airflow.client.task_instances("echo", run_id)
+    assert airflow.task_starts()[-2:] == [first.id, second.id]
+    assert [entry["try_number"] for entry in airflow.client.task_tries("echo", run_id, "say")] == [1, 2]
+    assert "ValueError: asked to break" in airflow.client.task_log("echo", run_id, "say", 2)
+
+
+def test_a_missing_dag_is_named(airflow):
+    with pytest.raises(CannotRun, match="DAG 'no_such_dag' is not parsed after 1 s"):
+        airflow.wait_for_dag("no_such_dag", timeout=1)
+
+
+def test_a_part_that_died_is_named_with_its_last_lines_and_can_be_started_again(airflow):
+    psutil.Process(airflow.component_pid("triggerer")).kill()
+    with pytest.raises(CannotRun, match="triggerer ended with exit code -9"):
+        airflow.wait_for_dag("no_such_dag", timeout=20)
+    airflow.restart_component("triggerer")
+    airflow.check()
+
+
+def test_a_file_that_cannot_be_imported_is_told_with_its_stack_trace(airflow, dags):
+    (dags / "broken.py").write_text("from airflow.sdk import dag\nimport no_such_module\n")
+    with pytest.raises(CannotRun, match="No module named 'no_such_module'"):
+        airflow.wait_for_dag("broken")
+
+
+def test_nothing_is_left_behind(airflow):
+    before = [psutil.Process(pid) for pid in airflow.pids()]
+    assert len(before) >= len(COMPONENTS)
+    airflow.stop()
+    _, alive = psutil.wait_procs(before, timeout=0)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert airflow.pids() == set()
+    assert not airflow.home.exists()

@@ -67,7 +67,7 @@ class Process:
         self.log = log
         with log.open("ab") as output:
             self._popen = subprocess.Popen(  # noqa: S603 - a list of arguments of our own making, no shell
-                argv,
+                tethered(argv),
                 env=dict(env),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
@@ -229,6 +229,27 @@ def _handlers(handler: Any) -> Iterator[None]:
     finally:
         for signum, previous in before.items():
             signal.signal(signum, previous)
+
+
+def tethered(argv: Sequence[str]) -> list[str]:
+    """
+    Return the command that runs another one which gets a SIGTERM when this process dies, however it dies.
+
+    Only Linux can do that (prctl(2), PR_SET_PDEATHSIG); elsewhere the command is returned as it is.
+    """
+    if not sys.platform.startswith("linux"):
+        return list(argv)
+    return [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *argv]
+
+
+_PR_SET_PDEATHSIG = 1
+_TETHER = f"""
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the process that started this one is gone")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 def python_module(module: str, *arguments: str) -> list[str]:

@@ -38,7 +38,8 @@ class Pace(msgspec.Struct, frozen=True):
     :param state: between two looks at the producer's state
     :param idle: the same while the producer is not even scheduled
     :param verify: the least time between two looks on behalf of new subscribers
-    :param first_page: between two looks for a first page: a worker needs a moment to start
+    :param first_page: before the first look for a first page, since a worker needs a moment to start; then doubled with
+        each look that finds none, up to `first_page_limit`
     :param linger: how long a hub outlives its last subscriber
     :param backoff_first: after a first failure
     :param backoff_limit: after many failures in a row
@@ -48,10 +49,15 @@ class Pace(msgspec.Struct, frozen=True):
     state: float = 2.0
     idle: float = 4.0
     verify: float = 0.6
-    first_page: float = 0.8
+    first_page: float = 1.5
+    first_page_limit: float = 6.0
     linger: float = 15.0
     backoff_first: float = 0.5
     backoff_limit: float = 15.0
+
+    def after_misses(self, misses: int) -> float:
+        """Give the seconds to wait after so many looks for a first page in a row."""
+        return min(self.first_page_limit, self.first_page * 2.0 ** min(misses, 10))
 
     def backoff(self, failures: int) -> float:
         """Give the seconds to wait after so many failures in a row, with jitter."""
@@ -117,6 +123,7 @@ class Subscription:
 
 
 DEFAULT_PACE: Final = Pace()
+_ABOUT_TO_RUN: Final = frozenset({"scheduled", "queued", "up_for_retry"})
 
 
 class Hub:
@@ -152,6 +159,7 @@ class Hub:
         self._entries: dict[str, NodeResult] = {}
         self._producer = Producer(self._state)
         self._page_due = 0.0
+        self._misses = 0
 
     def add(self, subscription: Subscription) -> None:
         """Take a sensor on."""
@@ -216,12 +224,14 @@ class Hub:
         self._changed.clear()
 
     async def _read_state(self, now: float) -> None:
-        self._state = await self._source.state()
+        before, self._state = self._state, await self._source.state()
         self._state_due = now + (self._pace.idle if self._state is None else self._pace.state)
         if self._state not in JOURNAL_IS_CURRENT:
             self._forget()
-        else:
-            self._producer = msgspec.structs.replace(self._producer, state=self._state)
+            return
+        if self._state == "running" and before in _ABOUT_TO_RUN:
+            self._page_due = now + self._pace.first_page
+        self._producer = msgspec.structs.replace(self._producer, state=self._state)
 
     async def _check_attempt(self) -> None:
         """Notice that the journal has been begun anew."""
@@ -241,8 +251,10 @@ class Hub:
             value = await self._source.page(self._next_page)
             if value is None:
                 # Not begun yet, or wiped because a new attempt has begun.
+                misses = self._misses
                 self._forget()
-                self._page_due = now + self._pace.first_page
+                self._page_due = now + self._pace.after_misses(misses)
+                self._misses = misses + 1
                 break
             page = self._decoded(value)
             if page is None:

@@ -9,7 +9,7 @@ import pytest
 from kubernetes import client, config
 
 from dbt_watch.demo.airflow import LocalAirflow
-from dbt_watch.localkube import Image, LocalKube
+from dbt_watch.localkube import Image, LocalKube, Mount
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "jaffle-shop:tests"
@@ -17,12 +17,17 @@ RUN_TIMEOUT = 240
 
 
 @pytest.fixture(scope="session")
-def cluster(project, pytestconfig):
+def cluster(project, pytestconfig, tmp_path_factory):
     """The local cluster; None when the tests run on a real one."""
     if pytestconfig.getoption("--kubeconfig"):
         yield None
         return
-    image = Image(venv=sys.prefix, mounts={"/usr/app/jaffle_shop": project}, workdir="/usr/app/jaffle_shop")
+    warehouse = Mount(tmp_path_factory.mktemp("warehouse"), shared=True)
+    image = Image(
+        venv=sys.prefix,
+        mounts={"/usr/app/jaffle_shop": project, "/warehouse": warehouse},
+        workdir="/usr/app/jaffle_shop",
+    )
     with LocalKube(images={IMAGE: image}) as kube:
         yield kube
 
@@ -79,8 +84,8 @@ class Run:
     def sensors(self):
         return {task_id: item for task_id, item in self.tasks.items() if item.operator == "DbtNodeSensor"}
 
-    def log(self, task_id):
-        return self.airflow.client.task_log(self.dag_id, self.run_id, task_id)
+    def log(self, task_id, attempt=1):
+        return self.airflow.client.task_log(self.dag_id, self.run_id, task_id, attempt)
 
     def xcom(self, task_id, key="return_value"):
         return self.airflow.client.xcom(self.dag_id, self.run_id, task_id, key)

@@ -33,14 +33,25 @@ def run_dag_test(environment, tmp_path_factory, pytestconfig):
         "JAFFLE_SHOP_DB": "/tmp/dag_test.duckdb",  # noqa: S108 - in the pod
     }
     migration = subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "airflow", "db", "migrate"],
+        env=env,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert migration.returncode == 0, migration.stderr[-3000:]
 
     def run(conf):
         script = SCRIPT.format(conf=conf)
         done = subprocess.run(
-            [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=240, cwd=home
+            [sys.executable, "-c", script],
+            env=env,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            cwd=home,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         lines = [line.split() for line in done.stdout.splitlines()]
@@ -56,11 +67,3 @@ def test_the_example_runs_in_dag_test(run_dag_test):
     assert state == "success"
     assert len(states) > 20
     assert set(states.values()) == {"success"}
-
-
-def test_a_failure_shows_in_dag_test_as_it_does_elsewhere(run_dag_test):
-    state, states = run_dag_test({"break_model": "orders"})
-    assert state == "failed"
-    assert states["build.orders"] == "failed"
-    assert states["build.raw_orders"] == "success"
-    assert states["build.customers"] == "failed"

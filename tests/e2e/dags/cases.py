@@ -87,6 +87,8 @@ case(
     "retried",
     dbt_build(vars={"break_model": "{{ 'orders' if ti.try_number == 1 else '' }}"}),
     retries=1,
+    # What the first attempt has built must be there for the second one.
+    env_vars={"JAFFLE_SHOP_DB": "/warehouse/retried.duckdb"},
 )
 case("lineage", sensors="lineage", tests="node", select="+stg_orders")
 case("interrupted", cmds=["python", "-c", "import time; print('waiting', flush=True); time.sleep(600)"])

@@ -8,7 +8,6 @@ small enough for any XCom backend, says which attempt it belongs to, and the las
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -112,7 +111,7 @@ class JournalWriter:
         self._attempt = attempt
         self._room = max(max_chunk_bytes, _MIN_BYTES) - _ENVELOPE_BYTES
         self._max_changes = max(max_changes, 1)
-        self._waiting: deque[NodeResult] = deque()
+        self._waiting: list[NodeResult] = []
         self._seq = 0
         self._taken: Chunk | None = None
         self._closing: Closed | None = None
@@ -147,26 +146,21 @@ class JournalWriter:
             self._seq += 1
 
     def _next_changes(self) -> tuple[NodeResult, ...]:
-        waiting, room = self._waiting, self._room
-        changes: dict[str, NodeResult] = {}
-        sizes: dict[str, int] = {}
-        while waiting:
-            change = waiting[0]
-            unique_id = change.unique_id
-            before = sizes.get(unique_id)
-            if before is None and len(changes) == self._max_changes:
-                break
-            size = _size(change)
-            left = room - size + (before or 0)
-            if left < 0:
-                if changes:
-                    break
-                change, left = _fitted(change, room), 0
-            changes[unique_id] = change
-            sizes[unique_id] = size
-            room = left
-            waiting.popleft()
-        return tuple(changes.values())
+        """Take as many changes as fit: of all that wait at first, then of fewer, judged by what was too much."""
+        waiting = self._waiting
+        count = min(len(waiting), 2 * self._max_changes)
+        while count > 1:
+            latest = {change.unique_id: change for change in waiting[:count]}
+            entries = tuple(latest.values())
+            size = _size(entries)
+            if size <= self._room and len(entries) <= self._max_changes:
+                del waiting[:count]
+                return entries
+            fitting = min(self._room / size, self._max_changes / len(entries))
+            count = min(int(count * fitting), count - 1)
+        if not waiting:
+            return ()
+        return (_fitted(waiting.pop(0), self._room),)
 
 
 _MIN_BYTES: Final = 2_048
@@ -187,25 +181,24 @@ def _bounded(reason: str | None) -> str | None:
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def _size(change: NodeResult) -> int:
-    """Give the bytes that an entry takes in the JSON that a backend may write, or a few more."""
-    encoded = _encode(change)
-    if change.adapter_response or change.batches or change.skipped_because or not encoded.isascii():
-        return len(json.dumps(change.to_dict())) + 2
-    return len(encoded) + _BLANKS
-
-
-# `json.dumps` puts a blank behind each colon and comma.
-_BLANKS: Final = 2 * len(NodeResult.__struct_fields__) + 2
+def _size(entries: tuple[NodeResult, ...]) -> int:
+    """Give the bytes that entries take in the JSON that a backend may write, or a few more."""
+    encoded = _encode(entries)
+    if encoded.isascii() and b"\x7f" not in encoded:
+        # `json.dumps` puts a blank behind each colon and comma, and is much slower.
+        return len(encoded) + encoded.count(b":") + encoded.count(b",")
+    return len(json.dumps([entry.to_dict() for entry in entries]))
 
 
 def _fitted(change: NodeResult, room: int) -> NodeResult:
     """Shorten an entry until it fits."""
     slim = change
+    if _size((slim,)) <= room:
+        return slim
     for limit in (8_000, 4_000, 2_000, 1_000, 500, 200, 60, 0):
         message = shortened(slim.message, limit) if slim.message and limit else None
         slim = msgspec.structs.replace(slim, message=message)
-        if _size(slim) <= room:
+        if _size((slim,)) <= room:
             return slim
         if limit == _THEN_WITHOUT_EXTRAS:
             slim = msgspec.structs.replace(

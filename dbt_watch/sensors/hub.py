@@ -231,6 +231,8 @@ class Hub:
             return
         if self._state == "running" and before in _ABOUT_TO_RUN:
             self._page_due = now + self._pace.first_page
+        elif self._state != "running":
+            self._page_due = now  # what is there now is all there will be
         self._producer = msgspec.structs.replace(self._producer, state=self._state)
 
     async def _check_attempt(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,14 @@ class Run:
     def sensors(self):
         return {task_id: item for task_id, item in self.tasks.items() if item.operator == "DbtNodeSensor"}
 
-    def log(self, task_id, attempt=1):
-        return self.airflow.client.task_log(self.dag_id, self.run_id, task_id, attempt)
+    def log(self, task_id, attempt=1, *, until=""):
+        """Give a task's log; the triggerer writes it a moment after the task has ended, so wait for some words."""
+        deadline = time.monotonic() + 30
+        while True:
+            text = self.airflow.client.task_log(self.dag_id, self.run_id, task_id, attempt)
+            if until in text or time.monotonic() > deadline:
+                return text
+            time.sleep(0.3)
 
     def xcom(self, task_id, key="return_value"):
         return self.airflow.client.xcom(self.dag_id, self.run_id, task_id, key)

@@ -130,7 +130,7 @@ def _references(names: tuple[str, ...]) -> st.SearchStrategy[str]:
 @lru_cache(maxsize=4)
 def criteria(graph: Graph) -> st.SearchStrategy[str]:
     """Give single criteria as text."""
-    bodies = st.one_of(_names(graph), _with_method(graph), st.sampled_from(PATHS))
+    bodies = st.one_of(_names(graph), _versions(graph), _with_method(graph), st.sampled_from(PATHS))
     whole = st.builds("{}{}{}".format, _in_front(), bodies, _behind()).filter(_is_consistent)
     return st.one_of(*[whole] * 15, st.just(""))
 
@@ -161,13 +161,16 @@ def _names(graph: Graph) -> st.SearchStrategy[str]:
             node.unique_id,
         }
         names |= {".".join(node.fqn[:-1]), node.path.rpartition("/")[2], node.path}
-        if node.version:
-            names |= {
-                f"{node.name}.v{node.version}",
-                f"{node.name}_v{node.version}",
-                f"x.{node.name}.v{node.version}",
-            }
     return _bent(sorted(name for name in names if name))
+
+
+@lru_cache(maxsize=4)
+def _versions(graph: Graph) -> st.SearchStrategy[str]:
+    shapes = ("{0}.v{1}", "{0}_v{1}", "anything.{0}.v{1}", "{2}.{0}.v{1}", "{2}.{0}", "anything.{0}_v{1}")
+    versioned = [node for node in graph.nodes.values() if node.version and node.resource_type == "model"]
+    return _bent(
+        [shape.format(node.name, node.version, node.package_name) for node in versioned for shape in shapes]
+    )
 
 
 @lru_cache(maxsize=4)

@@ -213,6 +213,18 @@ async def test_what_was_written_last_counts_although_the_producer_is_over(airflo
         assert (await waiting).verdict is Verdict.SUCCEED
 
 
+@scenario
+async def test_a_journal_that_appears_together_with_the_end_is_read_before_anything_is_decided(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.current_state = "running"
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        assert await stays_waiting(waiting)
+        airflow.begin(1)
+        airflow.close(None, "the image cannot be pulled")
+        airflow.current_state = "failed"
+        assert "the image cannot be pulled" in (await waiting).reason
+
+
 @pytest.mark.parametrize("state", ["upstream_failed", "removed", "skipped"])
 def test_nothing_waits_for_a_producer_that_will_not_run(state):
     async def scene(airflow):

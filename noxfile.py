@@ -7,6 +7,8 @@ Each session makes its own environment; nothing but Python and pip is needed bef
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import nox
 
@@ -42,6 +44,30 @@ def tests(session: nox.Session, airflow: str) -> None:
     session.install("-e", ".[tests]", *AIRFLOWS[airflow])
     default = ON_THE_OLDEST if airflow == "oldest" else ()
     session.run("pytest", *(session.posargs or default))
+
+
+@nox.session
+def selection(session: nox.Session) -> None:
+    """Compare thousands of node selections with dbt's own, of two versions; takes about ten minutes."""
+    session.install("-e", ".[tests]")
+    pythons = [str(dbt_environment(session, version)) for version in ("1.11", "1.12")]
+    env = {"DBT_WATCH_SELECTION_EXAMPLES": "2500", "DBT_WATCH_SELECTION_PYTHONS": os.pathsep.join(pythons)}
+    session.run("pytest", "tests/selection", "--timeout", "3600", *session.posargs, env=env)
+
+
+def dbt_environment(session: nox.Session, version: str) -> Path:
+    """Make an environment of one dbt version, unless it is there, and give its Python."""
+    directory = Path(session.cache_dir) / f"dbt-{version}"
+    python = directory / "bin" / "python"
+    if not python.exists():
+        session.run("uv", "venv", "--python", session.python or sys.executable, str(directory), external=True)
+    # The source build of this one downloads from the network; dbt works without it.
+    overrides = Path(session.create_tmp()) / "overrides.txt"
+    overrides.write_text('dbt-core-experimental-parser ; python_version < "3"\n')
+    requirements = [f"dbt-core=={version}.*", "dbt-duckdb"]
+    command = ["uv", "pip", "install", "--python", str(python), "--override", str(overrides), *requirements]
+    session.run(*command, external=True)
+    return python
 
 
 @nox.session

@@ -17,6 +17,8 @@ from dbt_watch.core.results import NodeResult
 from dbt_watch.core.statuses import STARTED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from dbt_watch.core.ledger import Ledger
 
 _REMEMBERED: Final = 4_096
@@ -65,16 +67,12 @@ class LogStream:
         # In a debug log most lines are noise, which is cheaper not to decode at all.
         events = decode_block(block) if not self._has_debug else None
         if events is None:
-            return self._read(self._splitter.split(block))
-        batch = Batch([], [])
-        take = self._take
-        for event in events:
-            take(event, batch)
-        return batch
+            return self._take(self._read(self._splitter.split(block)))
+        return self._take(events)
 
     def feed_line(self, line: bytes) -> Batch:
         """Take one whole line, from a reader that has whole lines; not to be mixed with `feed`."""
-        return self._read([line.rstrip(b"\r\n")])
+        return self._take(self._read([line.rstrip(b"\r\n")]))
 
     def close(
         self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
@@ -86,42 +84,42 @@ class LogStream:
         :param run_results: the content of run_results.json, if it could be had
         :param reason: why dbt ended, where somebody outside knows it
         """
-        batch = self._read(self._splitter.flush())
+        batch = self._take(self._read(self._splitter.flush()))
         changes = self._ledger.close(exit_code, run_results, reason=reason)
         self._tell(changes, batch.lines, "")
         batch.changes += changes
         return batch
 
-    def _read(self, lines: list[bytes]) -> Batch:
-        batch = Batch([], [])
-        take, shown = self._take, batch.lines
+    def _read(self, lines: list[bytes]) -> Iterator[DbtEvent | str]:
+        """Give what lines hold that need not be records: events, and texts that are not dbt's."""
         for line in lines:
             # At info every record is wanted; the look for noise is worth its time only where there is some.
             if self._has_debug and is_noise(line):
                 continue
             try:
-                event = decode_record(line)
+                yield decode_record(line)
             except MISREAD:
-                for part in parse_parts(line):
-                    if isinstance(part, DbtEvent):
-                        take(part, batch)
-                    elif part:
-                        shown.append(line_of_text(part))
-            else:
-                take(event, batch)
-        return batch
+                yield from parse_parts(line)
 
-    def _take(self, event: DbtEvent, batch: Batch) -> None:
-        changes = self._apply(event)
-        if changes:
-            batch.changes += changes
-            self._tell(changes, batch.lines, event.info.ts)
-        elif event.info.level == "debug":
-            self._has_debug = True
-        else:
-            lines = lines_of_message(event)
-            if lines and self._is_new(event):
-                batch.lines += lines
+    def _take(self, parts: Iterable[DbtEvent | str]) -> Batch:
+        batch = Batch([], [])
+        apply, tell, lines = self._apply, self._tell, batch.lines
+        for part in parts:
+            if isinstance(part, str):
+                if part:
+                    lines.append(line_of_text(part))
+                continue
+            changes = apply(part)
+            if changes:
+                batch.changes += changes
+                tell(changes, lines, part.info.ts)
+            elif part.info.level == "debug":
+                self._has_debug = True
+            else:
+                message = lines_of_message(part)
+                if message and self._is_new(part):
+                    lines += message
+        return batch
 
     def _tell(self, changes: list[NodeResult], lines: list[str], ts: str) -> None:
         for change in changes:

@@ -60,7 +60,7 @@ def dbt_environment(session: nox.Session, version: str) -> Path:
     directory = Path(session.cache_dir) / f"dbt-{version}"
     python = directory / "bin" / "python"
     if not python.exists():
-        session.run("uv", "venv", "--python", session.python or sys.executable, str(directory), external=True)
+        session.run("uv", "venv", "--python", sys.executable, str(directory), external=True)
     # The source build of this one downloads from the network; dbt works without it.
     overrides = Path(session.create_tmp()) / "overrides.txt"
     overrides.write_text('dbt-core-experimental-parser ; python_version < "3"\n')

@@ -181,6 +181,7 @@ def _failures(status: str, kind: str, count: int | None) -> int | None:
 
 # 2026-11-21T08:06:47.050511, as dbt-core writes the times of nodes.
 _NAIVE_LENGTH: Final = 26
+_parsed: Final = datetime.fromisoformat
 
 
 def moment(written: str | None) -> datetime | None:
@@ -189,11 +190,11 @@ def moment(written: str | None) -> datetime | None:
         return None
     try:
         if len(written) == _NAIVE_LENGTH:
-            return datetime.fromisoformat(written + "+00:00")
+            return _parsed(written + "+00:00")
         if written[-1] == "Z":
             written = written[:-1]
         if written[-6:-5] in "+-":
-            return datetime.fromisoformat(written).astimezone(timezone.utc)
-        return datetime.fromisoformat(written + "+00:00")
+            return _parsed(written).astimezone(timezone.utc)
+        return _parsed(written + "+00:00")
     except (ValueError, OverflowError):
         return None

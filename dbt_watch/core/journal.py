@@ -186,7 +186,7 @@ def _size(entries: tuple[NodeResult, ...]) -> int:
     encoded = _encode(entries)
     if encoded.isascii() and b"\x7f" not in encoded:
         # `json.dumps` puts a blank behind each colon and comma, and is much slower.
-        return len(encoded) + encoded.count(b":") + encoded.count(b",")
+        return 2 * len(encoded) - len(encoded.translate(None, b":,"))
     return len(json.dumps([entry.to_dict() for entry in entries]))
 
 

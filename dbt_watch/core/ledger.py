@@ -218,7 +218,8 @@ class Ledger:
     # What the events do, one method for each role.
 
     def _on_start(self, event: DbtEvent) -> Changes:
-        node = event.data.node_info
+        data = event.data
+        node = data.node_info
         slot = self._slot(event, node.unique_id) if node is not None else None
         if slot is None or node is None or slot.over:
             return []
@@ -227,8 +228,8 @@ class Ledger:
         shown = slot.result
         if shown is not None and (shown.invocation_id == slot.invocation or shown.is_final):
             return []
-        if event.data.total is not None and node.resource_type != "operation":
-            self._run.totals[slot.invocation] = event.data.total
+        if data.total is not None and node.resource_type != "operation":
+            self._run.totals[slot.invocation] = data.total
         slot.path = node.node_path
         return self._put(slot, entries.started(event, node, slot, self._attempt))
 

@@ -32,34 +32,37 @@ _HIDDEN: Final = _OF_NO_USE | {name for name, role in MEANS.items() if role in _
 _WORDS: Final = {"success": "OK"}
 
 
-def tell_change(lines: list[str], change: NodeResult, before: NodeResult | None, ts: str) -> None:
+def tell_changes(lines: list[str], changes: list[NodeResult], told: dict[str, NodeResult], ts: str) -> None:
     """
-    Tell what happened to a node.
+    Tell what happened to nodes.
 
     :param lines: is given the lines
-    :param change: its new entry
-    :param before: the final one that was told before, if there was one
-    :param ts: the time of the event, as dbt wrote it
+    :param changes: their new entries
+    :param told: the final entries that were told before, by unique_id; is given those that are told now
+    :param ts: the time of the event, as dbt wrote it; empty when there is none
     """
-    name, status = change.name, change.status
-    if not change.unique_id.endswith(name):
-        name = _versioned(change)
-    if status == STARTED:
-        line = f"{ts[11:19]} {name} started"
-    elif before is not None and before.status == status:
-        if change.message and before.message != change.message:
-            lines += _block(f"{ts[11:19]} {name}: ", change.message)
-        return
-    else:
-        line = f"{ts[11:19]} {name} {_WORDS.get(status) or status.upper()}{_figures(change)}"
-        if change.skipped_because:
-            line += f" because of {', '.join(change.skipped_because)}"
-        if change.message:
-            lines += _block(line + (": " if status == NOT_RUN else "\n"), change.message)
-            return
-    lines.append(
-        line if line.isprintable() and len(line) < MAX_LINE_CHARS else printable(line, MAX_LINE_CHARS)
-    )
+    clock = ts[11:19]
+    for change in changes:
+        unique_id, name, status = change.unique_id, change.name, change.status
+        if not unique_id.endswith(name):
+            name = _versioned(change)
+        if status == STARTED:
+            line = f"{clock} {name} started"
+        else:
+            before, told[unique_id] = told.get(unique_id), change
+            if before is not None and before.status == status:
+                if change.message and before.message != change.message:
+                    lines += _block(f"{clock} {name}: ", change.message)
+                continue
+            line = f"{clock} {name} {_WORDS.get(status) or status.upper()}{_figures(change)}"
+            if change.skipped_because:
+                line += f" because of {', '.join(change.skipped_because)}"
+            if change.message:
+                lines += _block(line + (": " if status == NOT_RUN else "\n"), change.message)
+                continue
+        lines.append(
+            line if line.isprintable() and len(line) < MAX_LINE_CHARS else printable(line, MAX_LINE_CHARS)
+        )
 
 
 def lines_of_message(event: DbtEvent) -> list[str]:

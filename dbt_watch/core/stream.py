@@ -12,9 +12,8 @@ import msgspec
 
 from dbt_watch.core.events import MISREAD, DbtEvent, decode_block, decode_record, is_noise, parse_parts
 from dbt_watch.core.lines import LineSplitter
-from dbt_watch.core.readable import line_of_text, lines_of_message, tell_change
+from dbt_watch.core.readable import line_of_text, lines_of_message, tell_changes
 from dbt_watch.core.results import NodeResult
-from dbt_watch.core.statuses import STARTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -86,7 +85,7 @@ class LogStream:
         """
         batch = self._take(self._read(self._splitter.flush()))
         changes = self._ledger.close(exit_code, run_results, reason=reason)
-        self._tell(changes, batch.lines, "")
+        tell_changes(batch.lines, changes, self._told, "")
         batch.changes += changes
         return batch
 
@@ -103,7 +102,7 @@ class LogStream:
 
     def _take(self, parts: Iterable[DbtEvent | str]) -> Batch:
         batch = Batch([], [])
-        apply, tell, lines = self._apply, self._tell, batch.lines
+        apply, told, lines = self._apply, self._told, batch.lines
         for part in parts:
             if isinstance(part, str):
                 if part:
@@ -112,7 +111,7 @@ class LogStream:
             changes = apply(part)
             if changes:
                 batch.changes += changes
-                tell(changes, lines, part.info.ts)
+                tell_changes(lines, changes, told, part.info.ts)
             elif part.info.level == "debug":
                 self._has_debug = True
             else:
@@ -120,14 +119,6 @@ class LogStream:
                 if message and self._is_new(part):
                     lines += message
         return batch
-
-    def _tell(self, changes: list[NodeResult], lines: list[str], ts: str) -> None:
-        for change in changes:
-            if change.status == STARTED:
-                tell_change(lines, change, None, ts)
-            else:
-                tell_change(lines, change, self._told.get(change.unique_id), ts)
-                self._told[change.unique_id] = change
 
     def _is_new(self, event: DbtEvent) -> bool:
         key = (event.info.ts, event.info.name, hash(event.info.msg))

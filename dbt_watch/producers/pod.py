@@ -93,7 +93,7 @@ class DbtPodMixin:
         **getattr(KubernetesPodOperator, "template_fields_renderers", {}),
         "build": "json",
     }
-    ui_color = "#ffd7c2"
+    ui_color = "#ff694a"
 
     def __init__(
         self,

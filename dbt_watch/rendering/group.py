@@ -98,6 +98,7 @@ class GroupTasks:
                 dag=self.group.dag,
                 producer_task_id=self.group.child_id(PRODUCER_ID),
                 unique_ids=planned.unique_ids,
+                kind=_kind(self.graph, planned.unique_ids),
                 looks_first=bool(planned.upstream),
                 from_trigger=self._start.from_trigger,
                 trigger_rule=self._start.trigger_rule,
@@ -148,6 +149,12 @@ class GroupTasks:
 def _wanted_task() -> str | None:
     """Give the one task that this process will run; None where the whole DAG is wanted."""
     return get_parsing_context().task_id
+
+
+def _kind(graph: Graph, unique_ids: list[str]) -> str:
+    """Say what a task stands for, in the words of dbt's own log."""
+    types = {graph.nodes[unique_id].resource_type.replace("_", " ") for unique_id in unique_ids}
+    return f"dbt {types.pop()}" if len(types) == 1 else "dbt nodes"
 
 
 def _doc(graph: Graph, unique_ids: list[str]) -> str | None:

@@ -39,20 +39,21 @@ class DbtNodeSensor(BaseOperator):
 
     :param producer_task_id: the task that runs dbt
     :param unique_ids: the nodes that this task stands for
+    :param kind: what the UI calls this kind of task, such as "dbt model"
     :param from_trigger: start in the triggerer, without a worker (Airflow 3.3 and later; ignored before)
     :param looks_first: when it starts on a worker, look whether its nodes are done before it is deferred; of no use for
         those that start with the producer
     :param needs_worker: end on a worker, for what only a worker does
     """
 
-    ui_color = "#ff694a"
-    ui_fgcolor = "#ffffff"
+    ui_color = "#ffd7c2"
 
     def __init__(
         self,
         *,
         producer_task_id: str,
         unique_ids: Sequence[str],
+        kind: str = "dbt node",
         from_trigger: bool = True,
         looks_first: bool = False,
         needs_worker: bool = False,
@@ -61,6 +62,7 @@ class DbtNodeSensor(BaseOperator):
         super().__init__(**kwargs)
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
+        self.custom_operator_name = kind
         self.looks_first = looks_first
         self.needs_worker = needs_worker
         if from_trigger and STARTS_FROM_TRIGGER:

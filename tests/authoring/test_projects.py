@@ -217,6 +217,18 @@ def test_default_arguments_of_a_dag_leave_the_sensors_as_they_must_be(project):
     assert dag.task_dict["build.dbt_build"].namespace == "dbt"
 
 
+def test_a_task_bears_the_kind_and_the_description_of_its_node(dag, shop, graph):
+    shop()
+    kinds = {
+        name: dag.task_dict[f"build.{name}"].operator_name
+        for name in ("orders", "raw_orders", "orders.unit_test")
+    }
+    assert kinds == {"orders": "dbt model", "raw_orders": "dbt seed", "orders.unit_test": "dbt unit test"}
+    described = graph.nodes["model.jaffle_shop.orders"].description
+    assert described
+    assert dag.task_dict["build.orders"].doc_md == described[:200]
+
+
 def test_the_serialized_dag_stays_small(dag, shop):
     shop()
     size = len(json.dumps(DagSerialization.to_dict(dag)))

@@ -231,7 +231,9 @@ class Ledger:
         if data.total is not None and node.resource_type != "operation":
             self._run.totals[slot.invocation] = data.total
         slot.path = node.node_path
-        return self._put(slot, entries.started(event, node, slot, self._attempt))
+        result = slot.result = entries.started(event, node, slot, self._attempt)
+        self._entries[slot.unique_id] = result
+        return [result]
 
     def _on_result(self, event: DbtEvent) -> Changes:
         node = event.data.node_info

@@ -72,8 +72,23 @@ class Run:
         self.airflow = airflow
         self.dag_id = dag_id
         self.run_id = run_id
-        self.state = airflow.wait_for_run(dag_id, run_id, RUN_TIMEOUT)
-        self.tasks = {item.task_id: item for item in airflow.client.task_instances(dag_id, run_id)}
+        self.reread()
+
+    def reread(self):
+        """Wait for the end, and look at what has become of the tasks."""
+        self.state = self.airflow.wait_for_run(self.dag_id, self.run_id, RUN_TIMEOUT)
+        self.tasks = {
+            item.task_id: item for item in self.airflow.client.task_instances(self.dag_id, self.run_id)
+        }
+        return self
+
+    def cleared(self, **which):
+        """Clear tasks as a person does, and give the run when it has ended again."""
+        self.airflow.client.clear_tasks(self.dag_id, self.run_id, **which)
+        return Run(self.airflow, self.dag_id, self.run_id)
+
+    def failed(self):
+        return {task_id for task_id, item in self.tasks.items() if item.state == "failed"}
 
     @property
     def states(self):
@@ -104,7 +119,7 @@ def run_of(airflow):
     started = {}
     finished = {}
     cases = (
-        "jaffle_shop", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "lineage", "bound",
+        "jaffle_shop", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "cleared", "lineage", "bound",
     )  # fmt: skip
 
     def get(dag_id):

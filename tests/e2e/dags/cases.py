@@ -90,8 +90,12 @@ case(
     # What the first attempt has built must be there for the second one.
     env_vars={"JAFFLE_SHOP_DB": "/warehouse/retried.duckdb"},
 )
+case(
+    "cleared",
+    dbt_build(vars={"break_model": "{{ 'orders' if ti.try_number == 1 else '' }}"}),
+    env_vars={"JAFFLE_SHOP_DB": "/warehouse/cleared.duckdb"},
+)
 case("lineage", sensors="lineage", tests="node", select="+stg_orders")
-case("interrupted", cmds=["python", "-c", "import time; print('waiting', flush=True); time.sleep(600)"])
 
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)

@@ -1,0 +1,41 @@
+"""What a person clears is built again, and nothing else. The tests go on from one another, in their order."""
+
+import pytest
+
+
+@pytest.fixture
+def pods(cluster):
+    """Give the pods of this DAG so far."""
+    if cluster is None:
+        pytest.skip("needs a database that outlives the pod, which the image cannot bring")
+    return lambda: {pod.name for pod in cluster.pods() if pod.labels["dag_id"] == "cleared"}
+
+
+def test_clearing_what_failed_builds_just_that_in_one_pod(run_of, pods):
+    run = run_of("cleared")
+    assert run.state == "failed"
+    assert "shop.orders" in run.failed()
+    before, ended = pods(), {name: item.end_date for name, item in run.tasks.items()}
+    done = {name for name, state in run.states.items() if state == "success"}
+    again = run.cleared(only_failed=True)
+    assert again.state == "success"
+    assert set(again.states.values()) == {"success"}
+    assert len(pods() - before) == 1
+    log = again.log("shop.dbt_build", attempt=2)
+    assert "nodes that are not done" in log
+    assert "orders OK" in log
+    assert "raw_orders OK" not in log
+    assert {name: again.tasks[name].end_date for name in done} == {name: ended[name] for name in done}
+
+
+def test_clearing_a_whole_run_builds_everything_again_in_one_pod(run_of, pods):
+    run = run_of("cleared")
+    before = pods()
+    ended = {name: item.end_date for name, item in run.reread().tasks.items()}
+    again = run.cleared()
+    assert again.state == "success"
+    assert set(again.states.values()) == {"success"}
+    assert len(pods() - before) == 1
+    assert "raw_orders OK" in again.log("shop.dbt_build", attempt=3)
+    began = again.tasks["shop.dbt_build"].start_date
+    assert all(item.end_date > max(began, ended[name]) for name, item in again.tasks.items())

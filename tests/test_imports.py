@@ -1,0 +1,36 @@
+"""What is loaded by whom: each in a process of its own."""
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+from dbt_watch import core
+
+
+def loaded_by(code):
+    """Give the top-level modules that some code brings in."""
+    script = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_core_needs_neither_airflow_nor_kubernetes_nor_dbt():
+    names = [module.name for module in pkgutil.walk_packages(core.__path__, "dbt_watch.core.")]
+    assert len(names) > 20
+    loaded = loaded_by("\n".join(f"import {name}" for name in names))
+    assert not loaded & {"airflow", "kubernetes", "kubernetes_asyncio", "dbt", "aiohttp"}
+
+
+def test_localkube_needs_neither_airflow_nor_dbt():
+    assert not loaded_by("import dbt_watch.localkube") & {"airflow", "dbt", "kubernetes"}
+
+
+@pytest.mark.parametrize(
+    "module", ["dbt_watch.sensors.operator", "dbt_watch.sensors.trigger", "dbt_watch.decorators"]
+)
+def test_what_only_watches_needs_neither_kubernetes_nor_dbt(module):
+    assert not loaded_by(f"import {module}") & {"kubernetes", "kubernetes_asyncio", "dbt"}

@@ -269,6 +269,3 @@ class JournalState:
         if chunk.closed is not None:
             self._closed = chunk.closed
         return chunk.changes
-
-
-JournalReader = JournalState

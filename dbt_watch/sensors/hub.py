@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from dbt_watch.core.journal import JournalError
+from dbt_watch.core.journal import JournalError, JournalState
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict, decide
 from dbt_watch.core.pages import EMPTY_PAGE, Page, decode_page, page_key
 from dbt_watch.core.results import NodeResult
@@ -153,10 +153,8 @@ class Hub:
 
     def _forget(self) -> None:
         """Drop what was read of the journal."""
-        self._attempt: int | None = None
+        self._journal = JournalState()
         self._is_damaged = False
-        self._next_page = 0
-        self._entries: dict[str, NodeResult] = {}
         self._producer = Producer(self._state)
         self._page_due = 0.0
         self._misses = 0
@@ -237,10 +235,10 @@ class Hub:
 
     async def _check_attempt(self) -> None:
         """Notice that the journal has been begun anew."""
-        if self._attempt is None:
+        if not self._journal.attempt:
             return
         page = self._decoded(await self._source.page(0) or EMPTY_PAGE)
-        if page is None or page.chunk.attempt != self._attempt:
+        if page is None or page.chunk.attempt != self._journal.attempt:
             self._forget()
 
     def _is_readable(self, now: float) -> bool:
@@ -250,7 +248,7 @@ class Hub:
     async def _read_pages(self, now: float) -> None:
         """Read on from the next page to the last one that is written."""
         while self._producer.closed is None:
-            value = await self._source.page(self._next_page)
+            value = await self._source.page(self._journal.next_seq)
             if value is None:
                 # Not begun yet, or wiped because a new attempt has begun.
                 misses = self._misses
@@ -261,14 +259,10 @@ class Hub:
             page = self._decoded(value)
             if page is None:
                 break
-            if self._attempt not in {None, page.chunk.attempt}:
+            if self._journal.attempt not in {0, page.chunk.attempt}:
                 self._forget()
                 continue
-            self._attempt = page.chunk.attempt
-            self._next_page += 1
-            for result in page.chunk.changes:
-                self._entries[result.unique_id] = result
-                self._changed.add(result.unique_id)
+            self._changed.update(result.unique_id for result in self._journal.apply(page.chunk))
             self._producer = Producer(self._state, page.chunk.closed, page.will_retry)
 
     def _decoded(self, value: Any) -> Page | None:
@@ -288,7 +282,7 @@ class Hub:
     def _tell(self, subscriptions: Iterable[Subscription]) -> None:
         for item in set(subscriptions):
             if item.verified and not item.is_over:
-                entries = [(unique_id, self._entries.get(unique_id)) for unique_id in item.unique_ids]
+                entries = [(unique_id, self._journal.entries.get(unique_id)) for unique_id in item.unique_ids]
                 results = tuple(entry for _, entry in entries if entry is not None)
                 item.offer(Update(results, decide(self._producer, entries)))
 

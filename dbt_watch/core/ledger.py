@@ -52,6 +52,7 @@ class Ledger:
     :param nodes: the selected nodes by unique_id; may be empty when the selection is not known. Nodes that dbt
         reports without being among them (hooks, for instance) are taken in too
     :param attempt: which attempt of the producer this is, from 1
+    :ivar handlers: what `apply` calls, by the name of the event, for a loop over many events; empty after the end
     """
 
     def __init__(self, nodes: Mapping[str, SelectedNode] | None = None, *, attempt: int = 1) -> None:
@@ -66,7 +67,7 @@ class Ledger:
         self._named_entries = 0
         self._unplaced: dict[Target, EndText] = {}
         self._closed = False
-        self._handlers = self._handlers_by_event()
+        self.handlers = self._handlers_by_event()
 
     @property
     def attempt(self) -> int:
@@ -89,7 +90,7 @@ class Ledger:
 
         :returns: the nodes whose entry changed, with their new entries
         """
-        handler = self._handlers.get(event.info.name)
+        handler = self.handlers.get(event.info.name)
         return handler(event) if handler is not None else []
 
     def close(
@@ -107,7 +108,7 @@ class Ledger:
         if self._closed:
             return []
         self._closed = True
-        self._handlers = {}
+        self.handlers.clear()
         changed: dict[str, NodeResult] = {}
         end = self._run.ended(exit_code, reason, self._slots.values(), self._entries)
         artifact = read_artifact(run_results)
@@ -204,9 +205,10 @@ class Ledger:
         if slot is None:
             if len(self._slots) >= MAX_NODES or not unique_id:
                 return None
-            slot = self._slots[unique_id] = Slot(unique_id, info.invocation_id)
+            slot = self._slots[unique_id] = Slot(unique_id, info.invocation_id, info.ts)
             self._run.invocations.add(info.invocation_id)
-        elif slot.invocation != info.invocation_id:
+            return slot
+        if slot.invocation != info.invocation_id:
             if info.ts <= slot.latest:
                 return None
             slot.begin(info.invocation_id)

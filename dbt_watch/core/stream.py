@@ -47,7 +47,6 @@ class LogStream:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._apply = ledger.apply
         self._splitter = LineSplitter()
         self._has_debug = False
         self._told: dict[str, NodeResult] = {}
@@ -102,17 +101,19 @@ class LogStream:
 
     def _take(self, parts: Iterable[DbtEvent | str]) -> Batch:
         batch = Batch([], [])
-        apply, told, lines = self._apply, self._told, batch.lines
+        handlers, told, lines = self._ledger.handlers, self._told, batch.lines
         for part in parts:
             if isinstance(part, str):
                 if part:
                     lines.append(line_of_text(part))
                 continue
-            changes = apply(part)
+            info = part.info
+            handler = handlers.get(info.name)
+            changes = handler(part) if handler is not None else None
             if changes:
                 batch.changes += changes
-                tell_changes(lines, changes, told, part.info.ts)
-            elif part.info.level == "debug":
+                tell_changes(lines, changes, told, info.ts)
+            elif info.level == "debug":
                 self._has_debug = True
             else:
                 message = lines_of_message(part)

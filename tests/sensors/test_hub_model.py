@@ -1,0 +1,157 @@
+"""
+The hub against a model: any order of attempts, reports, deaths, clears and restarts.
+
+Time is a number here, so each look happens exactly when a rule says so.
+"""
+
+import asyncio
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from test_hub import Airflow
+
+from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Verdict
+from dbt_watch.sensors.hub import Hub, Subscription
+
+NODES = [f"model.shop.m{number}" for number in range(4)]
+GOOD, BAD = ["success", "warn", "no-op"], ["error", "skipped", "fail"]
+RETRIES = 2
+
+
+class Project(RuleBasedStateMachine):
+    """One producer with its retries, four nodes, and sensors that come and go."""
+
+    @initialize()
+    def start(self):
+        self.airflow = Airflow()
+        self.hub = Hub("build.dbt_build", self.airflow)
+        self.now = 0.0
+        self.attempt = 0
+        self.max_attempt = 1 + RETRIES
+        self.is_open = False
+        self.reported = {}
+        self.sensors = {}
+        self.verdicts = {}
+
+    # What the scheduler, the producer and people do.
+
+    @precondition(lambda self: self.airflow.current_state in {None, "scheduled", "queued", "up_for_retry"})
+    @rule(step=st.sampled_from(["scheduled", "queued", "running"]))
+    def goes_on(self, step):
+        if step != "running":
+            self.airflow.current_state = step
+            return
+        self.attempt += 1
+        self.reported = {}
+        self.is_open = True
+        self.airflow.begin(self.attempt, will_retry=self.attempt < self.max_attempt)
+
+    @precondition(lambda self: self.is_open)
+    @rule(node=st.sampled_from(NODES), status=st.sampled_from(["started", *GOOD, *BAD]))
+    def dbt_reports(self, node, status):
+        if self.reported.get(node, "started") == "started":
+            self.reported[node] = status
+            self.airflow.report(node, status)
+
+    @precondition(lambda self: self.is_open)
+    @rule(word=st.booleans())
+    def dbt_ends(self, word):
+        well = all(self.reported.get(node) in GOOD for node in NODES)
+        if word:
+            self.airflow.close(0 if well else 1)
+        self.is_open = False
+        if word and well:
+            self.airflow.current_state = "success"
+        else:
+            self.airflow.current_state = "up_for_retry" if self.attempt < self.max_attempt else "failed"
+
+    @precondition(lambda self: self.airflow.current_state is None)
+    @rule(state=st.sampled_from(["upstream_failed", "removed", "skipped"]))
+    def never_runs(self, state):
+        self.airflow.current_state = state
+
+    @precondition(lambda self: not self.is_open)
+    @rule()
+    def the_run_is_cleared(self):
+        self.max_attempt = self.attempt + 1 + RETRIES
+        self.airflow.current_state = None
+        self.reported = {}
+        for sensor in self.sensors.values():
+            self.hub.remove(sensor)
+        self.sensors = {}
+        self.verdicts = {}
+
+    # What the triggerer does.
+
+    @rule(node=st.sampled_from(NODES))
+    def a_sensor_comes(self, node):
+        if node not in self.sensors:
+            self.sensors[node] = Subscription(self.hub, (node,))
+            self.hub.add(self.sensors[node])
+
+    @rule()
+    def the_triggerer_restarts(self):
+        for node, sensor in self.sensors.items():
+            if node not in self.verdicts:
+                self.hub.remove(sensor)
+        self.hub = Hub("build.dbt_build", self.airflow)
+        for node in self.sensors:
+            if node not in self.verdicts:
+                self.sensors[node] = Subscription(self.hub, (node,))
+                self.hub.add(self.sensors[node])
+
+    @rule(seconds=st.sampled_from([0.3, 1.0, 5.0, 20.0]), verify=st.booleans(), broken=st.booleans())
+    def the_hub_looks(self, seconds, verify, broken):
+        self.look(seconds, verify=verify, broken=broken)
+
+    def look(self, seconds, *, verify, broken=False):
+        self.now += seconds
+        newcomers = [sensor for sensor in self.sensors.values() if not sensor.verified]
+        self.airflow.broken = broken
+        try:
+            asyncio.run(self.hub._look(self.now, verify=verify))
+            if verify:
+                self.hub._welcome(newcomers)
+        except ConnectionError:
+            pass
+        self.airflow.broken = False
+        for node, sensor in self.sensors.items():
+            if sensor.is_over and node not in self.verdicts:
+                self.verdicts[node] = sensor._last.decision.verdict
+                self.judge(node, self.verdicts[node])
+
+    # What must hold.
+
+    def judge(self, node, verdict):
+        state, status = self.airflow.current_state, self.reported.get(node)
+        if verdict is Verdict.SUCCEED:
+            assert status in GOOD
+            assert state in JOURNAL_IS_CURRENT
+        if verdict is Verdict.FAIL:
+            assert status not in GOOD
+            assert self.attempt >= self.max_attempt
+        if verdict is Verdict.SKIP:
+            assert state in {"success", "upstream_failed", "removed", "skipped"}
+            assert status not in GOOD or state != "success"
+
+    @invariant()
+    def requests_are_bounded(self):
+        assert getattr(self, "airflow", None) is None or self.airflow.requests < 10_000
+
+    def teardown(self):
+        """Whatever happened: when the producer is over, every sensor ends."""
+        if not hasattr(self, "airflow"):
+            return
+        if self.is_open:
+            self.max_attempt = self.attempt
+            self.airflow.current_state = "failed"
+        elif self.airflow.current_state not in {"success", "failed", "upstream_failed", "removed", "skipped"}:
+            self.airflow.current_state = "removed"
+        for _ in range(4):
+            self.look(60.0, verify=True)
+        assert set(self.verdicts) == set(self.sensors)
+
+
+Project.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestProject = Project.TestCase

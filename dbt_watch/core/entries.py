@@ -6,7 +6,6 @@ Called by `core.ledger` and `core.endings`. Nothing here decides whether an entr
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,24 +45,35 @@ def started(event: DbtEvent, node: Node, slot: Slot, attempt: int) -> NodeResult
 def ended(event: DbtEvent, node: Node, slot: Slot, status: str, attempt: int) -> NodeResult:
     """Make the entry of a node that is over, as far as its own event tells."""
     data, kind, shown = event.data, node.resource_type, slot.result
-    if shown is not None and shown.invocation_id == slot.invocation:
-        started_at = shown.started_at
-    else:
-        started_at = moment(node.node_started_at)
-    relation = node.node_relation
-    text = data.result_message or data.status
-    count = data.num_failures
+    relation, text, count = node.node_relation, data.result_message or data.status, data.num_failures
+    relation_name = relation.relation_name or None if relation is not None else None
+    finished_at = moment(node.node_finished_at or event.info.ts)
+    rows = _rows_in_text(text, kind) if text and text[-1].isdigit() else None
+    failures = _failures(status, kind, count) if count is not None else None
+    is_own = shown is not None and shown.invocation_id == slot.invocation
+    if shown is not None and is_own and shown.status == statuses.STARTED:
+        # Half of a long log goes this way, and it takes half as long as a new entry.
+        return msgspec.structs.replace(
+            shown,
+            resource_type=kind,
+            status=status,
+            finished_at=finished_at,
+            execution_time=data.execution_time,
+            rows_affected=rows,
+            failures=failures,
+            relation_name=relation_name,
+        )
     return NodeResult(
         unique_id=slot.unique_id,
         name=node.node_name,
         resource_type=kind,
         status=status,
-        started_at=started_at,
-        finished_at=moment(node.node_finished_at or event.info.ts),
+        started_at=shown.started_at if shown is not None and is_own else moment(node.node_started_at),
+        finished_at=finished_at,
         execution_time=data.execution_time,
-        rows_affected=_rows_in_text(text, kind) if text and text[-1].isdigit() else None,
-        failures=_failures(status, kind, count) if count is not None else None,
-        relation_name=relation.relation_name or None if relation is not None else None,
+        rows_affected=rows,
+        failures=failures,
+        relation_name=relation_name,
         attempt=attempt,
         invocation_id=slot.invocation,
     )
@@ -152,16 +162,20 @@ def message_of(text: str | None) -> str | None:
     return shortened(without_backtrace(without_escapes(text)).strip()) or None
 
 
-_ROWS: Final = re.compile(r"[A-Z][A-Z ]*?(?: 0)? (\d{1,18})")
 _COUNTED: Final = frozenset({"model", "seed", "snapshot"})
 _COUNTS_FAILURES: Final = frozenset({"pass", "warn", "fail"})
 _MAX_BITS: Final = 63
+_MAX_DIGITS: Final = 18
 
 
 def _rows_in_text(text: str, kind: str) -> int | None:
     """Read the number of rows from a database's answer such as "SELECT 100", "INSERT 0 100" or "SUCCESS 100"."""
-    match = _ROWS.fullmatch(text) if kind in _COUNTED else None
-    return int(match[1]) if match else None
+    if kind not in _COUNTED:
+        return None
+    words, _, digits = text.rpartition(" ")
+    letters = words.removesuffix(" 0").replace(" ", "")
+    is_answer = letters.isupper() and letters.isalpha() and digits.isdecimal() and len(digits) <= _MAX_DIGITS
+    return int(digits) if is_answer else None
 
 
 def _rows_in_response(found: RunResult, kind: str) -> int | None:

@@ -52,7 +52,6 @@ class Ledger:
     :param nodes: the selected nodes by unique_id; may be empty when the selection is not known. Nodes that dbt
         reports without being among them (hooks, for instance) are taken in too
     :param attempt: which attempt of the producer this is, from 1
-    :ivar handlers: what `apply` calls, by the name of the event, for a loop over many events; empty after the end
     """
 
     def __init__(self, nodes: Mapping[str, SelectedNode] | None = None, *, attempt: int = 1) -> None:
@@ -67,7 +66,7 @@ class Ledger:
         self._named_entries = 0
         self._unplaced: dict[Target, EndText] = {}
         self._closed = False
-        self.handlers = self._handlers_by_event()
+        self._handlers = self._handlers_by_event()
 
     @property
     def attempt(self) -> int:
@@ -90,7 +89,7 @@ class Ledger:
 
         :returns: the nodes whose entry changed, with their new entries
         """
-        handler = self.handlers.get(event.info.name)
+        handler = self._handlers.get(event.info.name)
         return handler(event) if handler is not None else []
 
     def close(
@@ -108,7 +107,7 @@ class Ledger:
         if self._closed:
             return []
         self._closed = True
-        self.handlers.clear()
+        self._handlers = {}
         changed: dict[str, NodeResult] = {}
         end = self._run.ended(exit_code, reason, self._slots.values(), self._entries)
         artifact = read_artifact(run_results)
@@ -348,6 +347,8 @@ class Ledger:
         if slot is None:
             return []
         text = entries.message_of(event.data.msg)
+        if text == _NEVER_BEGUN:
+            return []
         if slot.over:
             return self._complete(slot, RunResult(message=text))
         self._hint(slot, "warn" if "Warning" in event.info.name else _failure_word(node, text), text)
@@ -460,6 +461,8 @@ class Ledger:
 
 
 _PLAIN: Final = frozenset({"success", "pass", "no-op", "reused"})
+# With --fail-fast, dbt-core writes this as an error of nodes that it did not begin (`dbt/task/runnable.py`).
+_NEVER_BEGUN: Final = "Skipping due to fail_fast"
 
 
 def _failure_word(node: Node, text: str | None) -> str:

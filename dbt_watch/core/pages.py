@@ -25,10 +25,12 @@ class Page(msgspec.Struct, frozen=True):
 
     :param chunk: the changes
     :param will_retry: whether Airflow starts another attempt if this one ends badly
+    :param clears: how often tasks of the DAG run had been cleared when the attempt began
     """
 
     chunk: Chunk
     will_retry: bool
+    clears: int = 0
 
 
 def page_key(sequence: int) -> str:
@@ -38,7 +40,7 @@ def page_key(sequence: int) -> str:
 
 def encode_page(page: Page) -> str:
     """Give a page as text; a plain string costs an XCom backend the least."""
-    value = {"will_retry": page.will_retry, "chunk": page.chunk.to_json()}
+    value = {"will_retry": page.will_retry, "clears": page.clears, "chunk": page.chunk.to_json()}
     return msgspec.json.encode(value).decode()
 
 
@@ -52,6 +54,6 @@ def decode_page(value: Any) -> Page | None:
         return None
     try:
         decoded = msgspec.json.decode(value) if isinstance(value, str | bytes) else value
-        return Page(decode_chunk(decoded["chunk"]), bool(decoded["will_retry"]))
+        return Page(decode_chunk(decoded["chunk"]), bool(decoded["will_retry"]), int(decoded["clears"]))
     except (msgspec.DecodeError, KeyError, TypeError) as error:
         raise JournalError(f"not a page of the journal: {str(value)[:80]!r}") from error

@@ -101,19 +101,17 @@ class LogStream:
 
     def _take(self, parts: Iterable[DbtEvent | str]) -> Batch:
         batch = Batch([], [])
-        handlers, told, lines = self._ledger.handlers, self._told, batch.lines
+        apply, told, lines = self._ledger.apply, self._told, batch.lines
         for part in parts:
             if isinstance(part, str):
                 if part:
                     lines.append(line_of_text(part))
                 continue
-            info = part.info
-            handler = handlers.get(info.name)
-            changes = handler(part) if handler is not None else None
+            changes = apply(part)
             if changes:
                 batch.changes += changes
-                tell_changes(lines, changes, told, info.ts)
-            elif info.level == "debug":
+                tell_changes(lines, changes, told, part.info.ts)
+            elif part.info.level == "debug":
                 self._has_debug = True
             else:
                 message = lines_of_message(part)

@@ -159,6 +159,7 @@ class DbtPodMixin:
             {unique_id: self.graph.nodes[unique_id] for unique_id in nodes},
             attempt=ti.try_number,
             will_retry=ti.try_number <= (ti.max_tries or 0),
+            clears=context["dag_run"].clear_number or 0,
             push=lambda key, value: ti.xcom_push(key=key, value=value),
             show=lambda line: self.log.info("%s", line),
         )

@@ -23,7 +23,7 @@ from dbt_watch.core.results import NodeResult
 from dbt_watch.sensors.supervisor import TaskKey, read_state, read_xcom
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from typing_extensions import Self
 
@@ -65,6 +65,35 @@ class Pace(msgspec.Struct, frozen=True):
         return min(self.backoff_limit, seconds) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
 
 
+def update_of(
+    unique_ids: Iterable[str],
+    clears: int,
+    producer: Producer,
+    entries: Mapping[str, NodeResult],
+    clears_of_journal: int,
+) -> Update:
+    """
+    Give what a sensor learns from a journal.
+
+    The journal of a run that was cleared lies there until the code of the next attempt begins, a while after its state
+    has become `running`. A sensor that was cleared with it must not take it for its own.
+
+    :param unique_ids: the sensor's nodes
+    :param clears: as of `Subscription`
+    :param producer: how the run stands
+    :param entries: what the journal says of each node
+    :param clears_of_journal: how often tasks of the DAG run had been cleared when the journal was begun
+    """
+    if clears_of_journal < clears and producer.state not in _OVER:
+        producer, entries = Producer(), {}
+    nodes = [(unique_id, entries.get(unique_id)) for unique_id in unique_ids]
+    results = tuple(entry for _, entry in nodes if entry is not None)
+    return Update(results, decide(producer, nodes))
+
+
+_OVER: Final = frozenset({"success", "failed", "upstream_failed", "removed", "skipped"})
+
+
 class Source(Protocol):
     """What a hub asks of Airflow. Any error means: not now."""
 
@@ -88,10 +117,18 @@ class Update(msgspec.Struct, frozen=True):
 
 
 class Subscription:
-    """A sensor's place at a hub. Iterate it for updates; the last one has a verdict other than WAIT."""
+    """
+    A sensor's place at a hub. Iterate it for updates; the last one has a verdict other than WAIT.
 
-    def __init__(self, hub: Hub, unique_ids: tuple[str, ...]) -> None:
+    :param hub: the hub
+    :param unique_ids: the nodes that the sensor stands for
+    :param clears: of a sensor that has been cleared, how often tasks of the DAG run had been cleared when it started
+        anew; 0 of any other
+    """
+
+    def __init__(self, hub: Hub, unique_ids: tuple[str, ...], clears: int = 0) -> None:
         self.unique_ids = unique_ids
+        self.clears = clears
         self.verified = False
         self._hub = hub
         self._updates: asyncio.Queue[Update] = asyncio.Queue()
@@ -156,6 +193,7 @@ class Hub:
         self._journal = JournalState()
         self._is_damaged = False
         self._producer = Producer(self._state)
+        self._clears = 0
         self._page_due = 0.0
         self._misses = 0
 
@@ -264,6 +302,7 @@ class Hub:
                 continue
             self._changed.update(result.unique_id for result in self._journal.apply(page.chunk))
             self._producer = Producer(self._state, page.chunk.closed, page.will_retry)
+            self._clears = page.clears
 
     def _decoded(self, value: Any) -> Page | None:
         try:
@@ -282,9 +321,11 @@ class Hub:
     def _tell(self, subscriptions: Iterable[Subscription]) -> None:
         for item in set(subscriptions):
             if item.verified and not item.is_over:
-                entries = [(unique_id, self._journal.entries.get(unique_id)) for unique_id in item.unique_ids]
-                results = tuple(entry for _, entry in entries if entry is not None)
-                item.offer(Update(results, decide(self._producer, entries)))
+                item.offer(
+                    update_of(
+                        item.unique_ids, item.clears, self._producer, self._journal.entries, self._clears
+                    )
+                )
 
 
 class JournalSource:

@@ -7,11 +7,11 @@ no triggerer, looking is all it can do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Producer, decide
+from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Producer
 from dbt_watch.core.pages import HEAD_KEY, NOTHING_YET, decode_page, page_key
-from dbt_watch.sensors.hub import Update
+from dbt_watch.sensors.hub import Update, update_of
 from dbt_watch.sensors.supervisor import TaskKey, read_state_now, read_xcom_now
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def look_once(
     producer_task_id: str,
     unique_ids: Sequence[str],
     *,
+    clears: int = 0,
     max_pages: int | None = None,
 ) -> Update:
     """
@@ -35,39 +36,42 @@ def look_once(
     :param task_instance: the sensor's own; the producer is in the same DAG run
     :param producer_task_id: the task that runs dbt
     :param unique_ids: the nodes
+    :param clears: as of `hub.Subscription`
     :param max_pages: how far to go back; None for the whole journal
     """
     map_index = -1 if task_instance.map_index is None else task_instance.map_index
     key = TaskKey(task_instance.dag_id, task_instance.run_id, producer_task_id, map_index)
     producer = Producer(read_state_now(key))
-    entries: dict[str, NodeResult] = {}
+    found = _Found(producer, {}, 0)
     if producer.state in JOURNAL_IS_CURRENT:
-        producer = _read_backwards(key, producer, entries, frozenset(unique_ids), max_pages)
-    nodes = [(unique_id, entries.get(unique_id)) for unique_id in unique_ids]
-    results = tuple(entry for _, entry in nodes if entry is not None)
-    return Update(results, decide(producer, nodes))
+        found = _read_backwards(key, producer, frozenset(unique_ids), max_pages)
+    return update_of(unique_ids, clears, found.producer, found.entries, found.clears)
+
+
+class _Found(NamedTuple):
+    producer: Producer
+    entries: dict[str, NodeResult]
+    clears: int
 
 
 def _read_backwards(
-    key: TaskKey,
-    producer: Producer,
-    entries: dict[str, NodeResult],
-    wanted: frozenset[str],
-    max_pages: int | None,
-) -> Producer:
-    """Fill in the latest entry of each wanted node; the last page tells how the attempt stands."""
+    key: TaskKey, producer: Producer, wanted: frozenset[str], max_pages: int | None
+) -> _Found:
+    """Find the latest entry of each wanted node; the last page tells how the attempt stands."""
     last = read_xcom_now(key, HEAD_KEY)
     last = NOTHING_YET if last is None else int(last)
     first = 0 if max_pages is None else max(0, last + 1 - max_pages)
+    found = _Found(producer, {}, 0)
     for number in range(last, first - 1, -1):
         page = decode_page(read_xcom_now(key, page_key(number)) or "")
         if page is None:
             break  # a new attempt has begun meanwhile
         if number == last:
-            producer = Producer(producer.state, page.chunk.closed, page.will_retry)
+            closed = page.chunk.closed
+            found = _Found(Producer(producer.state, closed, page.will_retry), {}, page.clears)
         for result in page.chunk.changes:
             if result.unique_id in wanted:
-                entries.setdefault(result.unique_id, result)
-        if wanted <= entries.keys():
+                found.entries.setdefault(result.unique_id, result)
+        if wanted <= found.entries.keys():
             break
-    return producer
+    return found

@@ -22,7 +22,7 @@ from dbt_watch.sensors.hub import Subscription, Update, hub_for
 from dbt_watch.sensors.supervisor import TaskKey
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from dbt_watch.core.results import NodeResult
 
@@ -35,16 +35,23 @@ class NodeTrigger(BaseTrigger):
 
     :param producer_task_id: the task that runs dbt
     :param unique_ids: the nodes that the sensor stands for
+    :param clears: as of `Subscription`; None to look it up, when the trigger was started by the scheduler
     :param needs_worker: hand the decision to `DbtNodeSensor.execute_complete` on a worker instead of ending the task
         here; needed for what only a worker does, such as outlet events
     """
 
     def __init__(
-        self, *, producer_task_id: str, unique_ids: Sequence[str], needs_worker: bool = False
+        self,
+        *,
+        producer_task_id: str,
+        unique_ids: Sequence[str],
+        clears: int | None = None,
+        needs_worker: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
+        self.clears = clears
         self.needs_worker = needs_worker
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -52,6 +59,7 @@ class NodeTrigger(BaseTrigger):
         arguments = {
             "producer_task_id": self.producer_task_id,
             "unique_ids": list(self.unique_ids),
+            "clears": self.clears,
             "needs_worker": self.needs_worker,
         }
         return (TRIGGER_CLASS, arguments)
@@ -59,7 +67,8 @@ class NodeTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait at the hub; yield one event, which ends the task."""
         printed: set[str] = set()
-        with Subscription(hub_for(self._producer_key()), self.unique_ids) as updates:
+        hub = hub_for(self._producer_key())
+        with Subscription(hub, self.unique_ids, self._clears_seen()) as updates:
             async for update in updates:
                 write_log(self.log, update, printed)
                 if update.is_over:
@@ -72,6 +81,13 @@ class NodeTrigger(BaseTrigger):
             raise RuntimeError("a NodeTrigger runs for a task instance only")
         return TaskKey(me.dag_id, me.run_id, self.producer_task_id, me.map_index)
 
+    def _clears_seen(self) -> int:
+        if self.clears is not None:
+            return self.clears
+        # Started by the scheduler: the task instance brings its whole context along.
+        me: Any = self.task_instance
+        return clears_seen(me.try_number, lambda: me.get_template_context()["dag_run"])
+
     def _event(self, update: Update) -> TriggerEvent:
         value = xcom_value(update.results)
         if self.needs_worker:
@@ -81,6 +97,15 @@ class NodeTrigger(BaseTrigger):
         if update.decision.verdict is Verdict.SKIP:
             return TaskSkippedEvent(xcoms={"return_value": value})
         return TaskFailedEvent(xcoms={"return_value": value})
+
+
+def clears_seen(try_number: int, dag_run: Callable[[], Any]) -> int:
+    """
+    Give how often tasks of the DAG run had been cleared, for a sensor that was; 0 for one that runs for the first time.
+
+    A sensor is never tried again by itself, so one that runs again has been cleared.
+    """
+    return 0 if try_number <= 1 else dag_run().clear_number or 0
 
 
 def write_log(log: Any, update: Update, printed: set[str] | None = None) -> None:

@@ -100,7 +100,7 @@ def run(command: list[str], directory: Path) -> dict[str, float]:
     late: dict[str, float] = {}
     size = lines = 0
     reader, writer = os.pipe()
-    here = os.getcwd()
+    here = Path.cwd()
     began, reading_began = time.monotonic(), time.thread_time()
     os.chdir(directory)
     try:

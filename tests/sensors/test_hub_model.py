@@ -29,6 +29,8 @@ class Project(RuleBasedStateMachine):
         self.now = 0.0
         self.attempt = 0
         self.max_attempt = 1 + RETRIES
+        self.clears = 0
+        self.is_starting = False
         self.is_open = False
         self.reported = {}
         self.sensors = {}
@@ -42,10 +44,17 @@ class Project(RuleBasedStateMachine):
         if step != "running":
             self.airflow.current_state = step
             return
+        self.airflow.current_state = "running"
+        self.is_starting = True
+
+    @precondition(lambda self: self.is_starting)
+    @rule()
+    def the_code_of_an_attempt_begins(self):
+        self.is_starting = False
         self.attempt += 1
         self.reported = {}
         self.is_open = True
-        self.airflow.begin(self.attempt, will_retry=self.attempt < self.max_attempt)
+        self.airflow.begin(self.attempt, will_retry=self.attempt < self.max_attempt, clears=self.clears)
 
     @precondition(lambda self: self.is_open)
     @rule(node=st.sampled_from(NODES), status=st.sampled_from(["started", *GOOD, *BAD]))
@@ -71,9 +80,10 @@ class Project(RuleBasedStateMachine):
     def never_runs(self, state):
         self.airflow.current_state = state
 
-    @precondition(lambda self: not self.is_open)
+    @precondition(lambda self: not self.is_open and not self.is_starting)
     @rule()
     def the_run_is_cleared(self):
+        self.clears += 1
         self.max_attempt = self.attempt + 1 + RETRIES
         self.airflow.current_state = None
         self.reported = {}
@@ -87,7 +97,7 @@ class Project(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES))
     def a_sensor_comes(self, node):
         if node not in self.sensors:
-            self.sensors[node] = Subscription(self.hub, (node,))
+            self.sensors[node] = Subscription(self.hub, (node,), self.clears)
             self.hub.add(self.sensors[node])
 
     @rule()
@@ -98,7 +108,7 @@ class Project(RuleBasedStateMachine):
         self.hub = Hub("build.dbt_build", self.airflow)
         for node in self.sensors:
             if node not in self.verdicts:
-                self.sensors[node] = Subscription(self.hub, (node,))
+                self.sensors[node] = Subscription(self.hub, (node,), self.clears)
                 self.hub.add(self.sensors[node])
 
     @rule(seconds=st.sampled_from([0.3, 1.0, 5.0, 20.0]), verify=st.booleans(), broken=st.booleans())
@@ -143,6 +153,8 @@ class Project(RuleBasedStateMachine):
         """Whatever happened: when the producer is over, every sensor ends."""
         if not hasattr(self, "airflow"):
             return
+        if self.is_starting:
+            self.the_code_of_an_attempt_begins()
         if self.is_open:
             self.max_attempt = self.attempt
             self.airflow.current_state = "failed"

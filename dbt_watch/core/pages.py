@@ -8,6 +8,7 @@ finds something there: Airflow logs an error for each question for an XCom that 
 from __future__ import annotations
 
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -25,12 +26,28 @@ class Page(msgspec.Struct, frozen=True):
 
     :param chunk: the changes
     :param will_retry: whether Airflow starts another attempt if this one ends badly
-    :param clears: how often tasks of the DAG run had been cleared when the attempt began
+    :param born: when Airflow made this attempt, as `born_at` tells
     """
 
     chunk: Chunk
     will_retry: bool
-    clears: int = 0
+    born: float = 0.0
+
+
+def born_at(identity: object) -> float:
+    """
+    Tell when Airflow made a try of a task, in seconds since the epoch; 0 when its id does not tell.
+
+    Airflow gives each try an id of its own when it is made: with the DAG run, by a retry or by a clear. It is a UUID of
+    version 7, which begins with the time in milliseconds (RFC 9562).
+
+    :param identity: the id of the task instance
+    """
+    number = identity if isinstance(identity, UUID) else UUID(str(identity))
+    return (number.int >> 80) / 1000 if number.version == _TIME_ORDERED else 0.0
+
+
+_TIME_ORDERED: Final = 7
 
 
 def page_key(sequence: int) -> str:
@@ -40,7 +57,7 @@ def page_key(sequence: int) -> str:
 
 def encode_page(page: Page) -> str:
     """Give a page as text; a plain string costs an XCom backend the least."""
-    value = {"will_retry": page.will_retry, "clears": page.clears, "chunk": page.chunk.to_json()}
+    value = {"will_retry": page.will_retry, "born": page.born, "chunk": page.chunk.to_json()}
     return msgspec.json.encode(value).decode()
 
 
@@ -54,6 +71,6 @@ def decode_page(value: Any) -> Page | None:
         return None
     try:
         decoded = msgspec.json.decode(value) if isinstance(value, str | bytes) else value
-        return Page(decode_chunk(decoded["chunk"]), bool(decoded["will_retry"]), int(decoded["clears"]))
+        return Page(decode_chunk(decoded["chunk"]), bool(decoded["will_retry"]), float(decoded["born"]))
     except (msgspec.DecodeError, KeyError, TypeError) as error:
         raise JournalError(f"not a page of the journal: {str(value)[:80]!r}") from error

@@ -34,7 +34,7 @@ class Pen:
     :param writer: what is to be written
     :param push: stores an XCom under a key; may raise anything
     :param will_retry: whether another attempt follows if this one ends badly
-    :param clears: how often tasks of the DAG run have been cleared
+    :param born: when Airflow made this attempt, in seconds since the epoch
     :param max_pending: so many changes are written without waiting for the interval
     """
 
@@ -44,7 +44,7 @@ class Pen:
         push: Callable[[str, str | int], None],
         *,
         will_retry: bool,
-        clears: int = 0,
+        born: float = 0.0,
         max_pending: int = 200,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -52,7 +52,7 @@ class Pen:
         self._writer = writer
         self._push = push
         self._will_retry = will_retry
-        self._clears = clears
+        self._born = born
         self._max_pending = max_pending
         self._clock = clock
         self._sleep = sleep
@@ -95,7 +95,7 @@ class Pen:
             # The empty page comes first: a reader who has read this one finds it.
             if chunk.closed is None:
                 self._push(page_key(chunk.seq + 1), EMPTY_PAGE)
-            self._push(page_key(chunk.seq), encode_page(Page(chunk, self._will_retry, self._clears)))
+            self._push(page_key(chunk.seq), encode_page(Page(chunk, self._will_retry, self._born)))
             self._push(HEAD_KEY, chunk.seq)
             self._writer.written(chunk)
 

@@ -16,6 +16,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus
 from kubernetes.client import models as k8s
 
 from dbt_watch.core.command import Selection, build_arguments
+from dbt_watch.core.pages import born_at
 from dbt_watch.core.resume import remaining_nodes, selection_of
 from dbt_watch.exceptions import ArgumentError, DbtRunFailed, PodLost
 from dbt_watch.producers.reader import ContainerEnd, PodLogReader, Position
@@ -159,7 +160,7 @@ class DbtPodMixin:
             {unique_id: self.graph.nodes[unique_id] for unique_id in nodes},
             attempt=ti.try_number,
             will_retry=ti.try_number <= (ti.max_tries or 0),
-            clears=context["dag_run"].clear_number or 0,
+            born=born_at(ti.id),
             push=lambda key, value: ti.xcom_push(key=key, value=value),
             show=lambda line: self.log.info("%s", line),
         )

@@ -31,7 +31,7 @@ class BuildWatch:
     :param nodes: the selected nodes by unique_id
     :param attempt: the try number of the producer
     :param will_retry: whether another attempt follows if this one ends badly
-    :param clears: how often tasks of the DAG run have been cleared
+    :param born: when Airflow made this attempt, in seconds since the epoch
     :param push: stores an XCom of the producer under a key
     :param show: writes a line to the task log
     """
@@ -42,14 +42,14 @@ class BuildWatch:
         *,
         attempt: int,
         will_retry: bool,
-        clears: int = 0,
+        born: float = 0.0,
         push: Callable[[str, str | int], None],
         show: Callable[[str], None],
     ) -> None:
         self._ledger = Ledger(nodes, attempt=attempt)
         self._stream = LogStream(self._ledger)
         self._writer = JournalWriter(attempt=attempt)
-        self._pen = Pen(self._writer, push, will_retry=will_retry, clears=clears)
+        self._pen = Pen(self._writer, push, will_retry=will_retry, born=born)
         self._show = show
         self._closed = False
 

@@ -67,10 +67,10 @@ class Pace(msgspec.Struct, frozen=True):
 
 def update_of(
     unique_ids: Iterable[str],
-    clears: int,
+    since: float,
     producer: Producer,
     entries: Mapping[str, NodeResult],
-    clears_of_journal: int,
+    born: float,
 ) -> Update:
     """
     Give what a sensor learns from a journal.
@@ -79,12 +79,12 @@ def update_of(
     has become `running`. A sensor that was cleared with it must not take it for its own.
 
     :param unique_ids: the sensor's nodes
-    :param clears: as of `Subscription`
+    :param since: as of `Subscription`
     :param producer: how the run stands
     :param entries: what the journal says of each node
-    :param clears_of_journal: how often tasks of the DAG run had been cleared when the journal was begun
+    :param born: when Airflow made the attempt that wrote the journal
     """
-    if clears_of_journal < clears and producer.state not in _OVER:
+    if born < since and producer.state not in _OVER:
         producer, entries = Producer(), {}
     nodes = [(unique_id, entries.get(unique_id)) for unique_id in unique_ids]
     results = tuple(entry for _, entry in nodes if entry is not None)
@@ -122,13 +122,12 @@ class Subscription:
 
     :param hub: the hub
     :param unique_ids: the nodes that the sensor stands for
-    :param clears: of a sensor that has been cleared, how often tasks of the DAG run had been cleared when it started
-        anew; 0 of any other
+    :param since: for a sensor that has been cleared, when that was, in seconds since the epoch; 0 for any other
     """
 
-    def __init__(self, hub: Hub, unique_ids: tuple[str, ...], clears: int = 0) -> None:
+    def __init__(self, hub: Hub, unique_ids: tuple[str, ...], since: float = 0.0) -> None:
         self.unique_ids = unique_ids
-        self.clears = clears
+        self.since = since
         self.verified = False
         self._hub = hub
         self._updates: asyncio.Queue[Update] = asyncio.Queue()
@@ -193,7 +192,7 @@ class Hub:
         self._journal = JournalState()
         self._is_damaged = False
         self._producer = Producer(self._state)
-        self._clears = 0
+        self._born = 0.0
         self._page_due = 0.0
         self._misses = 0
 
@@ -302,7 +301,7 @@ class Hub:
                 continue
             self._changed.update(result.unique_id for result in self._journal.apply(page.chunk))
             self._producer = Producer(self._state, page.chunk.closed, page.will_retry)
-            self._clears = page.clears
+            self._born = page.born
 
     def _decoded(self, value: Any) -> Page | None:
         try:
@@ -322,9 +321,7 @@ class Hub:
         for item in set(subscriptions):
             if item.verified and not item.is_over:
                 item.offer(
-                    update_of(
-                        item.unique_ids, item.clears, self._producer, self._journal.entries, self._clears
-                    )
+                    update_of(item.unique_ids, item.since, self._producer, self._journal.entries, self._born)
                 )
 
 

@@ -27,7 +27,7 @@ def look_once(
     producer_task_id: str,
     unique_ids: Sequence[str],
     *,
-    clears: int = 0,
+    since: float = 0.0,
     max_pages: int | None = None,
 ) -> Update:
     """
@@ -36,22 +36,22 @@ def look_once(
     :param task_instance: the sensor's own; the producer is in the same DAG run
     :param producer_task_id: the task that runs dbt
     :param unique_ids: the nodes
-    :param clears: as of `hub.Subscription`
+    :param since: as of `hub.Subscription`
     :param max_pages: how far to go back; None for the whole journal
     """
     map_index = -1 if task_instance.map_index is None else task_instance.map_index
     key = TaskKey(task_instance.dag_id, task_instance.run_id, producer_task_id, map_index)
     producer = Producer(read_state_now(key))
-    found = _Found(producer, {}, 0)
+    found = _Found(producer, {}, 0.0)
     if producer.state in JOURNAL_IS_CURRENT:
         found = _read_backwards(key, producer, frozenset(unique_ids), max_pages)
-    return update_of(unique_ids, clears, found.producer, found.entries, found.clears)
+    return update_of(unique_ids, since, found.producer, found.entries, found.born)
 
 
 class _Found(NamedTuple):
     producer: Producer
     entries: dict[str, NodeResult]
-    clears: int
+    born: float
 
 
 def _read_backwards(
@@ -61,14 +61,14 @@ def _read_backwards(
     last = read_xcom_now(key, HEAD_KEY)
     last = NOTHING_YET if last is None else int(last)
     first = 0 if max_pages is None else max(0, last + 1 - max_pages)
-    found = _Found(producer, {}, 0)
+    found = _Found(producer, {}, 0.0)
     for number in range(last, first - 1, -1):
         page = decode_page(read_xcom_now(key, page_key(number)) or "")
         if page is None:
             break  # a new attempt has begun meanwhile
         if number == last:
             closed = page.chunk.closed
-            found = _Found(Producer(producer.state, closed, page.will_retry), {}, page.clears)
+            found = _Found(Producer(producer.state, closed, page.will_retry), {}, page.born)
         for result in page.chunk.changes:
             if result.unique_id in wanted:
                 found.entries.setdefault(result.unique_id, result)

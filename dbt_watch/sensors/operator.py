@@ -87,20 +87,19 @@ class DbtNodeSensor(BaseOperator):
         from dbt_watch.sensors.supervisor import runs_in_dag_test  # noqa: PLC0415
         from dbt_watch.sensors.trigger import (  # noqa: PLC0415
             NodeTrigger,
-            clears_seen,
+            cleared_at,
             decision_payload,
             write_log,
             xcom_value,
         )
 
         in_dag_test = runs_in_dag_test()
-        clears = clears_seen(context["ti"].try_number, lambda: context["dag_run"])
         if in_dag_test or self.looks_first:
             update = look_once(
                 context["ti"],
                 self.producer_task_id,
                 self.unique_ids,
-                clears=clears,
+                since=cleared_at(context["ti"]),
                 max_pages=None if in_dag_test else MAX_PAGES,
             )
             if update.is_over:
@@ -111,9 +110,7 @@ class DbtNodeSensor(BaseOperator):
             # Tasks run one after the other here: a sensor that waited would keep the producer from starting.
             raise AirflowRescheduleException(timezone.utcnow())
 
-        return self.defer(
-            trigger=NodeTrigger(**self._trigger_arguments(), clears=clears), method_name="execute_complete"
-        )
+        return self.defer(trigger=NodeTrigger(**self._trigger_arguments()), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ARG002 - Airflow's signature
         """

@@ -17,12 +17,13 @@ from airflow.triggers.base import (
 )
 
 from dbt_watch.core.outcome import Decision, Verdict
+from dbt_watch.core.pages import born_at
 from dbt_watch.core.wording import finished_lines, started_line
 from dbt_watch.sensors.hub import Subscription, Update, hub_for
 from dbt_watch.sensors.supervisor import TaskKey
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from dbt_watch.core.results import NodeResult
 
@@ -35,7 +36,6 @@ class NodeTrigger(BaseTrigger):
 
     :param producer_task_id: the task that runs dbt
     :param unique_ids: the nodes that the sensor stands for
-    :param clears: as of `Subscription`; None to look it up, when the trigger was started by the scheduler
     :param needs_worker: hand the decision to `DbtNodeSensor.execute_complete` on a worker instead of ending the task
         here; needed for what only a worker does, such as outlet events
     """
@@ -45,13 +45,11 @@ class NodeTrigger(BaseTrigger):
         *,
         producer_task_id: str,
         unique_ids: Sequence[str],
-        clears: int | None = None,
         needs_worker: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
-        self.clears = clears
         self.needs_worker = needs_worker
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -59,7 +57,6 @@ class NodeTrigger(BaseTrigger):
         arguments = {
             "producer_task_id": self.producer_task_id,
             "unique_ids": list(self.unique_ids),
-            "clears": self.clears,
             "needs_worker": self.needs_worker,
         }
         return (TRIGGER_CLASS, arguments)
@@ -68,7 +65,7 @@ class NodeTrigger(BaseTrigger):
         """Wait at the hub; yield one event, which ends the task."""
         printed: set[str] = set()
         hub = hub_for(self._producer_key())
-        with Subscription(hub, self.unique_ids, self._clears_seen()) as updates:
+        with Subscription(hub, self.unique_ids, cleared_at(self.task_instance)) as updates:
             async for update in updates:
                 write_log(self.log, update, printed)
                 if update.is_over:
@@ -81,13 +78,6 @@ class NodeTrigger(BaseTrigger):
             raise RuntimeError("a NodeTrigger runs for a task instance only")
         return TaskKey(me.dag_id, me.run_id, self.producer_task_id, me.map_index)
 
-    def _clears_seen(self) -> int:
-        if self.clears is not None:
-            return self.clears
-        # Started by the scheduler: the task instance brings its whole context along.
-        me: Any = self.task_instance
-        return clears_seen(me.try_number, lambda: me.get_template_context()["dag_run"])
-
     def _event(self, update: Update) -> TriggerEvent:
         value = xcom_value(update.results)
         if self.needs_worker:
@@ -99,13 +89,19 @@ class NodeTrigger(BaseTrigger):
         return TaskFailedEvent(xcoms={"return_value": value})
 
 
-def clears_seen(try_number: int, dag_run: Callable[[], Any]) -> int:
+def cleared_at(task_instance: Any) -> float:
     """
-    Give how often tasks of the DAG run had been cleared, for a sensor that was; 0 for one that runs for the first time.
+    Tell when a sensor was cleared, in seconds since the epoch; 0 for one that runs for the first time.
 
-    A sensor is never tried again by itself, so one that runs again has been cleared.
+    A sensor is never tried again by itself, so one that runs again has been cleared. What was cleared together with it
+    was so within a few seconds.
+
+    :param task_instance: the sensor's
     """
-    return 0 if try_number <= 1 else dag_run().clear_number or 0
+    return 0.0 if task_instance.try_number <= 1 else born_at(task_instance.id) - CLEARED_WITHIN
+
+
+CLEARED_WITHIN: Final = 5.0
 
 
 def write_log(log: Any, update: Update, printed: set[str] | None = None) -> None:

@@ -54,12 +54,12 @@ class Airflow:
         if self.broken:
             raise ConnectionError("500")
 
-    def begin(self, attempt, *, will_retry=False, clears=0):
+    def begin(self, attempt, *, will_retry=False, born=0.0):
         """Start the code of an attempt, which wipes the XComs of the one before."""
         self.xcoms.clear()
         self.current_state = "running"
         self.writer = JournalWriter(attempt=attempt)
-        self.pen = Pen(self.writer, self.xcoms.__setitem__, will_retry=will_retry, clears=clears)
+        self.pen = Pen(self.writer, self.xcoms.__setitem__, will_retry=will_retry, born=born)
         self.pen.open()
 
     def report(self, unique_id, status, **kwargs):
@@ -83,8 +83,8 @@ async def hub_of(airflow):
         await asyncio.wait_for(task, 5)
 
 
-async def verdict(hub, *unique_ids, clears=0):
-    with Subscription(hub, unique_ids, clears) as updates:
+async def verdict(hub, *unique_ids, since=0.0):
+    with Subscription(hub, unique_ids, since) as updates:
         async for update in updates:
             if update.decision.verdict is not Verdict.WAIT:
                 return update.decision
@@ -151,9 +151,9 @@ async def test_what_a_cleared_run_left_is_still_there_when_its_producer_runs_and
             airflow.report(ORDERS, status)
             airflow.close(exit_code)
             airflow.current_state = "running"
-            waiting = asyncio.create_task(verdict(hub, ORDERS, clears=1))
+            waiting = asyncio.create_task(verdict(hub, ORDERS, since=1.0))
             assert await stays_waiting(waiting)
-            airflow.begin(2, clears=1)
+            airflow.begin(2, born=1.0)
             assert await stays_waiting(waiting)
             airflow.report(ORDERS, "success")
             assert (await waiting).verdict is Verdict.SUCCEED
@@ -166,7 +166,7 @@ async def test_a_sensor_that_was_cleared_alone_goes_by_the_run_that_is_over(airf
     airflow.close(0)
     airflow.current_state = "success"
     async with hub_of(airflow) as hub:
-        assert (await verdict(hub, ORDERS, clears=1)).verdict is Verdict.SUCCEED
+        assert (await verdict(hub, ORDERS, since=1.0)).verdict is Verdict.SUCCEED
 
 
 @scenario

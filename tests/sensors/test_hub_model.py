@@ -54,7 +54,7 @@ class Project(RuleBasedStateMachine):
         self.attempt += 1
         self.reported = {}
         self.is_open = True
-        self.airflow.begin(self.attempt, will_retry=self.attempt < self.max_attempt, clears=self.clears)
+        self.airflow.begin(self.attempt, will_retry=self.attempt < self.max_attempt, born=self.clears)
 
     @precondition(lambda self: self.is_open)
     @rule(node=st.sampled_from(NODES), status=st.sampled_from(["started", *GOOD, *BAD]))

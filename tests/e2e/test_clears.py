@@ -15,7 +15,7 @@ def test_clearing_what_failed_builds_just_that_in_one_pod(run_of, pods):
     run = run_of("cleared")
     assert run.state == "failed"
     assert "shop.orders" in run.failed()
-    before, ended = pods(), {name: item.end_date for name, item in run.tasks.items()}
+    before, began = pods(), {name: item.start_date for name, item in run.tasks.items()}
     done = {name for name, state in run.states.items() if state == "success"}
     again = run.cleared(only_failed=True)
     assert again.state == "success"
@@ -25,17 +25,20 @@ def test_clearing_what_failed_builds_just_that_in_one_pod(run_of, pods):
     assert "nodes that are not done" in log
     assert "orders OK" in log
     assert "raw_orders OK" not in log
-    assert {name: again.tasks[name].end_date for name in done} == {name: ended[name] for name in done}
+    assert {name: again.tasks[name].start_date for name in done} == {name: began[name] for name in done}
 
 
 def test_clearing_a_whole_run_builds_everything_again_in_one_pod(run_of, pods):
     run = run_of("cleared")
     before = pods()
-    ended = {name: item.end_date for name, item in run.reread().tasks.items()}
     again = run.cleared()
     assert again.state == "success"
     assert set(again.states.values()) == {"success"}
     assert len(pods() - before) == 1
     assert "raw_orders OK" in again.log("shop.dbt_build", attempt=3)
-    began = again.tasks["shop.dbt_build"].start_date
-    assert all(item.end_date > max(began, ended[name]) for name, item in again.tasks.items())
+    # Not the end of the task: Airflow 3.3.2 leaves that of the try before when a task ends in its trigger.
+    began = again.tasks["shop.dbt_build"].start_date.isoformat()
+    results = [again.xcom(task_id) for task_id in again.sensors()]
+    nodes = [node for result in results for node in result.get("nodes", [result])]
+    assert len(nodes) >= 20
+    assert all(node["finished_at"] > began[:19] for node in nodes)

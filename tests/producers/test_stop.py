@@ -1,0 +1,84 @@
+"""What dbt gets to see of the end of its pod: an interrupt, on which it cancels its queries."""
+
+import sys
+import threading
+import time
+
+import pytest
+from kubernetes import client, config
+from kubernetes.client import models as k8s
+
+from dbt_watch.localkube import Image, LocalKube
+from dbt_watch.producers.pod import interrupt_before_stop
+from dbt_watch.producers.reader import PodLogReader, Position
+
+# Like dbt: an interrupt is what it listens to, and as the first process it does not even notice a SIGTERM.
+SCRIPT = """
+import time
+print("up")
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    print("queries cancelled")
+    raise SystemExit(1)
+"""
+
+
+@pytest.fixture
+def kube():
+    with LocalKube(images={"python:3": Image(venv=sys.prefix)}) as kube:
+        if not kube.isolated:
+            pytest.skip("hooks run in namespaces only")
+        yield kube
+
+
+def container(**kwargs):
+    return k8s.V1Container(name="base", image="python:3", command=["python", "-u", "-c", SCRIPT], **kwargs)
+
+
+def test_a_pod_that_is_deleted_interrupts_dbt_first(kube):
+    api = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
+    base = container()
+    interrupt_before_stop(base)
+    body = k8s.V1Pod(
+        metadata=k8s.V1ObjectMeta(name="dbt"),
+        spec=k8s.V1PodSpec(restart_policy="Never", termination_grace_period_seconds=60, containers=[base]),
+    )
+    pod = api.create_namespaced_pod("default", body)
+    while api.read_namespaced_pod("dbt", "default").status.phase == "Pending":
+        time.sleep(0.05)
+    lines = []
+    reader = PodLogReader(
+        api,
+        lambda pod: api.read_namespaced_pod(pod.metadata.name, "default"),
+        pod,
+        "base",
+        position=Position(),
+        on_line=lambda line, is_new: lines.append(line),
+        on_tick=lambda: None,
+    )
+    thread = threading.Thread(target=reader.follow, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while lines != [b"up"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    api.delete_namespaced_pod("dbt", "default")
+    thread.join(40)
+    assert not thread.is_alive()
+    assert lines == [b"up", b"queries cancelled"]
+
+
+def test_a_hook_of_ones_own_is_left_alone():
+    own = k8s.V1LifecycleHandler(_exec=k8s.V1ExecAction(command=["/bin/true"]))
+    base = container(lifecycle=k8s.V1Lifecycle(pre_stop=own))
+    interrupt_before_stop(base)
+    assert base.lifecycle.pre_stop is own
+
+
+def test_another_hook_is_kept_beside_it():
+    own = k8s.V1LifecycleHandler(_exec=k8s.V1ExecAction(command=["/bin/true"]))
+    base = container(lifecycle=k8s.V1Lifecycle(post_start=own))
+    interrupt_before_stop(base)
+    assert base.lifecycle.post_start is own
+    assert base.lifecycle.pre_stop is not None

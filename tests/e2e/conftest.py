@@ -14,7 +14,14 @@ from dbt_watch.localkube import Image, LocalKube, Mount
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "jaffle-shop:tests"
-RUN_TIMEOUT = 240
+# In seconds; ten runs go on side by side, on a machine that may be slow.
+RUN_TIMEOUT = 600
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.fixture(scope="session")

@@ -71,6 +71,32 @@ def dbt_environment(session: nox.Session, version: str) -> Path:
 
 
 @nox.session
+def record(session: nox.Session) -> None:
+    """Record the example project with dbt 1.8 to 1.12 into tests/recordings. Options follow `--`: --versions 1.11."""
+    session.install("uv")
+    session.run("python", "tests/record/record.py", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Damage recorded logs for a minute, and look for what breaks a promise; `-- --seconds 600` for longer."""
+    # Nothing but what the core needs: that it does without Airflow is a promise.
+    session.install("msgspec", "hypothesis")
+    session.install("--no-deps", "-e", ".")
+    session.run("python", "tests/fuzz/fuzz_log.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure: log to journal, a large DAG, dbt's log levels, manifest and selection. Options go to the log levels."""
+    session.install("-e", ".[tests]")
+    for script in ("bench_log.py", "bench_dag.py"):
+        session.run("python", f"tests/bench/{script}")
+    session.run("python", "tests/bench/bench_log_level.py", *session.posargs)
+    session.run("python", "tests/bench/bench_graph.py")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, and that imports go downwards only."""
     session.install("-e", ".[lint]")

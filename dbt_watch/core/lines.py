@@ -45,7 +45,7 @@ class LineSplitter:
         if self._pieces:
             first = data.find(b"\n") + 1
             self._hold(data[: first - 1])
-            block = self._take() + data[first - 1 : end]
+            block = b"".join((self._take(), memoryview(data)[first - 1 : end]))
         else:
             block = data[:end]
         self._hold(data[end:])

@@ -86,7 +86,7 @@ def test_a_close_without_changes_is_a_chunk():
     assert (chunk.changes, chunk.closed) == ((), Closed(None, None))
 
 
-@pytest.mark.parametrize("text", ["x", "ü", "💥", '"', "\\", "\x00", "\u2028", ",", ":"])
+@pytest.mark.parametrize("text", ["x", "ü", "💥", '"', "\\", "\x00", "\x7f", "\u2028", ",", ":"])
 @pytest.mark.parametrize("max_bytes", [2_048, 10_000, 48 * 1024])
 def test_no_chunk_is_longer_than_the_bound(text, max_bytes):
     writer = JournalWriter(attempt=1, max_chunk_bytes=max_bytes)

@@ -23,7 +23,7 @@ from dbt_watch.core.results import NodeResult, NotRun
 # run_results.json says, its message ("" for any), what the ledger says from the log alone, and why. The ledger is right to
 # follow the log: a sensor acts on it long before there is a run_results.json.
 EXCEPTIONS = (
-    ("1.12__duckdb__build_failfast", "skipped", "Skipping due to fail_fast", "not run",
+    ("failfast", "skipped", "Skipping due to fail_fast", "not run",
      "nothing in the log names the nodes that --fail-fast keeps from running"),
     ("1.12__duckdb__build_failfast", "skipped", "Skipping due to fail_fast", "error",
      "a query that --fail-fast cancels fails in the log, and counts as skipped in run_results.json"),

@@ -2,7 +2,7 @@
 Record what dbt writes: `python tests/record/record.py [--versions 1.8 1.12] [--scenarios ok fail] [--out tests/recordings]`.
 
 Each version of dbt-core, with duckdb, gets an environment of its own, builds the example project in each scenario, and
-leaves in the directory what the tests of the log core read: the standard output byte for byte, `run_results.json`, the
+leaves in the directory what the tests of the log core read: the standard output byte for byte, what dbt concluded, the
 graph of the project reduced to what the ledger reads, and a row in `index.json`. Paths of this machine are replaced.
 To extend the corpus, add a row to `SCENARIOS`, or a version to `VERSIONS`. `nox -s record` runs it; it needs `uv`.
 """
@@ -18,7 +18,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = ROOT / "examples" / "jaffle_shop"
@@ -34,8 +38,17 @@ VERSIONS: dict[str, tuple[str, ...]] = {
     "1.12": ("dbt-core-experimental-parser",),
 }
 _BROKEN = ("--vars", '{"break_model": "orders"}')
-_SECTIONS = ("nodes", "sources", "unit_tests", "exposures", "metrics", "semantic_models", "saved_queries", "functions")
-# What stands in a recording instead of the directories of this machine.
+_SECTIONS = (
+    "nodes",
+    "sources",
+    "unit_tests",
+    "exposures",
+    "metrics",
+    "semantic_models",
+    "saved_queries",
+    "functions",
+)
+# What stands in a recording instead of the directories of the machine that records.
 _PROJECT_PATH = "/usr/app/jaffle_shop"
 _ENVIRONMENT_PATH = "/usr/app/dbt"
 
@@ -46,13 +59,36 @@ class Scenario(NamedTuple):
 
     :param exit_code: what dbt is expected to say; any other is reported, and nothing is kept
     :param level: the log level
-    :param arguments: behind `dbt build`
+    :param arguments: of the sub-command
+    :param sub_command: what is recorded
+    :param before: a sub-command to run first, which is not recorded
+    :param artifact: what dbt concludes, under `target/`
+    :param files: what is added to the project, by path
     """
 
     exit_code: int
     level: str
     arguments: tuple[str, ...] = ()
+    sub_command: tuple[str, ...] = ("build",)
+    before: tuple[str, ...] = ()
+    artifact: str = "run_results.json"
+    files: Mapping[str, str] = MappingProxyType({})
 
+
+# A source of each state of freshness: fresh, late enough for a warning, too late, and not there.
+_SOURCES = """
+version: 2
+sources:
+  - name: recorded
+    schema: main
+    freshness: {warn_after: {count: 1, period: day}}
+    loaded_at_field: "cast('2026-01-01 12:00:00' as timestamp)"
+    tables:
+      - {name: fresh, identifier: raw_orders, loaded_at_field: cast(now() at time zone 'UTC' as timestamp)}
+      - {name: late, identifier: raw_customers}
+      - {name: too_late, identifier: raw_payments, freshness: {error_after: {count: 2, period: day}}}
+      - {name: missing, identifier: no_such_table}
+"""
 
 SCENARIOS = {
     "ok": Scenario(0, "info"),
@@ -60,6 +96,14 @@ SCENARIOS = {
     "fail": Scenario(1, "info", _BROKEN),
     "fail_debug": Scenario(1, "debug", _BROKEN),
     "failfast": Scenario(1, "info", ("--fail-fast", *_BROKEN)),
+    "freshness": Scenario(
+        1,
+        "info",
+        sub_command=("source", "freshness"),
+        before=("seed",),
+        artifact="sources.json",
+        files={"models/recorded_sources.yml": _SOURCES},
+    ),
 }
 
 
@@ -70,7 +114,9 @@ def environment(version: str, directory: Path) -> Path:
     if not dbt.exists():
         left_out = directory / f"{version}-left-out.txt"
         left_out.parent.mkdir(parents=True, exist_ok=True)
-        left_out.write_text("".join(f'{package} ; sys_platform == "never"\n' for package in VERSIONS[version]))
+        left_out.write_text(
+            "".join(f'{package} ; sys_platform == "never"\n' for package in VERSIONS[version])
+        )
         _run([_uv(), "venv", "--quiet", "--clear", "--python", sys.executable, str(home)])
         _run([_uv(), "pip", "install", "--quiet", "--python", str(home / "bin" / "python"), "--override", str(left_out),
               f"dbt-core=={version}.*", f"dbt-{ADAPTER}"])  # fmt: skip
@@ -83,8 +129,8 @@ def _uv() -> str:
     return found or sys.exit("this needs uv: pip install uv")
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: list[str], **more: Any) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **more)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
 
@@ -98,23 +144,32 @@ def record(version: str, scenario: str, dbt: Path, out: Path) -> str:
         ignored = shutil.ignore_patterns("target", "logs", "dbt_packages", "*.duckdb*", ".user.yml")
         shutil.copytree(PROJECT, project, ignore=ignored)
         command = ["dbt", "--log-format", "json", "--log-level", told.level, "--log-level-file", "none", "--no-use-colors",
-                   "build", *told.arguments]  # fmt: skip
+                   *told.sub_command, *told.arguments]  # fmt: skip
         # The environment of this shell does not belong into a recording; dbt writes some of it into its log.
         own = {key: value for key, value in os.environ.items() if not key.startswith(("DBT_", "JAFFLE_"))}
-        done = subprocess.run([str(dbt), *command[1:]], cwd=project, env=own, capture_output=True, check=False)
+        for path, text in told.files.items():
+            (project / path).write_text(text)
+        if told.before:
+            _run([str(dbt), *told.before], cwd=project, env=own)
+        arguments = [str(dbt), *command[1:]]
+        done = subprocess.run(arguments, cwd=project, env=own, capture_output=True, check=False)
         if done.returncode != told.exit_code:
             sys.stderr.buffer.write(done.stdout[-4_000:] + done.stderr)
             sys.exit(f"{name}: exit code {done.returncode} instead of {told.exit_code}")
-        places = {str(project): _PROJECT_PATH, str(dbt.parent.parent): _ENVIRONMENT_PATH}
+        places = {
+            f"{sys.base_prefix}/lib": "/usr/local/lib",
+            str(project): _PROJECT_PATH,
+            str(dbt.parent.parent): _ENVIRONMENT_PATH,
+        }
         (out / f"{name}.jsonl").write_bytes(_neutral(done.stdout, places))
-        results = _neutral((project / "target" / "run_results.json").read_bytes(), places)
-        (out / f"{name}.run_results.json").write_bytes(results)
+        results = _neutral((project / "target" / told.artifact).read_bytes(), places)
+        (out / f"{name}.{told.artifact}").write_bytes(results)
         graph = _graph(json.loads((project / "target" / "manifest.json").read_bytes()))
     _add_to_index(out, name, {
         "command": command,
         "exit_code": done.returncode,
-        "artifact": f"{name}.run_results.json",
-        "graph": _keep_graph(out, version, graph),
+        "artifact": f"{name}.{told.artifact}",
+        "graph": _keep_graph(out, graph),
     })  # fmt: skip
     return name
 
@@ -139,10 +194,10 @@ def _graph(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _keep_graph(out: Path, version: str, graph: dict[str, dict[str, Any]]) -> str:
+def _keep_graph(out: Path, graph: dict[str, dict[str, Any]]) -> str:
     """Write a graph under a name made from its content, so that recordings of one project share it."""
     text = json.dumps(graph, sort_keys=True)
-    path = Path("graphs") / f"{version}_{ADAPTER}_{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    path = Path("graphs") / f"{PROJECT.name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
     (out / path).parent.mkdir(parents=True, exist_ok=True)
     (out / path).write_text(text)
     return path.as_posix()
@@ -157,12 +212,21 @@ def _add_to_index(out: Path, name: str, row: dict[str, Any]) -> None:
 
 def main() -> None:
     """Read the options, record, say what was recorded."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=list(VERSIONS), metavar="VERSION")
-    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), metavar="SCENARIO")
-    parser.add_argument("--out", type=Path, default=ROOT / "tests" / "recordings", help="where the recordings go")
     parser.add_argument(
-        "--environments", type=Path, default=ROOT / ".nox" / "record-dbt", help="where the environments of dbt are kept"
+        "--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), metavar="SCENARIO"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "tests" / "recordings", help="where the recordings go"
+    )
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=ROOT / ".nox" / "record-dbt",
+        help="where the environments of dbt are kept",
     )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -103,7 +103,7 @@ class DbtNodeSensor(BaseOperator):
                 max_pages=None if in_dag_test else MAX_PAGES,
             )
             if update.is_over:
-                write_log(self.log, update)
+                write_log(self.log, update, with_reason=False)
                 event = {**decision_payload(update.decision), "results": xcom_value(update.results)}
                 return self.execute_complete(context, event)
         if in_dag_test:

@@ -104,20 +104,21 @@ def cleared_at(task_instance: Any) -> float:
 CLEARED_WITHIN: Final = 5.0
 
 
-def write_log(log: Any, update: Update, printed: set[str] | None = None) -> None:
+def write_log(log: Any, update: Update, printed: set[str] | None = None, *, with_reason: bool = True) -> None:
     """
     Write what a sensor's log shows for an update.
 
     :param log: the task's logger
     :param update: what has become known
     :param printed: what has been written before, which is left out now; it is added to
+    :param with_reason: whether the decision's reason is written; not where an exception is going to tell it
     """
     printed = set() if printed is None else printed
     lines = []
     for result in update.results:
         lines += finished_lines(result) if result.is_final else [started_line(result)]
     entries = [(log.info, line) for line in lines]
-    if update.decision.reason:
+    if update.decision.reason and with_reason:
         write = log.error if update.decision.verdict is Verdict.FAIL else log.info
         entries.append((write, f"{_VERB[update.decision.verdict]}: {update.decision.reason}"))
     for write, text in entries:

@@ -69,8 +69,12 @@ class LogStream:
         return self._take(events)
 
     def feed_line(self, line: bytes) -> Batch:
-        """Take one whole line, from a reader that has whole lines; not to be mixed with `feed`."""
-        return self._take(self._read([line.rstrip(b"\r\n")]))
+        """Take one whole line; as `feed_lines`."""
+        return self.feed_lines([line])
+
+    def feed_lines(self, lines: Iterable[bytes]) -> Batch:
+        """Take whole lines, from a reader that has them; not to be mixed with `feed`."""
+        return self._take(self._read([line.rstrip(b"\r\n") for line in lines]))
 
     def close(
         self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None

@@ -68,7 +68,7 @@ class WatchingPodManager(PodManager):
             pod,
             container_name,
             position=self._position,
-            on_line=self._watch.take_line,
+            on_lines=self._watch.take_lines,
             on_tick=self._watch.tick,
         )
         self.end = reader.follow()

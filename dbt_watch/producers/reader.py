@@ -8,8 +8,10 @@ left off. `producers.pod` runs it on the worker.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+import operator
 import queue
 import re
 import threading
@@ -76,7 +78,7 @@ class PodLogReader:
     :param pod: the pod, of which only name and namespace are used
     :param container: the container's name
     :param position: where to go on; a new one reads from the beginning
-    :param on_line: called with each raw line without its end, and whether it is new (not read before a cut)
+    :param on_lines: called with raw lines without their ends, and whether they are new (not read before a cut)
     :param on_tick: called after each piece of the log, and every 0.1 s while there is none
     """
 
@@ -88,7 +90,7 @@ class PodLogReader:
         container: str,
         *,
         position: Position,
-        on_line: Callable[[bytes, bool], None],
+        on_lines: Callable[[list[bytes], bool], None],
         on_tick: Callable[[], None],
     ) -> None:
         self._client = client
@@ -96,7 +98,7 @@ class PodLogReader:
         self._pod = pod
         self._container = container
         self._position = position
-        self._on_line = on_line
+        self._on_lines = on_lines
         self._on_tick = on_tick
 
     def follow(self) -> ContainerEnd:
@@ -172,9 +174,9 @@ class PodLogReader:
         )
 
     def _take(self, lines: list[bytes], overlap: _Overlap) -> None:
-        for line in lines:
-            stamp, text = split_timestamp(line)
-            self._on_line(text, overlap.is_new(stamp))
+        told = [(overlap.is_new(stamp), text) for stamp, text in map(split_timestamp, lines)]
+        for is_new, group in itertools.groupby(told, key=operator.itemgetter(0)):
+            self._on_lines([text for _, text in group], is_new)
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, ApiException) and error.status == HTTP_UNAUTHORIZED:

@@ -57,9 +57,9 @@ class BuildWatch:
         """Begin the journal."""
         self._pen.open()
 
-    def take_line(self, line: bytes, is_new: bool) -> None:
-        """Take a raw line of the log. One that was read before changes nothing, and is not shown again."""
-        batch = self._stream.feed_line(line)
+    def take_lines(self, lines: list[bytes], is_new: bool) -> None:
+        """Take raw lines of the log. Such as were read before change nothing, and are not shown again."""
+        batch = self._stream.feed_lines(lines)
         self._writer.add(batch.changes)
         if is_new:
             self._show_lines(batch)

@@ -70,7 +70,7 @@ class Reading:
             pod,
             "base",
             position=position or Position(),
-            on_line=lambda line, is_new: (self.new if is_new else self.again).append(line),
+            on_lines=lambda lines, is_new: (self.new if is_new else self.again).extend(lines),
             on_tick=self._tick,
         )
 

@@ -54,7 +54,7 @@ def test_a_pod_that_is_deleted_interrupts_dbt_first(kube):
         pod,
         "base",
         position=Position(),
-        on_line=lambda line, is_new: lines.append(line),
+        on_lines=lambda read, is_new: lines.extend(read),
         on_tick=lambda: None,
     )
     thread = threading.Thread(target=reader.follow, daemon=True)

@@ -57,8 +57,11 @@ def page_key(sequence: int) -> str:
 
 def encode_page(page: Page) -> str:
     """Give a page as text; a plain string costs an XCom backend the least."""
-    value = {"will_retry": page.will_retry, "born": page.born, "chunk": page.chunk.to_json()}
-    return msgspec.json.encode(value).decode()
+    value = {"will_retry": page.will_retry, "born": page.born, "chunk": page.chunk.fields()}
+    return _encode(value).decode()
+
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def decode_page(value: Any) -> Page | None:

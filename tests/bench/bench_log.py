@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.ledger import Ledger, NodeInfo
+from dbt_watch.core.pages import Page, encode_page
 from dbt_watch.core.stream import LogStream
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def to_journal(log: bytes, nodes: dict[str, NodeInfo]) -> int:
             chunk = writer.take()
             if chunk is None:
                 break
-            chunk.to_json()
+            encode_page(Page(chunk, will_retry=False))
             writer.written(chunk)
             chunks += 1
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A shell that starts this in the background has it ignore SIGINT, and so all that it starts: but some tests are
+    # about a person who presses Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if bool(config.getoption("--kubeconfig")) != bool(config.getoption("--image")):
         raise pytest.UsageError("--kubeconfig and --image go together")
 

@@ -185,14 +185,24 @@ class _Child:
             if self._spec["kind"] == "container" and self._spec["namespaces"]:
                 _make_file_system(self._spec)
             _change_directory(self._spec)
-            # Python ignores these two, and an ignored signal stays ignored across exec.
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            _heed_all_signals()
             _execute(self._spec["argv"], self._spec["env"])
         except BaseException as error:  # noqa: BLE001 - nothing of this process may outlive the failure
             os.write(self._failure_write, str(error).encode(errors="replace")[:4096] or b"unknown error")
         finally:
             os._exit(128)
+
+
+def _heed_all_signals() -> None:
+    """
+    Give every signal its default effect, as a container runtime does.
+
+    An ignored signal stays ignored across exec. Python ignores two of them, and a shell that starts us in the background
+    lets us ignore SIGINT, which then neither the XCom sidecar nor dbt would ever hear.
+    """
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError, ValueError):  # some are the C library's own
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _execute(argv: list[str], env: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from kubernetes.client.exceptions import ApiException
 
 from dbt_watch.localkube import LocalKube
 
-from .conftest import container, create, eventually, manifest, running
+from .conftest import container, create, eventually, finished, manifest, running
 
 LOOP = "while :; do sleep 0.05; done"
 
@@ -183,3 +183,15 @@ def test_what_a_killed_server_left_is_removed_by_the_next_one(images):
         assert not left.exists()
         with LocalKube(images, isolation="none"):
             assert other.kubeconfig.exists()
+
+
+def test_a_container_heeds_signals_that_its_starter_ignores(api):
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        create(api, manifest("heeding", "grep SigIgn /proc/1/status"))
+        finished(api, "heeding")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    log = api.read_namespaced_pod_log("heeding", "default", _preload_content=False).data.decode()
+    assert int(log.split()[1], 16) == 0

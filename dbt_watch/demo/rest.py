@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 1000
 _WARM_UP_TIMEOUT_S: Final = 60.0
+_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0)
 
 
 class RestError(DbtWatchError):
@@ -231,13 +233,23 @@ class AirflowClient:
     def _call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         if "Authorization" not in self._http.headers:
             self._log_in()
-        return self._http.request(method, f"/api/v2/{path}", **arguments)
+        for pause in _PAUSES_S:
+            response = self._http.request(method, f"/api/v2/{path}", **arguments)
+            if not _is_locked(response):
+                return response
+            time.sleep(pause)
+        return response
 
     def _log_in(self) -> None:
         who = {"username": self._login.username, "password": self._login.password}
         token = _checked(self._http.post("/auth/token", json=who))["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
         self._http.headers["Accept"] = "application/json"
+
+
+def _is_locked(response: httpx.Response) -> bool:
+    """Tell whether SQLite let a request wait too long for another writer; it has changed nothing then."""
+    return response.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "Database error" in response.text
 
 
 def _run(dag_id: str, run_id: str) -> str:

@@ -1,0 +1,70 @@
+"""The REST client, against a server that answers as SQLite makes Airflow answer."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from dbt_watch.demo import rest
+from dbt_watch.demo.rest import AirflowClient, RestError
+from dbt_watch.demo.settings import Login
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Serve some answers, one after the other, and give a client and the requests that came."""
+    monkeypatch.setattr(rest, "_PAUSES_S", (0.0, 0.0, 0.0))
+    servers = []
+
+    def serve(*answers):
+        came = []
+        waiting = list(answers)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.answer(201, '{"access_token": "t"}')
+
+            def do_GET(self):
+                came.append(self.path)
+                self.answer(*waiting.pop(0))
+
+            def answer(self, status, text):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_): ...
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return AirflowClient(f"http://127.0.0.1:{server.server_port}", Login()), came
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+LOCKED = (500, '{"detail": {"reason": "Database error"}}')
+
+
+def test_a_locked_database_is_asked_again(serve):
+    client, came = serve(LOCKED, LOCKED, (200, '{"a": 1}'))
+    assert client.get("x") == {"a": 1}
+    assert len(came) == 3
+
+
+def test_a_database_that_stays_locked_is_told(serve):
+    client, came = serve(LOCKED, LOCKED, LOCKED)
+    with pytest.raises(RestError, match="Database error"):
+        client.get("x")
+    assert len(came) == 3
+
+
+def test_any_other_refusal_is_told_at_once(serve):
+    client, came = serve((500, "broken"), (200, "{}"))
+    with pytest.raises(RestError, match="broken"):
+        client.get("x")
+    assert len(came) == 1

@@ -103,7 +103,8 @@ class DbtNodeSensor(BaseOperator):
                 max_pages=None if in_dag_test else MAX_PAGES,
             )
             if update.is_over:
-                write_log(self.log, update, with_reason=False)
+                # The exception of a failure tells its reason, that of a skip does not on every version.
+                write_log(self.log, update, with_reason=update.decision.verdict is not Verdict.FAIL)
                 event = {**decision_payload(update.decision), "results": xcom_value(update.results)}
                 return self.execute_complete(context, event)
         if in_dag_test:

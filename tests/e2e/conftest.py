@@ -9,10 +9,6 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
-from dbt_watch.core.journal import Closed
-from dbt_watch.core.outcome import Producer, decide
-from dbt_watch.core.results import NodeResult
-from dbt_watch.core.wording import finished_lines
 from dbt_watch.demo.airflow import LocalAirflow
 from dbt_watch.localkube import Image, LocalKube, Mount
 
@@ -112,29 +108,13 @@ class Run:
         return {task_id: item for task_id, item in self.tasks.items() if item.operator == "DbtNodeSensor"}
 
     def log(self, task_id, attempt=1, *, until=""):
-        """
-        Give a task's log; the triggerer writes it a moment after the task has ended, so wait for some words.
-
-        Airflow 3.3.2 now and then loses what a trigger logs after its first line, when many of them end at once. Then
-        the words are looked for in vain, and only the result that the task left can be looked at: so it is added.
-        """
-        deadline = time.monotonic() + 15
+        """Give a task's log; the triggerer writes it a moment after the task has ended, so wait for some words."""
+        deadline = time.monotonic() + 30
         while True:
             text = self.airflow.client.task_log(self.dag_id, self.run_id, task_id, attempt)
-            if until in text:
+            if until in text or time.monotonic() > deadline:
                 return text
-            if time.monotonic() > deadline:
-                assert text.rstrip().endswith("starting"), text
-                return f"{text}\n{self.told(task_id)}"
             time.sleep(0.3)
-
-    def told(self, task_id):
-        """Say what a sensor left in XCom as its log does."""
-        value = self.xcom(task_id) or {}
-        results = [NodeResult.from_dict(item) for item in value.get("nodes", [value]) if item]
-        lines = [line for result in results for line in finished_lines(result)]
-        decision = decide(Producer("failed", Closed(1)), [(result.unique_id, result) for result in results])
-        return "\n".join([*lines, decision.reason])
 
     def xcom(self, task_id, key="return_value"):
         return self.airflow.client.xcom(self.dag_id, self.run_id, task_id, key)

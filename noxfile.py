@@ -71,6 +71,13 @@ def dbt_environment(session: nox.Session, version: str) -> Path:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Strike a run with each fault in turn and print what became of it; takes about half an hour."""
+    session.install("-e", ".[tests]")
+    session.run("pytest", "tests/faults", "--faults", "--timeout", "1200", *session.posargs)
+
+
+@nox.session
 def record(session: nox.Session) -> None:
     """Record the example project with dbt 1.8 to 1.12 into tests/recordings. Options follow `--`: --versions 1.11."""
     session.install("uv")

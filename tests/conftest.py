@@ -20,6 +20,9 @@ def pytest_addoption(parser):
         "--image", help="an image with dbt-duckdb on PATH and examples/jaffle_shop at /usr/app/jaffle_shop"
     )
     group.addoption("--namespace", default="default", help="where the pods go; it must exist")
+    parser.addoption(
+        "--faults", action="store_true", help="strike with all faults, not only with the quick ones"
+    )
 
 
 def pytest_configure(config):

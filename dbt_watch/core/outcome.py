@@ -26,6 +26,7 @@ class Verdict(enum.Enum):
     SUCCEED = "succeed"
     FAIL = "fail"
     SKIP = "skip"
+    BUILD = "build"
 
 
 class Run(enum.Enum):
@@ -38,6 +39,7 @@ class Run(enum.Enum):
     FAILED = "ended badly, with no attempt left"
     DIED = "went away without closing its journal, with no attempt left"
     DID_NOT_RUN = "will not run"
+    CLEARED_ALONE = "was over when this task was cleared"
 
 
 class Report(enum.Enum):
@@ -58,19 +60,21 @@ class Producer(msgspec.Struct, frozen=True):
     :param state: its task state as Airflow names it; None before it is scheduled
     :param closed: how its latest attempt ended, once the journal says so
     :param will_retry: whether another attempt follows when this one ends badly
+    :param is_older: whether its latest attempt was made before the sensor was cleared
     """
 
     state: str | None = None
     closed: Closed | None = None
     will_retry: bool = False
+    is_older: bool = False
 
     @property
     def run(self) -> Run:
         """How the run of dbt stands."""
-        if self.state in _NEVER_RUNS:
-            return Run.DID_NOT_RUN
         if self.state not in JOURNAL_IS_CURRENT:
-            return Run.PENDING
+            return Run.DID_NOT_RUN if self.state in _NEVER_RUNS else Run.PENDING
+        if self.is_older:
+            return Run.CLEARED_ALONE if self.state in _OVER else Run.PENDING
         if self.state == "success" or (self.closed is not None and self.closed.exit_code == 0):
             return Run.ENDED_WELL
         if self.state != "failed" and (self.will_retry or self.state == "up_for_retry"):
@@ -93,7 +97,9 @@ _NEVER_RUNS: Final = frozenset({"upstream_failed", "removed", "skipped"})
 # In any other state a journal may still be there, left by a run that has been cleared since.
 JOURNAL_IS_CURRENT: Final = frozenset({"running", "deferred", "up_for_retry", "success", "failed"})
 
-_W, _S, _F, _K = Verdict.WAIT, Verdict.SUCCEED, Verdict.FAIL, Verdict.SKIP
+_OVER: Final = frozenset({"success", "failed"})
+
+_W, _S, _F, _K, _B = Verdict.WAIT, Verdict.SUCCEED, Verdict.FAIL, Verdict.SKIP, Verdict.BUILD
 
 # One row for each `Run`, one column for each `Report`, in the order of the enums.
 #                       NOTHING SUCCESS FAILURE SKIPPED NOT_BUILT NOT_DUE
@@ -105,6 +111,7 @@ _ROWS: Final = {
     Run.FAILED:        (_F,     _S,     _F,     _F,     _F,       _K),
     Run.DIED:          (_F,     _S,     _F,     _F,     _F,       _F),
     Run.DID_NOT_RUN:   (_K,     _K,     _K,     _K,     _K,       _K),
+    Run.CLEARED_ALONE: (_B,     _B,     _B,     _B,     _B,       _B),
 }  # fmt: skip
 OUTCOMES: Final = {
     (run, report): verdict for run, row in _ROWS.items() for report, verdict in zip(Report, row, strict=True)
@@ -117,10 +124,11 @@ def decide(producer: Producer, nodes: Iterable[tuple[str, NodeResult | None]]) -
 
     :param producer: the state of the run
     :param nodes: for each node that the sensor stands for, its unique_id and its latest entry in the journal
-    :returns: WAIT while any node is open; else FAIL when one failed, SUCCEED when one succeeded, SKIP when none did
+    :returns: BUILD for a sensor that was cleared alone; else WAIT while any node is open; else FAIL when one failed,
+        SUCCEED when one succeeded, SKIP when none did
     """
     decisions = [_decide_node(producer, unique_id, result) for unique_id, result in nodes]
-    for verdict in (Verdict.WAIT, Verdict.FAIL, Verdict.SUCCEED, Verdict.SKIP):
+    for verdict in (Verdict.BUILD, Verdict.WAIT, Verdict.FAIL, Verdict.SUCCEED, Verdict.SKIP):
         reasons = [decision.reason for decision in decisions if decision.verdict is verdict]
         if reasons:
             return Decision(verdict, "\n".join(dict.fromkeys(filter(None, reasons))))
@@ -154,6 +162,8 @@ def _reason(
         return f"dbt did not run: its task is {producer.state}"
     if run is Run.PENDING:
         return "dbt has not started"
+    if run is Run.CLEARED_ALONE:
+        return "cleared alone, so it is built in a pod of its own"
     if verdict is Verdict.SUCCEED or (verdict is Verdict.WAIT and not _is_bad(report)):
         return ""
     text = f"{name}: {_what_happened(producer, report, result)}"

@@ -166,6 +166,17 @@ class LocalAirflow:
         self._started.pop(name, None)
         self._processes.stop([name], grace=grace)
 
+    def start_another(self, name: str) -> str:
+        """
+        Start a second process of a part, as a deployment with two schedulers or triggerers has.
+
+        :param name: one of `COMPONENTS`, but not the api-server
+        :returns: the name by which `stop_component` ends it
+        """
+        other = f"{name} 2"
+        self._run(other, *COMPONENTS[name])
+        return other
+
     def component_pid(self, name: str) -> int:
         """Return the id of the process of a part."""
         return self._processes[name].pid

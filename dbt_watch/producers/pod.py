@@ -203,6 +203,11 @@ class DbtPodMixin:
         self.log.info("Building the %d of %d nodes that are not done", len(remaining), len(self.selected))
         return remaining, selection
 
+    @property
+    def watch(self) -> BuildWatch | None:
+        """What has been seen of the build; None before it begins."""
+        return self._watch
+
     def _container_end(self) -> ContainerEnd | None:
         # Not through the property: it would make a manager, and need a client, where there was none.
         manager = self.__dict__.get("pod_manager")

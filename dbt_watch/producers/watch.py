@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from dbt_watch.core.journal import JournalWriter
+from dbt_watch.core.journal import Closed, JournalWriter
 from dbt_watch.core.ledger import Ledger
 from dbt_watch.core.stream import LogStream
 from dbt_watch.producers.pen import Pen
@@ -51,7 +51,8 @@ class BuildWatch:
         self._writer = JournalWriter(attempt=attempt)
         self._pen = Pen(self._writer, push, will_retry=will_retry, born=born)
         self._show = show
-        self._closed = False
+        self.closed: Closed | None = None
+        """How the attempt ended, once it has."""
 
     def open(self) -> None:
         """Begin the journal."""
@@ -70,9 +71,9 @@ class BuildWatch:
 
     def close(self, exit_code: int | None, reason: str | None = None) -> None:
         """End the journal, once: no node stays open."""
-        if self._closed:
+        if self.closed is not None:
             return
-        self._closed = True
+        self.closed = Closed(exit_code, reason)
         batch = self._stream.close(exit_code, reason=reason)
         self._writer.add(batch.changes)
         self._writer.close(exit_code, reason=reason)

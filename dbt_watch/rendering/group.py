@@ -12,6 +12,7 @@ import msgspec
 from airflow.sdk import TriggerRule, get_parsing_context
 
 from dbt_watch.compat import STARTS_FROM_TRIGGER
+from dbt_watch.rendering.alone import LoneBuild
 from dbt_watch.rendering.ids import PRODUCER_ID
 from dbt_watch.sensors.operator import DbtNodeSensor
 
@@ -75,6 +76,8 @@ class GroupTasks:
         self.group = group
         self._start = start
         self._sensors: dict[str, DbtNodeSensor] = {}
+        self._producer_parts: tuple[Callable[[], type[Any]], Mapping[str, Any]]
+        self._producer: BaseOperator | None = None
 
     def make_wanted(self) -> None:
         """Make all sensors, with dbt's lineage between them; on a worker only the one that will run there."""
@@ -107,6 +110,7 @@ class GroupTasks:
                 execution_timeout=None,
                 weight_rule="absolute",
                 priority_weight=1,
+                lone_build=LoneBuild(self, task_id),
             )
         return self._sensors[task_id]
 
@@ -124,17 +128,24 @@ class GroupTasks:
         :param operator_class: gives its class; called only then, since it imports Kubernetes
         :param arguments: its arguments, which win over our defaults
         """
+        self._producer_parts = (operator_class, arguments)
         if _wanted_task() not in {None, self.group.child_id(PRODUCER_ID)}:
             return None
-        defaults: dict[str, Any] = {
-            "startup_check_interval_seconds": 1,
-            "log_pod_spec_on_failure": False,  # it would print every environment variable of the pod
-            "priority_weight": 1 + len(self.plan.tasks),  # as if its sensors came after it
-        }
-        made: BaseOperator = operator_class()(
-            task_id=PRODUCER_ID, task_group=self.group, dag=self.group.dag, **{**defaults, **arguments}
-        )
-        return made
+        return self.make_producer()
+
+    def make_producer(self) -> BaseOperator:
+        """Give the producer, also where it was not made at first."""
+        if self._producer is None:
+            defaults: dict[str, Any] = {
+                "startup_check_interval_seconds": 1,
+                "log_pod_spec_on_failure": False,  # it would print every environment variable of the pod
+                "priority_weight": 1 + len(self.plan.tasks),  # as if its sensors came after it
+            }
+            operator_class, arguments = self._producer_parts
+            self._producer = operator_class()(
+                task_id=PRODUCER_ID, task_group=self.group, dag=self.group.dag, **{**defaults, **arguments}
+            )
+        return self._producer
 
     def _connect(self) -> None:
         """Draw the lineage; `set_upstream` would look at every task of the DAG for each edge."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from dbt_watch.core.journal import Closed
+
 log = logging.getLogger(__name__)
 
 
@@ -71,27 +73,41 @@ def update_of(
     producer: Producer,
     entries: Mapping[str, NodeResult],
     born: float,
+    *,
+    has_waited: bool = False,
 ) -> Update:
     """
     Give what a sensor learns from a journal.
 
     The journal of a run that was cleared lies there until the code of the next attempt begins, a while after its state
-    has become `running`. A sensor that was cleared with it must not take it for its own.
+    has become `running`. A sensor that was cleared must not take it for its own. If the producer is over nevertheless,
+    the sensor was cleared alone; but one that has waited for it, only to see it fail without a journal, was not.
 
     :param unique_ids: the sensor's nodes
     :param since: as of `Subscription`
     :param producer: how the run stands
     :param entries: what the journal says of each node
     :param born: when Airflow made the attempt that wrote the journal
+    :param has_waited: whether the sensor has seen the producer at work, or about to be
     """
-    if born < since and producer.state not in _OVER:
-        producer, entries = Producer(), {}
+    if born < since:
+        is_alone = producer.state != "failed" or not has_waited
+        producer, entries = Producer(producer.state, is_older=is_alone), {}
     nodes = [(unique_id, entries.get(unique_id)) for unique_id in unique_ids]
     results = tuple(entry for _, entry in nodes if entry is not None)
     return Update(results, decide(producer, nodes))
 
 
-_OVER: Final = frozenset({"success", "failed", "upstream_failed", "removed", "skipped"})
+def final_update(unique_ids: Iterable[str], results: Iterable[NodeResult], closed: Closed) -> Update:
+    """
+    Give what a sensor ends with that has built its own nodes.
+
+    :param unique_ids: the sensor's nodes
+    :param results: what became of them
+    :param closed: how dbt ended
+    """
+    producer = Producer("success" if closed.exit_code == 0 else "failed", closed)
+    return update_of(unique_ids, 0.0, producer, {result.unique_id: result for result in results}, 0.0)
 
 
 class Source(Protocol):
@@ -143,6 +159,11 @@ class Subscription:
     def is_over(self) -> bool:
         """Whether a final decision has been passed on."""
         return self._last is not None and self._last.is_over
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether the sensor has been told to wait."""
+        return self._last is not None
 
     def __aiter__(self) -> Subscription:
         return self
@@ -320,9 +341,13 @@ class Hub:
     def _tell(self, subscriptions: Iterable[Subscription]) -> None:
         for item in set(subscriptions):
             if item.verified and not item.is_over:
-                item.offer(
-                    update_of(item.unique_ids, item.since, self._producer, self._journal.entries, self._born)
-                )
+                item.offer(self._update(item))
+
+    def _update(self, item: Subscription) -> Update:
+        entries, has_waited = self._journal.entries, item.has_waited
+        return update_of(
+            item.unique_ids, item.since, self._producer, entries, self._born, has_waited=has_waited
+        )
 
 
 class JournalSource:

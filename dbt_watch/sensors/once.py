@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Producer
 from dbt_watch.core.pages import HEAD_KEY, NOTHING_YET, decode_page, page_key
 from dbt_watch.sensors.hub import Update, update_of
-from dbt_watch.sensors.supervisor import TaskKey, read_state_now, read_xcom_now
+from dbt_watch.sensors.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +39,7 @@ def look_once(
     :param since: as of `hub.Subscription`
     :param max_pages: how far to go back; None for the whole journal
     """
-    map_index = -1 if task_instance.map_index is None else task_instance.map_index
-    key = TaskKey(task_instance.dag_id, task_instance.run_id, producer_task_id, map_index)
+    key = key_of(task_instance, producer_task_id)
     producer = Producer(read_state_now(key))
     found = _Found(producer, {}, 0.0)
     if producer.state in JOURNAL_IS_CURRENT:

@@ -7,7 +7,7 @@ more than the names of its nodes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk import BaseOperator, timezone
 from airflow.triggers.base import StartTriggerArgs
@@ -28,9 +28,28 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions._internal.mixins import DependencyMixin
     from airflow.sdk.definitions.edges import EdgeModifier
 
+    from dbt_watch.core.journal import Closed
+    from dbt_watch.core.results import NodeResult
+
 _TRIGGER_CLASS = "dbt_watch.sensors.trigger.NodeTrigger"
 # How far a look goes back, so that its cost does not grow with the run: 6 s of it, when something happens all the time.
 MAX_PAGES = 20
+
+
+class LoneBuild(Protocol):
+    """How the nodes of a sensor are built that was cleared alone. `rendering` knows."""
+
+    def earlier(self) -> Sequence[str]:
+        """Give the task ids of all sensors that have their turn before this one."""
+
+    def parents(self) -> Sequence[str]:
+        """Give the task ids of the sensors directly before this one."""
+
+    def run(self, context: Context) -> tuple[Sequence[NodeResult], Closed]:
+        """Build the nodes; tell what became of them, and how dbt ended."""
+
+    def kill(self) -> None:
+        """End the build, if there is one."""
 
 
 class DbtNodeSensor(BaseOperator):
@@ -44,9 +63,11 @@ class DbtNodeSensor(BaseOperator):
     :param looks_first: when it starts on a worker, look whether its nodes are done before it is deferred; of no use for
         those that start with the producer
     :param needs_worker: end on a worker, for what only a worker does
+    :param lone_build: how its nodes are built when it was cleared alone
     """
 
     ui_color = "#ffd7c2"
+    shallow_copy_attrs = ("_lone_build",)
 
     def __init__(
         self,
@@ -57,6 +78,7 @@ class DbtNodeSensor(BaseOperator):
         from_trigger: bool = True,
         looks_first: bool = False,
         needs_worker: bool = False,
+        lone_build: LoneBuild | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -65,6 +87,7 @@ class DbtNodeSensor(BaseOperator):
         self.custom_operator_name = kind
         self.looks_first = looks_first
         self.needs_worker = needs_worker
+        self._lone_build = lone_build
         if from_trigger and STARTS_FROM_TRIGGER:
             self.start_from_trigger = True
             self.start_trigger_args = StartTriggerArgs(
@@ -113,21 +136,63 @@ class DbtNodeSensor(BaseOperator):
 
         return self.defer(trigger=NodeTrigger(**self._trigger_arguments()), method_name="execute_complete")
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ARG002 - Airflow's signature
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """
         End as decided.
 
-        :param event: `{"verdict": "succeed" | "fail" | "skip", "reason": ..., "results": ...}`
+        :param event: `{"verdict": "succeed" | "fail" | "skip" | "build", "reason": ..., "results": ...}`
         :returns: the node's result as a dict
         :raises AirflowFailException: when the decision is that the task has failed; it is not tried again
         :raises AirflowSkipException: when dbt had nothing to do here
         """
         verdict = Verdict(event["verdict"])
+        if verdict is Verdict.BUILD:
+            return self._await_turn(context)
         if verdict is Verdict.FAIL:
             raise AirflowFailException(event["reason"])
         if verdict is Verdict.SKIP:
             raise AirflowSkipException(event["reason"])
         return event["results"]
+
+    def _await_turn(self, context: Context) -> Any:
+        """Build the nodes, at once unless there are others that dbt would build before them."""
+        from dbt_watch.sensors.turn import TurnTrigger, waited_for  # noqa: PLC0415 - as in `execute`
+
+        waiting = waited_for(context["ti"], self._alone.earlier())
+        if not waiting:
+            return self.build_alone(context, {"states": {}})
+        self.log.info("Waiting for %d tasks that come first: %s", len(waiting), ", ".join(waiting))
+        return self.defer(trigger=TurnTrigger(earlier=waiting), method_name="build_alone")
+
+    def build_alone(self, context: Context, event: dict[str, Any]) -> Any:
+        """
+        Build the nodes in a pod of their own, and end as they do.
+
+        :param event: `{"states": {task_id: state}}`, of the tasks that had to come first
+        """
+        from dbt_watch.sensors.hub import final_update  # noqa: PLC0415 - as in `execute`
+        from dbt_watch.sensors.trigger import decision_payload, write_log, xcom_value  # noqa: PLC0415
+
+        states = event["states"]
+        failed = [task for task in self._alone.parents() if states.get(task) in {"failed", "upstream_failed"}]
+        if failed:
+            raise AirflowFailException(f"not built: upstream {', '.join(failed)} failed")
+        results, closed = self._alone.run(context)
+        update = final_update(self.unique_ids, results, closed)
+        write_log(self.log, update, with_reason=update.decision.verdict is not Verdict.FAIL)
+        outcome = {**decision_payload(update.decision), "results": xcom_value(update.results)}
+        return self.execute_complete(context, outcome)
+
+    @property
+    def _alone(self) -> LoneBuild:
+        if self._lone_build is None:
+            raise AirflowFailException("cleared alone, and there is nothing known to build its nodes with")
+        return self._lone_build
+
+    def on_kill(self) -> None:
+        """End the pod of a build of its own."""
+        if self._lone_build is not None:
+            self._lone_build.kill()
 
     def update_relative(
         self, other: DependencyMixin, upstream: bool = True, edge_modifier: EdgeModifier | None = None

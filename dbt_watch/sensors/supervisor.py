@@ -14,7 +14,7 @@ import msgspec
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, TaskStatesResult, XComResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class TaskKey(msgspec.Struct, frozen=True):
@@ -24,6 +24,17 @@ class TaskKey(msgspec.Struct, frozen=True):
     run_id: str
     task_id: str
     map_index: int = -1
+
+
+def key_of(task_instance: Any, task_id: str | None = None) -> TaskKey:
+    """
+    Give the key of a task instance, or of another task in the same run and of the same map index.
+
+    :param task_instance: a task's or a trigger's own
+    :param task_id: the other task
+    """
+    map_index = -1 if task_instance.map_index is None else task_instance.map_index
+    return TaskKey(task_instance.dag_id, task_instance.run_id, task_id or task_instance.task_id, map_index)
 
 
 class SupervisorError(RuntimeError):
@@ -48,9 +59,23 @@ async def read_xcom(key: TaskKey, name: str) -> Any:
     return _value(await _comms().asend(_ask_xcom(key, name)))
 
 
+async def read_states(key: TaskKey, task_ids: Sequence[str]) -> dict[str, str | None]:
+    """
+    Ask for the states of tasks of the same run and map index as another, in a triggerer.
+
+    :raises SupervisorError: when there was no usable answer
+    """
+    return _states(key, task_ids, await _comms().asend(_ask_states(key, task_ids)))
+
+
 def read_state_now(key: TaskKey) -> str | None:
     """Ask for the state of a task, on a worker."""
     return _state(key, _comms().send(_ask_state(key)))
+
+
+def read_states_now(key: TaskKey, task_ids: Sequence[str]) -> dict[str, str | None]:
+    """Ask for the states of tasks of the same run and map index as another, on a worker."""
+    return _states(key, task_ids, _comms().send(_ask_states(key, task_ids)))
 
 
 def read_xcom_now(key: TaskKey, name: str) -> Any:
@@ -71,10 +96,14 @@ def _comms() -> Any:
 
 
 def _ask_state(key: TaskKey) -> GetTaskStates:
+    return _ask_states(key, [key.task_id])
+
+
+def _ask_states(key: TaskKey, task_ids: Sequence[str]) -> GetTaskStates:
     return GetTaskStates(
         dag_id=key.dag_id,
         run_ids=[key.run_id],
-        task_ids=[key.task_id],
+        task_ids=list(task_ids),
         map_index=key.map_index if key.map_index >= 0 else None,
     )
 
@@ -86,11 +115,19 @@ def _ask_xcom(key: TaskKey, name: str) -> GetXCom:
 
 
 def _state(key: TaskKey, answer: Any) -> str | None:
+    return _states(key, [key.task_id], answer)[key.task_id]
+
+
+def _states(key: TaskKey, task_ids: Sequence[str], answer: Any) -> dict[str, str | None]:
     if not isinstance(answer, TaskStatesResult):
         raise SupervisorError(f"no task states but {answer!r}")
     states: Mapping[str, Any] = answer.task_states.get(key.run_id) or {}
-    state = states.get(key.task_id if key.map_index < 0 else f"{key.task_id}_{key.map_index}")
-    return None if state is None else str(getattr(state, "value", state))
+    suffix = "" if key.map_index < 0 else f"_{key.map_index}"
+    found = {task_id: states.get(task_id + suffix) for task_id in task_ids}
+    return {
+        task_id: None if state is None else str(getattr(state, "value", state))
+        for task_id, state in found.items()
+    }
 
 
 def _value(answer: Any) -> Any:

@@ -22,7 +22,7 @@ from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.core.pages import born_at
 from dbt_watch.core.wording import finished_lines, started_line
 from dbt_watch.sensors.hub import Subscription, Update, hub_for
-from dbt_watch.sensors.supervisor import TaskKey
+from dbt_watch.sensors.supervisor import key_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -66,24 +66,18 @@ class NodeTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait at the hub; yield one event, which ends the task."""
         printed: set[str] = set()
-        hub = hub_for(self._producer_key())
+        hub = hub_for(key_of(self.task_instance, self.producer_task_id))
         with Subscription(hub, self.unique_ids, cleared_at(self.task_instance)) as updates:
             async for update in updates:
                 write_log(self.log, update, printed)
                 if update.is_over:
                     yield self._event(update)
                     break
-        await _let_airflow_read_the_log()
-
-    def _producer_key(self) -> TaskKey:
-        me = self.task_instance
-        if me is None:
-            raise RuntimeError("a NodeTrigger runs for a task instance only")
-        return TaskKey(me.dag_id, me.run_id, self.producer_task_id, me.map_index)
+        await let_airflow_read_the_log()
 
     def _event(self, update: Update) -> TriggerEvent:
         value = xcom_value(update.results)
-        if self.needs_worker:
+        if self.needs_worker or update.decision.verdict is Verdict.BUILD:
             return TriggerEvent({**decision_payload(update.decision), "results": value})
         if update.decision.verdict is Verdict.SUCCEED:
             return TaskSuccessEvent(xcoms={"return_value": value})
@@ -92,7 +86,7 @@ class NodeTrigger(BaseTrigger):
         return TaskFailedEvent(xcoms={"return_value": value})
 
 
-async def _let_airflow_read_the_log() -> None:
+async def let_airflow_read_the_log() -> None:
     """
     Stay until Airflow cancels this trigger, which it does a few rounds after it has handled the event.
 
@@ -153,6 +147,7 @@ _VERB: Final = {
     Verdict.SUCCEED: "succeeded",
     Verdict.FAIL: "failed",
     Verdict.SKIP: "skipped",
+    Verdict.BUILD: "building",
 }
 
 

@@ -10,7 +10,13 @@ OK = Closed(exit_code=0, reason=None)
 BAD = Closed(exit_code=1, reason=None)
 
 RUNS = {
-    Run.PENDING: [Producer(None), Producer("scheduled"), Producer("queued", BAD), Producer("restarting")],
+    Run.PENDING: [
+        Producer(None),
+        Producer("scheduled"),
+        Producer("queued", BAD),
+        Producer("restarting"),
+        Producer("running", is_older=True),
+    ],
     Run.RETRIABLE: [
         Producer("running", None, will_retry=True),
         Producer("deferred", None, will_retry=True),
@@ -28,6 +34,7 @@ RUNS = {
     Run.FAILED: [Producer("running", BAD), Producer("failed", BAD), Producer("failed", BAD, will_retry=True)],
     Run.DIED: [Producer("failed"), Producer("failed", None, will_retry=True)],
     Run.DID_NOT_RUN: [Producer("upstream_failed"), Producer("removed"), Producer("skipped", OK)],
+    Run.CLEARED_ALONE: [Producer("success", is_older=True), Producer("failed", is_older=True)],
 }
 
 
@@ -61,6 +68,7 @@ EXPECTED = {
     "FAILED": "fail succeed fail fail fail skip",
     "DIED": "fail succeed fail fail fail fail",
     "DID_NOT_RUN": "skip skip skip skip skip skip",
+    "CLEARED_ALONE": "build build build build build build",
 }
 CELLS = [
     pytest.param(run, report, Verdict(word), id=f"{run.name}-{report.name}")

@@ -1,5 +1,7 @@
 """What a person clears is built again, and nothing else. The tests go on from one another, in their order."""
 
+import itertools
+
 import pytest
 
 
@@ -42,3 +44,40 @@ def test_clearing_a_whole_run_builds_everything_again_in_one_pod(run_of, pods):
     nodes = [node for result in results for node in result.get("nodes", [result])]
     assert len(nodes) >= 20
     assert all(node["finished_at"] > began[:19] for node in nodes)
+
+
+def test_clearing_one_sensor_builds_its_node_alone_in_a_pod_of_its_own(run_of, pods):
+    run = run_of("cleared").reread()
+    before, began = pods(), {name: item.start_date for name, item in run.tasks.items()}
+    again = run.cleared(task_ids=["shop.customers"])
+    assert again.state == "success"
+    assert len(pods() - before) == 1
+    log = again.log("shop.customers", attempt=again.tasks["shop.customers"].try_number, until="succeeded")
+    assert "customers OK" in log
+    assert "orders OK" not in log
+    assert again.xcom("shop.customers")["unique_id"] == "model.jaffle_shop.customers"
+    others = set(again.tasks) - {"shop.customers"}
+    assert {name: again.tasks[name].start_date for name in others} == {name: began[name] for name in others}
+
+
+def test_sensors_that_are_cleared_together_build_in_dbts_order_one_at_a_time(run_of, cluster, pods):
+    run = run_of("cleared").reread()
+    before = pods()
+    cleared = ["shop.daily_revenue", "shop.daily_revenue.test", "shop.customers.test"]
+    again = run.cleared(task_ids=cleared)
+    assert again.state == "success"
+    names = pods() - before
+    new = [pod for pod in cluster.pods() if pod.name in names]
+    order = [pod.labels["task_id"] for pod in new]
+    assert sorted(order) == sorted(cleared)
+    assert order.index("shop.daily_revenue") < order.index("shop.daily_revenue.test")
+    assert all(first.finished_at <= second.created_at for first, second in itertools.pairwise(new))
+
+
+def test_a_sensor_whose_own_build_fails_tells_why(run_of, pods):
+    run = run_of("broken")
+    assert run.state == "failed"
+    again = run.cleared(task_ids=["shop.orders"])
+    assert again.tasks["shop.orders"].state == "failed"
+    log = again.log("shop.orders", attempt=2, until="order_totl")
+    assert "order_totl" in log

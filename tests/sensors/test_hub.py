@@ -159,14 +159,43 @@ async def test_what_a_cleared_run_left_is_still_there_when_its_producer_runs_and
             assert (await waiting).verdict is Verdict.SUCCEED
 
 
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_a_sensor_that_was_cleared_alone_builds_its_node(state):
+    @scenario
+    async def check(airflow):
+        airflow.begin(1)
+        airflow.report(ORDERS, "success")
+        airflow.close(0 if state == "success" else 1)
+        airflow.current_state = state
+        async with hub_of(airflow) as hub:
+            assert (await verdict(hub, ORDERS, since=1.0)).verdict is Verdict.BUILD
+
+    check()
+
+
 @scenario
-async def test_a_sensor_that_was_cleared_alone_goes_by_the_run_that_is_over(airflow):
+async def test_a_sensor_that_was_cleared_while_dbt_runs_waits_for_its_end_and_builds_its_node_then(airflow):
     airflow.begin(1)
     airflow.report(ORDERS, "success")
-    airflow.close(0)
-    airflow.current_state = "success"
     async with hub_of(airflow) as hub:
-        assert (await verdict(hub, ORDERS, since=1.0)).verdict is Verdict.SUCCEED
+        waiting = asyncio.create_task(verdict(hub, ORDERS, since=1.0))
+        assert await stays_waiting(waiting)
+        airflow.close(0)
+        airflow.current_state = "success"
+        assert (await waiting).verdict is Verdict.BUILD
+
+
+@scenario
+async def test_sensors_that_were_cleared_with_a_run_that_died_without_a_word_fail_with_it(airflow):
+    airflow.begin(1)
+    airflow.report(ORDERS, "success")
+    airflow.close(1)
+    airflow.current_state = "queued"
+    async with hub_of(airflow) as hub:
+        waiting = asyncio.create_task(verdict(hub, ORDERS, since=1.0))
+        assert await stays_waiting(waiting)
+        airflow.current_state = "failed"
+        assert (await waiting).verdict is Verdict.FAIL
 
 
 @scenario

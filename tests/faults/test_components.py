@@ -1,0 +1,77 @@
+"""Parts of Airflow die, stall or answer badly while dbt runs; the run ends as an undisturbed one does."""
+
+import time
+
+import pytest
+
+
+@pytest.mark.quick
+def test_nothing_happens(strike):
+    strike.check(strike())
+
+
+@pytest.mark.quick
+def test_the_triggerer_is_killed_and_comes_back(strike, airflow):
+    run = strike().midway()
+    airflow.stop_component("triggerer", grace=0)
+    airflow.restart_component("triggerer")
+    strike.check(run)
+
+
+def test_the_triggerer_is_away_until_dbt_is_done(strike, airflow):
+    run = strike().midway()
+    airflow.stop_component("triggerer", grace=0)
+    run.when("shop.dbt_build", "success")
+    airflow.restart_component("triggerer")
+    strike.check(run)
+
+
+def test_two_triggerers_of_which_one_is_killed(strike, airflow):
+    second = airflow.start_another("triggerer")
+    try:
+        runs = [strike() for _ in range(3)]
+        runs[-1].midway()
+        airflow.stop_component("triggerer", grace=0)
+        for run in runs:
+            strike.check(run)
+        airflow.restart_component("triggerer")
+    finally:
+        airflow.stop_component(second)
+
+
+def test_the_scheduler_is_killed_and_comes_back(strike, airflow):
+    run = strike().midway()
+    airflow.stop_component("scheduler", grace=0)
+    time.sleep(3)
+    airflow.restart_component("scheduler")
+    strike.check(run, doubled=4)
+
+
+def test_the_api_server_is_killed_and_comes_back(strike, airflow):
+    run = strike().midway()
+    airflow.stop_component("api-server", grace=0)
+    airflow.restart_component("api-server")
+    strike.check(run)
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["500", "silence"])
+def test_the_api_server_answers_badly_for_half_a_minute(strike, airflow, hangs):
+    run = strike().midway()
+    with airflow.proxy.failing(hangs=hangs):
+        time.sleep(30)
+    assert airflow.proxy.answered_badly
+    strike.check(run)
+
+
+def test_the_journal_cannot_be_written_for_a_minute(strike, airflow):
+    run = strike().midway()
+    before = airflow.proxy.answered_badly
+    with airflow.proxy.failing(lambda request: request.method == "POST" and "/xcoms/" in request.path):
+        time.sleep(60)
+    assert airflow.proxy.answered_badly > before
+    strike.check(run)
+
+
+def test_the_same_dag_runs_four_times_at_once(strike):
+    for run in [strike() for _ in range(4)]:
+        strike.check(run)

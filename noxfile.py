@@ -34,7 +34,7 @@ AIRFLOWS = {
     "oldest": ("apache-airflow==3.1.*", "apache-airflow-providers-cncf-kubernetes==10.12.2"),
 }
 # What depends on the version of Airflow.
-ON_THE_OLDEST = ("tests/e2e", "tests/authoring", "tests/sensors", "tests/producers")
+ON_THE_OLDEST = ("tests/e2e", "tests/authoring", "tests/sensors", "tests/producers", "tests/security")
 
 
 @nox.session
@@ -97,7 +97,7 @@ def fuzz(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure: log to journal, a large DAG, dbt's log levels, manifest and selection. Options go to the log levels."""
     session.install("-e", ".[tests]")
-    for script in ("bench_log.py", "bench_dag.py"):
+    for script in ("bench_log.py", "bench_dag.py", "bench_hubs.py"):
         session.run("python", f"tests/bench/{script}")
     session.run("python", "tests/bench/bench_log_level.py", *session.posargs)
     session.run("python", "tests/bench/bench_graph.py")
@@ -117,3 +117,4 @@ def typing(session: nox.Session) -> None:
     """Check types, strictly."""
     session.install("-e", ".[typing]")
     session.run("mypy")
+    session.run("pytest", "tests/typing")

@@ -52,7 +52,9 @@ class ArgumentError(DbtWatchError, ValueError):
         text = f"{argument}={_shown(value)}: expected {expected}"
         near = difflib.get_close_matches(sought or str(value), list(known), n=3)
         if near:
-            text += f"; did you mean {', '.join(near)}?"
+            text += (
+                f"; did you mean {', '.join(name if name.isprintable() else repr(name) for name in near)}?"
+            )
         super().__init__(text)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions._internal.mixins import DependencyMixin
 
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.rendering.results import ProjectResults
 from dbt_watch.sensors.operator import raise_if_held_back
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow.sdk import BaseOperator, XComArg
     from airflow.sdk.definitions.edges import EdgeModifier
@@ -44,19 +46,28 @@ class DbtNode(DependencyMixin):
         return self.node.unique_id
 
     @property
+    def task_id(self) -> str:
+        """The id of its task within the group."""
+        return self._tasks.plan.node_tasks[self.unique_id]
+
+    @property
     def sensor(self) -> DbtNodeSensor:
         """Its task."""
-        return self._tasks.sensor(self._tasks.plan.node_tasks[self.unique_id])
+        return self._tasks.sensor(self.task_id)
 
     @property
     def gate(self) -> DbtNodeSensor:
         """The task after which its children come: that of its tests, or `sensor` where it has none."""
         plan = self._tasks.plan
-        return self._tasks.sensor(plan.gates.get(self.unique_id, plan.node_tasks[self.unique_id]))
+        return self._tasks.sensor(plan.gates.get(self.unique_id, self.task_id))
 
     @property
     def result(self) -> XComArg:
-        """What dbt reported, as an argument for another task: a `NodeResult` as a dict."""
+        """
+        What dbt reported, as an argument for another task: a `NodeResult` as a dict.
+
+        Where its task stands for its tests too (`tests="node"`): a dict with a list of all under the key `nodes`.
+        """
         return self.sensor.output
 
     @property
@@ -100,6 +111,8 @@ class DbtProject(DependencyMixin):
     :param tasks: the tasks of its group
     :param producer: the task that runs dbt; None on a worker that runs another task
     :param ends: what else must be done before the project is: the functions bound to nodes
+
+    :ivar nodes: the nodes that have a task, by unique_id, tests included; `project["orders"]` finds one by its name
     """
 
     def __init__(
@@ -108,10 +121,11 @@ class DbtProject(DependencyMixin):
         self.graph = tasks.graph
         self.group = tasks.group
         self.producer = producer
-        self.nodes = {
-            unique_id: DbtNode(self.graph.nodes[unique_id], tasks) for unique_id in tasks.plan.node_tasks
-        }
+        self.nodes: Mapping[str, DbtNode] = MappingProxyType(
+            {unique_id: DbtNode(self.graph.nodes[unique_id], tasks) for unique_id in tasks.plan.node_tasks}
+        )
         self.ends = ends
+        self._tasks = tasks
 
     def __repr__(self) -> str:
         return f"<DbtProject {self.graph.project_name}: {len(self.nodes)} nodes>"
@@ -135,6 +149,25 @@ class DbtProject(DependencyMixin):
 
     def __contains__(self, name: object) -> bool:
         return any(node.unique_id in self.nodes for node in self.graph.find(str(name)))
+
+    @property
+    def sources(self) -> Mapping[str, Node]:
+        """The sources that its nodes read, by unique_id, as the manifest describes them."""
+        read = {parent for unique_id in self.nodes for parent in self.graph.parents(unique_id)}
+        return {
+            unique_id: self.graph.nodes[unique_id]
+            for unique_id in sorted(read)
+            if self.graph.nodes[unique_id].resource_type == "source"
+        }
+
+    @property
+    def results(self) -> ProjectResults:
+        """
+        What dbt reported of all nodes, as an argument for another task: a list of `NodeResult` as dicts.
+
+        The task waits for the run. For a report of a run that failed too, give it the trigger rule "all_done".
+        """
+        return ProjectResults(self._tasks, self.producer)
 
     @property
     def roots(self) -> Sequence[DependencyMixin]:

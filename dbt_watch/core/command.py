@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -36,6 +37,10 @@ class DbtBuild(msgspec.Struct, frozen=True, kw_only=True):
     threads: Any = None
     fail_fast: Any = None
     empty: Any = None
+    event_time_start: Any = None
+    event_time_end: Any = None
+    select: Any = None
+    exclude: Any = None
     flags: Any = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,19 +83,23 @@ def build_arguments(
     """
     Give the arguments of dbt for one build.
 
-    :param options: a rendered `DbtBuild.to_dict()`; templates have become text, so "True" is a boolean here
+    :param options: a rendered `DbtBuild.to_dict()`; templates have become text, so "True" is a boolean here. `leading`
+        among them are words in front of the arguments. `select` and `exclude` are none of dbt's here: what they leave of
+        the selection is in `selection`.
     :param selection: the nodes to build
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
     :raises ArgumentError: when a rendered value is not of the kind that dbt expects
     """
-    arguments = [*GLOBAL_FLAGS, "build"]
+    arguments = [*options.get("leading", ()), *GLOBAL_FLAGS, "build"]
     for flag, value in (
         ("--project-dir", project_dir),
         ("--profiles-dir", profiles_dir),
-        ("--target", options.get("target")),
+        ("--target", _text("target", options.get("target"))),
         ("--threads", _threads(options.get("threads"))),
         ("--vars", _vars(options.get("vars"))),
+        ("--event-time-start", _text("event_time_start", options.get("event_time_start"))),
+        ("--event-time-end", _text("event_time_end", options.get("event_time_end"))),
     ):
         if value is not None:
             arguments += [flag, value]
@@ -103,6 +112,68 @@ def build_arguments(
             arguments.append(flag)
     arguments += _flags(options.get("flags"))
     return arguments + selection.arguments()
+
+
+def deps_arguments(*, project_dir: str | None = None, profiles_dir: str | None = None) -> list[str]:
+    """
+    Give the arguments of dbt for the installation of packages.
+
+    :param project_dir: the directory of `dbt_project.yml` in the image
+    :param profiles_dir: the directory of `profiles.yml` in the image
+    """
+    arguments = [*GLOBAL_FLAGS, "deps"]
+    for flag, value in (("--project-dir", project_dir), ("--profiles-dir", profiles_dir)):
+        if value is not None:
+            arguments += [flag, value]
+    return arguments
+
+
+def check_literals(build: DbtBuild) -> None:
+    """
+    Check the options that are known already: all but templates and what another task gives.
+
+    :param build: the options
+    :raises ArgumentError: as of `build_arguments`
+    """
+    known = {name: value for name, value in build.to_dict().items() if _is_literal(value)}
+    build_arguments(known, Selection())
+    for name in ("select", "exclude"):
+        criteria(name, known.get(name))
+
+
+def criteria(argument: str, value: Any) -> tuple[str, ...]:
+    """
+    Give the parts of a selection; none for None and for blank text.
+
+    :raises ArgumentError: when the value is no selection
+    """
+    if value is None:
+        return ()
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, Sequence) or not all(isinstance(item, str) for item in items):
+        raise ArgumentError(argument, value, "a selection in dbt's syntax, or a list of them")
+    return tuple(word for item in items for word in item.split())
+
+
+def _is_literal(value: Any) -> bool:
+    if isinstance(value, str):
+        return "{{" not in value and "{%" not in value
+    if isinstance(value, Mapping):
+        return all(map(_is_literal, value.values()))
+    if isinstance(value, Sequence):
+        return all(map(_is_literal, value))
+    # Of Airflow's references nothing is known here but that they can tell what they refer to.
+    return not hasattr(value, "iter_references")
+
+
+def _text(argument: str, value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if not isinstance(value, str):
+        raise ArgumentError(argument, value, "text")
+    return value
 
 
 def _boolean(argument: str, value: Any) -> bool:
@@ -141,6 +212,7 @@ def _vars(value: Any) -> str | None:
 def _flags(value: Any) -> list[str]:
     if value is None:
         return []
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    if not is_list or not all(isinstance(flag, str | int | float) for flag in value):
         raise ArgumentError("flags", value, 'a list of dbt options, such as ["--warn-error"]')
     return [str(flag) for flag in value]

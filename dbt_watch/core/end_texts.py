@@ -33,6 +33,8 @@ class EndText(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+# A longer first line is none of dbt's, and looking for the pattern in it would take for ever.
+_MAX_HEAD_CHARS: Final = 1_000
 _IN_NODE: Final = re.compile(r"\w[\w ]* in (\w[\w ]*?) (\S+) \((.+?)\)\s*$")
 _NAMES_NODE: Final = frozenset({"RunResultFailure", "RunResultWarning"})
 
@@ -72,5 +74,6 @@ class EndTexts:
 
 
 def _target_in(text: str) -> Target | None:
-    match = _IN_NODE.match(text.strip().split("\n", 1)[0])
+    head = text.lstrip()[: _MAX_HEAD_CHARS + 1].rstrip().split("\n", 1)[0]
+    match = _IN_NODE.match(head) if len(head) <= _MAX_HEAD_CHARS else None
     return Target(match[1], match[2], match[3]) if match else None

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dbt_watch.core.results import SelectedNode
     from dbt_watch.core.slots import Slot
 
+MAX_COMMANDS: Final = 50
+"""How many dbt commands one log may hold; those that come after them are not believed."""
+
 _CRASH: Final = 2
 _MAX_REASON_CHARS: Final = 1_000
 
@@ -59,8 +62,18 @@ class Run:
         self.test_failed = False
         self._crashes: dict[str, tuple[str, str]] = {}
 
+    def admit(self, invocation: str) -> bool:
+        """Take note of a command; False when there are too many, so that a foreign log cannot go on for ever."""
+        if invocation not in self.invocations:
+            if len(self.invocations) >= MAX_COMMANDS:
+                return False
+            self.invocations.add(invocation)
+        return True
+
     def crashed(self, invocation: str, at: str, text: str | None) -> None:
         """Keep the first error of a command as a whole."""
+        if invocation not in self._crashes and len(self._crashes) >= MAX_COMMANDS:
+            return
         first = self._crashes.get(invocation)
         if first is None or at < first[0]:
             self._crashes[invocation] = (at, text or "dbt was interrupted")

@@ -13,45 +13,49 @@ from __future__ import annotations
 import ast
 import json
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+
+# What is longer than this is not dbt's, and is taken for missing: it would be kept in memory and go into the journal.
+Word = Annotated[str, msgspec.Meta(max_length=200)]
+Name = Annotated[str, msgspec.Meta(max_length=10_000)]
 
 
 class Info(msgspec.Struct, gc=False):
     """The envelope of an event."""
 
-    name: str
-    level: str
-    ts: str
+    name: Word
+    level: Word
+    ts: Word
     msg: str = ""
-    invocation_id: str = ""
+    invocation_id: Word = ""
 
 
 class Relation(msgspec.Struct, gc=False):
     """Where a node lives in the database."""
 
-    relation_name: str | None = None
+    relation_name: Name | None = None
 
 
 class Node(msgspec.Struct, gc=False):
     """What an event says of its node. A time that is not known is an empty string."""
 
-    unique_id: str = ""
-    node_name: str = ""
-    resource_type: str = ""
-    materialized: str = ""
-    node_status: str = ""
-    node_path: str = ""
-    node_started_at: str = ""
-    node_finished_at: str = ""
+    unique_id: Name = ""
+    node_name: Name = ""
+    resource_type: Word = ""
+    materialized: Word = ""
+    node_status: Word = ""
+    node_path: Name = ""
+    node_started_at: Word = ""
+    node_finished_at: Word = ""
     node_relation: Relation | None = None
 
 
 class RunResult(msgspec.Struct, gc=False):
     """The result in a NodeFinished or a MarkSkippedChildren."""
 
-    status: str = ""
+    status: Word = ""
     message: str | None = None
     num_failures: int | None = None
     execution_time: float | None = None
@@ -67,14 +71,14 @@ class Data(msgspec.Struct, gc=False):
     num_failures: int | None = None
     result_message: str | None = None
     run_result: RunResult | None = None
-    unique_id: str | None = None
+    unique_id: Name | None = None
     exc: str | None = None
     msg: str | None = None
-    conn_name: str | None = None
-    relation: str | None = None
-    node_name: str | None = None
-    path: str | None = None
-    resource_type: str | None = None
+    conn_name: Name | None = None
+    relation: Name | None = None
+    node_name: Name | None = None
+    path: Name | None = None
+    resource_type: Word | None = None
     batch_index: int | None = None
     total_batches: int | None = None
     total: int | None = None
@@ -303,9 +307,8 @@ def _forgiven(record: dict[str, Any], kind: type[msgspec.Struct]) -> msgspec.Str
     return kind(**kept)
 
 
-_LOST: Final = re.compile(
-    r"\[(\w+)\]: Unable to parse logging event dictionary\..*?Dictionary: (\{.*\})\s*$", re.DOTALL
-)
+_LOST: Final = re.compile(r"\[(\w+)\]: Unable to parse logging event dictionary\.")
+_LOST_DATA: Final = "Dictionary: "
 _MAX_LOST_CHARS: Final = 100_000
 
 
@@ -321,10 +324,11 @@ def event_inside(note: DbtEvent) -> DbtEvent | None:
     if len(text) > _MAX_LOST_CHARS:
         return None
     match = _LOST.match(text)
-    if match is None:
+    at = text.find(_LOST_DATA + "{", match.end()) if match is not None else -1
+    if match is None or at < 0:
         return None
     try:
-        data = _forgiven(ast.literal_eval(match[2]), Data)
+        data = _forgiven(ast.literal_eval(text[at + len(_LOST_DATA) :].strip()), Data)
     except (*MISREAD, SyntaxError, TypeError, AttributeError):
         return None
     if not isinstance(data, Data):

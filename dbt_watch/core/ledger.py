@@ -39,6 +39,9 @@ __all__ = ["Ledger", "NodeInfo"]
 MAX_NODES: Final = 200_000
 """How many nodes a log may name; more than any project has, so that a foreign log cannot fill the memory."""
 
+MAX_FOREIGN: Final = 10_000
+"""How many of them may be outside of a selection that is known: hooks, for instance."""
+
 MAX_UNPLACED: Final = 1_000
 """How many texts are kept whose node is not known yet."""
 
@@ -62,6 +65,7 @@ class Ledger:
         self._causes = SkipCauses(self._nodes, self._entries)
         self._end_texts = EndTexts()
         self._run = Run()
+        self._foreign = 0
         self._by_name: dict[str, list[str]] = {}
         self._named_entries = 0
         self._unplaced: dict[Target, EndText] = {}
@@ -202,19 +206,25 @@ class Ledger:
         info = event.info
         slot = self._slots.get(unique_id)
         if slot is None:
-            if len(self._slots) >= MAX_NODES or not unique_id:
+            if not unique_id or not self._has_room(unique_id) or not self._run.admit(info.invocation_id):
                 return None
             slot = self._slots[unique_id] = Slot(unique_id, info.invocation_id, info.ts)
-            self._run.invocations.add(info.invocation_id)
             return slot
         if slot.invocation != info.invocation_id:
-            if info.ts <= slot.latest:
+            if info.ts <= slot.latest or not self._run.admit(info.invocation_id):
                 return None
             slot.begin(info.invocation_id)
-            self._run.invocations.add(info.invocation_id)
         if info.ts > slot.latest:  # noqa: PLR1730 - this is called for each line; `max` takes three times as long
             slot.latest = info.ts
         return slot
+
+    def _has_room(self, unique_id: str) -> bool:
+        """Tell whether one more node may be taken in."""
+        if self._nodes and unique_id not in self._nodes:
+            if self._foreign >= MAX_FOREIGN:
+                return False
+            self._foreign += 1
+        return len(self._slots) < MAX_NODES
 
     # What the events do, one method for each role.
 
@@ -378,8 +388,8 @@ class Ledger:
         return []
 
     def _on_summary(self, event: DbtEvent) -> Changes:
-        self._run.completed.add(event.info.invocation_id)
-        self._run.invocations.add(event.info.invocation_id)
+        if self._run.admit(event.info.invocation_id):
+            self._run.completed.add(event.info.invocation_id)
         return []
 
     def _on_note(self, event: DbtEvent) -> Changes:

@@ -14,6 +14,7 @@ import msgspec
 
 from dbt_watch.core.journal import Closed
 from dbt_watch.core.results import NodeResult, NotRun
+from dbt_watch.core.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,7 +92,7 @@ class Decision(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-_NOT_DUE: Final = frozenset({NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN})
+_NOT_DUE: Final = frozenset({NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.LEFT_OUT})
 _NEVER_RUNS: Final = frozenset({"upstream_failed", "removed", "skipped"})
 
 # In any other state a journal may still be there, left by a run that has been cleared since.
@@ -131,7 +132,7 @@ def decide(producer: Producer, nodes: Iterable[tuple[str, NodeResult | None]]) -
     for verdict in (Verdict.BUILD, Verdict.WAIT, Verdict.FAIL, Verdict.SUCCEED, Verdict.SKIP):
         reasons = [decision.reason for decision in decisions if decision.verdict is verdict]
         if reasons:
-            return Decision(verdict, "\n".join(dict.fromkeys(filter(None, reasons))))
+            return Decision(verdict, harmless("\n".join(dict.fromkeys(filter(None, reasons)))))
     return Decision(Verdict.SKIP, "this task stands for no node")
 
 

@@ -75,5 +75,5 @@ def decode_page(value: Any) -> Page | None:
     try:
         decoded = msgspec.json.decode(value) if isinstance(value, str | bytes) else value
         return Page(decode_chunk(decoded["chunk"]), bool(decoded["will_retry"]), float(decoded["born"]))
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise JournalError(f"not a page of the journal: {str(value)[:80]!r}") from error

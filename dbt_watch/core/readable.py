@@ -65,6 +65,34 @@ def tell_changes(lines: list[str], changes: list[NodeResult], told: dict[str, No
         )
 
 
+def tell_end(lines: list[str], changes: list[NodeResult], told: dict[str, NodeResult]) -> None:
+    """
+    Tell what the end of dbt means for the nodes that were open; what is the same for many of them once.
+
+    :param lines: as of `tell_changes`, as are the others
+    """
+    not_run: dict[str, list[NodeResult]] = {}
+    others = []
+    for change in changes:
+        if change.status == NOT_RUN and change.unique_id not in told:
+            not_run.setdefault(change.message or "", []).append(change)
+        else:
+            others.append(change)
+    for message, nodes in not_run.items():
+        if len(nodes) == 1:
+            others += nodes
+            continue
+        told.update((node.unique_id, node) for node in nodes)
+        names = ", ".join(sorted(_name(node) for node in nodes)[:MAX_NAMES])
+        more = "" if len(nodes) <= MAX_NAMES else ", ..."
+        lines += _block(f" {len(nodes)} nodes {NOT_RUN.upper()} ({names}{more}): ", message)
+    tell_changes(lines, others, told, "")
+
+
+MAX_NAMES: Final = 20
+"""How many nodes one line names."""
+
+
 def lines_of_message(event: DbtEvent) -> list[str]:
     """Tell a message of dbt that is not about the state of a node."""
     info = event.info
@@ -81,6 +109,10 @@ def lines_of_message(event: DbtEvent) -> list[str]:
 def line_of_text(text: str) -> str:
     """Pass on a line that is not dbt's."""
     return printable(text, MAX_LINE_CHARS)
+
+
+def _name(change: NodeResult) -> str:
+    return change.name if change.name and change.unique_id.endswith(change.name) else _versioned(change)
 
 
 def _versioned(change: NodeResult) -> str:

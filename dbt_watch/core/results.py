@@ -56,6 +56,7 @@ class NotRun(str, enum.Enum):
 
     EPHEMERAL = "ephemeral"
     NOTHING_TO_RUN = "nothing to run"
+    LEFT_OUT = "left out"
     FAIL_FAST = "fail-fast"
     ENDED_EARLY = "dbt ended early"
     UNFINISHED = "unfinished"
@@ -152,7 +153,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     @property
     def is_not_due(self) -> bool:
-        """Whether it was not run because there was nothing to run: ephemeral, empty, disabled."""
+        """Whether it was not run because there was nothing to run, or it was left out of this run."""
         return self.not_run in _NOT_DUE
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,7 +176,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return msgspec.convert(value, cls)
 
 
-_NOT_DUE: Final = frozenset({NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN})
+_NOT_DUE: Final = frozenset({NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.LEFT_OUT})
 
 
 def shortened(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from dbt_watch.core.events import MISREAD, DbtEvent, decode_block, decode_record, is_noise, parse_parts
 from dbt_watch.core.lines import LineSplitter
-from dbt_watch.core.readable import line_of_text, lines_of_message, tell_changes
+from dbt_watch.core.readable import line_of_text, lines_of_message, tell_changes, tell_end
 from dbt_watch.core.results import NodeResult
 
 if TYPE_CHECKING:
@@ -43,10 +43,12 @@ class LogStream:
     time by which a repetition could be told; the reader has to see to that.
 
     :param ledger: collects the state of the nodes
+    :param readable: whether lines for a task log are made; only the changes are given otherwise
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, readable: bool = True) -> None:
         self._ledger = ledger
+        self._readable = readable
         self._splitter = LineSplitter()
         self._has_debug = False
         self._told: dict[str, NodeResult] = {}
@@ -88,7 +90,8 @@ class LogStream:
         """
         batch = self._take(self._read(self._splitter.flush()))
         changes = self._ledger.close(exit_code, run_results, reason=reason)
-        tell_changes(batch.lines, changes, self._told, "")
+        if self._readable:
+            tell_end(batch.lines, changes, self._told)
         batch.changes += changes
         return batch
 
@@ -105,19 +108,20 @@ class LogStream:
 
     def _take(self, parts: Iterable[DbtEvent | str]) -> Batch:
         batch = Batch([], [])
-        apply, told, lines = self._ledger.apply, self._told, batch.lines
+        apply, told, lines, readable = self._ledger.apply, self._told, batch.lines, self._readable
         for part in parts:
             if isinstance(part, str):
-                if part:
+                if part and readable:
                     lines.append(line_of_text(part))
                 continue
             changes = apply(part)
             if changes:
                 batch.changes += changes
-                tell_changes(lines, changes, told, part.info.ts)
+                if readable:
+                    tell_changes(lines, changes, told, part.info.ts)
             elif part.info.level == "debug":
                 self._has_debug = True
-            else:
+            elif readable:
                 message = lines_of_message(part)
                 if message and self._is_new(part):
                     lines += message

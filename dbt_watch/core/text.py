@@ -19,12 +19,21 @@ def without_escapes(text: str) -> str:
 
 
 # Fusion appends the frames of its own program to an error: "   0: <unknown>", "   8: start_thread", ...
-_BACKTRACE: Final = re.compile(r"\n +0: [^\n]+(?:\n +(?:\d+: |at )[^\n]*)*\s*\Z")
+_FRAME: Final = re.compile(r" +(?:\d+: |at )")
+_FIRST_FRAME: Final = re.compile(r" +0: .")
 
 
 def without_backtrace(text: str) -> str:
     """Take the frames of Fusion's own program from the end of an error."""
-    return _BACKTRACE.sub("", text) if " 0: " in text else text
+    if "\n" not in text or " 0: " not in text:
+        return text
+    # From the end, line by line: a pattern for all frames would try each of a million lines as the first one.
+    kept, line_end = text, len(text.rstrip())
+    while (line_start := text.rfind("\n", 0, line_end) + 1) and _FRAME.match(text, line_start, line_end):
+        if _FIRST_FRAME.match(text, line_start, line_end):
+            kept = text[: line_start - 1]
+        line_end = line_start - 1
+    return kept
 
 
 def printable(line: str, limit: int) -> str:
@@ -43,6 +52,17 @@ def printable(line: str, limit: int) -> str:
     if not line.isprintable():
         line = "".join(char if char.isprintable() else _shown(char) for char in line)
     return f"{line} [{gone} more characters]" if gone > 0 else line
+
+
+def harmless(text: str) -> str:
+    """Make a text of several lines harmless, as `printable` does with one; its length stays what it is."""
+    if text.replace("\n", "").isprintable():
+        return text
+    text = without_escapes(text).replace("\r\n", "\n")
+    return "\n".join(printable(line, len(line) + _TABS * line.count("\t")) for line in text.split("\n"))
+
+
+_TABS: Final = 3  # a tab becomes so many characters more
 
 
 def _shown(char: str) -> str:

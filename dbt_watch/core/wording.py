@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dbt_watch.core.readable import MAX_LINE_CHARS
+from dbt_watch.core.text import printable
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 def started_line(result: NodeResult) -> str:
     """Say that dbt has started a node."""
-    return f"dbt started {result.resource_type} {result.name}{_at(result.started_at)}"
+    return _line(f"dbt started {result.resource_type} {result.name}{_at(result.started_at)}")
 
 
 def finished_lines(result: NodeResult) -> list[str]:
@@ -26,10 +29,15 @@ def finished_lines(result: NodeResult) -> list[str]:
         facts.append(f"{result.failures} failures")
     if result.relation_name:
         facts.append(f"into {result.relation_name}")
-    lines = [", ".join(filter(None, facts)) + _at(result.finished_at)]
+    lines = [_line(", ".join(filter(None, facts)) + _at(result.finished_at))]
     if result.message and result.is_warning:
-        lines += [f"  {line}" for line in result.message.strip().splitlines()]
+        lines += [_line(f"  {line}") for line in result.message.strip().split("\n")]
     return lines
+
+
+def _line(text: str) -> str:
+    """Make a line harmless: a name in it may hold anything."""
+    return printable(text, MAX_LINE_CHARS)
 
 
 def _at(moment: datetime | None) -> str:

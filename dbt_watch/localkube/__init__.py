@@ -7,7 +7,9 @@ serves the demo, this project's tests, and the tests that users write for their 
 
 from dbt_watch.localkube.containers import Timings
 from dbt_watch.localkube.facts import PodFact
+from dbt_watch.localkube.faults import Faults
 from dbt_watch.localkube.images import Image, Mount
 from dbt_watch.localkube.local import LocalKube
+from dbt_watch.localkube.traffic import Fault
 
-__all__ = ["Image", "LocalKube", "Mount", "PodFact", "Timings"]
+__all__ = ["Fault", "Faults", "Image", "LocalKube", "Mount", "PodFact", "Timings"]

@@ -28,8 +28,9 @@ from dbt_watch.localkube.isolation import (
     Surroundings,
 )
 from dbt_watch.localkube.logs import ContainerLog
+from dbt_watch.localkube.node import Node
 from dbt_watch.localkube.statuses import ContainerView
-from dbt_watch.localkube.store import CONFIG_MAPS, SECRETS, Item, Store, timestamp
+from dbt_watch.localkube.store import CONFIG_MAPS, SECRETS, Item, Store
 from dbt_watch.localkube.xcom import EmulatedSidecar, is_sidecar
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Machine:
     isolation: Isolation
     events: EventRecorder
     timings: Timings = field(default_factory=Timings)
+    node: Node = field(default_factory=Node)
 
 
 class Deadline:
@@ -280,7 +282,7 @@ class Container:
         self.process, self.command = process, plan
         self._record("Created", f"Created container: {self.name}")
         self._record("Started", f"Started container {self.name}")
-        self._enter({"running": {"startedAt": timestamp()}})
+        self._enter({"running": {"startedAt": self._machine.node.clock.timestamp()}})
         if self._stop.is_set():
             process.signal(signal.SIGKILL)  # was told to stop while it started
         return process
@@ -337,7 +339,7 @@ class Container:
             "exitCode": ended.code,
             "reason": reason,
             "startedAt": started_at,
-            "finishedAt": timestamp(),
+            "finishedAt": self._machine.node.clock.timestamp(),
             "containerID": self._id,
         }
         if self.log is not None and ended.code and self._wants_log_as_message():
@@ -353,7 +355,7 @@ class Container:
         self._record("Failed", f"Error: {text}", warning=True)
         if self.log is not None:
             self.log.close()
-        moment = timestamp()
+        moment = self._machine.node.clock.timestamp()
         self._enter(
             {
                 "terminated": {
@@ -386,7 +388,9 @@ class Container:
             if self.previous_log is not None:
                 self.previous_log.remove()
             self.previous_log = self.log
-        self.log = ContainerLog(self._directory / f"{self._restarts}.log")
+        self.log = ContainerLog(
+            self._directory / f"{self._restarts}.log", self._machine.node.clock.nanoseconds
+        )
 
     async def _wait_for_configuration(self, error: str) -> None:
         self._record("Failed", f"Error: {error}", warning=True)

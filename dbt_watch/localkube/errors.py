@@ -49,7 +49,7 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
+            **({"reason": self.reason} if self.reason else {}),
             "code": self.code,
         }
         if self.details is not None:
@@ -121,6 +121,11 @@ def unsupported_media_type(kind: str) -> ApiError:
     return ApiError(
         415, "UnsupportedMediaType", f"the body of the request was in an unknown format: {kind}", {}
     )
+
+
+def unreachable(url: str, host: str) -> ApiError:
+    """500 without a reason: what an API server says when it cannot reach the kubelet of a node."""
+    return ApiError(500, "", f'Get "{url}": dial tcp {host}: connect: no route to host')
 
 
 def internal(message: str) -> ApiError:

@@ -12,16 +12,27 @@ from typing import TYPE_CHECKING
 
 from dbt_watch.localkube.containers import Container, Deadline, Machine, first
 from dbt_watch.localkube.environment import ConfigError
-from dbt_watch.localkube.errors import ApiError
+from dbt_watch.localkube.errors import ApiError, unreachable
 from dbt_watch.localkube.events import EventType
 from dbt_watch.localkube.isolation import remove_tree
-from dbt_watch.localkube.statuses import NODE, scheduled, status_of
-from dbt_watch.localkube.store import CONFIG_MAPS, EVENTS, NAMESPACES, PODS, SECRETS, Item
+from dbt_watch.localkube.statuses import (
+    ADDRESS,
+    NODE,
+    PodFailure,
+    disruption,
+    scheduled,
+    status_of,
+    unschedulable,
+)
+from dbt_watch.localkube.store import CONFIG_MAPS, EVENTS, NAMESPACES, PODS, SECRETS, Item, timestamp
 from dbt_watch.localkube.volumes import Volumes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
     from pathlib import Path
+
+# Where an API server finds the kubelet of a node.
+KUBELET_PORT = 10250
 
 
 class PodWorker:
@@ -40,7 +51,9 @@ class PodWorker:
         self._volumes = Volumes(pod, directory / "volumes")
         self._stop = asyncio.Event()
         self._deadline: Deadline | None = None
-        self._failure: tuple[str, str] | None = None
+        self._failure: PodFailure | None = None
+        self._lost = False
+        self._let_go = asyncio.Event()
         self._status_open = False
         init_specs = pod["spec"].get("initContainers") or []
         waiting = "PodInitializing" if init_specs else "ContainerCreating"
@@ -71,12 +84,21 @@ class PodWorker:
             self._deadline = Deadline(grace)
         else:
             self._deadline.shorten(grace)
+        if grace == 0 or not self._lost:
+            self._let_go.set()
         if self._removal is None:
             self._removal = asyncio.ensure_future(self._remove(self._deadline))
         return self._removal
 
+    def reach(self, path: str) -> None:
+        """Let a request to the node of this pod through; :raises ApiError: 500, the node is lost."""
+        if self._lost:
+            raise unreachable(f"https://{ADDRESS}:{KUBELET_PORT}/{path}", f"{ADDRESS}:{KUBELET_PORT}")
+
     async def _run(self) -> None:
         try:
+            if not await self._find_room():
+                return
             self._schedule()
             deadline = self.pod["spec"].get("activeDeadlineSeconds")
             if deadline is None:
@@ -91,15 +113,76 @@ class PodWorker:
         done, _ = await asyncio.wait([work], timeout=seconds)
         if not done:
             text = "Pod was active on the node longer than the specified deadline"
-            self.fail("DeadlineExceeded", text)
-            await self._stop_containers(Deadline(self.grace))
+            await self.fail(PodFailure("DeadlineExceeded", text), self.grace)
         await work
 
-    def fail(self, reason: str, message: str) -> None:
-        """Let the pod as such fail; stopping its containers is the caller's."""
-        self._failure = (reason, message)
-        self._machine.events.record(self.pod, reason, message, type_=EventType.WARNING)
+    async def fail(self, failure: PodFailure, grace: float) -> None:
+        """
+        Let the pod as such fail, and stop its containers.
+
+        Its phase becomes Failed when the last one has ended
+        (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase).
+
+        :param grace: seconds from now until SIGKILL
+        """
+        self._failure = failure
+        self._machine.events.record(self.pod, failure.reason, failure.message, type_=EventType.WARNING)
         self._publish()
+        await self._stop_containers(Deadline(grace))
+
+    def lose(self, *, running: bool) -> None:
+        """
+        Let the node vanish: nothing more is heard of the pod, and a controller marks it as not ready.
+
+        :param running: whether the containers go on where nobody sees them
+        """
+        self._lost = True
+        self._status_open = False
+
+        def mark(pod: Item) -> None:
+            for condition in pod["status"].get("conditions") or []:
+                if condition["type"] == "Ready":
+                    condition.update(status="False", lastTransitionTime=timestamp())
+
+        self._machine.store.update(PODS, self._namespace, self._name, mark)
+        self._machine.events.record(
+            self.pod,
+            "NodeNotReady",
+            "Node is not ready",
+            type_=EventType.WARNING,
+            component="node-controller",
+        )
+        if not running:
+            for container in [*self._main, *self._init]:
+                container.kill("Error")
+
+    def collect(self) -> None:
+        """Remove the pod of a lost node as the garbage collector of pods does: Failed first, then gone."""
+
+        def mark(pod: Item) -> None:
+            pod["status"]["phase"] = "Failed"
+            pod["status"].setdefault("conditions", []).append(
+                disruption("DeletionByPodGC", "PodGC: node no longer exists")
+            )
+
+        self._machine.store.update(PODS, self._namespace, self._name, mark)
+        self.terminate(0)
+
+    async def _find_room(self) -> bool:
+        """Wait until the node takes the pod; False when the pod goes first."""
+        node = self._machine.node
+        while node.refusal is not None and not self._stop.is_set():
+            refusal, changed = node.refusal, node.changed
+
+            def refuse(pod: Item, why: str = refusal) -> None:
+                pod["status"] = unschedulable(pod, why)
+
+            pod = self._machine.store.update(PODS, self._namespace, self._name, refuse)
+            self._machine.events.record(
+                pod, "FailedScheduling", refusal, type_=EventType.WARNING, component="default-scheduler"
+            )
+            await first(changed.wait(), self._stop.wait())
+        return not self._stop.is_set()
 
     def _schedule(self) -> None:
         def assign(pod: Item) -> None:
@@ -141,6 +224,7 @@ class PodWorker:
         await asyncio.gather(*(container.stop(deadline) for container in [*self._main, *self._init]))
 
     async def _remove(self, deadline: Deadline) -> None:
+        await self._let_go.wait()
         await self._stop_containers(deadline)
         # The last state of the containers is seen by watchers before the pod is gone.
         await asyncio.wait([self._task])
@@ -173,13 +257,12 @@ class PodWorker:
         if not self._status_open:
             return
         pod = self.pod
-        reason, message = self._failure or (None, None)
+        running = any(container.running for container in [*self._main, *self._init])
         status = status_of(
             pod,
             [container.view for container in self._init],
             [container.view for container in self._main],
-            reason=reason,
-            message=message,
+            failure=None if running else self._failure,
         )
         # The phase of a pod that has ended does not change any more.
         if pod["status"]["phase"] in ("Succeeded", "Failed"):
@@ -206,6 +289,7 @@ class Kubelet:
     def __init__(self, machine: Machine, directory: Path) -> None:
         self._machine = machine
         self._directory = directory
+        self.node = machine.node
         self._workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Future[None]] = set()
 

@@ -13,27 +13,30 @@ import concurrent.futures
 import contextlib
 import fcntl
 import ipaddress
-import json
 import os
 import secrets
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.localkube.accounts import ADMIN, Account, Accounts, parse_rules
 from dbt_watch.localkube.api.objects import LASTING_NAMESPACES
 from dbt_watch.localkube.containers import Machine, Timings
 from dbt_watch.localkube.events import EventRecorder
 from dbt_watch.localkube.facts import PodFact, PodFacts
+from dbt_watch.localkube.faults import Faults
 from dbt_watch.localkube.images import Image, Images
 from dbt_watch.localkube.isolation import Isolation, IsolationMode, choose, remove_tree
 from dbt_watch.localkube.kubelet import Kubelet
-from dbt_watch.localkube.server import make_app
+from dbt_watch.localkube.server import Parts, make_app
 from dbt_watch.localkube.store import NAMESPACES, Store
-from dbt_watch.localkube.tls import Identity, make_identity
+from dbt_watch.localkube.tls import make_identity
+from dbt_watch.localkube.traffic import Traffic
 from dbt_watch.localkube.validation import prepare
 
 if TYPE_CHECKING:
@@ -48,6 +51,18 @@ LOOPBACK = "127.0.0.1"
 PREFIX, LOCK = "localkube-", "lock"
 # Seconds that open connections get at the stop, after all pods are gone.
 SHUTDOWN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What there is only while the server runs."""
+
+    loop: asyncio.AbstractEventLoop
+    directory: Path
+    store: Store
+    accounts: Accounts
+    admin: Account
+    faults: Faults
 
 
 class LocalKube:
@@ -91,20 +106,51 @@ class LocalKube:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._store: Store | None = None
         self._leaving = threading.Event()
-        self._kubeconfig: Path | None = None
         self._url = ""
         self._isolated = False
         self.namespace = "default"
-        self.token = secrets.token_urlsafe(32)
+        self._running: _Running | None = None
 
     @property
     def kubeconfig(self) -> Path:
-        """The file to point KUBECONFIG at."""
-        if self._kubeconfig is None:
+        """The file to point KUBECONFIG at; its user may do everything."""
+        return self._live.admin.path
+
+    @property
+    def token(self) -> str:
+        """The token in that file."""
+        return self._live.admin.token
+
+    @property
+    def faults(self) -> Faults:
+        """The switches for what goes wrong in a real cluster."""
+        return self._live.faults
+
+    @property
+    def _live(self) -> _Running:
+        if self._running is None:
             raise RuntimeError("LocalKube is not running; use it as a context manager")
-        return self._kubeconfig
+        return self._running
+
+    def kubeconfig_for(
+        self, rules: Sequence[Mapping[str, Any]], *, namespace: str | None = None, name: str = "airflow"
+    ) -> Path:
+        """
+        Make a service account with no other rights than these, and give its kubeconfig.
+
+        What it may not do is refused as an API server with RBAC does.
+
+        :param rules: as they stand in a Role: `{"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]}`
+        :param namespace: where they hold, and what the kubeconfig names; None (a ClusterRole): everywhere, `default`
+        :param name: of the service account
+        :raises ArgumentError: a rule is not of that form
+        """
+        rights, home = parse_rules(rules, namespace), namespace or "default"
+        live = self._live
+        path = live.directory / f"kubeconfig-{secrets.token_hex(4)}"
+        user = f"system:serviceaccount:{home}:{name}"
+        return live.accounts.add(user, path, namespace=home, rules=rights).path
 
     @property
     def url(self) -> str:
@@ -122,9 +168,8 @@ class LocalKube:
 
     def forget_history(self) -> None:
         """Let every watch that resumes get a 410, as happens in a cluster after some minutes."""
-        if self._loop is None or self._store is None:
-            raise RuntimeError("LocalKube is not running; use it as a context manager")
-        self._loop.call_soon_threadsafe(self._store.forget_history)
+        live = self._live
+        live.loop.call_soon_threadsafe(live.store.forget_history)
 
     def start(self) -> None:
         """Start the server; returns when it serves."""
@@ -149,7 +194,7 @@ class LocalKube:
                 loop.call_soon_threadsafe(stop.set)
         if thread is not None:
             thread.join()
-        self._thread = self._loop = self._stop = self._kubeconfig = None
+        self._thread = self._loop = self._stop = self._running = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -187,7 +232,7 @@ class LocalKube:
             _remove_leftovers(directory.parent)
             isolation = await choose(self._mode, directory)
             self._isolated = isolation.namespaces
-            store = self._store = self._make_store()
+            store = self._make_store()
             machine = Machine(store, self._images, isolation, EventRecorder(store), self._timings)
             kubelet = Kubelet(machine, directory / "pods")
             runner = await self._listen(store, kubelet, isolation, directory)
@@ -198,8 +243,8 @@ class LocalKube:
                 await kubelet.close()
                 await runner.cleanup()
         finally:
-            if self._wanted_kubeconfig is not None and self._kubeconfig is not None:
-                self._wanted_kubeconfig.unlink(missing_ok=True)
+            if self._running is not None:
+                self._running.accounts.remove_files()
             remove_tree(directory)
             os.close(lock)
 
@@ -214,7 +259,10 @@ class LocalKube:
         self, store: Store, kubelet: Kubelet, isolation: Isolation, directory: Path
     ) -> web.AppRunner:
         identity = make_identity(self._host)
-        app = make_app(store, kubelet, isolation, self.token, self._middlewares)
+        accounts = Accounts(base64.b64encode(identity.authority).decode())
+        loop, traffic = asyncio.get_running_loop(), Traffic()
+        faults = Faults(loop, store, kubelet, traffic, accounts)
+        app = make_app(Parts(store, kubelet, isolation, accounts, traffic, faults), self._middlewares)
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=SHUTDOWN
         )
@@ -227,9 +275,10 @@ class LocalKube:
             raise ArgumentError("port", self._port, f"a free port ({error.strerror})") from None
         host, port = runner.addresses[0][:2]
         self._url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+        accounts.url = self._url
         path = self._wanted_kubeconfig or directory / "kubeconfig"
-        _write_private(path, _kubeconfig(self._url, self.token, identity, self.namespace))
-        self._kubeconfig = path
+        admin = accounts.add(ADMIN, path, namespace=self.namespace)
+        self._running = _Running(loop, directory, store, accounts, admin, faults)
         return runner
 
 
@@ -264,32 +313,3 @@ def _loopback(host: str) -> str:
             "host", host, f"a loopback address such as {LOOPBACK}: pods run as processes of yours"
         )
     return str(address)
-
-
-def _kubeconfig(url: str, token: str, identity: Identity, namespace: str) -> str:
-    authority = base64.b64encode(identity.authority).decode()
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "localkube",
-        "clusters": [
-            {"name": "localkube", "cluster": {"server": url, "certificate-authority-data": authority}}
-        ],
-        "users": [{"name": "localkube", "user": {"token": token}}],
-        "contexts": [
-            {
-                "name": "localkube",
-                "context": {"cluster": "localkube", "user": "localkube", "namespace": namespace},
-            }
-        ],
-    }
-    # JSON is YAML too.
-    return json.dumps(document, indent=2) + "\n"
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else may read, not even for a moment."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)

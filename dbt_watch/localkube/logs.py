@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 # The longest piece of a line that waits for its newline.
@@ -49,10 +49,12 @@ class ContainerLog:
     One run of one container.
 
     :param path: the file to write the bytes to; it is removed by `remove`
+    :param clock: gives the time of a line, in nanoseconds since 1970
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], int] = time.time_ns) -> None:
         self._path = path
+        self._clock = clock
         self._descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
         self._size = 0
         # Of each piece: when it was completed, and where it ends in the file.
@@ -62,13 +64,15 @@ class ContainerLog:
         self._heads = array("q")
         self._pending = bytearray()
         self._at_line_start = True
+        # The first piece that has not been rotated away.
+        self._first = 0
         self._grown = asyncio.Event()
         self.closed = False
 
     def append(self, data: bytes) -> None:
         """Take bytes as they come out of the process."""
         self._pending += data
-        stamp = time.time_ns()
+        stamp = self._clock()
         start = 0
         while (newline := self._pending.find(b"\n", start, start + PIECE)) >= 0 or (
             len(self._pending) - start >= PIECE
@@ -83,10 +87,18 @@ class ContainerLog:
     def close(self) -> None:
         """End the log: what is left without a newline becomes the last line."""
         if self._pending:
-            self._add(bytes(self._pending), time.time_ns())
+            self._add(bytes(self._pending), self._clock())
             self._pending.clear()
         self.closed = True
         self._tell()
+
+    def rotate(self) -> None:
+        """
+        Begin a new file, as a kubelet does when a log has grown too long; only the newest one can be read.
+
+        Who follows the log already loses nothing.
+        """
+        self._first = len(self._ends)
 
     def remove(self) -> None:
         """Let go of the file; readers that are still there see the end."""
@@ -138,11 +150,11 @@ class ContainerLog:
         self._grown = asyncio.Event()
 
     def _first_piece(self, query: LogQuery) -> int:
-        first = 0
+        first = self._first
         if query.tail is not None:
             if query.tail == 0:
                 return len(self._ends)
-            first = self._heads[-query.tail] if query.tail < len(self._heads) else 0
+            first = max(first, self._heads[-query.tail] if query.tail < len(self._heads) else 0)
         if query.since is not None:
             since = bisect_left(self._heads, bisect_left(self._times, query.since))
             first = max(first, self._heads[since] if since < len(self._heads) else len(self._ends))

@@ -1,18 +1,19 @@
 """
 The HTTP application: which path leads to which handler, who may come in, and refusals as `Status` objects.
 
-Built by `local`. Further middlewares, given there, run between the check of the token and the handlers: the place
-for a test to make the API fail, hang or cut streams.
+Built by `local`. Further middlewares, given there, run between the check of the token and the handlers.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from dbt_watch.localkube.accounts import Access, Accounts
+from dbt_watch.localkube.api.control import PREFIX, ControlApi
 from dbt_watch.localkube.api.exec import ExecApi
 from dbt_watch.localkube.api.logs import LogApi
 from dbt_watch.localkube.api.objects import ObjectApi, Target
@@ -22,8 +23,10 @@ from dbt_watch.localkube.store import NAMESPACES, RESOURCES, Store
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
+    from dbt_watch.localkube.faults import Faults
     from dbt_watch.localkube.isolation import Isolation
     from dbt_watch.localkube.kubelet import Kubelet
+    from dbt_watch.localkube.traffic import Traffic
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -45,17 +48,29 @@ LARGEST_BODY = 3 * 1024 * 1024
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 
-def make_app(
-    store: Store, kubelet: Kubelet, isolation: Isolation, token: str, middlewares: Sequence[Middleware] = ()
-) -> web.Application:
-    """Return the application; only requests with the token are served."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a server is made of."""
+
+    store: Store
+    kubelet: Kubelet
+    isolation: Isolation
+    accounts: Accounts
+    traffic: Traffic
+    faults: Faults
+
+
+def make_app(parts: Parts, middlewares: Sequence[Middleware] = ()) -> web.Application:
+    """Return the application; only requests with a valid token are served, and as far as its user's rights go."""
+    store, kubelet = parts.store, parts.kubelet
     app = web.Application(
-        middlewares=[_refusals, _authentication(token), *middlewares],
+        middlewares=[_refusals, _faults(parts.traffic), _access(parts.accounts), *middlewares],
         client_max_size=LARGEST_BODY,
     )
     _add_discovery(app.router)
-    _add_pod_parts(app.router, store, kubelet, isolation)
+    _add_pod_parts(app.router, parts)
     _add_objects(app.router, ObjectApi(store, kubelet))
+    app.router.add_post(f"{PREFIX}faults/{{name}}", ControlApi(parts.faults).press)
     app.router.add_route("*", "/{path:.*}", _nothing_there)
     return app
 
@@ -80,9 +95,10 @@ def _add_objects(router: web.UrlDispatcher, api: ObjectApi) -> None:
     router.add_get("/api/v1/{plural:[^/]+}", to(api.read))
 
 
-def _add_pod_parts(router: web.UrlDispatcher, store: Store, kubelet: Kubelet, isolation: Isolation) -> None:
-    objects, logs = ObjectApi(store, kubelet), LogApi(store, kubelet)
-    execs = ExecApi(store, kubelet, isolation)
+def _add_pod_parts(router: web.UrlDispatcher, parts: Parts) -> None:
+    store, kubelet = parts.store, parts.kubelet
+    objects, logs = ObjectApi(store, kubelet), LogApi(store, kubelet, parts.traffic)
+    execs = ExecApi(store, kubelet, parts.isolation)
 
     async def read_status(request: web.Request) -> web.StreamResponse:
         return await objects.read(request, _target(request, "pods"))
@@ -157,7 +173,9 @@ async def _refusals(request: web.Request, handler: Handler) -> web.StreamRespons
     try:
         return await handler(request)
     except ApiError as error:
-        return web.json_response(error.status(), status=error.code)
+        wait = (error.details or {}).get("retryAfterSeconds")
+        headers = None if wait is None else {"Retry-After": str(wait)}
+        return web.json_response(error.status(), status=error.code, headers=headers)
     except web.HTTPMethodNotAllowed as error:
         refusal = ApiError(
             405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {}
@@ -172,15 +190,29 @@ async def _refusals(request: web.Request, handler: Handler) -> web.StreamRespons
         return web.json_response(refusal.status(), status=500)
 
 
-def _authentication(token: str) -> Middleware:
-    expected = f"Bearer {token}".encode()
-
+def _faults(traffic: Traffic) -> Middleware:
     @web.middleware
-    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "")
-        anonymous = not given and request.path.rstrip("/") in PUBLIC_PATHS
-        if not anonymous and not hmac.compare_digest(given.encode(), expected):
-            raise unauthorized()
+    async def suffer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.startswith(PREFIX):
+            await traffic.meet(request)
         return await handler(request)
 
-    return authenticate
+    return suffer
+
+
+def _access(accounts: Accounts) -> Middleware:
+    @web.middleware
+    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "")
+        if given or request.path.rstrip("/") not in PUBLIC_PATHS:
+            account = accounts.find(given.removeprefix("Bearer "))
+            if account is None:
+                raise unauthorized()
+            access = Access.of(request)
+            if access is not None:
+                account.check(access)
+            elif request.path.startswith(PREFIX):
+                account.check_path(request.method, request.path)
+        return await handler(request)
+
+    return admit

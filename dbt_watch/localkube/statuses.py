@@ -59,6 +59,21 @@ class ContainerView:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class PodFailure:
+    """
+    Why a pod as such has failed, whatever its containers did.
+
+    :ivar reason: one word, such as `Evicted`
+    :ivar disrupted: the reason of its condition DisruptionTarget, for a failure that the pod did not cause itself
+        (https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions)
+    """
+
+    reason: str
+    message: str
+    disrupted: str | None = None
+
+
 def phase_of(init: Sequence[ContainerView], main: Sequence[ContainerView], restart_policy: str) -> str:
     """Return the phase of a pod."""
     for view in init:
@@ -80,19 +95,18 @@ def status_of(
     init: Sequence[ContainerView],
     main: Sequence[ContainerView],
     *,
-    reason: str | None = None,
-    message: str | None = None,
+    failure: PodFailure | None = None,
 ) -> Item:
     """
     Return the whole status.
 
-    :param reason: set when the pod as such has failed (DeadlineExceeded, Evicted, ...); the phase is Failed then
+    :param failure: set when the pod as such has failed; the phase is Failed then
     """
     policy = pod["spec"]["restartPolicy"]
-    phase = "Failed" if reason else phase_of(init, main, policy)
+    phase = "Failed" if failure else phase_of(init, main, policy)
     initialized = all(view.succeeded for view in init)
     ready = [view.name for view in main if "running" in view.state and initialized]
-    status = {
+    status: Item = {
         "phase": phase,
         "conditions": _conditions(pod, init, main, phase, ready),
         "hostIP": ADDRESS,
@@ -105,10 +119,30 @@ def status_of(
     }
     if init:
         status["initContainerStatuses"] = [view.as_dict(ready=view.succeeded) for view in init]
-    if reason:
-        status["reason"] = reason
-        status["message"] = message or ""
+    if failure:
+        status["reason"] = failure.reason
+        status["message"] = failure.message
+        if failure.disrupted:
+            status["conditions"].append(disruption(failure.disrupted, failure.message))
     return status
+
+
+def disruption(reason: str, message: str) -> Item:
+    """Return the condition that says that something outside of a pod ends it."""
+    return {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastProbeTime": None,
+        "lastTransitionTime": timestamp(),
+    }
+
+
+def unschedulable(pod: Item, why: str) -> Item:
+    """Return the status of a pod that no node takes."""
+    condition = {"status": "False", "reason": "Unschedulable", "message": why}
+    return {**pod["status"], "conditions": _settled(pod, {"PodScheduled": condition})}
 
 
 def scheduled(pod: Item) -> Item:

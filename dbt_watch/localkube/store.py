@@ -92,6 +92,7 @@ class Store:
 
     :param history: how many changes are kept for watches that resume; older ones are answered with 410
     :ivar observers: called with every change, at once and in the server's thread
+    :ivar admission: called with every new object before it is stored; may raise ApiError
     """
 
     def __init__(self, *, history: int = 20_000) -> None:
@@ -102,6 +103,7 @@ class Store:
         self._history: deque[Change] = deque(maxlen=history)
         self._watchers: set[asyncio.Queue[Change]] = set()
         self.observers: list[Callable[[Change], None]] = []
+        self.admission: list[Callable[[Resource, Item], None]] = []
 
     def get(self, resource: Resource, namespace: str, name: str) -> Item:
         """Return an object; :raises ApiError: 404."""
@@ -120,7 +122,9 @@ class Store:
         return [items[key] for key in sorted(items) if namespace is None or key[0] == namespace]
 
     def create(self, resource: Resource, item: Item) -> Item:
-        """Store a new object with identity, version and time of creation; :raises ApiError: 409."""
+        """Store a new object with identity, version and time of creation; :raises ApiError: 403, 409."""
+        for admit in self.admission:
+            admit(resource, item)
         item = copy.deepcopy(item)
         metadata = item["metadata"]
         key = (metadata.get("namespace", ""), metadata["name"])

@@ -41,6 +41,10 @@ class LonePod:
         self._operator.selected = nodes
         self._operator.selection = selection
         self._operator.watched = {}
+        # A person wants this one, whatever the run was narrowed to.
+        self._operator.build = {
+            name: value for name, value in self._operator.build.items() if name not in {"select", "exclude"}
+        }
 
     def run(self, context: Context) -> tuple[list[NodeResult], Closed]:
         """

@@ -1,20 +1,23 @@
 """
 Writes the journal to XCom: when, in what order, and again when it fails.
 
-The producer's watch calls it between two pieces of the log. A write that fails never fails a build: the changes wait
-in the `JournalWriter` and go out with the next one.
+The task, or the trigger that stands in for it, calls it between two pieces of the log. A write that fails never fails
+a build: the changes wait in the `JournalWriter` and go out with the next one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from dbt_watch.core.pages import EMPTY_PAGE, HEAD_KEY, NOTHING_YET, Page, encode_page, page_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from dbt_watch.core.journal import JournalWriter
 
@@ -26,10 +29,85 @@ BACKOFF_FIRST: Final = 0.5
 BACKOFF_LIMIT: Final = 10.0
 LAST_WORDS: Final = 60.0  # how long the end of a journal is tried for
 
+Value = str | int
+
+
+class Draft:
+    """
+    What is to be written of one attempt's journal, and when; it writes nothing itself.
+
+    :param writer: the changes
+    :param will_retry: whether another attempt follows if this one ends badly
+    :param born: when Airflow made this attempt, in seconds since the epoch
+    :param first_page: the number of the first page; more than 0 for one who goes on with a journal
+    :param interval: seconds between two pages
+    :param max_pending: so many changes are written without waiting for the interval
+    """
+
+    def __init__(
+        self,
+        writer: JournalWriter,
+        *,
+        will_retry: bool,
+        born: float = 0.0,
+        first_page: int = 0,
+        interval: float = FLUSH_INTERVAL,
+        max_pending: int = 200,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer = writer
+        self._will_retry = will_retry
+        self._born = born
+        self._first_page = first_page
+        self._interval = interval
+        self._max_pending = max_pending
+        self.clock = clock
+        self.due = clock()
+        self._failures = 0
+
+    def beginning(self) -> Iterator[tuple[str, Value]]:
+        """Give an empty first page, for readers to find."""
+        yield page_key(0), EMPTY_PAGE
+        yield HEAD_KEY, NOTHING_YET
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to write now."""
+        urgent = self._writer.pending >= self._max_pending and not self._failures
+        return bool(self._writer.pending) and (urgent or self.clock() >= self.due)
+
+    def rest(self) -> Iterator[tuple[str, Value]]:
+        """Give all that waits, by key; whoever does not come to the end of a page is given it again."""
+        while (chunk := self._writer.take()) is not None:
+            number = self._first_page + chunk.seq
+            # The empty page comes first: a reader who has read this one finds it.
+            if chunk.closed is None:
+                yield page_key(number + 1), EMPTY_PAGE
+            numbered = msgspec.structs.replace(chunk, seq=number)
+            yield page_key(number), encode_page(Page(numbered, self._will_retry, self._born))
+            yield HEAD_KEY, number
+            self._writer.written(chunk)
+
+    def worked(self) -> None:
+        """Say that writing has worked."""
+        self._failures = 0
+        self.due = self.clock() + self._interval
+
+    def failed(self, error: Exception) -> None:
+        """Say that writing has failed; the next time is later then."""
+        self._failures += 1
+        wait = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 10))
+        self.due = self.clock() + wait
+        log.warning("Writing the journal failed (%s); again in %.1f s", error, wait)
+
+    def gave_up(self) -> None:
+        """Say that the end could not be written."""
+        log.error("The end of the journal could not be written; the sensors go by the state of this task")
+
 
 class Pen:
     """
-    Writes one attempt's journal.
+    Writes one attempt's journal, on a worker.
 
     :param writer: what is to be written
     :param push: stores an XCom under a key; may raise anything
@@ -41,7 +119,7 @@ class Pen:
     def __init__(
         self,
         writer: JournalWriter,
-        push: Callable[[str, str | int], None],
+        push: Callable[[str, Value], None],
         *,
         will_retry: bool,
         born: float = 0.0,
@@ -49,29 +127,18 @@ class Pen:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._writer = writer
+        self._draft = Draft(writer, will_retry=will_retry, born=born, max_pending=max_pending, clock=clock)
         self._push = push
-        self._will_retry = will_retry
-        self._born = born
-        self._max_pending = max_pending
-        self._clock = clock
         self._sleep = sleep
-        self._due = clock()
-        self._failures = 0
 
     def open(self) -> None:
         """Leave an empty first page for readers to find."""
-        self._attempt(self._write_beginning)
-
-    def _write_beginning(self) -> None:
-        self._push(page_key(0), EMPTY_PAGE)
-        self._push(HEAD_KEY, NOTHING_YET)
+        self._attempt(self._draft.beginning())
 
     def write(self) -> None:
         """Write what is due. Never raises on account of the writing."""
-        urgent = self._writer.pending >= self._max_pending and not self._failures
-        if self._writer.pending and (urgent or self._clock() >= self._due):
-            self._attempt(self._write_all)
+        if self._draft.is_due:
+            self._write_all()
 
     def finish(self, patience: float = LAST_WORDS) -> bool:
         """
@@ -80,34 +147,68 @@ class Pen:
         :param patience: seconds
         :returns: whether the whole journal is written
         """
-        deadline = self._clock() + patience
-        while not self._attempt(self._write_all):
-            if self._clock() >= deadline:
-                log.error(
-                    "The end of the journal could not be written; the sensors go by the state of this task"
-                )
+        draft = self._draft
+        deadline = draft.clock() + patience
+        while not self._write_all():
+            if draft.clock() >= deadline:
+                draft.gave_up()
                 return False
-            self._sleep(max(0.0, min(self._due, deadline) - self._clock()))
+            self._sleep(max(0.0, min(draft.due, deadline) - draft.clock()))
         return True
 
-    def _write_all(self) -> None:
-        while (chunk := self._writer.take()) is not None:
-            # The empty page comes first: a reader who has read this one finds it.
-            if chunk.closed is None:
-                self._push(page_key(chunk.seq + 1), EMPTY_PAGE)
-            self._push(page_key(chunk.seq), encode_page(Page(chunk, self._will_retry, self._born)))
-            self._push(HEAD_KEY, chunk.seq)
-            self._writer.written(chunk)
+    def _write_all(self) -> bool:
+        return self._attempt(self._draft.rest())
 
-    def _attempt(self, action: Callable[[], None]) -> bool:
+    def _attempt(self, writes: Iterator[tuple[str, Value]]) -> bool:
         try:
-            action()
+            for key, value in writes:
+                self._push(key, value)
         except Exception as error:  # noqa: BLE001 - whatever the way to XCom makes of it, the build goes on
-            self._failures += 1
-            wait = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 10))
-            self._due = self._clock() + wait
-            log.warning("Writing the journal failed (%s); again in %.1f s", error, wait)
+            self._draft.failed(error)
             return False
-        self._failures = 0
-        self._due = self._clock() + FLUSH_INTERVAL
+        self._draft.worked()
+        return True
+
+
+class AsyncPen:
+    """
+    The same in a triggerer.
+
+    :param draft: what is to be written
+    :param push: stores an XCom under a key; may raise anything
+    """
+
+    def __init__(self, draft: Draft, push: Callable[[str, Value], Awaitable[None]]) -> None:
+        self._draft = draft
+        self._push = push
+
+    async def write(self) -> None:
+        """Write what is due. Never raises on account of the writing."""
+        if self._draft.is_due:
+            await self._write_all()
+
+    async def finish(self, patience: float = LAST_WORDS) -> bool:
+        """
+        Write all that is left, trying again for a while.
+
+        :param patience: seconds
+        :returns: whether the whole journal is written
+        """
+        draft = self._draft
+        deadline = draft.clock() + patience
+        while not await self._write_all():
+            if draft.clock() >= deadline:
+                draft.gave_up()
+                return False
+            await asyncio.sleep(max(0.0, min(draft.due, deadline) - draft.clock()))
+        return True
+
+    async def _write_all(self) -> bool:
+        try:
+            for key, value in self._draft.rest():
+                await self._push(key, value)
+        except Exception as error:  # noqa: BLE001 - whatever the way to XCom makes of it, the build goes on
+            self._draft.failed(error)
+            return False
+        self._draft.worked()
         return True

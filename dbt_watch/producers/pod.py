@@ -3,50 +3,63 @@ The task that runs a whole dbt project in one pod.
 
 `DbtPodMixin` goes in front of KubernetesPodOperator or a subclass of it; `producer_class` makes the combination.
 The operator's own way of starting, awaiting and cleaning up a pod stays as it is: what is replaced is the reading of
-the log, and what is added is the journal.
+the log, and what is added is the journal, and care that dbt never runs twice.
 """
 
 from __future__ import annotations
 
+import sys
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus, PodManager
+from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk import get_current_context
 from kubernetes.client import models as k8s
 
 from dbt_watch.core.command import Selection, build_arguments
-from dbt_watch.core.pages import born_at
-from dbt_watch.core.resume import remaining_nodes, selection_of
-from dbt_watch.exceptions import ArgumentError, DbtRunFailed, PodLost
-from dbt_watch.producers.reader import ContainerEnd, PodLogReader, Position
+from dbt_watch.core.narrowing import narrowed
+from dbt_watch.core.resume import remaining_nodes
+from dbt_watch.core.verbatim import verbatim
+from dbt_watch.exceptions import ArgumentError, DbtRunFailed, DbtWatchError, PodLost
+from dbt_watch.producers.attempt import Attempt, runs_in_dag_test, states_of
+from dbt_watch.producers.deferred import END, DbtPodTrigger, pack_nodes
+from dbt_watch.producers.plan import Plan, Planner, mark, remember_done
+from dbt_watch.producers.reader import PodLogReader, Position, container_end
 from dbt_watch.producers.watch import BuildWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import timedelta
 
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
 
     from dbt_watch.core.graph import Graph
 
 
 class WatchingPodManager(PodManager):
     """
-    A pod manager that reads the log of one container for a `BuildWatch`, and all else as usual.
+    A pod manager that reads the log of one container for an attempt, and all else as usual.
 
     :param container: the container in which dbt runs
-    :param watch: what the lines are for
+    :param attempt: what the lines are for
     :param position: how far they have been read; kept when the manager is made anew with fresh credentials
     """
 
     def __init__(
-        self, *args: Any, container: str, watch: BuildWatch, position: Position, **kwargs: Any
+        self, *args: Any, container: str, attempt: Attempt, position: Position, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self._container = container
-        self._watch = watch
+        self._attempt = attempt
         self._position = position
-        self.end: ContainerEnd | None = None
+
+    def read_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+        """Read the pod afresh. This happens often while it starts, when there is no log to be read yet."""
+        self._attempt.tick()
+        return super().read_pod(pod)
 
     def fetch_container_logs(
         self,
@@ -58,22 +71,25 @@ class WatchingPodManager(PodManager):
         **kwargs: Any,
     ) -> PodLoggingStatus:
         """Follow the log until the container has ended, and close the journal with what it ended as."""
-        if container_name != self._container:
+        attempt = self._attempt
+        if container_name != self._container or attempt.watch is None:
             return super().fetch_container_logs(
                 pod, container_name, follow=follow, since_time=since_time, **kwargs
             )
         reader = PodLogReader(
             self._client,
-            self.read_pod,
+            super().read_pod,
             pod,
             container_name,
             position=self._position,
-            on_lines=self._watch.take_lines,
-            on_tick=self._watch.tick,
+            on_lines=attempt.watch.take_lines,
+            on_tick=attempt.tick,
         )
-        self.end = reader.follow()
+        attempt.end = reader.follow()
         # At once: the sensors need not wait until the pod has been cleaned up.
-        self._watch.close(self.end.exit_code, self.end.reason)
+        attempt.close(attempt.end.exit_code, attempt.end.reason)
+        if attempt.end.exit_code == 0:
+            remember_done(attempt.context)
         return PodLoggingStatus(running=False, last_log_time=None)
 
 
@@ -116,7 +132,7 @@ class DbtPodMixin:
         self.watched = watched
         self.project_dir = project_dir
         self.profiles_dir = profiles_dir
-        self._watch: BuildWatch | None = None
+        self._attempt: Attempt | None = None
         self._position = Position()
 
     if TYPE_CHECKING:
@@ -124,28 +140,122 @@ class DbtPodMixin:
         base_container_name: str
         callbacks: Any
         client: Any
+        deferrable: bool
+        execution_timeout: timedelta | None
         log: Any
+        name: str
+        patch_already_checked: Any
+        pod: k8s.V1Pod | None
+        pod_request_obj: k8s.V1Pod
+        process_pod_deletion: Any
+        reattach_on_restart: bool
+        task_id: str
+        termination_grace_period: int | None
+        _build_find_pod_label_selector: Any
+        _killed: bool
+        _set_name: Any
+
+    @property
+    def watch(self) -> BuildWatch | None:
+        """What has been seen of the build; None before it begins."""
+        return None if self._attempt is None else self._attempt.watch
+
+    # What the operator below calls.
 
     @cached_property
-    def pod_manager(self) -> WatchingPodManager:
-        """The pod manager that reads for the journal; made anew when credentials have expired."""
-        if self._watch is None:
-            raise RuntimeError("the pod manager of a dbt task is there only while the task runs")
+    def pod_manager(self) -> PodManager:
+        """The pod manager, which reads for the journal while dbt runs; made anew when credentials have expired."""
+        if self._attempt is None:
+            return PodManager(kube_client=self.client, callbacks=self.callbacks)
         return WatchingPodManager(
             kube_client=self.client,
             callbacks=self.callbacks,
             container=self.base_container_name,
-            watch=self._watch,
+            attempt=self._attempt,
             position=self._position,
         )
 
     def build_pod_request_obj(self, context: Context | None = None, **kwargs: Any) -> k8s.V1Pod:
         """Make the pod as usual, and see to it that a SIGTERM reaches dbt as SIGINT."""
         pod: k8s.V1Pod = super().build_pod_request_obj(context, **kwargs)  # type: ignore[misc]
-        for container in pod.spec.containers:
-            if container.name == self.base_container_name:
-                interrupt_before_stop(container)
+        interrupt_before_stop(self._base_container(pod))
+        if context is not None:
+            mark(pod, context["ti"])
         return pod
+
+    def cleanup(self, *args: Any, **kwargs: Any) -> None:
+        """Clean up as usual, unless the pod is another's now."""
+        if self._attempt is not None and self._attempt.is_orphaned:
+            self._killed = True
+        elif isinstance(sys.exc_info()[1], AirflowTaskTimeout):
+            # The operator would leave a pod running that it is to keep.
+            self._kill_pod()
+        super().cleanup(*args, **kwargs)  # type: ignore[misc]
+
+    def on_kill(self) -> None:
+        """Stop dbt, unless it is only this worker that has to go, and another attempt takes over."""
+        attempt = self._attempt
+        is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
+        if attempt is None or is_timeout or not (self.reattach_on_restart and attempt.will_retry):
+            self._kill_pod()
+        else:
+            attempt.signal.receive()
+
+    def _kill_pod(self) -> None:
+        if not self._killed:
+            super().on_kill()  # type: ignore[misc]
+
+    def defer(
+        self,
+        *,
+        trigger: BaseTrigger,
+        method_name: str,
+        kwargs: dict[str, Any] | None = None,
+        timeout: Any = None,
+    ) -> None:
+        """Defer to a trigger that follows the log, with the operator's own inside."""
+        context = get_current_context()
+        ti = context["ti"]
+        attempt = self._attempt or Attempt(context, self._kill_pod)
+        # When a deferral is resumed only to defer once more, what this attempt builds is not known here any more.
+        nodes = attempt.nodes or remaining_nodes(self.selected, self.watched, states_of(ti, self.watched))
+        limit = self.execution_timeout
+        ours = DbtPodTrigger(
+            inner=trigger.serialize(),
+            nodes=pack_nodes({unique_id: self.graph.nodes[unique_id] for unique_id in nodes}),
+            attempt=attempt.number,
+            will_retry=attempt.will_retry,
+            born=attempt.born,
+            deadline=None if limit is None else ti.start_date.timestamp() + limit.total_seconds(),
+        )
+        super().defer(trigger=ours, method_name=method_name, kwargs=kwargs, timeout=timeout)  # type: ignore[misc]
+
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
+        """
+        End as the trigger has found, after a deferral.
+
+        :raises DbtRunFailed: when dbt ended with another exit code than 0
+        :raises PodLost: when the pod went away before dbt was done
+        """
+        told = event.get(END)
+        if told is not None and told["exit_code"] == 0:
+            remember_done(context)
+        try:
+            result = super().trigger_reentry(context, event)  # type: ignore[misc]
+        except AirflowSkipException:
+            raise
+        except Exception:
+            if told is None:
+                raise
+            raise _failure(**told) from None
+        if told is not None and told["exit_code"] != 0:
+            raise _failure(**told)
+        return result
+
+    def _write_logs(self, *_: Any, **__: Any) -> None:
+        """Leave out what the operator does after a deferral: the trigger has written the log."""
+
+    # One attempt.
 
     def execute(self, context: Context) -> Any:
         """
@@ -154,64 +264,85 @@ class DbtPodMixin:
         :raises DbtRunFailed: when dbt ended with another exit code than 0
         :raises PodLost: when the pod went away before dbt was done
         """
-        ti = context["ti"]
-        nodes, selection = self._what_to_build(ti)
-        watch = self._watch = BuildWatch(
-            {unique_id: self.graph.nodes[unique_id] for unique_id in nodes},
-            attempt=ti.try_number,
-            will_retry=ti.try_number <= (ti.max_tries or 0),
-            born=born_at(ti.id),
-            push=lambda key, value: ti.xcom_push(key=key, value=value),
-            show=lambda line: self.log.info("%s", line),
-        )
-        self.arguments = build_arguments(
-            self.build, selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
-        )
-        watch.open()
+        attempt = self._attempt = Attempt(context, self._kill_pod)
+        # Before anything that takes time: readers look for it.
+        attempt.open()
         try:
-            return super().execute(context)  # type: ignore[misc]
+            if not self._prepare(context, attempt):
+                return None
+            result = super().execute(context)  # type: ignore[misc]
+        except AirflowTaskTimeout:
+            self._kill_pod()
+            self._close(
+                attempt, f"the task took longer than its execution_timeout of {self.execution_timeout}"
+            )
+            raise
+        except AirflowSkipException:
+            raise
         except Exception as error:
-            end = self._container_end()
-            watch.close(None, f"the pod did not run dbt: {error}")
-            if end is None or isinstance(error, DbtRunFailed):
+            self._close(attempt, f"the pod did not run dbt: {error}")
+            if attempt.end is None or attempt.watch is None:
                 raise
-            if end.exit_code is None:
-                raise PodLost(f"{end.reason}; {watch.summary()}") from None
-            reason = f" ({end.reason})" if end.reason else ""
-            raise DbtRunFailed(
-                f"dbt ended with exit code {end.exit_code}{reason}; {watch.summary()}"
-            ) from None
+            reason = attempt.signal.reason or attempt.end.reason
+            raise _failure(attempt.end.exit_code, reason, attempt.watch.summary()) from None
+        return result
 
-    def _what_to_build(self, ti: Any) -> tuple[frozenset[str], Selection]:
-        """Give the nodes of this attempt and the selection for them: all at first, later what is not done."""
-        if ti.try_number <= 1:
-            return self.selected, self.selection
-        answer = ti.get_task_states(
-            dag_id=ti.dag_id,
-            run_ids=[ti.run_id],
-            task_ids=list(self.watched),
-            map_index=None if ti.map_index is None or ti.map_index < 0 else ti.map_index,
+    def _prepare(self, context: Context, attempt: Attempt) -> bool:
+        """Decide what is to be built, and in which pod; False when there is nothing left to do."""
+        ti = context["ti"]
+        # A sensor that was cleared alone waits for its own pod itself.
+        self.deferrable = self.deferrable and ti.task_id == self.task_id and not runs_in_dag_test()
+        self.name = self._set_name(self.name)
+        self.pod_request_obj = self.build_pod_request_obj(context)
+        narrow = narrowed(self.graph, self.selected, self.selection, self.build, attempt=attempt.number)
+        self.selected, self.selection = narrow.nodes, narrow.selection
+        plan: Plan | None = Plan(self.selected, self.selection)
+        if ti.try_number > 1:
+            plan = Planner(self, context, attempt).plan(self.pod_request_obj.metadata.namespace)
+        if self._killed:
+            raise DbtWatchError("the task was stopped before there was a pod")
+        if plan is None:
+            attempt.watch = self._watch_of((), attempt)
+            attempt.close(0)
+            return False
+        attempt.nodes = plan.nodes
+        attempt.watch = self._watch_of(plan.nodes, attempt)
+        attempt.watch.adopt([*narrow.left_out, *plan.adopted])
+        self.arguments = verbatim(
+            build_arguments(
+                self.build, plan.selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
+            )
         )
-        remaining = remaining_nodes(self.selected, self.watched, answer.get(ti.run_id, {}))
-        if remaining == self.selected:
-            self.log.info("Building all %d nodes", len(remaining))
-            return self.selected, self.selection
-        selection = selection_of(self.graph, remaining)
-        if selection is None:
-            self.log.info("Building all %d nodes: no selection fits what is left", len(self.selected))
-            return self.selected, self.selection
-        self.log.info("Building the %d of %d nodes that are not done", len(remaining), len(self.selected))
-        return remaining, selection
+        self._base_container(self.pod_request_obj).args = self.arguments
+        self.pod = plan.pod
+        if plan.pod is not None and container_end(plan.pod, self.base_container_name) is not None:
+            self.deferrable = False  # there is a log to be read, but nothing to wait for
+        return True
 
-    @property
-    def watch(self) -> BuildWatch | None:
-        """What has been seen of the build; None before it begins."""
-        return self._watch
+    def _close(self, attempt: Attempt, reason: str) -> None:
+        """End the journal of an attempt in which dbt has not come to its end."""
+        if attempt.watch is None:
+            attempt.watch = self._watch_of(self.selected, attempt)
+        attempt.close(None, reason)
 
-    def _container_end(self) -> ContainerEnd | None:
-        # Not through the property: it would make a manager, and need a client, where there was none.
-        manager = self.__dict__.get("pod_manager")
-        return None if manager is None else manager.end
+    def _watch_of(self, nodes: Iterable[str], attempt: Attempt) -> BuildWatch:
+        return BuildWatch(
+            {unique_id: self.graph.nodes[unique_id] for unique_id in nodes},
+            attempt=attempt.number,
+            show=lambda line: self.log.info("%s", line),
+            writer=attempt.writer,
+        )
+
+    def _base_container(self, pod: k8s.V1Pod) -> k8s.V1Container:
+        return next(item for item in pod.spec.containers if item.name == self.base_container_name)
+
+
+def _failure(exit_code: int | None, reason: str | None, summary: str) -> DbtWatchError:
+    """Say what became of dbt."""
+    if exit_code is None:
+        return PodLost(f"{reason}; {summary}")
+    why = f" ({reason})" if reason else ""
+    return DbtRunFailed(f"dbt ended with exit code {exit_code}{why}; {summary}")
 
 
 def interrupt_before_stop(container: k8s.V1Container) -> None:

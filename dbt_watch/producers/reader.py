@@ -3,7 +3,7 @@ Follows the log of a container, line by line, until the container is really done
 
 The stock reader of KubernetesPodOperator hands a line on only when the next one arrives, and reads some lines twice
 after a cut. This one hands each line on at once, marks what it has seen before, and goes on after a cut where it
-left off. `producers.pod` runs it on the worker.
+left off. `producers.pod` runs it on the worker; `producers.async_reader` is its sister for a triggerer.
 """
 
 from __future__ import annotations
@@ -69,7 +69,71 @@ class Position(msgspec.Struct):
     read_at: float | None = None
 
 
-class PodLogReader:
+class LogReading:
+    """
+    What both readers have in common: the request, the lines, and what an error means.
+
+    :param name: the pod's
+    :param namespace: the pod's
+    :param container: the container's name
+    :param position: where to go on; a new one reads from the beginning
+    :param on_lines: called with raw lines without their ends, and whether they are new (not read before a cut)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        namespace: str,
+        container: str,
+        *,
+        position: Position,
+        on_lines: Callable[[list[bytes], bool], None],
+    ) -> None:
+        self._name = name
+        self._namespace = namespace
+        self._container = container
+        self._position = position
+        self._on_lines = on_lines
+
+    def _request(self, *, follow: bool) -> dict[str, Any]:
+        """Give the arguments of the request for the log, as both clients take them."""
+        arguments: dict[str, Any] = {
+            "name": self._name,
+            "namespace": self._namespace,
+            "container": self._container,
+            "follow": follow,
+            "timestamps": True,
+            "_preload_content": False,
+            "_request_timeout": (CONNECT_TIMEOUT, READ_TIMEOUT),
+        }
+        if self._position.read_at is not None:
+            # By our own clock: the kubelet counts back from its own now, whatever the pod's timestamps say.
+            arguments["since_seconds"] = math.ceil(time.monotonic() - self._position.read_at + OVERLAP)
+        return arguments
+
+    def _take(self, lines: list[bytes], overlap: Overlap) -> None:
+        told = [(overlap.is_new(stamp), text) for stamp, text in map(split_timestamp, lines)]
+        for is_new, group in itertools.groupby(told, key=operator.itemgetter(0)):
+            self._on_lines([text for _, text in group], is_new)
+
+    def _report_cut(self, error: Exception) -> None:
+        log.info("Reading the log of %s was cut (%s); reading on", self._name, error)
+
+    def _lost(self, error: Exception) -> ContainerEnd | None:
+        """Tell what an error means that came instead of the pod's state; None to ask again."""
+        if status_of(error) == HTTP_NOT_FOUND:
+            return ContainerEnd(None, "the pod was deleted")
+        log.warning("Asking for the pod's state failed (%s); asking again", error)
+        return None
+
+
+def status_of(error: Exception) -> int | None:
+    """Give the HTTP status of an error of either client; None when it never came to an answer."""
+    status = getattr(error, "status", None)
+    return int(status) if status else None
+
+
+class PodLogReader(LogReading):
     """
     Reads the log of one container.
 
@@ -80,6 +144,7 @@ class PodLogReader:
     :param position: where to go on; a new one reads from the beginning
     :param on_lines: called with raw lines without their ends, and whether they are new (not read before a cut)
     :param on_tick: called after each piece of the log, and every 0.1 s while there is none
+    :param rest_timeout: seconds for which the end of a log is tried for once its container has ended
     """
 
     def __init__(
@@ -92,14 +157,16 @@ class PodLogReader:
         position: Position,
         on_lines: Callable[[list[bytes], bool], None],
         on_tick: Callable[[], None],
+        rest_timeout: float | None = None,
     ) -> None:
+        super().__init__(
+            pod.metadata.name, pod.metadata.namespace, container, position=position, on_lines=on_lines
+        )
         self._client = client
         self._read_pod = read_pod
         self._pod = pod
-        self._container = container
-        self._position = position
-        self._on_lines = on_lines
         self._on_tick = on_tick
+        self._rest_timeout = REST_TIMEOUT if rest_timeout is None else rest_timeout
 
     def follow(self) -> ContainerEnd:
         """
@@ -119,11 +186,11 @@ class PodLogReader:
 
     def _read_rest(self) -> None:
         """Read what has reached the API after the stream was closed, until that has worked once."""
-        deadline = time.monotonic() + REST_TIMEOUT
+        deadline = time.monotonic() + self._rest_timeout
         wait = RECONNECT_FIRST
         while True:
             _, error = self._read(follow=False)
-            if error is None or (isinstance(error, ApiException) and error.status == HTTP_NOT_FOUND):
+            if error is None or status_of(error) == HTTP_NOT_FOUND:
                 return
             if time.monotonic() > deadline:
                 log.warning("The end of the log could not be read (%s); the last lines may be missing", error)
@@ -135,7 +202,7 @@ class PodLogReader:
         """Read one stream to its end; tell whether anything arrived, and what cut it if it was cut."""
         pieces: queue.Queue[bytes | _StreamEnd] = queue.Queue(maxsize=256)
         stream = _Stream(self._open, pieces, follow=follow)
-        splitter, overlap, arrived = LineSplitter(), _Overlap(self._position), False
+        splitter, overlap, arrived = LineSplitter(), Overlap(self._position), False
         stream.start()
         try:
             while True:
@@ -158,45 +225,21 @@ class PodLogReader:
         return arrived, piece.error
 
     def _open(self, *, follow: bool) -> Any:
-        arguments: dict[str, Any] = {}
-        if self._position.read_at is not None:
-            # By our own clock: the kubelet counts back from its own now, whatever the pod's timestamps say.
-            arguments["since_seconds"] = math.ceil(time.monotonic() - self._position.read_at + OVERLAP)
-        return self._client.read_namespaced_pod_log(
-            name=self._pod.metadata.name,
-            namespace=self._pod.metadata.namespace,
-            container=self._container,
-            follow=follow,
-            timestamps=True,
-            _preload_content=False,
-            _request_timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-            **arguments,
-        )
-
-    def _take(self, lines: list[bytes], overlap: _Overlap) -> None:
-        told = [(overlap.is_new(stamp), text) for stamp, text in map(split_timestamp, lines)]
-        for is_new, group in itertools.groupby(told, key=operator.itemgetter(0)):
-            self._on_lines([text for _, text in group], is_new)
+        return self._client.read_namespaced_pod_log(**self._request(follow=follow))
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, ApiException) and error.status == HTTP_UNAUTHORIZED:
             raise error
-        log.info("Reading the log of %s was cut (%s); reading on", self._pod.metadata.name, error)
+        self._report_cut(error)
 
     def _end(self) -> ContainerEnd | None:
         """Tell how the container ended; None while it has not."""
         try:
             pod = self._read_pod(self._pod)
-        except ApiException as error:
-            if error.status == HTTP_NOT_FOUND:
-                return ContainerEnd(None, "the pod was deleted")
-            if error.status == HTTP_UNAUTHORIZED:
+        except Exception as error:
+            if status_of(error) == HTTP_UNAUTHORIZED:
                 raise
-            log.warning("Asking for the pod's state failed (%s %s); asking again", error.status, error.reason)
-            return None
-        except Exception as error:  # noqa: BLE001 - the network; asked again
-            log.warning("Asking for the pod's state failed (%s); asking again", error)
-            return None
+            return self._lost(error)
         return container_end(pod, self._container)
 
     def _pause(self, seconds: float) -> None:
@@ -233,11 +276,8 @@ class _Stream:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; what it waits for is closed under it."""
+        """Let the thread end with its next piece; to close its response from here would wait for that, too."""
         self._stopped.set()
-        response = self._response
-        if response is not None and self._thread.is_alive():
-            response.close()
 
     def _run(self) -> None:
         error: Exception | None = None
@@ -251,7 +291,10 @@ class _Stream:
             error = caught
         finally:
             if self._response is not None:
-                self._response.release_conn()
+                if self._stopped.is_set():
+                    self._response.close()  # with what is left in it, the connection is of no more use
+                else:
+                    self._response.release_conn()
         self._put(_StreamEnd(error))
 
     def _put(self, item: bytes | _StreamEnd) -> None:
@@ -263,7 +306,7 @@ class _Stream:
             return
 
 
-class _Overlap:
+class Overlap:
     """Tells lines that were read before a cut from new ones, by their timestamps, and moves the position on."""
 
     def __init__(self, position: Position) -> None:
@@ -272,6 +315,7 @@ class _Overlap:
         self._skip = position.repeats
 
     def is_new(self, stamp: tuple[str, str] | None) -> bool:
+        """Tell whether a line with this timestamp was not read before."""
         if stamp is None:
             return self._until is None
         if self._until is not None:
@@ -327,3 +371,14 @@ def _reason(pod: V1Pod, state: V1ContainerState | None) -> str | None:
     if state is not None and state.terminated.reason not in {"Completed", "Error"}:
         words += [state.terminated.reason, state.terminated.message]
     return ": ".join(dict.fromkeys(word for word in words if word)) or None
+
+
+def has_started(pod: V1Pod, container: str) -> bool:
+    """Tell whether a container of a pod runs, or has run."""
+    statuses = (pod.status.container_statuses if pod.status is not None else None) or []
+    return any(
+        item.name == container
+        and item.state is not None
+        and (item.state.running is not None or item.state.terminated is not None)
+        for item in statuses
+    )

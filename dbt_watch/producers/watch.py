@@ -1,27 +1,25 @@
 """
-One attempt of a build, watched: from the raw lines of a pod's log to the journal and the task log.
+One attempt of a build, watched: from the raw lines of a pod's log to the journal's changes and the task log.
 
-`producers.pod` makes one for each attempt. It knows neither Kubernetes nor Airflow, only where to push pages to.
+`producers.pod` makes one for each attempt, and `producers.deferred` one in a triggerer. It knows neither Kubernetes nor
+Airflow, and reads and writes nothing.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from dbt_watch.core.journal import Closed, JournalWriter
 from dbt_watch.core.ledger import Ledger
 from dbt_watch.core.stream import LogStream
-from dbt_watch.producers.pen import Pen
+from dbt_watch.core.text import harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from dbt_watch.core.results import NodeResult, SelectedNode
     from dbt_watch.core.stream import Batch
-
-log = logging.getLogger(__name__)
 
 
 class BuildWatch:
@@ -30,10 +28,10 @@ class BuildWatch:
 
     :param nodes: the selected nodes by unique_id
     :param attempt: the try number of the producer
-    :param will_retry: whether another attempt follows if this one ends badly
-    :param born: when Airflow made this attempt, in seconds since the epoch
-    :param push: stores an XCom of the producer under a key
     :param show: writes a line to the task log
+    :param writer: takes the changes; one of its own by default
+    :param known: what the journal of this attempt holds already, for one who goes on where another has stopped. The
+        log is read from its beginning again; what is known is neither shown nor written
     """
 
     def __init__(
@@ -41,49 +39,51 @@ class BuildWatch:
         nodes: Mapping[str, SelectedNode],
         *,
         attempt: int,
-        will_retry: bool,
-        born: float = 0.0,
-        push: Callable[[str, str | int], None],
         show: Callable[[str], None],
+        writer: JournalWriter | None = None,
+        known: Mapping[str, NodeResult] | None = None,
     ) -> None:
-        self._ledger = Ledger(nodes, attempt=attempt)
-        self._stream = LogStream(self._ledger)
-        self._writer = JournalWriter(attempt=attempt)
-        self._pen = Pen(self._writer, push, will_retry=will_retry, born=born)
-        self._show = show
+        self.writer = writer or JournalWriter(attempt=attempt)
         self.closed: Closed | None = None
         """How the attempt ended, once it has."""
+        self._ledger = Ledger(nodes, attempt=attempt)
+        self._stream = LogStream(self._ledger)
+        self._show = show
+        self._adopted: list[NodeResult] = []
+        self._known = dict(known or {})
+        self._is_catching_up = bool(self._known)
 
-    def open(self) -> None:
-        """Begin the journal."""
-        self._pen.open()
+    def adopt(self, results: Iterable[NodeResult]) -> None:
+        """Take what an earlier pod has built as done; the nodes must not be among those of this attempt."""
+        self._adopted = list(results)
+        self.writer.add(self._adopted)
 
     def take_lines(self, lines: list[bytes], is_new: bool) -> None:
         """Take raw lines of the log. Such as were read before change nothing, and are not shown again."""
-        batch = self._stream.feed_lines(lines)
-        self._writer.add(batch.changes)
-        if is_new:
-            self._show_lines(batch)
-
-    def tick(self) -> None:
-        """Write what is due; called often."""
-        self._pen.write()
-
-    def close(self, exit_code: int | None, reason: str | None = None) -> None:
-        """End the journal, once: no node stays open."""
-        if self.closed is not None:
+        if not self._is_catching_up:
+            self._take(self._stream.feed_lines(lines), is_new)
             return
+        for line in lines:  # one by one, to find the first that says anything new
+            self._take(self._stream.feed_lines([line]), is_new)
+
+    def end(self, exit_code: int | None, reason: str | None = None) -> bool:
+        """
+        Take the end of the attempt: no node stays open.
+
+        :returns: False when it has ended before; then nothing changes
+        """
+        if self.closed is not None:
+            return False
         self.closed = Closed(exit_code, reason)
-        batch = self._stream.close(exit_code, reason=reason)
-        self._writer.add(batch.changes)
-        self._writer.close(exit_code, reason=reason)
-        self._show_lines(batch)
-        self._pen.finish()
+        self._is_catching_up = False
+        self._take(self._stream.close(exit_code, reason=reason), True)
+        self.writer.close(exit_code, reason=reason)
+        return True
 
     @property
     def results(self) -> list[NodeResult]:
         """All entries, in the order in which dbt came to them."""
-        return list(self._ledger.entries.values())
+        return [*self._adopted, *self._ledger.entries.values()]
 
     def summary(self) -> str:
         """Say in one line what became of the nodes: counts, and the names of those that failed."""
@@ -92,11 +92,28 @@ class BuildWatch:
         failed = [result.name for result in self.results if result.is_failure]
         if failed:
             text += f"; failed: {', '.join(failed[:MAX_NAMES])}" + (" ..." if len(failed) > MAX_NAMES else "")
-        return text or "no node was reported"
+        return harmless(text or "no node was reported")
 
-    def _show_lines(self, batch: Batch) -> None:
-        for line in batch.lines:
-            self._show(line)
+    def _take(self, batch: Batch, is_new: bool) -> None:
+        news = [change for change in batch.changes if self._is_news(change)]
+        self.writer.add(news)
+        if news:
+            self._is_catching_up = False
+        if is_new and not self._is_catching_up:
+            for line in batch.lines:
+                self._show(line)
+
+    def _is_news(self, change: NodeResult) -> bool:
+        """Tell whether the journal does not hold this; a node that is over in it stays so."""
+        known = self._known.get(change.unique_id)
+        if known is None:
+            return True
+        if known.is_final and (change.was_not_run or not change.is_final):
+            return False
+        if change == known:
+            return False
+        del self._known[change.unique_id]
+        return True
 
 
 MAX_NAMES = 10

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TriggerRule, get_parsing_context
 
 from dbt_watch.compat import STARTS_FROM_TRIGGER
 from dbt_watch.rendering.alone import LoneBuild
-from dbt_watch.rendering.ids import PRODUCER_ID
+from dbt_watch.rendering.ids import PRODUCER_ID, START_ID
 from dbt_watch.sensors.operator import DbtNodeSensor
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, TaskGroup
 
     from dbt_watch.core.graph import Graph
+    from dbt_watch.rendering.looks import Looks
     from dbt_watch.rendering.plan import Plan
 
 Sensors = Literal["auto", "eager", "lineage"]
@@ -36,28 +38,35 @@ class SensorStart(msgspec.Struct, frozen=True):
 
     :param from_trigger: in the triggerer, without a worker
     :param trigger_rule: with "always" all of them start at once; with "all_done" one level after the other
+    :param gated: all of them come after one empty task as well
     """
 
     from_trigger: bool
     trigger_rule: TriggerRule
+    gated: bool = False
 
 
 EAGER: Final = SensorStart(from_trigger=True, trigger_rule=TriggerRule.ALWAYS)
 # "all_done" and not "all_success": what a failure upstream means for a node is the outcome table's to say.
 LINEAGE: Final = SensorStart(from_trigger=False, trigger_rule=TriggerRule.ALL_DONE)
+# Airflow refuses "always" in a mapped group, which could start before it is known how many there are. An empty task
+# does the same: the scheduler alone ends it, and then one task before each sensor has succeeded.
+EAGER_MAPPED: Final = SensorStart(from_trigger=True, trigger_rule=TriggerRule.ONE_SUCCESS, gated=True)
 
 
-def sensor_start(sensors: Sensors, count: int) -> SensorStart:
+def sensor_start(sensors: Sensors, count: int, *, is_mapped: bool = False) -> SensorStart:
     """
     Choose how sensors start.
 
     :param sensors: as the user wishes
     :param count: how many there are; each that starts from the trigger costs the triggerer time that grows with the
         size of the DAG (0.13 ms for each task of it, measured on Airflow 3.3.2)
+    :param is_mapped: whether the group is mapped, or lies in one that is
     """
+    eager = EAGER_MAPPED if is_mapped else EAGER
     if sensors == "auto":
-        return EAGER if STARTS_FROM_TRIGGER and count <= EAGER_LIMIT else LINEAGE
-    return EAGER if sensors == "eager" else LINEAGE
+        return eager if STARTS_FROM_TRIGGER and count <= EAGER_LIMIT else LINEAGE
+    return eager if sensors == "eager" else LINEAGE
 
 
 class GroupTasks:
@@ -68,13 +77,15 @@ class GroupTasks:
     :param graph: the project
     :param group: the task group
     :param start: how the sensors start
+    :param looks: what a person sees of them
     """
 
-    def __init__(self, plan: Plan, graph: Graph, group: TaskGroup, start: SensorStart) -> None:
+    def __init__(self, plan: Plan, graph: Graph, group: TaskGroup, start: SensorStart, looks: Looks) -> None:
         self.plan = plan
         self.graph = graph
         self.group = group
         self._start = start
+        self._looks = looks
         self._sensors: dict[str, DbtNodeSensor] = {}
         self._producer_parts: tuple[Callable[[], type[Any]], Mapping[str, Any]]
         self._producer: BaseOperator | None = None
@@ -86,6 +97,8 @@ class GroupTasks:
             if wanted is None or wanted == self.group.child_id(task_id):
                 self.sensor(task_id)
         self._connect()
+        if self._start.gated and wanted in {None, self.group.child_id(START_ID)}:
+            self._add_gate()
 
     def sensor(self, task_id: str) -> DbtNodeSensor:
         """
@@ -96,21 +109,17 @@ class GroupTasks:
         if task_id not in self._sensors:
             planned = self.plan.tasks[task_id]
             self._sensors[task_id] = DbtNodeSensor(
-                task_id=task_id,
-                task_group=self.group,
                 dag=self.group.dag,
                 producer_task_id=self.group.child_id(PRODUCER_ID),
                 unique_ids=planned.unique_ids,
-                kind=_kind(self.graph, planned.unique_ids),
                 looks_first=bool(planned.upstream),
                 from_trigger=self._start.from_trigger,
                 trigger_rule=self._start.trigger_rule,
-                doc_md=_doc(self.graph, planned.unique_ids),
                 retries=0,
                 execution_timeout=None,
                 weight_rule="absolute",
-                priority_weight=1,
                 lone_build=LoneBuild(self, task_id),
+                **self._looks.of(planned),
             )
         return self._sensors[task_id]
 
@@ -147,6 +156,20 @@ class GroupTasks:
             )
         return self._producer
 
+    def _add_gate(self) -> None:
+        """Put an empty task in front of all sensors; without callbacks, for which a worker would have to run it."""
+        gate = EmptyOperator(
+            task_id=START_ID,
+            task_group=self.group,
+            dag=self.group.dag,
+            trigger_rule=TriggerRule.ALL_SUCCESS,
+            on_execute_callback=None,
+            on_success_callback=None,
+        )
+        for sensor in self._sensors.values():
+            sensor.upstream_task_ids.add(gate.task_id)
+            gate.downstream_task_ids.add(sensor.task_id)
+
     def _connect(self) -> None:
         """Draw the lineage; `set_upstream` would look at every task of the DAG for each edge."""
         for task_id, sensor in self._sensors.items():
@@ -160,18 +183,3 @@ class GroupTasks:
 def _wanted_task() -> str | None:
     """Give the one task that this process will run; None where the whole DAG is wanted."""
     return get_parsing_context().task_id
-
-
-def _kind(graph: Graph, unique_ids: list[str]) -> str:
-    """Say what a task stands for, in the words of dbt's own log."""
-    types = {graph.nodes[unique_id].resource_type.replace("_", " ") for unique_id in unique_ids}
-    return f"dbt {types.pop()}" if len(types) == 1 else "dbt nodes"
-
-
-def _doc(graph: Graph, unique_ids: list[str]) -> str | None:
-    """Describe a task by what dbt's own documentation says of its first node; short, since each DAG holds it whole."""
-    description = graph.nodes[unique_ids[0]].description.strip()
-    return description[:MAX_DOC] or None if len(unique_ids) == 1 else None
-
-
-MAX_DOC: Final = 200

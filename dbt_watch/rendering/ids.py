@@ -21,6 +21,8 @@ _DIGEST_LENGTH: Final = 8
 # Ids of tasks that are no node's.
 PRODUCER_ID: Final = "dbt_build"
 ALL_TESTS_ID: Final = "tests"
+START_ID: Final = "dbt_start"
+_RESERVED: Final = frozenset({PRODUCER_ID, ALL_TESTS_ID, START_ID})
 
 _ILLEGAL: Final = re.compile(r"[^\w.-]+")
 _REFERABLE: Final = frozenset({"model", "seed", "snapshot"})
@@ -41,7 +43,8 @@ def node_task_id(node: Node, project_name: str) -> str:
         name = f"{node.resource_type}.{name}"
     if node.package_name != project_name:
         name = f"{node.package_name}.{name}"
-    return legal(name, node.unique_id)
+    # A dot of its own would make a name look like one with a version, a package or a suffix.
+    return _with_digest(name, node.unique_id) if "." in node.name else legal(name, node.unique_id)
 
 
 def suffixed(task_id: str, suffix: str, identity: str) -> str:
@@ -56,8 +59,12 @@ def legal(name: str, identity: str) -> str:
     :param name: the name to keep if it is legal
     :param identity: what tells two names apart that become the same when they are mended
     """
-    mended = _ILLEGAL.sub("_", name)
-    if mended == name and len(name) <= MAX_LENGTH and name not in {PRODUCER_ID, ALL_TESTS_ID}:
+    if not _ILLEGAL.search(name) and len(name) <= MAX_LENGTH and name not in _RESERVED:
         return name
+    return _with_digest(name, identity)
+
+
+def _with_digest(name: str, identity: str) -> str:
+    mended = _ILLEGAL.sub("_", name)
     digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
     return f"{mended[: MAX_LENGTH - _DIGEST_LENGTH - 1]}-{digest}"

@@ -33,11 +33,13 @@ class PlannedTask(msgspec.Struct):
     :param task_id: its id within the group
     :param unique_ids: the nodes that it stands for
     :param upstream: the ids of the tasks before it
+    :param home: the node that it belongs to: the one it stands for, or whose tests they are; None for tests of all
     """
 
     task_id: str
     unique_ids: list[str]
     upstream: list[str]
+    home: str | None = None
 
 
 class Plan(msgspec.Struct):
@@ -85,8 +87,10 @@ class _Planner:
         self.before: dict[str, str] = {}  # what runs before a node and after its parents: its unit tests
         self._nearest: dict[str, tuple[str, ...]] = {}
 
-    def add(self, task_id: str, unique_ids: Iterable[str], upstream: Iterable[str] = ()) -> None:
-        task = self.plan.tasks.setdefault(task_id, PlannedTask(task_id, [], []))
+    def add(
+        self, task_id: str, unique_ids: Iterable[str], upstream: Iterable[str] = (), home: str | None = None
+    ) -> None:
+        task = self.plan.tasks.setdefault(task_id, PlannedTask(task_id, [], [], home))
         task.unique_ids += unique_ids
         task.upstream = list(dict.fromkeys([*task.upstream, *upstream]))
         self.plan.node_tasks.update((unique_id, task_id) for unique_id in task.unique_ids)
@@ -94,7 +98,7 @@ class _Planner:
     def add_nodes(self) -> None:
         for node in self.built:
             task_id = node_task_id(node, self.graph.project_name)
-            self.add(task_id, [node.unique_id])
+            self.add(task_id, [node.unique_id], home=node.unique_id)
             self.plan.gates[node.unique_id] = task_id
 
     def owner(self, test: Node) -> str | None:
@@ -126,7 +130,7 @@ class _Planner:
 
     def add_test_of_its_own(self, test: Node) -> None:
         upstream = [self.plan.node_tasks[unique_id] for unique_id in self.tested(test)]
-        self.add(node_task_id(test, self.graph.project_name), [test.unique_id], upstream)
+        self.add(node_task_id(test, self.graph.project_name), [test.unique_id], upstream, home=test.unique_id)
 
     def tests_each(self) -> None:
         for test in self.tests:
@@ -138,10 +142,10 @@ class _Planner:
             if test.resource_type == "unit_test":
                 # dbt runs these before the model: on fixtures, not on what the model has built.
                 self.before[owner] = suffixed(node_task, "unit_test", owner)
-                self.add(self.before[owner], [test.unique_id])
+                self.add(self.before[owner], [test.unique_id], home=owner)
             else:
                 self.plan.gates[owner] = suffixed(node_task, "test", owner)
-                self.add(self.plan.gates[owner], [test.unique_id], [node_task])
+                self.add(self.plan.gates[owner], [test.unique_id], [node_task], home=owner)
 
     def tests_node(self) -> None:
         for test in self.tests:

@@ -7,7 +7,7 @@ more than the names of its nodes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from airflow.sdk import BaseOperator, timezone
 from airflow.triggers.base import StartTriggerArgs
@@ -19,10 +19,11 @@ from dbt_watch.compat import (
     AirflowSkipException,
 )
 from dbt_watch.core.outcome import Verdict
+from dbt_watch.core.values import results_in
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from airflow.sdk import Context
     from airflow.sdk.definitions._internal.mixins import DependencyMixin
@@ -64,6 +65,7 @@ class DbtNodeSensor(BaseOperator):
         those that start with the producer
     :param needs_worker: end on a worker, for what only a worker does
     :param lone_build: how its nodes are built when it was cleared alone
+    :param on_warning_callback: called with the context when a node ended with a warning; needs a worker
     """
 
     ui_color = "#ffd7c2"
@@ -79,6 +81,7 @@ class DbtNodeSensor(BaseOperator):
         looks_first: bool = False,
         needs_worker: bool = False,
         lone_build: LoneBuild | None = None,
+        on_warning_callback: Sequence[Callable[[Context], object]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -88,6 +91,7 @@ class DbtNodeSensor(BaseOperator):
         self.looks_first = looks_first
         self.needs_worker = needs_worker
         self._lone_build = lone_build
+        self._on_warning = tuple(on_warning_callback)
         if from_trigger and STARTS_FROM_TRIGGER:
             self.start_from_trigger = True
             self.start_trigger_args = StartTriggerArgs(
@@ -148,11 +152,33 @@ class DbtNodeSensor(BaseOperator):
         verdict = Verdict(event["verdict"])
         if verdict is Verdict.BUILD:
             return self._await_turn(context)
+        self._publish(context, event["results"], keep=verdict is not Verdict.SUCCEED)
         if verdict is Verdict.FAIL:
             raise AirflowFailException(event["reason"])
         if verdict is Verdict.SKIP:
             raise AirflowSkipException(event["reason"])
         return event["results"]
+
+    def _publish(self, context: Context, value: Any, *, keep: bool) -> None:
+        """
+        Give Airflow's callbacks the results, as `dbt_results` of their context, and call those for warnings.
+
+        :param value: the results as XCom has them
+        :param keep: leave them in XCom here, since no value is returned
+        """
+        results = tuple(results_in(value))
+        cast("dict[str, Any]", context)["dbt_results"] = results
+        if keep:
+            context["ti"].xcom_push(key="return_value", value=value)
+        if any(result.is_warning for result in results):
+            for callback in self._on_warning:
+                self._call(callback, context)
+
+    def _call(self, callback: Callable[[Context], object], context: Context) -> None:
+        try:
+            callback(context)
+        except Exception:
+            self.log.exception("The callback %s failed", getattr(callback, "__name__", callback))
 
     def _await_turn(self, context: Context) -> Any:
         """Build the nodes, at once unless there are others that dbt would build before them."""

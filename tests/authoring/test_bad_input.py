@@ -104,7 +104,6 @@ def test_a_pod_template_may_name_the_image_instead(make):
     [
         ("get_logs", False),
         ("arguments", ["build"]),
-        ("deferrable", True),
         ("task_id", "build"),
         ("trigger_rule", "all_done"),
     ],
@@ -195,3 +194,30 @@ def test_options_that_render_to_something_else(options, words):
 def test_options_of_dbt_build_are_ours_to_name():
     with pytest.raises(TypeError, match="fullrefresh"):
         dbt_build(fullrefresh=True)
+
+
+def test_the_decorator_without_parentheses():
+    with pytest.raises(ArgumentError, match="arguments in parentheses"):
+
+        @dbt_k8s_project
+        def build(): ...
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "expected"),
+    [
+        ("group_id", 7, "text, or None"),
+        ("project_dir", "", "text, or None"),
+        ("profiles_dir", ["a"], "text, or None"),
+        ("selector", 1, "text, or None"),
+        ("keep_entrypoint", "yes", "True or False"),
+        ("deps", 1, "True or False"),
+        ("on_warning_callback", "print", "a function that takes the context"),
+        ("on_failure_callback", ["print"], "a function that takes the context"),
+        ("on_success_callback", 3, "a function that takes the context"),
+    ],
+)
+def test_an_argument_of_the_wrong_type(make, argument, value, expected):
+    assert refusal(ArgumentError, make, **{argument: value}).startswith(
+        f"{argument}={value!r}: expected {expected}"
+    )

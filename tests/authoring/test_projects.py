@@ -5,25 +5,9 @@ from datetime import datetime
 
 import pytest
 from airflow.sdk import DAG, TriggerRule, task
-from airflow.serialization import serialized_objects
 
 from dbt_watch import DbtProject, dbt_build, dbt_k8s_project, dbt_node
 from dbt_watch.compat import STARTS_FROM_TRIGGER
-
-
-@pytest.fixture
-def dag():
-    with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1), params={"full_refresh": False}) as dag:
-        yield dag
-
-
-@pytest.fixture
-def decorate(project):
-    def decorate(**overrides):
-        arguments = {"manifest": project / "target/manifest.json", "image": "shop:1", **overrides}
-        return dbt_k8s_project(**arguments)
-
-    return decorate
 
 
 @pytest.fixture
@@ -226,13 +210,13 @@ def test_a_task_bears_the_kind_and_the_description_of_its_node(dag, shop, graph)
     assert kinds == {"orders": "dbt model", "raw_orders": "dbt seed", "orders.unit_test": "dbt unit test"}
     described = graph.nodes["model.jaffle_shop.orders"].description
     assert described
-    assert dag.task_dict["build.orders"].doc_md == described[:200]
+    assert dag.task_dict["build.orders"].doc_md == f"{described}\n\n`models/marts/orders.sql`"
+    assert dag.task_dict["build.orders.test"].doc_md is None
 
 
-def test_the_serialized_dag_stays_small(dag, shop):
+def test_the_serialized_dag_stays_small(dag, shop, serialized):
     shop()
-    serializer = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
-    size = len(json.dumps(serializer.to_dict(dag)))
+    size = len(json.dumps(serialized(dag)))
     assert size / len(dag.tasks) < 1500
 
 

@@ -10,9 +10,13 @@ import time
 import pytest
 from kubernetes import client, config
 from kubernetes.client import models as k8s
+from kubernetes_asyncio import client as async_client
+from kubernetes_asyncio import config as async_config
 
 from dbt_watch.localkube import Image, LocalKube
+from dbt_watch.producers import async_reader as async_reader_module
 from dbt_watch.producers import reader as reader_module
+from dbt_watch.producers.async_reader import AsyncPodLogReader
 from dbt_watch.producers.reader import PodLogReader, Position, container_end, split_timestamp
 
 NAMESPACE = "default"
@@ -127,6 +131,27 @@ def test_bytes_of_any_kind_arrive_as_they_were_written(api, start):
     ]
 
 
+def test_whoever_breaks_off_does_not_wait_for_the_next_line(api, start):
+    class BrokenOffError(Exception):
+        pass
+
+    reading = Reading(api, start("import time; print('first'); time.sleep(600)"))
+    left = threading.Event()
+
+    def break_off():
+        if reading.new:
+            raise BrokenOffError
+
+    def follow():
+        with contextlib.suppress(BrokenOffError):
+            reading.follow()
+        left.set()
+
+    reading.reader._on_tick = break_off
+    threading.Thread(target=follow, daemon=True).start()
+    assert left.wait(reader_module.READ_TIMEOUT / 2)
+
+
 def test_ticks_go_on_while_nothing_is_written(api, start):
     reading = Reading(api, start("import time; time.sleep(1.5)"))
     reading.follow()
@@ -179,6 +204,84 @@ def test_a_stream_cut_at_random_points_loses_and_doubles_nothing(
         reading.reader._read_pod = lambda pod: api.read_namespaced_pod(pod.metadata.name, NAMESPACE)
         end = reading.follow()
     assert cuts[0] >= 5
+    assert reading.new == expected(300)
+    assert end.exit_code == 0
+
+
+class AsyncReading:
+    """The reader of a triggerer, run to its end as the other one is."""
+
+    def __init__(self, kubeconfig, pod):
+        self.new = []
+        self.again = []
+        self._kubeconfig = kubeconfig
+        self.reader = AsyncPodLogReader(
+            self._connect,
+            pod.metadata.name,
+            pod.metadata.namespace,
+            "base",
+            position=Position(),
+            on_lines=lambda lines, is_new: (self.new if is_new else self.again).extend(lines),
+        )
+
+    @contextlib.asynccontextmanager
+    async def _connect(self):
+        configuration = async_client.Configuration()
+        await async_config.load_kube_config(str(self._kubeconfig), client_configuration=configuration)
+        async with async_client.ApiClient(configuration) as connection:
+            yield connection
+
+    def follow(self):
+        return asyncio.run(asyncio.wait_for(self.reader.follow(), 120))
+
+
+def test_in_a_triggerer_every_line_is_handed_over_once_too(kube, start):
+    reading = AsyncReading(kube.kubeconfig, start(COUNT.format(count=50, pause=0.01, code=3)))
+    end = reading.follow()
+    assert reading.new == expected(50)
+    assert (end.exit_code, end.reason) == (3, None)
+
+
+def test_in_a_triggerer_a_line_is_handed_over_when_it_is_written(api, kube, start):
+    pod = start("import time; print('first'); time.sleep(600)")
+    reading = AsyncReading(kube.kubeconfig, pod)
+    thread = threading.Thread(target=reading.follow, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not reading.new:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert reading.reader.started.is_set()
+    api.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
+    thread.join(30)
+    assert reading.new == [b"first"]
+    assert not thread.is_alive()
+
+
+def test_in_a_triggerer_a_pod_that_is_not_there_is_an_end(api, kube, start):
+    pod = start("pass")
+    api.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
+    deadline = time.monotonic() + 20
+    with contextlib.suppress(client.ApiException):
+        while api.read_namespaced_pod(pod.metadata.name, NAMESPACE):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    end = AsyncReading(kube.kubeconfig, pod).follow()
+    assert (end.exit_code, end.reason) == (None, "the pod was deleted")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_in_a_triggerer_a_stream_cut_at_random_points_loses_and_doubles_nothing(
+    kube, start, seed, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(async_reader_module, "RECONNECT_FIRST", 0.05)
+    pod = start(COUNT.format(count=300, pause=0.005, code=0))
+    with cutting_proxy(kube, random.Random(seed)) as (port, cuts):
+        kubeconfig = tmp_path / "config"
+        kubeconfig.write_text(kube.kubeconfig.read_text().replace(kube.url, f"https://127.0.0.1:{port}"))
+        reading = AsyncReading(kubeconfig, pod)
+        end = reading.follow()
+    assert cuts[0] >= 2
     assert reading.new == expected(300)
     assert end.exit_code == 0
 

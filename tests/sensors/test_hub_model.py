@@ -31,7 +31,7 @@ class Project(RuleBasedStateMachine):
         self.max_attempt = 1 + RETRIES
         self.clock = 0
         self.made_at = 0
-        self.written_at = 0
+        self.written_at = 0  # a journal tells its attempt with its first words
         self.cleared_at = dict.fromkeys(NODES, 0)
         self.is_starting = False
         self.is_open = False
@@ -57,7 +57,7 @@ class Project(RuleBasedStateMachine):
         self.attempt += 1
         self.reported = {}
         self.is_open = True
-        self.written_at = self.made_at
+        self.written_at = 0
         self.airflow.begin(self.attempt, will_retry=self.attempt < self.max_attempt, born=self.made_at)
 
     @precondition(lambda self: self.is_starting)
@@ -84,6 +84,7 @@ class Project(RuleBasedStateMachine):
         if self.reported.get(node, "started") == "started":
             self.reported[node] = status
             self.airflow.report(node, status)
+            self.written_at = self.made_at
 
     @precondition(lambda self: self.is_open)
     @rule(word=st.booleans())
@@ -91,6 +92,7 @@ class Project(RuleBasedStateMachine):
         well = all(self.reported.get(node) in GOOD for node in NODES)
         if word:
             self.airflow.close(0 if well else 1)
+            self.written_at = self.made_at
         self.is_open = False
         if word and well:
             self.airflow.current_state = "success"

@@ -12,8 +12,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.readable import MAX_LINE_CHARS
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.core.selection.spec import IndirectSelection
+from dbt_watch.core.text import printable
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
@@ -65,13 +67,13 @@ def run(args: argparse.Namespace) -> int:
             buildable_only=False,
         )
     except ArgumentError as error:
-        sys.stderr.write(f"dbt-watch ls: {_as_option(error)}\n")
+        sys.stderr.write(f"dbt-watch ls: {printable(_as_option(error), MAX_LINE_CHARS)}\n")
         return 2
     unique_ids = sorted(selected)
     if args.output == "json":
         sys.stdout.write(f"{json.dumps(unique_ids)}\n")
     else:
-        sys.stdout.writelines(f"{unique_id}\n" for unique_id in unique_ids)
+        sys.stdout.writelines(f"{printable(unique_id, len(unique_id))}\n" for unique_id in unique_ids)
     return 0
 
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from dbt_watch.core.readable import MAX_LINE_CHARS
 from dbt_watch.core.replay import replay
 from dbt_watch.core.text import printable
 from dbt_watch.exceptions import ArgumentError
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         log = sys.stdin.buffer.read() if args.log == "-" else Path(args.log)
         found = replay(log, graph=graph, run_results=args.run_results, exit_code=args.exit_code)
     except (OSError, ArgumentError) as error:
-        sys.stderr.write(f"dbt-watch replay: {error}\n")
+        sys.stderr.write(f"dbt-watch replay: {printable(str(error), MAX_LINE_CHARS)}\n")
         return _CANNOT_READ
     text = json.dumps(found) if args.format == "json" else table(found)
     sys.stdout.write(text + "\n")

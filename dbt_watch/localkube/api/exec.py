@@ -53,7 +53,9 @@ class ExecApi:
             raise bad_request("you must specify at least one command for the container")
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise bad_request("Upgrade request required: localkube speaks websockets only")
-        container = self._kubelet.worker(pod).container(wanted)
+        worker = self._kubelet.worker(pod)
+        worker.reach(f"exec/{namespace}/{name}/{wanted}?{request.query_string}")
+        container = worker.container(wanted)
         if container is None or not container.running:
             raise internal(f'container not found ("{wanted}")')
         socket = web.WebSocketResponse(protocols=PROTOCOLS, autoclose=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
-import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from dbt_watch.localkube.containers import Container
     from dbt_watch.localkube.kubelet import Kubelet
+    from dbt_watch.localkube.node import NodeClock
+    from dbt_watch.localkube.traffic import Traffic
 
 _TIME = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)$")
 _SECOND = 1_000_000_000
@@ -27,23 +29,28 @@ _SECOND = 1_000_000_000
 class LogApi:
     """The handler of `pods/NAME/log`."""
 
-    def __init__(self, store: Store, kubelet: Kubelet) -> None:
+    def __init__(self, store: Store, kubelet: Kubelet, traffic: Traffic) -> None:
         self._store = store
         self._kubelet = kubelet
+        self._traffic = traffic
 
     async def read(self, request: web.Request, namespace: str, name: str) -> web.StreamResponse:
         """Answer with the log, as far as it is wanted; with `follow` until the container ends."""
         pod = self._store.get(PODS, namespace, name)
-        query = _query(request.query)
-        container = self._kubelet.worker(pod).container(container_name(pod, request.query.get("container")))
+        query = _query(request.query, self._kubelet.node.clock)
+        worker = self._kubelet.worker(pod)
+        wanted = container_name(pod, request.query.get("container"))
+        worker.reach(f"containerLogs/{namespace}/{name}/{wanted}?{request.query_string}")
+        container = worker.container(wanted)
         if container is None:
             raise bad_request(f"container {request.query.get('container')} is not valid for pod {name}")
         log = _log(container, pod, previous=flag(request.query, "previous"))
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
-        async for batch in log.read(query):
+        async for batch in self._traffic.limited(request, log.read(query), follow=query.follow):
             await response.write(batch)
-        await response.write_eof()
+        with contextlib.suppress(ConnectionError):  # the connection was cut
+            await response.write_eof()
         return response
 
 
@@ -95,12 +102,12 @@ def _trouble(reason: str) -> str:
     return words.get(reason, reason)
 
 
-def _query(parameters: Mapping[str, str]) -> LogQuery:
+def _query(parameters: Mapping[str, str], clock: NodeClock) -> LogQuery:
     causes: list[Cause] = []
     tail = _number(parameters, "tailLines", 0, causes)
     limit = _number(parameters, "limitBytes", 1, causes)
     seconds = _number(parameters, "sinceSeconds", 1, causes)
-    since = None if seconds is None else time.time_ns() - seconds * _SECOND
+    since = None if seconds is None else clock.nanoseconds() - seconds * _SECOND
     if parameters.get("sinceTime"):
         if seconds is not None:
             text = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"

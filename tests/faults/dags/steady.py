@@ -42,6 +42,7 @@ def case(dag_id, **arguments):
 
 case("steady", retries=2, retry_delay=timedelta(seconds=6))
 case("once", retries=0)
+case("crowded", retries=0, startup_timeout_seconds=15)
 case("stuck", retries=0, image="registry.invalid/nothing:1", startup_timeout_seconds=15)
 
 

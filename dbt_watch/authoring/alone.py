@@ -1,0 +1,63 @@
+"""`@dbt_node` outside of a project: a group of its own, whose pod builds one node or one selection, and its tests."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dbt_watch.authoring.factory import ProjectFactory
+from dbt_watch.authoring.settings import ProjectSettings, resolve_manifest
+from dbt_watch.core.command import DbtBuild
+from dbt_watch.core.manifest import load_manifest
+from dbt_watch.exceptions import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dbt_watch.authoring.binding import Binding
+    from dbt_watch.core.graph import Graph
+
+
+def alone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """
+    Give the decorator of a function that has no project around it.
+
+    :param binding: how the function is bound; its task arguments are those of a project
+    :raises ArgumentError: when one of them is wrong
+    """
+    arguments = dict(binding.task_arguments)
+    build = arguments.pop("build", DbtBuild())
+    if not isinstance(build, DbtBuild):
+        raise ArgumentError("build", build, "dbt_build(...)")
+    if "exclude" in arguments or "selector" in arguments:
+        name = "exclude" if "exclude" in arguments else "selector"
+        raise ArgumentError(name, arguments[name], "to be left out: the node is the selection")
+    settings = ProjectSettings.of(**arguments)
+    inner = msgspec.structs.replace(binding, task_arguments={})
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            made: list[Any] = []
+
+            @functools.wraps(function)
+            def body(*args: Any, **kwargs: Any) -> DbtBuild:
+                made.append(inner.bind(function)(*args, **kwargs))
+                return build
+
+            graph = load_manifest(resolve_manifest(settings.manifest, function))
+            selection = binding.select if binding.node is None else _criterion(graph, binding.node)
+            ProjectFactory(body, settings.override(select=selection))(*args, **kwargs)
+            return made[0]
+
+        return call
+
+    return decorate
+
+
+def _criterion(graph: Graph, node: str) -> str:
+    """Name a node in dbt's selection syntax, which knows no unique_ids; a selection stays what it is."""
+    found = graph.find(node)
+    return f"fqn:{'.'.join(found[0].fqn)}" if len(found) == 1 else node

@@ -1,0 +1,84 @@
+"""
+What may be passed on to KubernetesPodOperator, and what is refused with the reason.
+
+`authoring.factory` asks when a project is made, since only then the operator's class is looked at: a worker that runs
+a sensor needs no Kubernetes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.sdk import get_parsing_context
+
+from dbt_watch.authoring.settings import ProjectSettings
+from dbt_watch.exceptions import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def watching_class(operator_class: Any) -> Any:
+    """Give the class of the producer for an operator; KubernetesPodOperator for None."""
+    # Imported here: a worker that runs a sensor needs no Kubernetes.
+    from dbt_watch.producers.pod import producer_class  # noqa: PLC0415
+
+    return producer_class() if operator_class is None else producer_class(operator_class)
+
+
+def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None) -> None:
+    """
+    Refuse what the operator does not know, what is ours to set, and a pod without an image.
+
+    :raises ArgumentError: naming the argument
+    """
+    if get_parsing_context().task_id is not None:
+        return  # on a worker: all of this was checked when the DAG was parsed
+    for name, reason in _REFUSED.items():
+        if name in pod and pod[name] not in _HARMLESS.get(name, ()):
+            raise ArgumentError(name, pod[name], reason)
+    known = _argument_names(watching_class(operator_class))
+    for name, value in pod.items():
+        if name not in known:
+            raise ArgumentError(
+                name,
+                value,
+                "an argument of @dbt_k8s_project or of the operator below it; this one is unknown",
+                known=known,
+                sought=name,
+            )
+    if not any(pod.get(name) for name in _IMAGE_SOURCES):
+        raise ArgumentError(
+            "image",
+            pod.get("image"),
+            "the image that holds dbt and the project, or a pod template that names one",
+        )
+
+
+@functools.cache
+def _argument_names(operator_class: Any) -> frozenset[str]:
+    """Give the names of all arguments that a class and its bases take."""
+    names: set[str] = set()
+    for base in operator_class.__mro__:
+        if "__init__" in vars(base):
+            names.update(inspect.signature(vars(base)["__init__"]).parameters)
+    return frozenset(names - {"self", "args", "kwargs"} - _OURS - set(_REFUSED) | _OPTIONS)
+
+
+_IMAGE_SOURCES: Final = ("image", "pod_template_file", "pod_template_dict", "full_pod_spec")
+_OURS: Final = frozenset(
+    {"build", "selection", "graph", "selected", "watched", "task_id", "dag", "task_group"}
+)
+_OPTIONS: Final = frozenset(ProjectSettings.__struct_fields__) - {"pod"}
+_REFUSED: Final = {
+    "arguments": "dbt's options in dbt_build(...); the command line is made from them",
+    "get_logs": "True: what dbt does is known from the pod's log only",
+    "trigger_rule": "to be left out: put tasks in front of the project instead",
+    "task_id": "group_id, the name of the task group",
+}
+_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
+    "get_logs": (True,),
+    "trigger_rule": ("all_success",),
+}

@@ -1,0 +1,181 @@
+"""
+The arguments of `@dbt_k8s_project`, checked one by one, and what follows from them: a manifest and a selection.
+
+`decorators` makes a `ProjectSettings`; `authoring.factory` reads it when the decorated function is called.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from dbt_watch.core.command import Selection, criteria
+from dbt_watch.core.selection import select_nodes
+from dbt_watch.exceptions import ArgumentError, SelectionError
+from dbt_watch.rendering.group import SENSORS, Sensors
+from dbt_watch.rendering.places import GROUPINGS, GroupBy
+from dbt_watch.rendering.plan import TEST_TYPES, TESTS, Tests
+
+if TYPE_CHECKING:
+    from dbt_watch.core.graph import Graph
+
+Callback = Callable[[Any], None]
+
+
+class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of `@dbt_k8s_project`; what they mean is said there."""
+
+    manifest: str | os.PathLike[str]
+    group_id: str | None = None
+    project_dir: str | None = None
+    profiles_dir: str | None = None
+    select: str | Sequence[str] | None = None
+    exclude: str | Sequence[str] | None = None
+    selector: str | None = None
+    tests: Tests = "each"
+    group_by: GroupBy = "none"
+    sensors: Sensors = "auto"
+    keep_entrypoint: bool = False
+    deps: bool = False
+    on_warning_callback: Callback | Sequence[Callback] | None = None
+    operator_class: type[Any] | None = None
+    pod: Mapping[str, Any] = {}
+
+    @classmethod
+    def of(cls, **arguments: Any) -> ProjectSettings:
+        """
+        Sort arguments into ours and those of the operator.
+
+        :raises ArgumentError: when one of ours is missing or wrong
+        """
+        if "manifest" not in arguments:
+            raise ArgumentError("manifest", None, "the path or the URL of the project's manifest.json")
+        own = {name: arguments[name] for name in cls.__struct_fields__ if name in arguments and name != "pod"}
+        return cls(**own, pod={name: value for name, value in arguments.items() if name not in own})
+
+    def override(self, **arguments: Any) -> ProjectSettings:
+        """Give the same with other arguments."""
+        own = {name: getattr(self, name) for name in self.__struct_fields__ if name != "pod"}
+        return self.of(**{**own, **self.pod, **arguments})
+
+    def __post_init__(self) -> None:
+        """
+        Check each argument for itself.
+
+        :raises ArgumentError: naming the argument, the value and what was expected
+        """
+        if callable(self.manifest):
+            raise ArgumentError(
+                "@dbt_k8s_project", self.manifest, "arguments in parentheses: @dbt_k8s_project(manifest=...)"
+            )
+        for name, allowed in _ALLOWED.items():
+            one_of(name, getattr(self, name), allowed)
+        for name in ("group_id", "project_dir", "profiles_dir", "selector"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value):
+                raise ArgumentError(name, value, "text, or None")
+        for name in ("keep_entrypoint", "deps"):
+            if not isinstance(getattr(self, name), bool):
+                raise ArgumentError(name, getattr(self, name), "True or False")
+        callbacks("on_warning_callback", self.on_warning_callback)
+        for name in CALLBACKS:
+            callbacks(name, self.pod.get(name))
+
+
+_ALLOWED: Final[dict[str, Sequence[str]]] = {"tests": TESTS, "group_by": GROUPINGS, "sensors": SENSORS}
+
+# Airflow's own, which a producer and its sensors both take.
+CALLBACKS: Final = (
+    "on_execute_callback",
+    "on_success_callback",
+    "on_failure_callback",
+    "on_retry_callback",
+    "on_skipped_callback",
+)
+
+
+def one_of(argument: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """
+    Give a value that is one of some.
+
+    :raises ArgumentError: when it is not
+    """
+    if value not in allowed:
+        raise ArgumentError(argument, value, f"one of {', '.join(map(repr, allowed))}", known=allowed)
+    return value
+
+
+def callbacks(argument: str, value: Any) -> list[Callback]:
+    """
+    Give one callback, several or none as a list.
+
+    :raises ArgumentError: when something in it cannot be called
+    """
+    if value is None:
+        return []
+    items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    for item in items:
+        if not callable(item):
+            raise ArgumentError(
+                argument, value, "a function that takes the context, or a list of such functions"
+            )
+    return items
+
+
+def resolve_manifest(
+    manifest: str | os.PathLike[str], function: Callable[..., Any]
+) -> str | os.PathLike[str]:
+    """
+    Let a relative path start at the file that holds a function: a DAG file's own place, wherever it is parsed.
+
+    :param manifest: a path or a URL
+    :param function: the decorated function
+    """
+    if not isinstance(manifest, str | os.PathLike):
+        raise ArgumentError("manifest", manifest, "the path or the URL of the project's manifest.json")
+    text = os.fspath(manifest)
+    if "://" in text or Path(text).is_absolute():
+        return manifest
+    return Path(inspect.unwrap(function).__code__.co_filename).resolve().parent / text
+
+
+def selection_of(settings: ProjectSettings) -> Selection:
+    """Give the selection as dbt will be asked for it."""
+    return Selection(
+        select=criteria("select", settings.select),
+        exclude=criteria("exclude", settings.exclude),
+        selector=settings.selector,
+        exclude_resource_types=tuple(sorted(TEST_TYPES)) if settings.tests == "none" else (),
+    )
+
+
+def selected_nodes(graph: Graph, settings: ProjectSettings) -> frozenset[str]:
+    """
+    Give the nodes that dbt will build.
+
+    :raises SelectionError: when the selection cannot be understood, or matches nothing
+    """
+    selection = selection_of(settings)
+    selected = select_nodes(
+        graph,
+        select=selection.select or None,
+        exclude=selection.exclude or None,
+        selector=selection.selector,
+        exclude_resource_types=selection.exclude_resource_types,
+    )
+    if not selected:
+        given = {"select": settings.select, "exclude": settings.exclude, "selector": settings.selector}
+        used = {name: value for name, value in given.items() if value is not None}
+        name, value = next(iter(used.items()), ("manifest", settings.manifest))
+        raise SelectionError(
+            name,
+            value,
+            f"a selection that matches at least one node of {graph.project_name or 'the project'};"
+            f" {', '.join(f'{key}={item!r}' for key, item in used.items()) or 'its manifest'} matches none",
+        )
+    return selected

@@ -1,0 +1,114 @@
+"""
+One attempt of the producer, on the worker that runs it: its journal, its signals, and what is known of the build.
+
+`producers.pod` makes one when the task begins.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from dbt_watch.core.journal import JournalWriter
+from dbt_watch.core.pages import born_at
+from dbt_watch.producers.pen import Pen
+from dbt_watch.producers.stopping import StopSignal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from airflow.sdk import Context
+
+    from dbt_watch.producers.reader import ContainerEnd
+    from dbt_watch.producers.watch import BuildWatch
+
+
+class Attempt:
+    """
+    One attempt.
+
+    :param context: of the task that runs here
+    :param stop: stops dbt; called when the task turns out to have been stopped
+    """
+
+    def __init__(self, context: Context, stop: Callable[[], None]) -> None:
+        self.context = context
+        task_instance: Any = context["ti"]
+        self.task_instance = task_instance
+        self.number: int = task_instance.try_number
+        self.will_retry: bool = self.number <= (task_instance.max_tries or 0)
+        self.born = born_at(task_instance.id)
+        self.signal = StopSignal(self._own_state, stop)
+        self.writer = JournalWriter(attempt=self.number)
+        self.nodes: frozenset[str] = frozenset()
+        self.watch: BuildWatch | None = None
+        self.end: ContainerEnd | None = None
+        self._pen = Pen(self.writer, self._push, will_retry=self.will_retry, born=self.born)
+        self._supervisor = None if runs_in_dag_test() else os.getppid()
+
+    def open(self) -> None:
+        """Begin the journal, and heed signals."""
+        self.signal.watch()
+        self._pen.open()
+
+    def tick(self) -> None:
+        """
+        Do what is due; called often, in the task's own thread.
+
+        :raises SystemExit: when nobody is left to whom the outcome could be told
+        """
+        if self.is_orphaned:
+            raise SystemExit("the supervisor of this task has gone; the pod is left to the next attempt")
+        self.signal.check()
+        self._pen.write()
+
+    def close(self, exit_code: int | None, reason: str | None = None) -> None:
+        """End the journal, once."""
+        if self.watch is not None and self.watch.end(exit_code, self.signal.reason or reason):
+            self._pen.finish()
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether Airflow's process that watches over this one was killed; another attempt may have begun."""
+        return self._supervisor is not None and os.getppid() != self._supervisor
+
+    def _push(self, key: str, value: str | int) -> None:
+        with self.signal.talking():
+            self.task_instance.xcom_push(key=key, value=value)
+
+    def _own_state(self) -> str | None:
+        task_id = self.task_instance.task_id
+        return states_of(self.task_instance, [task_id])[task_id]
+
+
+def states_of(task_instance: Any, task_ids: Iterable[str]) -> dict[str, str | None]:
+    """
+    Ask for the states of tasks of the same run and map index, in one request.
+
+    :param task_instance: the one that runs here
+    """
+    wanted = list(task_ids)
+    if not wanted:
+        return {}
+    map_index = task_instance.map_index
+    is_mapped = map_index is not None and map_index >= 0
+    answer = task_instance.get_task_states(
+        dag_id=task_instance.dag_id,
+        run_ids=[task_instance.run_id],
+        task_ids=wanted,
+        map_index=map_index if is_mapped else None,
+    )
+    found = answer.get(task_instance.run_id) or {}
+    states = {task_id: found.get(f"{task_id}_{map_index}" if is_mapped else task_id) for task_id in wanted}
+    return {
+        task_id: None if state is None else str(getattr(state, "value", state))
+        for task_id, state in states.items()
+    }
+
+
+def runs_in_dag_test() -> bool:
+    """Tell whether this task runs inside `dag.test()`, where there is no supervisor."""
+    # The name is bound when a task starts, so it must be looked up late.
+    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
+
+    return type(getattr(task_runner, "SUPERVISOR_COMMS", None)).__name__ == "InProcessSupervisorComms"

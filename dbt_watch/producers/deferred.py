@@ -1,0 +1,302 @@
+"""
+The trigger of a deferred producer: follows the log in the triggerer, and writes the journal from there.
+
+`producers.pod` hands the task over to it. The trigger that the operator would have used itself runs inside: it watches
+the start of the pod and the deadlines, and knows the way to the cluster. What is read of the log takes the same way as
+on a worker: `BuildWatch`, `Draft`, `Position`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import importlib
+import time
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from kubernetes_asyncio.client import CoreV1Api
+
+from dbt_watch.compat import AIRFLOW_VERSION
+from dbt_watch.core.journal import Closed, JournalState, JournalWriter
+from dbt_watch.core.results import NodeInfo
+from dbt_watch.producers.async_reader import AsyncPodLogReader
+from dbt_watch.producers.journal_store import JournalStore
+from dbt_watch.producers.pen import AsyncPen, Draft
+from dbt_watch.producers.reader import HTTP_NOT_FOUND, Position, status_of
+from dbt_watch.producers.watch import BuildWatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from dbt_watch.core.results import SelectedNode
+    from dbt_watch.producers.reader import ContainerEnd
+
+TRIGGER_CLASS: Final = "dbt_watch.producers.deferred.DbtPodTrigger"
+
+# In seconds. A page is three requests of about 10 ms, which all triggers of a process share.
+PAGE_INTERVAL: Final = 0.5
+TICK: Final = 0.1
+
+# What a user's action leaves to `on_kill` from 3.3 on; before, `cleanup` has to find out what has happened.
+TELLS_OF_KILLS: Final = AIRFLOW_VERSION >= (3, 3)
+
+END: Final = "dbt_watch"
+"""The key of an event under which the end of dbt is told; the rest of the event is the operator's own."""
+
+
+class DbtPodTrigger(BaseTrigger):
+    """
+    Follows one attempt.
+
+    :param inner: the trigger that the operator would have used, serialized
+    :param nodes: the nodes of this attempt, as `pack_nodes` gives them
+    :param attempt: the try number of the producer
+    :param will_retry: whether another attempt follows if this one ends badly
+    :param born: when Airflow made this attempt, in seconds since the epoch
+    :param deadline: when the task's execution_timeout is over, in seconds since the epoch
+    """
+
+    def __init__(
+        self,
+        *,
+        inner: tuple[str, dict[str, Any]] | list[Any],
+        nodes: str,
+        attempt: int,
+        will_retry: bool,
+        born: float,
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
+        self.inner_path: str = inner[0]
+        self.inner_arguments: dict[str, Any] = inner[1]
+        self.nodes = nodes
+        self.attempt = attempt
+        self.will_retry = will_retry
+        self.born = born
+        self.deadline = deadline
+        module, _, name = self.inner_path.rpartition(".")
+        self._inner: Any = getattr(importlib.import_module(module), name)(**self.inner_arguments)
+        self._is_over = False
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give what another triggerer needs to make this trigger again."""
+        arguments = {
+            "inner": [self.inner_path, self.inner_arguments],
+            "nodes": self.nodes,
+            "attempt": self.attempt,
+            "will_retry": self.will_retry,
+            "born": self.born,
+            "deadline": self.deadline,
+        }
+        return (TRIGGER_CLASS, arguments)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Follow the build; yield one event, with which the operator goes on."""
+        event = await self._event()
+        self._is_over = True
+        yield TriggerEvent(event)
+        await let_airflow_read_the_log()
+
+    async def _event(self) -> dict[str, Any]:
+        store = JournalStore(self.task_instance)
+        written = await self._read_back(store)
+        if written.closed is not None:
+            # Another triggerer came to the end, but not to the event.
+            return self._finished(written.closed, "")
+        following = _Following(self, store, written)
+        follower = asyncio.ensure_future(following.run())
+        stock = asyncio.ensure_future(self._stock_event())
+        try:
+            return await self._first_of(following, follower, stock)
+        finally:
+            for task in (follower, stock):
+                task.cancel()
+            await asyncio.gather(follower, stock, return_exceptions=True)
+
+    async def _read_back(self, store: JournalStore) -> JournalState:
+        wait = 1.0
+        while True:
+            try:
+                return await store.read_back()
+            except Exception as error:  # noqa: BLE001, PERF203 - whatever fails on the way is tried again
+                self.log.warning("Reading the journal failed (%s); again in %.0f s", error, wait)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 15.0)
+
+    async def _first_of(
+        self, following: _Following, follower: asyncio.Future[None], stock: asyncio.Future[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Wait for the end of dbt, or for what keeps it from running."""
+        waiting: set[asyncio.Future[Any]] = {follower, stock}
+        while not follower.done():
+            timeout = None if self.deadline is None else max(0.0, self.deadline - time.time())
+            done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                await _ended(follower)
+                return await following.broken_off(
+                    self._told("timeout", "the task took longer than its execution_timeout")
+                )
+            if stock in done:
+                waiting.discard(stock)
+                event = stock.result()
+                if event["status"] == "timeout" or not following.has_started:
+                    await _ended(follower)
+                    return await following.broken_off(event)
+                # What the operator's own trigger gives up on once dbt runs, such as an API that does not answer for a
+                # while, the reader survives.
+        follower.result()
+        end = following.watch.closed
+        assert end is not None  # noqa: S101 - a follower that is done has closed the journal
+        return self._finished(end, following.watch.summary())
+
+    async def _stock_event(self) -> dict[str, Any]:
+        self._inner.task_instance = self.task_instance
+        async for event in self._inner.run():
+            return dict(event.payload)
+        return self._told("error", "the operator's own trigger ended without an event")
+
+    def _finished(self, end: Closed, summary: str) -> dict[str, Any]:
+        status = "success" if end.exit_code == 0 else "failed"
+        message = end.reason or f"dbt ended with exit code {end.exit_code}"
+        told = {"exit_code": end.exit_code, "reason": end.reason, "summary": summary}
+        return {**self._told(status, message), END: told}
+
+    def _told(self, status: str, message: str) -> dict[str, Any]:
+        extras = self.inner_arguments.get("trigger_kwargs") or {}
+        name, namespace = self.pod
+        return {"status": status, "name": name, "namespace": namespace, "message": message, **extras}
+
+    @property
+    def pod(self) -> tuple[str, str]:
+        """Name and namespace of the pod."""
+        return self._inner.pod_name, self._inner.pod_namespace
+
+    def reader(self, watch: BuildWatch) -> AsyncPodLogReader:
+        """Give a reader of the pod's log."""
+        return AsyncPodLogReader(
+            self._inner.hook.get_conn,
+            *self.pod,
+            self._inner.base_container_name,
+            position=Position(),
+            on_lines=watch.take_lines,
+        )
+
+    async def on_kill(self) -> None:
+        """Stop dbt, when a person has stopped the task (Airflow 3.3 and later)."""
+        if self._is_over or not self._deletes_when_killed:
+            return
+        name, namespace = self.pod
+        self.log.info("The task was stopped: deleting pod %s", name)
+        arguments: dict[str, Any] = {}
+        grace = self.inner_arguments.get("termination_grace_period")
+        if grace is not None:
+            arguments["grace_period_seconds"] = grace
+        try:
+            async with self._inner.hook.get_conn() as connection:
+                await CoreV1Api(connection).delete_namespaced_pod(name, namespace, **arguments)
+        except Exception as error:
+            if status_of(error) != HTTP_NOT_FOUND:
+                self.log.exception("Deleting pod %s failed", name)
+
+    @property
+    def _deletes_when_killed(self) -> bool:
+        return str(self.inner_arguments.get("on_kill_action", "delete_pod")) != "keep_pod"
+
+    async def cleanup(self) -> None:
+        """Stop dbt before Airflow 3.3, unless it is the triggerer that ends: then another one goes on."""
+        if TELLS_OF_KILLS or self._is_over:
+            return
+        try:
+            state = await JournalStore(self.task_instance).state()
+        except Exception as error:  # noqa: BLE001 - without an answer nobody can have stopped the task there
+            self.log.warning("Asking Airflow for the state of this task failed: %s", error)
+            return
+        if state != "deferred":
+            await self.on_kill()
+
+
+class _Following:
+    """The log's way into the journal, for as long as it takes."""
+
+    def __init__(self, trigger: DbtPodTrigger, store: JournalStore, written: JournalState) -> None:
+        writer = JournalWriter(attempt=trigger.attempt)
+        self.watch = BuildWatch(
+            unpack_nodes(trigger.nodes),
+            attempt=trigger.attempt,
+            show=lambda line: trigger.log.info("%s", line),
+            writer=writer,
+            known=written.entries,
+        )
+        draft = Draft(
+            writer,
+            will_retry=trigger.will_retry,
+            born=trigger.born,
+            first_page=written.next_seq,
+            interval=PAGE_INTERVAL,
+        )
+        self._pen = AsyncPen(draft, store.push)
+        self._reader = trigger.reader(self.watch)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the container is known to have started."""
+        return self._reader.started.is_set()
+
+    async def run(self) -> None:
+        """Follow the log, and close the journal with what dbt ended as."""
+        ticking = asyncio.ensure_future(self._tick())
+        try:
+            end: ContainerEnd = await self._reader.follow()
+        finally:
+            await _ended(ticking)
+        self.watch.end(end.exit_code, end.reason)
+        await self._pen.finish()
+
+    async def broken_off(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Close the journal before dbt has ended, and give the event on."""
+        reason = f"the pod did not run dbt to its end: {event.get('message', '')}"
+        self.watch.end(None, reason)
+        await self._pen.finish()
+        told = {"exit_code": None, "reason": reason, "summary": self.watch.summary()}
+        # With any other status the operator would wait for the end of the pod before it deletes it.
+        return {**event, "status": "timeout", END: told}
+
+    async def _tick(self) -> None:
+        while True:
+            await self._pen.write()
+            await asyncio.sleep(TICK)
+
+
+async def _ended(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def pack_nodes(nodes: Mapping[str, SelectedNode]) -> str:
+    """Give nodes as a short text: a trigger's arguments lie in Airflow's database (20 bytes for each node)."""
+    infos = {
+        unique_id: NodeInfo(node.name, node.resource_type, node.materialized or "", node.depends_on)
+        for unique_id, node in nodes.items()
+    }
+    return base64.b64encode(zlib.compress(msgspec.json.encode(infos))).decode()
+
+
+def unpack_nodes(text: str) -> dict[str, NodeInfo]:
+    """Read what `pack_nodes` gave."""
+    return msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=dict[str, NodeInfo])
+
+
+async def let_airflow_read_the_log() -> None:
+    """Stay until Airflow cancels this trigger; see the function of the same name of the sensors' trigger."""
+    for seconds in (_CANCELLED_WITHIN_S, _READ_WITHIN_S):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(seconds)
+
+
+_CANCELLED_WITHIN_S: Final = 10.0
+_READ_WITHIN_S: Final = 1.0

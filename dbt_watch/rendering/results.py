@@ -1,0 +1,104 @@
+"""
+All results of a run as an argument for another task: `DbtProject.results`.
+
+The values are read on that task's worker: from the producer's journal, and what the journal of a later attempt no
+longer tells, from the sensors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import XComArg
+
+from dbt_watch.core.journal import JournalState
+from dbt_watch.core.pages import HEAD_KEY, decode_page, page_key
+from dbt_watch.core.values import results_in
+from dbt_watch.rendering.ids import PRODUCER_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow.sdk import BaseOperator
+
+    from dbt_watch.core.results import NodeResult
+    from dbt_watch.rendering.group import GroupTasks
+    from dbt_watch.sensors.supervisor import TaskKey
+
+
+class ProjectResults(XComArg):
+    """
+    The results of all nodes of a project, as a list of dicts.
+
+    :param tasks: the tasks of the project's group
+    :param producer: the task that runs dbt; None on a worker that runs another task
+    """
+
+    def __init__(self, tasks: GroupTasks, producer: BaseOperator | None) -> None:
+        self._tasks = tasks
+        self._producer = producer
+
+    def __repr__(self) -> str:
+        # In the serialized DAG, so without anything that changes from one parse to the next.
+        return f"ProjectResults({self._tasks.group.group_id})"
+
+    __str__ = __repr__
+
+    def iter_references(self) -> Iterator[tuple[Any, str]]:
+        """Name what must have run before: the producer."""
+        if self._producer is not None:
+            yield self._producer, HEAD_KEY
+
+    def resolve(self, context: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """
+        Read the results.
+
+        :param context: of the task that takes them
+        :returns: the results of each run of the project one after the other, where it is mapped
+        """
+        ti = context["ti"]
+        return [
+            result.to_dict() for map_index in self._map_indexes(ti) for result in self._read(ti, map_index)
+        ]
+
+    def _map_indexes(self, ti: Any) -> list[int]:
+        mapped = next(iter(self._tasks.group.iter_mapped_task_groups()), None)
+        if mapped is None:
+            return [-1]
+        around = ti.task.get_closest_mapped_task_group()
+        if around is not None and around.group_id == mapped.group_id:
+            return [ti.map_index]
+        producer = self._tasks.group.child_id(PRODUCER_ID)
+        return list(range(ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=[producer])))
+
+    def _read(self, ti: Any, map_index: int) -> list[NodeResult]:
+        from dbt_watch.sensors.supervisor import TaskKey  # noqa: PLC0415 - for a worker, not for a DAG file to load
+
+        group = self._tasks.group
+        state = _journal(TaskKey(ti.dag_id, ti.run_id, group.child_id(PRODUCER_ID), map_index))
+        found = dict(state.entries)
+        if state.attempt > 1:
+            for planned in self._tasks.plan.tasks.values():
+                if not found.keys() >= set(planned.unique_ids):
+                    key = TaskKey(ti.dag_id, ti.run_id, group.child_id(planned.task_id), map_index)
+                    for result in _left_by(key):
+                        found.setdefault(result.unique_id, result)
+        return [result for result in found.values() if result.is_final]
+
+
+def _journal(key: TaskKey) -> JournalState:
+    from dbt_watch.sensors.supervisor import read_xcom_now  # noqa: PLC0415
+
+    state = JournalState()
+    last = read_xcom_now(key, HEAD_KEY)
+    for number in range(0 if last is None else int(last) + 1):
+        page = decode_page(read_xcom_now(key, page_key(number)) or "")
+        if page is not None:
+            state.apply(page.chunk)
+    return state
+
+
+def _left_by(key: TaskKey) -> list[NodeResult]:
+    from dbt_watch.sensors.supervisor import read_xcom_now  # noqa: PLC0415
+
+    return results_in(read_xcom_now(key, "return_value"))

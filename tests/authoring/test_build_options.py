@@ -1,0 +1,75 @@
+"""`dbt_build(...)`: what reaches dbt, and what is refused while the DAG is parsed."""
+
+from datetime import datetime
+
+import pytest
+from airflow.sdk import task
+
+from dbt_watch import dbt_build
+from dbt_watch.core.command import Selection, build_arguments
+from dbt_watch.exceptions import ArgumentError
+
+
+def command(**options):
+    return " ".join(build_arguments(dbt_build(**options).to_dict(), Selection()))
+
+
+def test_every_option_becomes_dbts_own():
+    text = command(
+        vars={"day": "x"},
+        full_refresh=True,
+        target="prod",
+        threads=4,
+        fail_fast="true",
+        empty=True,
+        event_time_start="2026-01-01",
+        event_time_end=datetime(2026, 1, 2),
+        flags=["--warn-error"],
+    )
+    for part in (
+        '--vars {"day": "x"}', "--full-refresh", "--target prod", "--threads 4", "--fail-fast", "--empty",
+        "--event-time-start 2026-01-01", "--event-time-end 2026-01-02T00:00:00", "--warn-error",
+    ):  # fmt: skip
+        assert part in text
+
+
+def test_options_that_render_to_nothing_are_left_out():
+    text = command(full_refresh="false", target="", threads="", vars="", event_time_start="", empty="None")
+    assert text == command()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"full_refresh": "maybe"}, "full_refresh='maybe': expected a boolean"),
+        ({"full_refresh": 3}, "full_refresh=3: expected a boolean"),
+        ({"threads": 0}, "threads=0: expected a number of threads, 1 or more"),
+        ({"threads": True}, "threads=True: expected a number of threads"),
+        ({"vars": [1]}, "vars=[1]: expected a dict"),
+        ({"vars": {"a": {1}}}, "vars="),
+        ({"target": 7}, "target=7: expected text"),
+        ({"flags": "--warn-error"}, "flags='--warn-error': expected a list"),
+        ({"flags": [None]}, "flags=[None]: expected a list"),
+        ({"select": 7}, "select=7: expected a selection in dbt's syntax"),
+        ({"exclude": [None]}, "exclude=[None]: expected a selection in dbt's syntax"),
+        ({"event_time_start": 2026}, "event_time_start=2026: expected text"),
+    ],
+)
+def test_a_value_that_is_known_already_is_checked_while_the_dag_is_parsed(options, words):
+    with pytest.raises(ArgumentError) as caught:
+        dbt_build(**options)
+    assert words in str(caught.value)
+
+
+def test_templates_and_references_wait_for_the_run(dag, decorate):
+    @task
+    def numbers(): ...
+
+    @decorate(group_id="build")
+    def build(value):
+        return dbt_build(
+            threads="{{ params.threads }}", vars={"a": [value]}, full_refresh=value, flags=["{{ ds }}"]
+        )
+
+    build(numbers())
+    assert "numbers" in dag.task_dict["build.dbt_build"].upstream_task_ids

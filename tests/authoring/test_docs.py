@@ -1,0 +1,37 @@
+"""What the documentation shows of the examples is what stands in them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("mapping", "values", "nodes", "container")
+
+
+def blocks(text):
+    return [
+        block.strip("\n") for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def code(text):
+    """Give the lines of a text without their indentation, which a formatter sets differently in a fragment."""
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_shows_its_example_line_for_line(page):
+    text = (ROOT / f"docs/{page}.md").read_text()
+    example = re.search(r"\(\.\./(examples/\w+\.py)\)", text)[1]
+    source = code((ROOT / example).read_text())
+    shown = blocks(text)
+    assert shown
+    for block in shown:
+        assert code(block) in source, f"{page}.md shows what {example} does not hold:\n{block}"
+
+
+def test_every_page_is_named_on_the_first_one():
+    first = (ROOT / "docs/authoring.md").read_text()
+    for page in PAGES:
+        assert f"({page}.md)" in first

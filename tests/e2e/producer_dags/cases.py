@@ -1,0 +1,96 @@
+"""
+The DAGs of the end-to-end tests of the producer: the example project, each time under a worker that is in trouble.
+
+A "gate" holds dbt back in the middle of its run until the test opens it, so that nothing depends on how fast the
+machine is.
+"""
+
+import os
+from datetime import datetime, timedelta
+
+from airflow.sdk import dag, get_parsing_context
+
+from dbt_watch import dbt_build, dbt_k8s_project
+from dbt_watch.compat import STARTS_FROM_TRIGGER
+
+# Runs dbt as the first process of a container would be run: it gets the signals itself. From the first seed on its log
+# is handed on when the file of the gate is there, or when it is to end.
+GATED = r"""
+import os, signal, subprocess, sys, threading, time
+gate, arguments = sys.argv[1], sys.argv[2:]
+dbt = subprocess.Popen(["dbt", *arguments], stdout=subprocess.PIPE)
+stopped = threading.Event()
+def interrupt(*_):
+    stopped.set()
+    dbt.send_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, interrupt)
+for line in dbt.stdout:
+    os.write(1, line)
+    if b'"LogSeedResult"' in line:
+        while not os.path.exists(gate) and not stopped.is_set():
+            time.sleep(0.1)
+sys.exit(dbt.wait())
+"""
+
+ARGUMENTS = {
+    "manifest": os.environ["PRODUCER_MANIFEST"],
+    "image": os.environ["PRODUCER_IMAGE"],
+    "project_dir": "/usr/app/jaffle_shop",
+    "profiles_dir": "/usr/app/jaffle_shop",
+    "exclude": "slow+",
+    "retries": 2,
+    # Along the lineage the sensors come a while after dbt; done is what a sensor says.
+    "retry_delay": timedelta(seconds=1 if STARTS_FROM_TRIGGER else 20),
+}
+
+
+def case(dag_id, build=None, **overrides):
+    """Make a DAG of one project, with a database and a gate of its own; on a worker only the one that runs there."""
+    if get_parsing_context().dag_id not in {None, dag_id}:
+        return
+    settings = dict(overrides)
+    gate = settings.pop("gate", f"/warehouse/{dag_id}.gate")
+    timeout = settings.pop("dagrun_timeout", None)
+    if gate:
+        settings["cmds"] = ["python", "-c", GATED, gate]
+
+    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False, dagrun_timeout=timeout)
+    def make():
+        @dbt_k8s_project(
+            **{**ARGUMENTS, "env_vars": {"JAFFLE_SHOP_DB": f"/warehouse/{dag_id}.duckdb"}, **settings}
+        )
+        def shop():
+            return build
+
+        shop()
+
+    make()
+
+
+BREAKS_ONCE = dbt_build(vars={"break_model": "{{ 'orders' if ti.try_number == 1 else '' }}"})
+
+# A worker that dies.
+case("killed")
+case("orphaned")
+case("ended_well")
+case("ended_badly", BREAKS_ONCE)
+case("not_taken_over", reattach_on_restart=False)
+case("cleared_meanwhile", retries=0)
+case("cleared_running")
+# A worker that is asked to end.
+case("asked_to_end")
+
+# A task that is stopped while the database works on a query that never ends.
+SLOW = {"gate": None, "exclude": None, "select": "raw_orders slow after_slow", "tests": "none", "retries": 0}
+case("marked_failed", **{**SLOW, "retries": 1})
+case("marked_success", **SLOW)
+case("run_failed", **SLOW)
+case("timed_out", **SLOW, execution_timeout=timedelta(seconds=100))
+case("run_timed_out", **SLOW, dagrun_timeout=timedelta(seconds=120))
+case("deferred_marked_failed", **SLOW, deferrable=True)
+case("deferred_timed_out", **SLOW, deferrable=True, execution_timeout=timedelta(seconds=100))
+
+# A producer without a worker.
+case("deferred", deferrable=True)
+case("deferred_broken", BREAKS_ONCE, deferrable=True, gate=None)
+case("deferred_evicted", deferrable=True, retries=0)

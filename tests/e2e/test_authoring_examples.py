@@ -1,0 +1,328 @@
+"""The examples of the documentation, each run as it stands on a real Airflow and a real dbt."""
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from kubernetes import client, config
+
+from dbt_watch.demo.processes import ProcessSet, python_module
+from dbt_watch.localkube import Image, LocalKube
+
+ROOT = Path(__file__).parents[2]
+# In seconds, on a machine that may be slow.
+RUN_TIMEOUT = 600
+IMAGE = "jaffle-shop:examples"
+WITH_ENTRYPOINT = "jaffle-shop:entrypoint"
+CONF = {"watchers with a failure": {"break_model": "orders"}, "values of a part": {"only": "raw_orders+"}}
+EXAMPLES = ("regions", "values", "watchers", "one_node", "tests", "container")
+WARNING = """
+{{ config(severity='warn') }}
+select * from {{ ref('stg_payments') }} where amount > 1
+"""
+PROFILE = """
+jaffle_shop:
+  target: dev
+  outputs:
+    dev: {type: duckdb, path: /data/jaffle_shop.duckdb, threads: 2}
+"""
+
+
+def parse(directory):
+    processes = ProcessSet()
+    try:
+        process = processes.start(
+            "dbt parse",
+            python_module("dbt.cli.main", "parse", "--profiles-dir", "."),
+            env=dict(os.environ),
+            log=directory.parent / "parse.log",
+            cwd=directory,
+        )
+        assert process.wait(120) == 0, process.tail()
+    finally:
+        processes.stop()
+
+
+@pytest.fixture(scope="module")
+def shop(project, tmp_path_factory):
+    """The example project, with a test that warns."""
+    directory = tmp_path_factory.mktemp("shop") / "jaffle_shop"
+    shutil.copytree(project, directory)
+    (directory / "tests/dear_payments.sql").write_text(WARNING)
+    parse(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def shop_with_packages(shop, tmp_path_factory):
+    """The same with a package that has to be installed, and without a profile."""
+    directory = tmp_path_factory.mktemp("packages") / "jaffle_shop"
+    shutil.copytree(shop, directory)
+    package = directory / "helpers"
+    package.mkdir()
+    (package / "dbt_project.yml").write_text("name: helpers\nversion: 1.0.0\nconfig-version: 2\n")
+    (directory / "packages.yml").write_text("packages: [{local: helpers}]\n")
+    (directory / "profiles.yml").unlink()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def kube(cluster, shop, shop_with_packages):
+    if cluster is None:
+        pytest.skip("the examples bring images that a cluster of your own has not")
+
+    def image(directory, **more):
+        return Image(
+            venv=sys.prefix,
+            mounts={"/usr/app/jaffle_shop": directory},
+            workdir="/usr/app/jaffle_shop",
+            **more,
+        )
+
+    start = ["/bin/sh", "-c", 'echo "fetched the secrets"; exec "$@"', "entrypoint"]
+    with LocalKube(
+        {IMAGE: image(shop), WITH_ENTRYPOINT: image(shop_with_packages, entrypoint=start)}
+    ) as kube:
+        core = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
+        profile = {"profiles.yml": base64.b64encode(PROFILE.encode()).decode()}
+        secret = client.V1Secret(metadata=client.V1ObjectMeta(name="dbt-profile"), data=profile)
+        core.create_namespaced_secret("default", secret)
+        yield kube
+
+
+class Run:
+    """A finished run, as a test looks at it."""
+
+    def __init__(self, airflow, dag_id, run_id):
+        self.state = airflow.wait_for_run(dag_id, run_id, RUN_TIMEOUT)
+        self._client = airflow.client
+        self._names = (dag_id, run_id)
+        self.instances = {
+            (item.task_id, item.map_index): item for item in self._client.task_instances(dag_id, run_id)
+        }
+
+    @property
+    def states(self):
+        """The state of each task; of a mapped one, that of its last instance."""
+        return {task_id: item.state for (task_id, _), item in self.instances.items()}
+
+    def state_of(self, task_id, map_index=-1):
+        return self.instances[task_id, map_index].state
+
+    def log(self, task_id, *, until=""):
+        """Give a task's log; the triggerer writes it a moment after the task has ended, so wait for some words."""
+        deadline = time.monotonic() + 30
+        while True:
+            text = self._client.task_log(*self._names, task_id)
+            if until in text or time.monotonic() > deadline:
+                return text
+            time.sleep(0.3)
+
+    def xcom(self, task_id, key="return_value"):
+        return self._client.xcom(*self._names, task_id, key)
+
+
+@pytest.fixture(scope="module")
+def core(kube):
+    return client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What the callbacks have written."""
+    path = tmp_path_factory.mktemp("told") / "told.txt"
+    path.touch()
+
+    def told():
+        return set(path.read_text().splitlines())
+
+    told.path = path
+    return told
+
+
+@pytest.fixture(scope="module")
+def run_of(airflow, kube, shop, told):
+    """Give the finished run of an example."""
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kube.kubeconfig)}}
+    environment = {
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
+        "JAFFLE_SHOP_MANIFEST": str(shop / "target/manifest.json"),
+        "JAFFLE_SHOP_IMAGE": IMAGE,
+        "JAFFLE_SHOP_NAMESPACE": "default",
+        "TOLD": str(told.path),
+    }
+    dags = Path(airflow.env["AIRFLOW__CORE__DAGS_FOLDER"])
+    files = [ROOT / f"examples/{name}_dag.py" for name in EXAMPLES]
+    for path in [*files, ROOT / "tests/e2e/dags/authoring_cases.py"]:
+        image = WITH_ENTRYPOINT if path.stem == "container_dag" else IMAGE
+        # The Airflow of all tests knows another cluster; each process that loads the file learns of this one.
+        known = f"import os\nos.environ.update({environment | {'JAFFLE_SHOP_IMAGE': image}!r})\n"
+        (dags / path.name).write_text(known + path.read_text())
+    finished = {}
+
+    def get(case):
+        # One after the other: side by side they would starve a small machine.
+        if case not in finished:
+            conf = CONF.get(case)
+            dag_id = case.split()[0]
+            finished[case] = Run(airflow, dag_id, airflow.trigger_dag(dag_id, conf))
+        return finished[case]
+
+    yield get
+    for path in files:
+        (dags / path.name).unlink()
+
+
+def arguments_of(core, run, task_id):
+    pod = core.read_namespaced_pod(run.xcom(task_id, "pod_name"), "default")
+    return next(item for item in pod.spec.containers if item.name == "base").args
+
+
+def test_each_element_of_a_mapping_has_a_pod_and_sensors_of_its_own(run_of, kube):
+    run = run_of("regions")
+    assert run.state == "success"
+    assert {index for task_id, index in run.instances if task_id == "build.raw_orders"} == {0, 1}
+    assert {item.state for item in run.instances.values()} == {"success"}
+    assert len([pod for pod in kube.pods() if pod.labels.get("dag_id") == "regions"]) == 2
+
+
+def test_results_of_a_mapped_project_are_those_of_all_its_runs(run_of):
+    names = run_of("regions").xcom("report")
+    assert names == ["stg_orders", "stg_orders"]
+
+
+def test_a_sensor_of_a_mapped_project_goes_by_the_pod_of_its_own(run_of):
+    run = run_of("one_region_fails")
+    assert run.state == "failed"
+    for task_id in ("shop.stg_orders", "shop.dbt_build"):
+        assert [run.state_of(task_id, index) for index in (0, 1)] == ["success", "failed"]
+    assert [run.state_of("shop.raw_orders", index) for index in (0, 1)] == ["success", "success"]
+
+
+def test_what_is_known_only_when_it_runs_reaches_dbt(run_of, core):
+    run = run_of("values")
+    assert run.state == "success"
+    arguments = arguments_of(core, run, "build.dbt_build")
+    given = dict(itertools.pairwise(arguments))
+    assert json.loads(given["--vars"])["batch"] == "batch-9"
+    assert (given["--threads"], given["--target"]) == ("2", "dev")
+    assert given["--event-time-start"] < given["--event-time-end"]
+    assert {"--fail-fast", "--no-partial-parse"} <= set(arguments)
+    assert not {"--full-refresh", "--empty"} & set(arguments)
+
+
+def test_tasks_of_nodes_that_a_run_leaves_out_are_skipped_with_the_reason(run_of):
+    run = run_of("values of a part")
+    assert run.state == "success"
+    skipped = {task_id for task_id, state in run.states.items() if state == "skipped"}
+    assert skipped == {
+        "build.raw_payments", "build.stg_payments", "build.stg_payments.test",
+    }  # fmt: skip
+    words = "left out of this run by --select raw_orders+"
+    assert words in run.log("build.stg_payments", until=words)
+    assert run.states["build.stg_orders"] == "success"
+
+
+def test_tasks_in_groups_of_folders_run_as_any_others(run_of):
+    run = run_of("values")
+    assert {"build.stg_payments", "build.stg_orders", "build.raw_orders"} <= set(run.states)
+    assert set(run.states.values()) == {"success"}
+
+
+def test_functions_for_successes_run_and_those_for_failures_are_skipped(run_of):
+    run = run_of("watchers")
+    assert run.state == "success"
+    assert run.states["build.apologise"] == "skipped"
+    assert run.xcom("build.count") == "150 orders"
+    assert run.xcom("build.note.customers") == "customers: success"
+    assert run.states["publish"] == "success"
+
+
+def test_a_function_for_failures_runs_when_the_node_failed(run_of):
+    run = run_of("watchers with a failure")
+    assert run.state == "failed"
+    assert run.xcom("build.apologise") == "orders is late: error"
+    assert run.xcom("build.note.customers") == "customers: skipped"
+    assert run.states["build.count"] == "success"
+    assert run.states["publish"] == "upstream_failed"
+
+
+def test_a_warning_is_told_with_what_dbt_reported(run_of):
+    run = run_of("watchers")
+    assert run.xcom("build.look_into") == "stg_payments has warnings"
+    assert "warned: dear_payments" in run.log("build.stg_payments.test", until="warned: ")
+    assert "warned: " not in run.log("build.stg_orders.test")
+
+
+def test_callbacks_of_airflow_get_what_dbt_reported_and_change_no_outcome(run_of, told):
+    run = run_of("told")
+    assert {task_id for task_id, state in run.states.items() if state == "failed"} == {
+        "shop.dbt_build", "shop.stg_orders",
+    }  # fmt: skip
+    expected = {
+        "shop.dbt_build: raw_orders stg_orders",
+        "shop.stg_orders: stg_orders",
+        "well.dbt_build: raw_orders",
+        "well.raw_orders: raw_orders",
+    }
+    deadline = time.monotonic() + 60
+    while told() != expected and time.monotonic() < deadline:
+        time.sleep(0.3)  # the dag-processor calls those for failures that a trigger has found
+    assert told() == expected
+
+
+def test_all_results_are_an_argument_for_another_task(run_of):
+    assert run_of("watchers").xcom("report")["orders"] == "success"
+    broken = run_of("watchers with a failure").xcom("report")
+    assert (broken["orders"], broken["customers"], broken["stg_orders"]) == ("error", "skipped", "success")
+
+
+def test_a_function_without_a_project_has_a_pod_for_its_node(run_of):
+    run = run_of("one_node")
+    assert run.states == dict.fromkeys(
+        ("arrived.dbt_build", "arrived.raw_customers", "arrived.raw_customers.test", "arrived.arrived"),
+        "success",
+    )
+    assert run.xcom("arrived.arrived") is True
+
+
+def test_tests_are_tasks_of_nodes_part_of_them_one_task_or_none(run_of):
+    run = run_of("tests")
+    groups = {}
+    for task_id, state in run.states.items():
+        assert state == "success", task_id
+        group, name = task_id.split(".", 1)
+        groups.setdefault(group, set()).add(name)
+    nodes = {"dbt_build", "raw_orders", "stg_orders"}
+    assert groups == {
+        "each": nodes | {"stg_orders.test"}, "node": nodes, "one": nodes | {"tests"}, "none": nodes,
+    }  # fmt: skip
+    assert len(run.xcom("node.stg_orders")["nodes"]) == 3
+    assert "nodes" not in run.xcom("none.stg_orders")
+
+
+def test_a_project_can_be_used_twice_with_different_selections(run_of):
+    run = run_of("twice")
+    assert run.state == "success"
+    assert set(run.states) == {"shop.dbt_build", "shop.raw_orders", "again.dbt_build", "again.raw_payments"}
+    first, second = (run.instances[f"{group}.dbt_build", -1] for group in ("shop", "again"))
+    assert second.start_date >= first.end_date
+
+
+def test_entrypoint_packages_secret_init_container_and_another_one_around_one_call_of_dbt(run_of, core):
+    run = run_of("container")
+    assert run.state == "success"
+    assert set(run.states.values()) == {"success"}
+    log = run.log("build.dbt_build")
+    assert "fetched the secrets" in log
+    assert "Installing helpers" in log or "Installed from" in log
+    pod = core.read_namespaced_pod(run.xcom("build.dbt_build", "pod_name"), "default")
+    assert [item.name for item in pod.spec.containers] == ["base", "beside"]
+    assert pod.metadata.labels["team"] == "shop"
+    assert pod.status.init_container_statuses[0].state.terminated.exit_code == 0

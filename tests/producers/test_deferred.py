@@ -1,0 +1,124 @@
+"""What a trigger takes over from the worker, and how it writes when Airflow is away."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from dbt_watch.core.journal import JournalWriter
+from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
+from dbt_watch.core.results import NodeInfo, NodeResult
+from dbt_watch.producers.attempt import states_of
+from dbt_watch.producers.deferred import DbtPodTrigger, pack_nodes, unpack_nodes
+from dbt_watch.producers.journal_store import own_state
+from dbt_watch.producers.pen import AsyncPen, Draft
+
+INNER = (
+    "airflow.providers.cncf.kubernetes.triggers.pod.KubernetesPodTrigger",
+    {
+        "pod_name": "dbt",
+        "pod_namespace": "default",
+        "trigger_start_time": None,
+        "base_container_name": "base",
+    },
+)
+
+
+def test_a_trigger_can_be_made_again_from_what_it_serializes():
+    trigger = DbtPodTrigger(
+        inner=INNER, nodes=pack_nodes({}), attempt=2, will_retry=True, born=1.5, deadline=None
+    )
+    path, arguments = trigger.serialize()
+    assert path == f"{DbtPodTrigger.__module__}.{DbtPodTrigger.__qualname__}"
+    assert DbtPodTrigger(**arguments).serialize() == (path, arguments)
+    assert trigger.pod == ("dbt", "default")
+
+
+def test_nodes_survive_the_way_and_take_little_room(graph):
+    text = pack_nodes(graph.nodes)
+    nodes = unpack_nodes(text)
+    assert set(nodes) == set(graph.nodes)
+    for unique_id, node in graph.nodes.items():
+        assert nodes[unique_id] == NodeInfo(
+            node.name, node.resource_type, node.materialized or "", node.depends_on
+        )
+
+
+def test_thousands_of_nodes_take_little_room():
+    nodes = {
+        f"model.shop.some_model_{number}": NodeInfo(
+            f"some_model_{number}", "model", "table", (f"model.shop.some_model_{number // 2}",)
+        )
+        for number in range(5_000)
+    }
+    assert len(pack_nodes(nodes)) < 30 * len(nodes)
+
+
+class Store:
+    """XCom, as a pen sees it in a triggerer; it can be told to fail."""
+
+    def __init__(self, failures=0):
+        self.pages = {}
+        self.failures = failures
+
+    async def push(self, key, value):
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("api-server is away")
+        self.pages[key] = value
+
+
+@pytest.fixture
+def writer():
+    writer = JournalWriter(attempt=1)
+    writer.add([NodeResult(unique_id="model.shop.a", name="a", status="success")])
+    return writer
+
+
+def test_a_journal_is_gone_on_with_at_the_page_that_comes_next(writer):
+    store = Store()
+    pen = AsyncPen(Draft(writer, will_retry=True, first_page=7), store.push)
+    asyncio.run(pen.write())
+    page = decode_page(store.pages[page_key(7)])
+    assert page.chunk.seq == 7
+    assert store.pages[page_key(8)] == EMPTY_PAGE
+
+
+def test_in_a_triggerer_a_failing_write_loses_nothing(writer, monkeypatch):
+    monkeypatch.setattr("dbt_watch.producers.pen.BACKOFF_FIRST", 0.01)
+    store = Store(failures=3)
+    pen = AsyncPen(Draft(writer, will_retry=True), store.push)
+    asyncio.run(pen.write())
+    assert not store.pages
+    writer.close(0)
+    assert asyncio.run(pen.finish())
+    first, last = (decode_page(store.pages[page_key(number)]) for number in (0, 1))
+    assert [change.name for change in first.chunk.changes] == ["a"]
+    assert last.chunk.closed.exit_code == 0
+
+
+def test_in_a_triggerer_the_end_is_given_up_after_a_while(writer, monkeypatch):
+    monkeypatch.setattr("dbt_watch.producers.pen.BACKOFF_FIRST", 0.01)
+    pen = AsyncPen(Draft(writer, will_retry=True), Store(failures=10**9).push)
+    assert not asyncio.run(pen.finish(patience=0.05))
+
+
+@pytest.mark.parametrize("map_index", [-1, None, 0, 3])
+def test_the_states_of_tasks_are_found_whatever_their_map_index(map_index):
+    suffix = "" if map_index in {-1, None} else f"_{map_index}"
+    answer = {"run": {f"shop.orders{suffix}": "success", f"shop.customers{suffix}": None}}
+    asked = []
+
+    def get_task_states(**which):
+        asked.append(which)
+        return answer
+
+    ti = SimpleNamespace(dag_id="shop", run_id="run", map_index=map_index, get_task_states=get_task_states)
+    states = states_of(ti, ["shop.orders", "shop.customers", "shop.never"])
+    assert states == {"shop.orders": "success", "shop.customers": None, "shop.never": None}
+    assert asked[0]["map_index"] == (map_index if suffix else None)
+    assert own_state({f"shop.orders{suffix}": "deferred"}, "shop.orders") == "deferred"
+
+
+def test_nobody_is_asked_for_no_tasks():
+    assert states_of(SimpleNamespace(), []) == {}

@@ -1,0 +1,128 @@
+"""What becomes of the pods that earlier attempts have left."""
+
+import sys
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from kubernetes import client, config
+from kubernetes.client import models as k8s
+
+from dbt_watch.localkube import Image, LocalKube
+from dbt_watch.producers import earlier
+from dbt_watch.producers.earlier import GENERATION, await_gone, sort_pods
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+OURS = "2"
+
+
+def pod(name, *, generation=OURS, checked=False, deleted=False, exit_code=None, age=0, phase="Running"):
+    if exit_code is None:
+        state = k8s.V1ContainerState(running=k8s.V1ContainerStateRunning())
+    else:
+        state = k8s.V1ContainerState(terminated=k8s.V1ContainerStateTerminated(exit_code=exit_code))
+    status = k8s.V1ContainerStatus(
+        name="base", state=state, image="", image_id="", ready=True, restart_count=0
+    )
+    return k8s.V1Pod(
+        metadata=k8s.V1ObjectMeta(
+            name=name,
+            labels={KubernetesPodOperator.POD_CHECKED_KEY: "True"} if checked else {},
+            annotations={GENERATION: generation},
+            creation_timestamp=NOW - timedelta(minutes=age),
+            deletion_timestamp=NOW if deleted else None,
+        ),
+        status=k8s.V1PodStatus(phase=phase, container_statuses=[status]),
+    )
+
+
+def names(found):
+    return {
+        kind: [item.metadata.name for item in pods]
+        for kind, pods in {
+            "running": [found.running] if found.running else [],
+            "ended": [found.ended] if found.ended else [],
+            "unwanted": found.unwanted,
+            "leaving": found.leaving,
+            "stale": found.stale,
+        }.items()
+        if pods
+    }
+
+
+@pytest.mark.parametrize(
+    ("pods", "expected"),
+    [
+        ([], {}),
+        ([pod("a")], {"running": ["a"]}),
+        ([pod("a", phase="Pending")], {"running": ["a"]}),
+        ([pod("a", exit_code=0)], {"ended": ["a"]}),
+        ([pod("a", exit_code=1, phase="Failed")], {"ended": ["a"]}),
+        ([pod("a", exit_code=0, checked=True)], {}),
+        ([pod("a", exit_code=1, deleted=True)], {"ended": ["a"]}),
+        ([pod("a", deleted=True)], {"leaving": ["a"]}),
+        ([pod("a", checked=True)], {"unwanted": ["a"]}),
+        ([pod("a", generation="1")], {"unwanted": ["a"]}),
+        ([pod("a", generation="1", exit_code=0)], {"stale": ["a"]}),
+        ([pod("a", age=2), pod("b", age=1)], {"running": ["b"], "unwanted": ["a"]}),
+        ([pod("a", age=1), pod("b", exit_code=1, age=2)], {"running": ["a"], "stale": ["b"]}),
+        ([pod("a", exit_code=1, age=1), pod("b", exit_code=1, age=2)], {"ended": ["a"], "stale": ["b"]}),
+        ([pod("a", deleted=True, age=2), pod("b", age=1)], {"running": ["b"], "leaving": ["a"]}),
+    ],
+)
+def test_each_pod_has_one_place(pods, expected):
+    assert names(sort_pods(pods, "base", OURS)) == expected
+    assert names(sort_pods(reversed(pods), "base", OURS)) == expected
+
+
+def test_a_pod_without_our_annotation_is_not_taken_over():
+    foreign = pod("a")
+    foreign.metadata.annotations = None
+    assert names(sort_pods([foreign], "base", OURS)) == {"unwanted": ["a"]}
+
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_pod_that_takes_its_time_to_end_is_waited_for(monkeypatch):
+    monkeypatch.setattr(earlier, "POLL", 0.05)
+    with LocalKube(images={"python:3": Image(venv=sys.prefix)}) as kube:
+        api = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
+        base = k8s.V1Container(name="base", image="python:3", command=["python", "-u", "-c", STUBBORN])
+        body = k8s.V1Pod(
+            metadata=k8s.V1ObjectMeta(name="dbt"),
+            spec=k8s.V1PodSpec(restart_policy="Never", termination_grace_period_seconds=2, containers=[base]),
+        )
+        api.create_namespaced_pod("default", body)
+        while "up" not in read_log(api):
+            pass
+        api.delete_namespaced_pod("dbt", "default")
+        leaving = api.read_namespaced_pod("dbt", "default")
+        ticks = []
+        await_gone(
+            [leaving], lambda _: api.read_namespaced_pod("dbt", "default"), "base", lambda: ticks.append(1)
+        )
+        assert ticks
+        (fact,) = kube.pods()
+        assert fact.exit_codes or fact.deleted_at
+
+
+def read_log(api):
+    try:
+        return api.read_namespaced_pod_log("dbt", "default")
+    except client.ApiException:
+        return ""
+
+
+def test_a_pod_that_never_ends_is_an_error_and_not_a_second_dbt(monkeypatch):
+    monkeypatch.setattr(earlier, "POLL", 0.01)
+    monkeypatch.setattr(earlier, "GONE_WITHIN", -29.9)
+    stuck = pod("a", deleted=True)
+    stuck.spec = k8s.V1PodSpec(containers=[])
+    with pytest.raises(TimeoutError, match="dbt must not run twice"):
+        await_gone([stuck], lambda _: stuck, "base", lambda: None)

@@ -1,0 +1,83 @@
+"""What a later attempt does when no pod is left."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from dbt_watch.core.command import Selection
+from dbt_watch.producers.plan import DONE_KEY, Planner, remember_done
+
+NAMES = ("raw_orders", "stg_orders", "orders")
+
+
+class StateStore(dict):
+    """Airflow's store of a task's state."""
+
+    set = dict.__setitem__
+
+
+class Project:
+    """An operator with three sensors, and no pod in the cluster."""
+
+    reattach_on_restart = True
+    base_container_name = "base"
+    callbacks = ()
+
+    def __init__(self, graph, states, *, max_tries=2):
+        nodes = {name: next(uid for uid in graph.nodes if uid.endswith(f".{name}")) for name in NAMES}
+        self.graph = graph
+        self.selected = frozenset(nodes.values())
+        self.selection = Selection(select=NAMES)
+        self.watched = {f"shop.{name}": (uid,) for name, uid in nodes.items()}
+        self.client = SimpleNamespace(list_namespaced_pod=lambda **_: SimpleNamespace(items=[]))
+        self.store = StateStore()
+        answer = {"run": {f"shop.{name}": state for name, state in zip(NAMES, states, strict=True)}}
+        self.ti = SimpleNamespace(
+            dag_id="shop",
+            run_id="run",
+            map_index=-1,
+            max_tries=max_tries,
+            get_task_states=lambda **_: answer,
+        )
+        self.context = {"ti": self.ti, "task_state_store": self.store}
+
+    def _build_find_pod_label_selector(self, context, *, exclude_checked):
+        return ""
+
+    def plan(self):
+        attempt = SimpleNamespace(task_instance=self.ti, number=2, tick=lambda: None)
+        return Planner(self, self.context, attempt).plan("default")
+
+
+def test_what_is_not_done_is_built(graph):
+    project = Project(graph, ["success", "success", None])
+    plan = project.plan()
+    assert plan.nodes == {uid for uid in project.selected if uid.endswith(".orders")}
+    assert plan.pod is None
+
+
+def test_when_all_is_done_and_dbt_has_ended_well_nothing_is_built(graph):
+    project = Project(graph, ["success"] * 3)
+    remember_done(project.context)
+    assert project.plan() is None
+
+
+@pytest.mark.parametrize("mark", [None, "1"])
+def test_when_all_is_done_but_dbt_did_not_end_well_it_runs_again(graph, mark):
+    project = Project(graph, ["success"] * 3)
+    if mark:
+        project.store[DONE_KEY] = mark  # of before a clear
+    assert project.plan().nodes == project.selected
+
+
+def test_what_was_cleared_after_a_good_end_is_built(graph):
+    project = Project(graph, ["success", None, None])
+    remember_done(project.context)
+    assert len(project.plan().nodes) == 2
+
+
+def test_an_airflow_that_keeps_no_state_is_no_error(graph):
+    project = Project(graph, ["success"] * 3)
+    del project.context["task_state_store"]
+    remember_done(project.context)
+    assert project.plan().nodes == project.selected

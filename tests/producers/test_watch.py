@@ -1,0 +1,130 @@
+"""One who goes on with another's journal: the log once more from its beginning, and nothing told twice."""
+
+import json
+
+import pytest
+
+from dbt_watch.core.journal import JournalState, JournalWriter
+from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
+from dbt_watch.core.results import NodeInfo
+from dbt_watch.producers.pen import Draft
+from dbt_watch.producers.watch import BuildWatch
+
+NODES = {f"model.shop.{name}": NodeInfo(name, "model") for name in "abcd"}
+
+
+def event(name, node, status, second):
+    info = {
+        "unique_id": f"model.shop.{node}",
+        "node_name": node,
+        "node_status": status,
+        "resource_type": "model",
+        "node_started_at": "2026-01-01T00:00:00",
+        "node_finished_at": "" if status == "started" else f"2026-01-01T00:00:{second:02d}",
+    }
+    return json.dumps(
+        {
+            "info": {
+                "name": name,
+                "ts": f"2026-01-01T00:00:{second:02d}.000000Z",
+                "level": "info",
+                "msg": "",
+                "invocation_id": "i",
+                "code": "",
+                "category": "",
+                "extra": {},
+                "pid": 1,
+                "thread": "t",
+            },
+            "data": {"node_info": info, "status": status, "execution_time": 1.0, "description": node},
+        }
+    ).encode()
+
+
+LOG = [
+    line
+    for number, node in enumerate("abcd")
+    for line in (
+        event("LogStartLine", node, "started", 2 * number),
+        event("LogModelResult", node, "success", 2 * number + 1),
+    )
+]
+
+
+class Follower:
+    """A watch and its journal, as a triggerer has them."""
+
+    def __init__(self, pages, *, attempt=1):
+        self.pages = pages
+        self.shown = []
+        state = JournalState()
+        while (page := decode_page(pages.get(page_key(state.next_seq), EMPTY_PAGE))) is not None:
+            state.apply(page.chunk)
+        writer = JournalWriter(attempt=attempt)
+        self.watch = BuildWatch(
+            NODES, attempt=attempt, show=self.shown.append, writer=writer, known=state.entries
+        )
+        self.draft = Draft(writer, will_retry=False, first_page=state.next_seq)
+
+    def read(self, lines):
+        for line in lines:
+            self.watch.take_lines([line], True)
+            self.write()
+        return self
+
+    def write(self):
+        self.pages.update(self.draft.rest())
+
+
+def journal(pages):
+    """Read a journal as a hub does that has followed it from the beginning; give all changes in order."""
+    state, changes = JournalState(), []
+    while (page := decode_page(pages.get(page_key(state.next_seq), EMPTY_PAGE))) is not None:
+        changes += state.apply(page.chunk)
+    return state, changes
+
+
+@pytest.mark.parametrize("read", range(1, len(LOG)))
+def test_whoever_goes_on_writes_what_is_missing_and_shows_it_once(read):
+    pages = {}
+    first = Follower(pages).read(LOG[:read])
+    before = {key: value for key, value in pages.items() if value != EMPTY_PAGE and "head" not in key}
+    second = Follower(pages).read(LOG)
+    second.watch.end(0)
+    second.write()
+    assert {key: pages[key] for key in before} == before
+    state, changes = journal(pages)
+    assert state.closed.exit_code == 0
+    assert [entry.status for entry in state.entries.values()] == ["success"] * 4
+    told = [(change.unique_id, change.status) for change in changes]
+    assert len(told) == len(set(told)) == len(LOG)
+    assert [*first.shown, *second.shown] == Follower({}).read(LOG).shown
+
+
+def test_the_end_alone_may_be_missing():
+    pages = {}
+    Follower(pages).read(LOG)
+    second = Follower(pages).read(LOG)
+    assert not second.shown
+    second.watch.end(0)
+    second.write()
+    assert journal(pages)[0].closed.exit_code == 0
+
+
+def test_a_log_whose_beginning_is_lost_takes_nothing_back():
+    pages = {}
+    Follower(pages).read(LOG[:4])
+    second = Follower(pages).read(LOG[4:])
+    second.watch.end(0)
+    second.write()
+    assert [entry.status for entry in journal(pages)[0].entries.values()] == ["success"] * 4
+
+
+def test_what_an_earlier_pod_has_built_stands_in_the_journal():
+    pages = {}
+    done = Follower({}).read(LOG[:4]).watch.results[:2]
+    follower = Follower(pages)
+    follower.watch.adopt(done)
+    follower.write()
+    assert set(journal(pages)[0].entries) == {"model.shop.a", "model.shop.b"}
+    assert [result.name for result in follower.watch.results] == ["a", "b"]

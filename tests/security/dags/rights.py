@@ -1,0 +1,40 @@
+"""A small build and what may become of it, each by a connection of its own and so with rights of its own."""
+
+import os
+from datetime import datetime
+
+from airflow.sdk import dag
+
+from dbt_watch import dbt_build, dbt_k8s_project
+
+ARGUMENTS = {
+    "manifest": os.environ["JAFFLE_SHOP_MANIFEST"],
+    "image": os.environ["JAFFLE_SHOP_IMAGE"],
+    "namespace": "dbt",
+    "project_dir": "/usr/app/jaffle_shop",
+    "profiles_dir": "/usr/app/jaffle_shop",
+    "env_vars": {"JAFFLE_SHOP_DB": "/tmp/jaffle_shop.duckdb"},  # noqa: S108 - in the pod
+    "select": "raw_customers",
+    "tests": "none",
+}
+DAGS = {}
+
+
+def case(dag_id, build=None, **overrides):
+    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
+    def make():
+        @dbt_k8s_project(**{**ARGUMENTS, "kubernetes_conn_id": dag_id, **overrides})
+        def shop():
+            return build
+
+        shop()
+
+    DAGS[dag_id] = make()
+
+
+BROKEN = dbt_build(vars={"break_model": "stg_customers"})
+
+case("plain")
+case("kept", BROKEN, select="stg_customers", on_finish_action="keep_pod")
+case("unpullable", image="registry.invalid/none:1", startup_timeout_seconds=8)
+case("with_xcom", do_xcom_push=True)

@@ -1,0 +1,70 @@
+"""
+A DAG that type checkers read and nothing runs: a comment says what the line above it reveals.
+
+`test_types.py` checks it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import reveal_type
+
+from dbt_watch import NodeResult, dbt_build, dbt_k8s_project, dbt_node
+
+if TYPE_CHECKING:
+    from dbt_watch.core.command import DbtBuild
+
+
+@dbt_k8s_project(manifest="manifest.json", image="shop:1", tests="node", group_by="folder", retries=2)
+def build(batch: str, day: str = "today") -> DbtBuild:
+    @dbt_node("orders", after="node", on="any", retries=1)
+    def check(result: NodeResult, floor: int) -> str:
+        return f"{result.name} {floor}"
+
+    reveal_type(check)
+    # the type is def (floor: int) -> XComArg
+
+    @dbt_node(select="tag:nightly")
+    def note(result: NodeResult) -> None: ...
+
+    reveal_type(note())
+    # the type is list[XComArg]
+    check(floor=1)
+    check(floor="1")  # error: arg-type
+    return dbt_build(vars={"batch": batch, "day": day}, full_refresh="{{ params.full_refresh }}")
+
+
+@dbt_k8s_project("manifest.json", image="shop:1")
+def nothing_to_say() -> None: ...
+
+
+@dbt_k8s_project("manifest.json", image="shop:1")  # error: arg-type
+def says_something_else() -> int:
+    return 1
+
+
+reveal_type(build)
+# the type is ProjectFactory[[batch: str, day: str =]]
+project = build("batch-1")
+reveal_type(project)
+# the type is DbtProject
+build(7)  # error: arg-type
+build("a", "b", "c")  # error: call-arg
+nothing_to_say()
+reveal_type(build.partial(day="today").expand(batch=["a", "b"]))
+# the type is DbtProject
+reveal_type(build.override(group_id="again"))
+# the type is ProjectFactory[[batch: str, day: str =]]
+reveal_type(project["orders"].result)
+# the type is XComArg
+reveal_type(project.nodes["model.shop.orders"])
+# the type is DbtNode
+
+dbt_k8s_project(manifest="manifest.json", tests="every")  # error: arg-type
+dbt_node("orders", after="later")  # error: call-overload
+dbt_build(full_refresh=3)  # error: arg-type
+
+
+@dbt_node("orders")  # error: arg-type
+def takes_no_result() -> Any: ...

@@ -13,9 +13,10 @@ from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.pages import born_at
 from dbt_watch.producers.pen import Pen
 from dbt_watch.producers.stopping import StopSignal
+from dbt_watch.supervisor import key_of, read_state_now, runs_in_dag_test
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from airflow.sdk import Context
 
@@ -77,38 +78,4 @@ class Attempt:
             self.task_instance.xcom_push(key=key, value=value)
 
     def _own_state(self) -> str | None:
-        task_id = self.task_instance.task_id
-        return states_of(self.task_instance, [task_id])[task_id]
-
-
-def states_of(task_instance: Any, task_ids: Iterable[str]) -> dict[str, str | None]:
-    """
-    Ask for the states of tasks of the same run and map index, in one request.
-
-    :param task_instance: the one that runs here
-    """
-    wanted = list(task_ids)
-    if not wanted:
-        return {}
-    map_index = task_instance.map_index
-    is_mapped = map_index is not None and map_index >= 0
-    answer = task_instance.get_task_states(
-        dag_id=task_instance.dag_id,
-        run_ids=[task_instance.run_id],
-        task_ids=wanted,
-        map_index=map_index if is_mapped else None,
-    )
-    found = answer.get(task_instance.run_id) or {}
-    states = {task_id: found.get(f"{task_id}_{map_index}" if is_mapped else task_id) for task_id in wanted}
-    return {
-        task_id: None if state is None else str(getattr(state, "value", state))
-        for task_id, state in states.items()
-    }
-
-
-def runs_in_dag_test() -> bool:
-    """Tell whether this task runs inside `dag.test()`, where there is no supervisor."""
-    # The name is bound when a task starts, so it must be looked up late.
-    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
-
-    return type(getattr(task_runner, "SUPERVISOR_COMMS", None)).__name__ == "InProcessSupervisorComms"
+        return read_state_now(key_of(self.task_instance))

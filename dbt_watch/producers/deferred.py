@@ -28,6 +28,7 @@ from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.pen import AsyncPen, Draft
 from dbt_watch.producers.reader import HTTP_NOT_FOUND, Position, status_of
 from dbt_watch.producers.watch import BuildWatch
+from dbt_watch.supervisor import key_of, read_state, stay_until_the_log_is_read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -99,10 +100,10 @@ class DbtPodTrigger(BaseTrigger):
         event = await self._event()
         self._is_over = True
         yield TriggerEvent(event)
-        await let_airflow_read_the_log()
+        await stay_until_the_log_is_read()
 
     async def _event(self) -> dict[str, Any]:
-        store = JournalStore(self.task_instance)
+        store = JournalStore(key_of(self.task_instance))
         written = await self._read_back(store)
         if written.closed is not None:
             # Another triggerer came to the end, but not to the event.
@@ -211,7 +212,7 @@ class DbtPodTrigger(BaseTrigger):
         if TELLS_OF_KILLS or self._is_over:
             return
         try:
-            state = await JournalStore(self.task_instance).state()
+            state = await read_state(key_of(self.task_instance))
         except Exception as error:  # noqa: BLE001 - without an answer nobody can have stopped the task there
             self.log.warning("Asking Airflow for the state of this task failed: %s", error)
             return
@@ -289,14 +290,3 @@ def pack_nodes(nodes: Mapping[str, SelectedNode]) -> str:
 def unpack_nodes(text: str) -> dict[str, NodeInfo]:
     """Read what `pack_nodes` gave."""
     return msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=dict[str, NodeInfo])
-
-
-async def let_airflow_read_the_log() -> None:
-    """Stay until Airflow cancels this trigger; see the function of the same name of the sensors' trigger."""
-    for seconds in (_CANCELLED_WITHIN_S, _READ_WITHIN_S):
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(seconds)
-
-
-_CANCELLED_WITHIN_S: Final = 10.0
-_READ_WITHIN_S: Final = 1.0

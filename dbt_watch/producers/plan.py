@@ -14,10 +14,10 @@ from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generi
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 
 from dbt_watch.core.resume import remaining_nodes, selection_of
-from dbt_watch.producers.attempt import states_of
 from dbt_watch.producers.earlier import GENERATION, EarlierPods, attempt_of, await_gone, sort_pods
 from dbt_watch.producers.reader import PodLogReader, Position, container_end
 from dbt_watch.producers.watch import BuildWatch
+from dbt_watch.supervisor import key_of, read_states_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ class Planner:
         operator, ti = self._operator, self._attempt.task_instance
         earlier = self._earlier(namespace)
         self._clear_away(earlier)
-        states = states_of(ti, operator.watched)
+        states = read_states_now(key_of(ti), operator.watched)
         remaining = remaining_nodes(operator.selected, operator.watched, states)
         if earlier.running is not None:
             log.info(

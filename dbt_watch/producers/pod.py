@@ -23,11 +23,12 @@ from dbt_watch.core.narrowing import narrowed
 from dbt_watch.core.resume import remaining_nodes
 from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, DbtRunFailed, DbtWatchError, PodLost
-from dbt_watch.producers.attempt import Attempt, runs_in_dag_test, states_of
+from dbt_watch.producers.attempt import Attempt
 from dbt_watch.producers.deferred import END, DbtPodTrigger, pack_nodes
 from dbt_watch.producers.plan import Plan, Planner, mark, remember_done
 from dbt_watch.producers.reader import PodLogReader, Position, container_end
 from dbt_watch.producers.watch import BuildWatch
+from dbt_watch.supervisor import key_of, read_states_now, runs_in_dag_test
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -218,7 +219,9 @@ class DbtPodMixin:
         ti = context["ti"]
         attempt = self._attempt or Attempt(context, self._kill_pod)
         # When a deferral is resumed only to defer once more, what this attempt builds is not known here any more.
-        nodes = attempt.nodes or remaining_nodes(self.selected, self.watched, states_of(ti, self.watched))
+        nodes = attempt.nodes or remaining_nodes(
+            self.selected, self.watched, read_states_now(key_of(ti), self.watched)
+        )
         limit = self.execution_timeout
         ours = DbtPodTrigger(
             inner=trigger.serialize(),

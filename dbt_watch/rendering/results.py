@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.results import NodeResult
     from dbt_watch.rendering.group import GroupTasks
-    from dbt_watch.sensors.supervisor import TaskKey
+    from dbt_watch.supervisor import TaskKey
 
 
 class ProjectResults(XComArg):
@@ -72,7 +72,7 @@ class ProjectResults(XComArg):
         return list(range(ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=[producer])))
 
     def _read(self, ti: Any, map_index: int) -> list[NodeResult]:
-        from dbt_watch.sensors.supervisor import TaskKey  # noqa: PLC0415 - for a worker, not for a DAG file to load
+        from dbt_watch.supervisor import TaskKey  # noqa: PLC0415 - for a worker, not for a DAG file to load
 
         group = self._tasks.group
         state = _journal(TaskKey(ti.dag_id, ti.run_id, group.child_id(PRODUCER_ID), map_index))
@@ -87,7 +87,7 @@ class ProjectResults(XComArg):
 
 
 def _journal(key: TaskKey) -> JournalState:
-    from dbt_watch.sensors.supervisor import read_xcom_now  # noqa: PLC0415
+    from dbt_watch.supervisor import read_xcom_now  # noqa: PLC0415
 
     state = JournalState()
     last = read_xcom_now(key, HEAD_KEY)
@@ -99,6 +99,6 @@ def _journal(key: TaskKey) -> JournalState:
 
 
 def _left_by(key: TaskKey) -> list[NodeResult]:
-    from dbt_watch.sensors.supervisor import read_xcom_now  # noqa: PLC0415
+    from dbt_watch.supervisor import read_xcom_now  # noqa: PLC0415
 
     return results_in(read_xcom_now(key, "return_value"))

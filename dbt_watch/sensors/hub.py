@@ -20,7 +20,7 @@ from dbt_watch.core.journal import JournalError, JournalState
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict, decide
 from dbt_watch.core.pages import EMPTY_PAGE, Page, decode_page, page_key
 from dbt_watch.core.results import NodeResult
-from dbt_watch.sensors.supervisor import TaskKey, read_state, read_xcom
+from dbt_watch.supervisor import TaskKey, read_state, read_xcom
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Producer
 from dbt_watch.core.pages import HEAD_KEY, NOTHING_YET, decode_page, page_key
 from dbt_watch.sensors.hub import Update, update_of
-from dbt_watch.sensors.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
+from dbt_watch.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -111,7 +111,6 @@ class DbtNodeSensor(BaseOperator):
         """End at once if the nodes are done already, else hand over to the trigger."""
         # Not for a DAG file to load, but for a worker.
         from dbt_watch.sensors.once import look_once  # noqa: PLC0415
-        from dbt_watch.sensors.supervisor import runs_in_dag_test  # noqa: PLC0415
         from dbt_watch.sensors.trigger import (  # noqa: PLC0415
             NodeTrigger,
             cleared_at,
@@ -119,6 +118,7 @@ class DbtNodeSensor(BaseOperator):
             write_log,
             xcom_value,
         )
+        from dbt_watch.supervisor import runs_in_dag_test  # noqa: PLC0415
 
         in_dag_test = runs_in_dag_test()
         if in_dag_test or self.looks_first:

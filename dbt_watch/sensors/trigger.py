@@ -6,8 +6,6 @@ Airflow's triggerer calls it, either straight from the scheduler (3.3) or after 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import (
@@ -22,7 +20,7 @@ from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.core.pages import born_at
 from dbt_watch.core.wording import finished_lines, started_line
 from dbt_watch.sensors.hub import Subscription, Update, hub_for
-from dbt_watch.sensors.supervisor import key_of
+from dbt_watch.supervisor import key_of, stay_until_the_log_is_read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -73,7 +71,7 @@ class NodeTrigger(BaseTrigger):
                 if update.is_over:
                     yield self._event(update)
                     break
-        await let_airflow_read_the_log()
+        await stay_until_the_log_is_read()
 
     def _event(self, update: Update) -> TriggerEvent:
         value = xcom_value(update.results)
@@ -84,23 +82,6 @@ class NodeTrigger(BaseTrigger):
         if update.decision.verdict is Verdict.SKIP:
             return TaskSkippedEvent(xcoms={"return_value": value})
         return TaskFailedEvent(xcoms={"return_value": value})
-
-
-async def let_airflow_read_the_log() -> None:
-    """
-    Stay until Airflow cancels this trigger, which it does a few rounds after it has handled the event.
-
-    The runner of the triggers sends log lines and the end of a trigger through two sockets. Of the first one the
-    supervisor reads 4 KiB a round; lines that it reads after the end land in the triggerer's own log instead of the
-    task's (measured on 3.3.2, `TriggerRunnerSupervisor.logger_cache`). The task itself is over with the event.
-    """
-    for seconds in (_CANCELLED_WITHIN_S, _READ_WITHIN_S):
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(seconds)
-
-
-_CANCELLED_WITHIN_S: Final = 10.0
-_READ_WITHIN_S: Final = 1.0
 
 
 def cleared_at(task_instance: Any) -> float:

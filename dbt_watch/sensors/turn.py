@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from dbt_watch.sensors.supervisor import key_of, read_states, read_states_now
-from dbt_watch.sensors.trigger import let_airflow_read_the_log
+from dbt_watch.supervisor import key_of, read_states, read_states_now, stay_until_the_log_is_read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -30,8 +29,7 @@ def waited_for(task_instance: RuntimeTaskInstanceProtocol, task_ids: Sequence[st
 
     :param task_instance: of the same run and map index
     """
-    key = key_of(task_instance)
-    return unfinished(read_states_now(key, task_ids), task_ids) if task_ids else []
+    return unfinished(read_states_now(key_of(task_instance), task_ids), task_ids)
 
 
 def unfinished(states: Mapping[str, str | None], task_ids: Iterable[str]) -> list[str]:
@@ -59,7 +57,7 @@ class TurnTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait; yield one event, `{"states": {task_id: state}}`."""
         yield TriggerEvent({"states": await self._ends()})
-        await let_airflow_read_the_log()
+        await stay_until_the_log_is_read()
 
     async def _ends(self) -> dict[str, str | None]:
         key = key_of(self.task_instance)

@@ -1,16 +1,13 @@
 """What a trigger takes over from the worker, and how it writes when Airflow is away."""
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
 from dbt_watch.core.results import NodeInfo, NodeResult
-from dbt_watch.producers.attempt import states_of
 from dbt_watch.producers.deferred import DbtPodTrigger, pack_nodes, unpack_nodes
-from dbt_watch.producers.journal_store import own_state
 from dbt_watch.producers.pen import AsyncPen, Draft
 
 INNER = (
@@ -101,24 +98,3 @@ def test_in_a_triggerer_the_end_is_given_up_after_a_while(writer, monkeypatch):
     monkeypatch.setattr("dbt_watch.producers.pen.BACKOFF_FIRST", 0.01)
     pen = AsyncPen(Draft(writer, will_retry=True), Store(failures=10**9).push)
     assert not asyncio.run(pen.finish(patience=0.05))
-
-
-@pytest.mark.parametrize("map_index", [-1, None, 0, 3])
-def test_the_states_of_tasks_are_found_whatever_their_map_index(map_index):
-    suffix = "" if map_index in {-1, None} else f"_{map_index}"
-    answer = {"run": {f"shop.orders{suffix}": "success", f"shop.customers{suffix}": None}}
-    asked = []
-
-    def get_task_states(**which):
-        asked.append(which)
-        return answer
-
-    ti = SimpleNamespace(dag_id="shop", run_id="run", map_index=map_index, get_task_states=get_task_states)
-    states = states_of(ti, ["shop.orders", "shop.customers", "shop.never"])
-    assert states == {"shop.orders": "success", "shop.customers": None, "shop.never": None}
-    assert asked[0]["map_index"] == (map_index if suffix else None)
-    assert own_state({f"shop.orders{suffix}": "deferred"}, "shop.orders") == "deferred"
-
-
-def test_nobody_is_asked_for_no_tasks():
-    assert states_of(SimpleNamespace(), []) == {}

@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import TaskStatesResult
 
 from dbt_watch.core.command import Selection
 from dbt_watch.producers.plan import DONE_KEY, Planner, remember_done
@@ -31,13 +33,9 @@ class Project:
         self.watched = {f"shop.{name}": (uid,) for name, uid in nodes.items()}
         self.client = SimpleNamespace(list_namespaced_pod=lambda **_: SimpleNamespace(items=[]))
         self.store = StateStore()
-        answer = {"run": {f"shop.{name}": state for name, state in zip(NAMES, states, strict=True)}}
+        self.states = {f"shop.{name}": state for name, state in zip(NAMES, states, strict=True)}
         self.ti = SimpleNamespace(
-            dag_id="shop",
-            run_id="run",
-            map_index=-1,
-            max_tries=max_tries,
-            get_task_states=lambda **_: answer,
+            dag_id="shop", run_id="run", task_id="shop.dbt_build", map_index=-1, max_tries=max_tries
         )
         self.context = {"ti": self.ti, "task_state_store": self.store}
 
@@ -48,36 +46,50 @@ class Project:
         attempt = SimpleNamespace(task_instance=self.ti, number=2, tick=lambda: None)
         return Planner(self, self.context, attempt).plan("default")
 
+    def send(self, message):
+        """Answer as the supervisor of a task does."""
+        return TaskStatesResult(task_states={"run": {task: self.states[task] for task in message.task_ids}})
 
-def test_what_is_not_done_is_built(graph):
-    project = Project(graph, ["success", "success", None])
+
+@pytest.fixture
+def project_of(graph, monkeypatch):
+    def make(states):
+        project = Project(graph, states)
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", project, raising=False)
+        return project
+
+    return make
+
+
+def test_what_is_not_done_is_built(project_of):
+    project = project_of(["success", "success", None])
     plan = project.plan()
     assert plan.nodes == {uid for uid in project.selected if uid.endswith(".orders")}
     assert plan.pod is None
 
 
-def test_when_all_is_done_and_dbt_has_ended_well_nothing_is_built(graph):
-    project = Project(graph, ["success"] * 3)
+def test_when_all_is_done_and_dbt_has_ended_well_nothing_is_built(project_of):
+    project = project_of(["success"] * 3)
     remember_done(project.context)
     assert project.plan() is None
 
 
 @pytest.mark.parametrize("mark", [None, "1"])
-def test_when_all_is_done_but_dbt_did_not_end_well_it_runs_again(graph, mark):
-    project = Project(graph, ["success"] * 3)
+def test_when_all_is_done_but_dbt_did_not_end_well_it_runs_again(project_of, mark):
+    project = project_of(["success"] * 3)
     if mark:
         project.store[DONE_KEY] = mark  # of before a clear
     assert project.plan().nodes == project.selected
 
 
-def test_what_was_cleared_after_a_good_end_is_built(graph):
-    project = Project(graph, ["success", None, None])
+def test_what_was_cleared_after_a_good_end_is_built(project_of):
+    project = project_of(["success", None, None])
     remember_done(project.context)
     assert len(project.plan().nodes) == 2
 
 
-def test_an_airflow_that_keeps_no_state_is_no_error(graph):
-    project = Project(graph, ["success"] * 3)
+def test_an_airflow_that_keeps_no_state_is_no_error(project_of):
+    project = project_of(["success"] * 3)
     del project.context["task_state_store"]
     remember_done(project.context)
     assert project.plan().nodes == project.selected

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from kubernetes.client import models as k8s
 
+from dbt_watch.core.node_settings import node_settings
 from dbt_watch.core.resume import selection_of
 from dbt_watch.exceptions import SelectionError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from dbt_watch.core.journal import Closed
+    from dbt_watch.core.node_settings import NodeSettings
     from dbt_watch.core.results import NodeResult
 
 
@@ -45,6 +48,18 @@ class LonePod:
         self._operator.build = {
             name: value for name, value in self._operator.build.items() if name not in {"select", "exclude"}
         }
+
+        self._settle([node_settings(producer.graph.nodes[unique_id]) for unique_id in sorted(nodes)])
+
+    def _settle(self, settings: Iterable[NodeSettings]) -> None:
+        """Let the pod be as the nodes want it; of several that want something, the first by its unique_id decides."""
+        image = next((each.image for each in settings if each.image), None)
+        resources = next((each.resources for each in settings if each.resources), None)
+        if image is not None:
+            self._operator.image = image
+        if resources is not None:
+            amounts = {kind: dict(amount) for kind, amount in resources.items()}
+            self._operator.container_resources = k8s.V1ResourceRequirements(**amounts)
 
     def run(self, context: Context) -> tuple[list[NodeResult], Closed]:
         """

@@ -1,0 +1,48 @@
+"""The pod of a node that is built alone: what it takes from the producer, and what from the node's own settings."""
+
+import copy
+
+import msgspec
+import pytest
+
+from dbt_watch.core.command import Selection
+from dbt_watch.producers.alone import LonePod
+from dbt_watch.producers.pod import producer_class
+
+ORDERS = "model.jaffle_shop.orders"
+
+
+@pytest.fixture
+def producer_of(graph):
+    def make(**settings):
+        own = copy.copy(graph)
+        node = msgspec.structs.replace(graph.nodes[ORDERS], meta={"dbt_watch": settings} if settings else {})
+        own.nodes = {**graph.nodes, ORDERS: node}
+        return producer_class()(
+            task_id="dbt_build",
+            image="shop:1",
+            build={"target": "prod", "select": "raw_orders"},
+            selection=Selection(),
+            graph=own,
+            selected=frozenset(graph.nodes),
+            watched={"shop.orders": (ORDERS,)},
+        )
+
+    return make
+
+
+def test_only_the_node_is_built_with_the_flags_of_the_project(producer_of):
+    producer = producer_of()
+    operator = LonePod(producer, [ORDERS])._operator
+    assert operator.selected == {ORDERS}
+    assert operator.build == {"target": "prod"}
+    assert operator.image == "shop:1"
+    assert producer.selected != {ORDERS}
+
+
+def test_the_image_and_the_resources_of_the_node_count(producer_of):
+    resources = {"requests": {"memory": "2Gi"}, "limits": {"memory": "4Gi"}}
+    operator = LonePod(producer_of(image="shop:big", resources=resources), [ORDERS])._operator
+    assert operator.image == "shop:big"
+    assert operator.container_resources.to_dict()["requests"] == {"memory": "2Gi"}
+    assert operator.container_resources.limits == {"memory": "4Gi"}

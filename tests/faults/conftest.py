@@ -269,6 +269,7 @@ def strike(airflow, warehouse, request):
     start.check_never_ran = check_never_ran
     start.check = check
     start.row = row
+    start.models = MODELS
     return start
 
 

@@ -2,6 +2,7 @@
 
 import time
 
+import psutil
 import pytest
 
 
@@ -75,3 +76,22 @@ def test_the_journal_cannot_be_written_for_a_minute(strike, airflow):
 def test_the_same_dag_runs_four_times_at_once(strike):
     for run in [strike() for _ in range(4)]:
         strike.check(run)
+
+
+def test_the_worker_of_the_producer_is_killed(strike, airflow):
+    run = strike().midway()
+    task = psutil.Process(run.tasks["shop.dbt_build"].pid)
+    assert task.pid in airflow.pids()
+    for process in (task.parent(), task):
+        process.kill()
+    strike.check(run)
+
+
+def test_two_projects_in_one_dag(strike, warehouse):
+    run = strike("pair")
+    strike.row.rounds += 1
+    assert run.end() == "success"
+    assert {task.state for task in run.tasks.values()} == {"success"}
+    for name in ("left", "right"):
+        assert warehouse(f"{run.schema}_{name}") == dict.fromkeys(strike.models, 1)
+    strike.row.equal += 1

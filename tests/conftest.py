@@ -34,6 +34,14 @@ def pytest_configure(config):
         raise pytest.UsageError("--kubeconfig and --image go together")
 
 
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--faults"):
+        return
+    for item in items:
+        if item.get_closest_marker("faults") is not None and item.get_closest_marker("quick") is None:
+            item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
     """The example project with a manifest, in a place of its own."""

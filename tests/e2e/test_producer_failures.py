@@ -28,6 +28,9 @@ select count(*) as n from range(1000000) as a, range(1000000) as b where hash(a.
 """
 
 
+pytestmark = pytest.mark.faults
+
+
 @pytest.fixture(scope="module")
 def slow_project(project, tmp_path_factory):
     """The example project with a model that never ends, and one behind it."""
@@ -195,6 +198,7 @@ def kill_worker(run):
     task.kill()
 
 
+@pytest.mark.quick
 def test_the_next_attempt_follows_the_pod_that_still_runs(run_of):
     run = run_of("killed").in_the_middle()
     kill_worker(run)
@@ -297,6 +301,7 @@ def test_a_producer_that_is_marked_success_ends_dbt(run_of, airflow):
     assert {states["slow"], states["after_slow"]} <= {"skipped", "failed"}
 
 
+@pytest.mark.quick
 def test_a_worker_that_is_asked_to_end_does_not_take_the_build_with_it(run_of):
     run = run_of("asked_to_end").in_the_middle()
     task, _ = run.processes()
@@ -326,6 +331,7 @@ def is_gone(run):
     return pod
 
 
+@pytest.mark.quick
 def test_a_producer_that_is_marked_failed_ends_dbt(run_of, airflow):
     run = working_on_the_slow_model(run_of("marked_failed"))
     airflow.client.set_task_state(run.dag_id, run.run_id, PRODUCER, "failed")
@@ -383,6 +389,7 @@ def test_a_deferred_producer_that_takes_too_long_ends_dbt_and_says_so(run_of):
     run.wait_for_log("execution_timeout", "slow")
 
 
+@pytest.mark.quick
 def test_a_deferred_producer_needs_no_worker_while_dbt_runs(run_of, airflow):
     run = run_of("deferred").in_the_middle()
     assert run.producer().state == "deferred"

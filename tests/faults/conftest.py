@@ -35,12 +35,10 @@ MODELS = {f"{letter}{number}" for letter in "abc" for number in range(1, 5)} | {
 SENSORS = {f"shop.{name}" for name in (*MODELS, "b1.test", "last.test")}
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.timeout(1200))
-            if not config.getoption("--faults") and item.get_closest_marker("quick") is None:
-                item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))
 
 
 @pytest.fixture(scope="session")

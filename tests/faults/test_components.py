@@ -5,8 +5,9 @@ import time
 import psutil
 import pytest
 
+pytestmark = pytest.mark.faults
 
-@pytest.mark.quick
+
 def test_nothing_happens(strike):
     strike.check(strike())
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.faults
+
 KINDS = {
     "evicted": (lambda faults, pod: faults.evict(pod), "Evicted"),
     "out of memory": (lambda faults, pod: faults.kill_for_memory(pod), "OOMKilled"),
@@ -15,8 +17,9 @@ def faults(cluster):
     cluster.faults.end_all()
 
 
-@pytest.mark.quick
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param("evicted", marks=pytest.mark.quick), "out of memory", "killed"]
+)
 def test_a_pod_comes_to_a_bad_end_and_the_next_attempt_goes_on(strike, faults, kind):
     run = strike().midway()
     KINDS[kind][0](faults, run.pod())

@@ -129,7 +129,7 @@ def test_an_error_that_quotes_a_name_cannot_control_a_terminal(tmp_path, capsys)
     manifest = manifest_of(tmp_path, ["orders"], selectors=selectors)
     assert main(["ls", "--manifest", str(manifest), "--selector", "nightly"]) == 2
     said = capsys.readouterr().err
-    assert "did you mean nightly" in said
+    assert r"did you mean 'nightly\x1b[2J'" in said
     assert shown_safely(said)
 
 

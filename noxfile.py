@@ -80,7 +80,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def record(session: nox.Session) -> None:
-    """Record the example project with dbt 1.8 to 1.12 into tests/recordings. Options follow `--`: --versions 1.11."""
+    """Record the example project with dbt 1.8 to 1.13 into tests/recordings. Options follow `--`: --versions 1.11."""
     session.install("uv")
     session.run("python", "tests/record/record.py", *session.posargs)
 

@@ -28,14 +28,15 @@ ROOT = Path(__file__).parent.parent.parent
 PROJECT = ROOT / "examples" / "jaffle_shop"
 ADAPTER = "duckdb"
 
-# Of each version, the packages to leave out. dbt-core 1.12 names one that it does without unless asked for, and whose
-# source build downloads from the network.
+# Of each version, the packages to leave out. From 1.12 on, dbt-core names one that it does without unless asked for, and
+# whose source build downloads from the network.
 VERSIONS: dict[str, tuple[str, ...]] = {
     "1.8": (),
     "1.9": (),
     "1.10": (),
     "1.11": (),
     "1.12": ("dbt-core-experimental-parser",),
+    "1.13": ("dbt-core-experimental-parser",),
 }
 _BROKEN = ("--vars", '{"break_model": "orders"}')
 _SECTIONS = (
@@ -119,7 +120,8 @@ def environment(version: str, directory: Path) -> Path:
         )
         _run([_uv(), "venv", "--quiet", "--clear", "--python", sys.executable, str(home)])
         _run([_uv(), "pip", "install", "--quiet", "--python", str(home / "bin" / "python"), "--override", str(left_out),
-              f"dbt-core=={version}.*", f"dbt-{ADAPTER}"])  # fmt: skip
+              # A version of which there are only previews will do.
+              f"dbt-core=={version}.*,>={version}.0b1", f"dbt-{ADAPTER}"])  # fmt: skip
     return dbt
 
 

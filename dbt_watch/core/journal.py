@@ -122,6 +122,10 @@ class JournalWriter:
         self._closing: Closed | None = None
         self._change_bytes = 1.0  # what a change took in the chunk before
 
+    def open(self) -> None:
+        """Let the first chunk say no more than that the attempt has begun."""
+        self._taken = Chunk(attempt=self._attempt, seq=self._seq)
+
     def add(self, changes: Iterable[NodeResult]) -> None:
         """Take changes to be written, in their order."""
         self._waiting.extend(changes)
@@ -129,7 +133,7 @@ class JournalWriter:
     @property
     def pending(self) -> int:
         """How many changes wait to be written, those of a chunk that was taken and not stored among them."""
-        return len(self._waiting) + (len(self._taken.changes) if self._taken is not None else 0)
+        return len(self._waiting) + (max(1, len(self._taken.changes)) if self._taken is not None else 0)
 
     def close(self, exit_code: int | None, *, reason: str | None = None) -> None:
         """Take the end of the attempt; the last chunk will tell it."""

@@ -191,5 +191,5 @@ def _what_happened(producer: Producer, report: Report, result: NodeResult | None
 
 def _why(producer: Producer) -> str:
     if producer.closed is None:
-        return " (its task ended without a word)" if producer.run is Run.DIED else ""
+        return " (its task was marked as failed, or its worker died)" if producer.run is Run.DIED else ""
     return f" ({producer.closed.reason})" if producer.closed.reason else ""

@@ -17,7 +17,6 @@ from dbt_watch.core.journal import Chunk, JournalError, decode_chunk
 EMPTY_PAGE: Final = ""
 # Holds the number of the last page that is written, for those who look once and not from the beginning.
 HEAD_KEY: Final = "journal_head"
-NOTHING_YET: Final = -1
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dbt_watch.core.pages import EMPTY_PAGE, HEAD_KEY, NOTHING_YET, Page, encode_page, page_key
+from dbt_watch.core.pages import EMPTY_PAGE, HEAD_KEY, Page, encode_page, page_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -64,11 +64,6 @@ class Draft:
         self.clock = clock
         self.due = clock()
         self._failures = 0
-
-    def beginning(self) -> Iterator[tuple[str, Value]]:
-        """Give an empty first page, for readers to find."""
-        yield page_key(0), EMPTY_PAGE
-        yield HEAD_KEY, NOTHING_YET
 
     @property
     def is_due(self) -> bool:
@@ -127,13 +122,15 @@ class Pen:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._writer = writer
         self._draft = Draft(writer, will_retry=will_retry, born=born, max_pending=max_pending, clock=clock)
         self._push = push
         self._sleep = sleep
 
     def open(self) -> None:
-        """Leave an empty first page for readers to find."""
-        self._attempt(self._draft.beginning())
+        """Say in a first page that the attempt has begun, so that nobody takes an earlier one for it."""
+        self._writer.open()
+        self._write_all()
 
     def write(self) -> None:
         """Write what is due. Never raises on account of the writing."""
@@ -157,11 +154,8 @@ class Pen:
         return True
 
     def _write_all(self) -> bool:
-        return self._attempt(self._draft.rest())
-
-    def _attempt(self, writes: Iterator[tuple[str, Value]]) -> bool:
         try:
-            for key, value in writes:
+            for key, value in self._draft.rest():
                 self._push(key, value)
         except Exception as error:  # noqa: BLE001 - whatever the way to XCom makes of it, the build goes on
             self._draft.failed(error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Producer
-from dbt_watch.core.pages import HEAD_KEY, NOTHING_YET, decode_page, page_key
+from dbt_watch.core.pages import HEAD_KEY, decode_page, page_key
 from dbt_watch.sensors.hub import Update, update_of
 from dbt_watch.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
 
@@ -58,7 +58,7 @@ def _read_backwards(
 ) -> _Found:
     """Find the latest entry of each wanted node; the last page tells how the attempt stands."""
     last = read_xcom_now(key, HEAD_KEY)
-    last = NOTHING_YET if last is None else int(last)
+    last = -1 if last is None else int(last)
     first = 0 if max_pages is None else max(0, last + 1 - max_pages)
     found = _Found(producer, {}, 0.0)
     for number in range(last, first - 1, -1):

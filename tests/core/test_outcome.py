@@ -111,7 +111,7 @@ def test_the_table_has_no_hole():
         (
             Producer("failed"),
             result("started"),
-            "orders: dbt ended before this node finished (its task ended without a word)",
+            "orders: dbt ended before this node finished (its task was marked as failed, or its worker died)",
         ),
         (Producer("upstream_failed"), None, "dbt did not run: its task is upstream_failed"),
         (Producer("queued"), None, "dbt has not started"),

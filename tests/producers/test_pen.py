@@ -75,12 +75,28 @@ def names(chunks):
 
 def test_a_reader_always_finds_a_page_to_look_at(pen, writer, store, clock):
     pen.open()
-    assert store.log == [("journal_0000", True), ("journal_head", False)]
+    assert store.log == [("journal_0001", True), ("journal_0000", False), ("journal_head", False)]
     clock.now += FLUSH_INTERVAL
     writer.add(changes("orders"))
     pen.write()
-    assert store.log[2:] == [("journal_0001", True), ("journal_0000", False), ("journal_head", False)]
-    assert names(store.read()) == [["orders"]]
+    assert store.log[3:] == [("journal_0002", True), ("journal_0001", False), ("journal_head", False)]
+    assert names(store.read()) == [[], ["orders"]]
+
+
+def test_the_first_page_tells_of_the_attempt_before_anything_has_happened(store, clock):
+    pen = Pen(JournalWriter(attempt=2), store.push, will_retry=True, born=12.5, clock=clock)
+    pen.open()
+    page = decode_page(store.pages["journal_0000"])
+    assert (page.chunk.attempt, page.will_retry, page.born) == (2, True, 12.5)
+
+
+def test_a_first_page_that_could_not_be_written_is_not_forgotten(pen, store, clock):
+    store.failures = 1
+    pen.open()
+    assert not store.pages
+    clock.now += BACKOFF_FIRST
+    pen.write()
+    assert names(store.read()) == [[]]
 
 
 def test_changes_wait_for_the_interval_and_then_go_out_together(pen, writer, store, clock):
@@ -89,10 +105,10 @@ def test_changes_wait_for_the_interval_and_then_go_out_together(pen, writer, sto
     pen.write()
     writer.add(changes("b"))
     pen.write()
-    assert names(store.read()) == []
+    assert names(store.read()) == [[]]
     clock.now += FLUSH_INTERVAL
     pen.write()
-    assert names(store.read()) == [["a", "b"]]
+    assert names(store.read()) == [[], ["a", "b"]]
 
 
 def test_many_changes_do_not_wait(writer, store, clock):
@@ -100,14 +116,15 @@ def test_many_changes_do_not_wait(writer, store, clock):
     pen.open()
     writer.add(changes("a", "b", "c"))
     pen.write()
-    assert names(store.read()) == [["a", "b", "c"]]
+    assert names(store.read()) == [[], ["a", "b", "c"]]
 
 
 def test_nothing_is_written_while_nothing_changes(pen, store, clock):
     pen.open()
+    before = list(store.log)
     clock.now += 60
     pen.write()
-    assert store.log == [("journal_0000", True), ("journal_head", False)]
+    assert store.log == before
 
 
 def test_a_failing_write_raises_nothing_and_loses_nothing(pen, writer, store, clock):
@@ -118,7 +135,7 @@ def test_a_failing_write_raises_nothing_and_loses_nothing(pen, writer, store, cl
     pen.write()
     writer.add(changes("b"))
     pen.write()
-    assert names(store.read()) == []
+    assert names(store.read()) == [[]]
     clock.now += BACKOFF_FIRST
     pen.write()
     assert sorted(itertools.chain.from_iterable(names(store.read()))) == ["a", "b"]

@@ -199,6 +199,14 @@ async def test_sensors_that_were_cleared_with_a_run_that_died_without_a_word_fai
 
 
 @scenario
+async def test_a_sensor_that_comes_after_its_cleared_run_has_died_at_once_fails_with_it(airflow):
+    airflow.begin(2, born=1.0)
+    airflow.current_state = "failed"
+    async with hub_of(airflow) as hub:
+        assert (await verdict(hub, ORDERS, since=1.0)).verdict is Verdict.FAIL
+
+
+@scenario
 async def test_a_run_that_was_cleared_and_has_run_again_unseen_is_not_mixed_up(airflow):
     airflow.begin(1)
     airflow.report(ORDERS, "success")

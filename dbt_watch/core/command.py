@@ -14,11 +14,16 @@ from typing import Any
 
 import msgspec
 
+from dbt_watch.core.verbatim import Reference
 from dbt_watch.exceptions import ArgumentError
 
 # JSON on stdout at debug: only there does dbt 1.x say why a node failed at the moment it fails. No log file, since
 # `--log-format json` would turn that into debug JSON as well.
 GLOBAL_FLAGS = ("--log-format", "json", "--log-level", "debug", "--log-level-file", "none", "--no-use-colors")
+
+# dbt takes variables as an argument only. They stand in the environment of the container, so that whoever sees its
+# command does not see them.
+VARS_VARIABLE = "DBT_WATCH_VARS"
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", "none", ""})
@@ -81,7 +86,7 @@ def build_arguments(
     profiles_dir: str | None = None,
 ) -> list[str]:
     """
-    Give the arguments of dbt for one build.
+    Give the arguments of dbt for one build, for a container that has what `environment` gives.
 
     :param options: a rendered `DbtBuild.to_dict()`; templates have become text, so "True" is a boolean here. `leading`
         among them are words in front of the arguments. `select` and `exclude` are none of dbt's here: what they leave of
@@ -97,7 +102,7 @@ def build_arguments(
         ("--profiles-dir", profiles_dir),
         ("--target", _text("target", options.get("target"))),
         ("--threads", _threads(options.get("threads"))),
-        ("--vars", _vars(options.get("vars"))),
+        ("--vars", Reference(VARS_VARIABLE) if environment(options) else None),
         ("--event-time-start", _text("event_time_start", options.get("event_time_start"))),
         ("--event-time-end", _text("event_time_end", options.get("event_time_end"))),
     ):
@@ -112,6 +117,17 @@ def build_arguments(
             arguments.append(flag)
     arguments += _flags(options.get("flags"))
     return arguments + selection.arguments()
+
+
+def environment(options: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Give the environment variables that the arguments of a build refer to.
+
+    :param options: as of `build_arguments`
+    :raises ArgumentError: when `vars` are no variables
+    """
+    text = _vars(options.get("vars"))
+    return {} if text is None else {VARS_VARIABLE: text}
 
 
 def deps_arguments(*, project_dir: str | None = None, profiles_dir: str | None = None) -> list[str]:

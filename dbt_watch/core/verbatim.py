@@ -1,20 +1,29 @@
 """
-Arguments of a container, written so that Kubernetes passes them on as they are.
+Text for a container, written so that Kubernetes passes it on as it is, and references that it is to replace.
 
 Kubernetes replaces `$(NAME)` in the command and the arguments of a container by the environment variable of that name,
 so a value that somebody else chose could read a secret, or be altered; `$$` stands for one dollar sign
 (https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/). The producer asks for
-this when it puts dbt's arguments into the pod.
+this when it puts dbt's arguments and variables into the pod.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+class Reference(str):
+    """
+    `$(NAME)`: an argument in whose place the container gets the value of an environment variable.
+
+    :param name: the variable's
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, name: str) -> Reference:
+        """Make the text that Kubernetes replaces."""
+        return super().__new__(cls, f"$({name})")
 
 
-def verbatim(arguments: Iterable[str]) -> list[str]:
-    """Give the arguments for a pod's spec from which the container gets just these."""
-    return [argument.replace("$", "$$") for argument in arguments]
+def verbatim(text: str) -> str:
+    """Give the text for a pod's spec from which the container gets just this one."""
+    return str(text) if isinstance(text, Reference) else text.replace("$", "$$")

@@ -27,11 +27,12 @@ from dbt_watch.producers.async_reader import AsyncPodLogReader
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.pen import AsyncPen, Draft
 from dbt_watch.producers.reader import HTTP_NOT_FOUND, Position, status_of
+from dbt_watch.producers.secrets import hide, redact
 from dbt_watch.producers.watch import BuildWatch
 from dbt_watch.supervisor import key_of, read_state, stay_until_the_log_is_read
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from dbt_watch.core.results import SelectedNode
     from dbt_watch.producers.reader import ContainerEnd
@@ -59,6 +60,7 @@ class DbtPodTrigger(BaseTrigger):
     :param will_retry: whether another attempt follows if this one ends badly
     :param born: when Airflow made this attempt, in seconds since the epoch
     :param deadline: when the task's execution_timeout is over, in seconds since the epoch
+    :param secrets: what must not be shown; Airflow encrypts the arguments of a trigger in its database
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class DbtPodTrigger(BaseTrigger):
         will_retry: bool,
         born: float,
         deadline: float | None = None,
+        secrets: Sequence[str] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
         self.inner_path: str = inner[0]
@@ -79,6 +82,7 @@ class DbtPodTrigger(BaseTrigger):
         self.will_retry = will_retry
         self.born = born
         self.deadline = deadline
+        self.secrets = list(secrets)
         module, _, name = self.inner_path.rpartition(".")
         self._inner: Any = getattr(importlib.import_module(module), name)(**self.inner_arguments)
         self._is_over = False
@@ -92,11 +96,13 @@ class DbtPodTrigger(BaseTrigger):
             "will_retry": self.will_retry,
             "born": self.born,
             "deadline": self.deadline,
+            "secrets": self.secrets,
         }
         return (TRIGGER_CLASS, arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the build; yield one event, with which the operator goes on."""
+        hide(self.secrets)
         event = await self._event()
         self._is_over = True
         yield TriggerEvent(event)
@@ -230,6 +236,7 @@ class _Following:
             attempt=trigger.attempt,
             show=lambda line: trigger.log.info("%s", line),
             writer=writer,
+            redact=redact,
             known=written.entries,
         )
         draft = Draft(

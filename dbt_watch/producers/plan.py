@@ -16,6 +16,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from dbt_watch.core.resume import remaining_nodes, selection_of
 from dbt_watch.producers.earlier import GENERATION, EarlierPods, attempt_of, await_gone, sort_pods
 from dbt_watch.producers.reader import PodLogReader, Position, container_end
+from dbt_watch.producers.secrets import redact
 from dbt_watch.producers.watch import BuildWatch
 from dbt_watch.supervisor import key_of, read_states_now
 
@@ -150,6 +151,7 @@ class Planner:
             {unique_id: operator.graph.nodes[unique_id] for unique_id in nodes},
             attempt=self._attempt.number,
             show=lambda line: operator.log.info("%s", line),
+            redact=redact,
         )
         reader = PodLogReader(
             operator.client,

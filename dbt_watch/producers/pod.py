@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTas
 from airflow.sdk import get_current_context
 from kubernetes.client import models as k8s
 
-from dbt_watch.core.command import Selection, build_arguments
+from dbt_watch.core.command import Selection, build_arguments, environment
 from dbt_watch.core.narrowing import narrowed
 from dbt_watch.core.resume import remaining_nodes
 from dbt_watch.core.verbatim import verbatim
@@ -27,6 +27,7 @@ from dbt_watch.producers.attempt import Attempt
 from dbt_watch.producers.deferred import END, DbtPodTrigger, pack_nodes
 from dbt_watch.producers.plan import Plan, Planner, mark, remember_done
 from dbt_watch.producers.reader import PodLogReader, Position, container_end
+from dbt_watch.producers.secrets import hide, redact, secrets_in
 from dbt_watch.producers.watch import BuildWatch
 from dbt_watch.supervisor import key_of, read_states_now, runs_in_dag_test
 
@@ -135,6 +136,7 @@ class DbtPodMixin:
         self.profiles_dir = profiles_dir
         self._attempt: Attempt | None = None
         self._position = Position()
+        self._secrets: list[str] = []
 
     if TYPE_CHECKING:
         arguments: list[str]
@@ -142,6 +144,7 @@ class DbtPodMixin:
         callbacks: Any
         client: Any
         deferrable: bool
+        env_vars: Any
         execution_timeout: timedelta | None
         log: Any
         name: str
@@ -162,6 +165,13 @@ class DbtPodMixin:
         return None if self._attempt is None else self._attempt.watch
 
     # What the operator below calls.
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render as usual, and have Airflow mask what is secret among the variables of dbt and of the container."""
+        super().render_template_fields(context, jinja_env)  # type: ignore[misc]
+        env_vars = {item.name: item.value for item in self.env_vars or () if isinstance(item, k8s.V1EnvVar)}
+        self._secrets = secrets_in({**env_vars, "vars": self.build.get("vars")})
+        hide(self._secrets)
 
     @cached_property
     def pod_manager(self) -> PodManager:
@@ -230,6 +240,7 @@ class DbtPodMixin:
             will_retry=attempt.will_retry,
             born=attempt.born,
             deadline=None if limit is None else ti.start_date.timestamp() + limit.total_seconds(),
+            secrets=self._secrets,
         )
         super().defer(trigger=ours, method_name=method_name, kwargs=kwargs, timeout=timeout)  # type: ignore[misc]
 
@@ -311,12 +322,14 @@ class DbtPodMixin:
         attempt.nodes = plan.nodes
         attempt.watch = self._watch_of(plan.nodes, attempt)
         attempt.watch.adopt([*narrow.left_out, *plan.adopted])
-        self.arguments = verbatim(
-            build_arguments(
-                self.build, plan.selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
-            )
+        arguments = build_arguments(
+            self.build, plan.selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
         )
-        self._base_container(self.pod_request_obj).args = self.arguments
+        self.arguments = [verbatim(argument) for argument in arguments]
+        variables = [k8s.V1EnvVar(name, verbatim(value)) for name, value in environment(self.build).items()]
+        container = self._base_container(self.pod_request_obj)
+        container.args = self.arguments
+        container.env = [*(container.env or []), *variables]
         self.pod = plan.pod
         if plan.pod is not None and container_end(plan.pod, self.base_container_name) is not None:
             self.deferrable = False  # there is a log to be read, but nothing to wait for
@@ -334,6 +347,7 @@ class DbtPodMixin:
             attempt=attempt.number,
             show=lambda line: self.log.info("%s", line),
             writer=attempt.writer,
+            redact=redact,
         )
 
     def _base_container(self, pod: k8s.V1Pod) -> k8s.V1Container:

@@ -8,7 +8,9 @@ Airflow, and reads and writes nothing.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from dbt_watch.core.journal import Closed, JournalWriter
 from dbt_watch.core.ledger import Ledger
@@ -30,6 +32,7 @@ class BuildWatch:
     :param attempt: the try number of the producer
     :param show: writes a line to the task log
     :param writer: takes the changes; one of its own by default
+    :param redact: takes secrets out of a text or of nested values, before anything is written or shown
     :param known: what the journal of this attempt holds already, for one who goes on where another has stopped. The
         log is read from its beginning again; what is known is neither shown nor written
     """
@@ -41,6 +44,7 @@ class BuildWatch:
         attempt: int,
         show: Callable[[str], None],
         writer: JournalWriter | None = None,
+        redact: Callable[[Any], Any] = lambda value: value,
         known: Mapping[str, NodeResult] | None = None,
     ) -> None:
         self.writer = writer or JournalWriter(attempt=attempt)
@@ -49,6 +53,7 @@ class BuildWatch:
         self._ledger = Ledger(nodes, attempt=attempt)
         self._stream = LogStream(self._ledger)
         self._show = show
+        self._redact = redact
         self._adopted: list[NodeResult] = []
         self._known = dict(known or {})
         self._is_catching_up = bool(self._known)
@@ -74,6 +79,7 @@ class BuildWatch:
         """
         if self.closed is not None:
             return False
+        reason = self._redact(reason)
         self.closed = Closed(exit_code, reason)
         self._is_catching_up = False
         self._take(self._stream.close(exit_code, reason=reason), True)
@@ -83,7 +89,7 @@ class BuildWatch:
     @property
     def results(self) -> list[NodeResult]:
         """All entries, in the order in which dbt came to them."""
-        return [*self._adopted, *self._ledger.entries.values()]
+        return [*self._adopted, *map(self._without_secrets, self._ledger.entries.values())]
 
     def summary(self) -> str:
         """Say in one line what became of the nodes: counts, and the names of those that failed."""
@@ -95,13 +101,20 @@ class BuildWatch:
         return harmless(text or "no node was reported")
 
     def _take(self, batch: Batch, is_new: bool) -> None:
-        news = [change for change in batch.changes if self._is_news(change)]
+        changes = map(self._without_secrets, batch.changes)
+        news = [change for change in changes if self._is_news(change)]
         self.writer.add(news)
         if news:
             self._is_catching_up = False
         if is_new and not self._is_catching_up:
             for line in batch.lines:
-                self._show(line)
+                self._show(self._redact(line))
+
+    def _without_secrets(self, result: NodeResult) -> NodeResult:
+        if not (result.message or result.adapter_response):
+            return result
+        message, response = self._redact(result.message), self._redact(result.adapter_response)
+        return msgspec.structs.replace(result, message=message, adapter_response=response)
 
     def _is_news(self, change: NodeResult) -> bool:
         """Tell whether the journal does not hold this; a node that is over in it stays so."""

@@ -6,7 +6,7 @@ import pytest
 from airflow.sdk import task
 
 from dbt_watch import dbt_build
-from dbt_watch.core.command import Selection, build_arguments
+from dbt_watch.core.command import Selection, build_arguments, environment
 from dbt_watch.exceptions import ArgumentError
 
 
@@ -27,10 +27,16 @@ def test_every_option_becomes_dbts_own():
         flags=["--warn-error"],
     )
     for part in (
-        '--vars {"day": "x"}', "--full-refresh", "--target prod", "--threads 4", "--fail-fast", "--empty",
+        "--vars $(DBT_WATCH_VARS)", "--full-refresh", "--target prod", "--threads 4", "--fail-fast", "--empty",
         "--event-time-start 2026-01-01", "--event-time-end 2026-01-02T00:00:00", "--warn-error",
     ):  # fmt: skip
         assert part in text
+
+
+def test_variables_reach_dbt_through_the_environment_of_the_container():
+    assert environment(dbt_build(vars={"day": "x"}).to_dict()) == {"DBT_WATCH_VARS": '{"day": "x"}'}
+    assert environment(dbt_build(vars="day: x").to_dict()) == {"DBT_WATCH_VARS": "day: x"}
+    assert environment(dbt_build(vars="").to_dict()) == {}
 
 
 def test_options_that_render_to_nothing_are_left_out():

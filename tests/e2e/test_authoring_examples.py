@@ -179,9 +179,9 @@ def run_of(airflow, kube, shop, told):
         (dags / path.name).unlink()
 
 
-def arguments_of(core, run, task_id):
+def container_of(core, run, task_id):
     pod = core.read_namespaced_pod(run.xcom(task_id, "pod_name"), "default")
-    return next(item for item in pod.spec.containers if item.name == "base").args
+    return next(item for item in pod.spec.containers if item.name == "base")
 
 
 def test_each_element_of_a_mapping_has_a_pod_and_sensors_of_its_own(run_of, kube):
@@ -208,9 +208,10 @@ def test_a_sensor_of_a_mapped_project_goes_by_the_pod_of_its_own(run_of):
 def test_what_is_known_only_when_it_runs_reaches_dbt(run_of, core):
     run = run_of("values")
     assert run.state == "success"
-    arguments = arguments_of(core, run, "build.dbt_build")
+    container = container_of(core, run, "build.dbt_build")
+    arguments, env = container.args, {item.name: item.value for item in container.env}
     given = dict(itertools.pairwise(arguments))
-    assert json.loads(given["--vars"])["batch"] == "batch-9"
+    assert json.loads(env["DBT_WATCH_VARS"])["batch"] == "batch-9"
     assert (given["--threads"], given["--target"]) == ("2", "dev")
     assert given["--event-time-start"] < given["--event-time-end"]
     assert {"--fail-fast", "--no-partial-parse"} <= set(arguments)

@@ -156,8 +156,10 @@ def test_templates_and_arguments_of_other_tasks_reach_dbt(run_of, kubernetes, py
     name = run.xcom("shop.dbt_build", "pod_name")
     pod = kubernetes.read_namespaced_pod(name, namespace)
     kubernetes.delete_namespaced_pod(name, namespace)
-    arguments = pod.spec.containers[0].args
-    assert arguments[arguments.index("--vars") + 1] == '{"batch": "batch-7"}'
+    container = pod.spec.containers[0]
+    arguments, env = container.args, {item.name: item.value for item in container.env}
+    assert arguments[arguments.index("--vars") + 1] == "$(DBT_WATCH_VARS)"
+    assert env["DBT_WATCH_VARS"] == '{"batch": "batch-7"}'
     assert arguments[arguments.index("--threads") + 1] == "2"
     assert "--full-refresh" in arguments
 

@@ -128,3 +128,19 @@ def test_what_an_earlier_pod_has_built_stands_in_the_journal():
     follower.write()
     assert set(journal(pages)[0].entries) == {"model.shop.a", "model.shop.b"}
     assert [result.name for result in follower.watch.results] == ["a", "b"]
+
+
+def test_secrets_are_taken_out_before_anything_is_shown_or_written():
+    shown = []
+    watch = BuildWatch(
+        NODES,
+        attempt=1,
+        show=shown.append,
+        redact=lambda value: value and str(value).replace("s3cr3t", "***"),
+    )
+    watch.take_lines([*LOG[:3], b"Runtime Error: no s3cr3t here"], True)
+    watch.end(1, "killed with s3cr3t")
+    (chunk,) = [watch.writer.take()]
+    assert "s3cr3t" not in repr((shown, chunk, watch.results, watch.closed, watch.summary()))
+    assert "***" in repr(shown)
+    assert "killed with ***" in repr(chunk.changes)

@@ -75,21 +75,27 @@ def recorder():
     return Recorder()
 
 
-PROFILES = """
+# The path of the database stands in its error.
+PROFILE = """
 jaffle_shop:
   target: dev
   outputs:
     dev:
       type: duckdb
-      path: "/nowhere/{{ env_var('DBT_ENV_SECRET_PASSWORD') }}/warehouse.duckdb"
+      path: "/nowhere/%s/warehouse.duckdb"
 """
+PROFILES = {
+    "profiles": "{{ env_var('DBT_ENV_SECRET_PASSWORD') }}",
+    "talkative_profiles": "{{ var('api_token') }}/{{ env_var('API_TOKEN') }}",
+}
 
 
 @pytest.fixture(scope="session")
 def kube(project, recorder, tmp_path_factory):
-    profiles = tmp_path_factory.mktemp("profiles")
-    (profiles / "profiles.yml").write_text(PROFILES)
-    mounts = {"/usr/app/jaffle_shop": project, "/usr/app/profiles": profiles}
+    mounts = {"/usr/app/jaffle_shop": project}
+    for name, path in PROFILES.items():
+        mounts[f"/usr/app/{name}"] = tmp_path_factory.mktemp(name)
+        (mounts[f"/usr/app/{name}"] / "profiles.yml").write_text(PROFILE % path)
     image = Image(venv=sys.prefix, mounts=mounts, workdir="/usr/app/jaffle_shop")
     with LocalKube({IMAGE: image}, namespaces=["dbt"], middlewares=[recorder.middleware]) as kube:
         yield kube

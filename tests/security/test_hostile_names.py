@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dbt_watch.cli import main
-from dbt_watch.core.command import Selection, build_arguments
+from dbt_watch.core.command import Selection, build_arguments, environment
 from dbt_watch.core.graph import Node
 from dbt_watch.core.journal import Closed
 from dbt_watch.core.manifest import load_manifest
@@ -63,9 +63,10 @@ def test_task_ids_are_legal_and_distinct(found):
 
 @given(names, names)
 def test_every_value_is_one_argument_of_dbt(name, value):
-    arguments = build_arguments(
-        {"vars": {name: value}, "target": name}, Selection(select=("fqn:a",)), project_dir=name
-    )
+    options = {"vars": {name: value}, "target": name}
+    written = build_arguments(options, Selection(select=("fqn:a",)), project_dir=name)
+    variables = {key: expand(verbatim(text), {}) for key, text in environment(options).items()}
+    arguments = [expand(verbatim(argument), variables) for argument in written]
     assert arguments[arguments.index("--project-dir") + 1] == name
     assert arguments[arguments.index("--target") + 1] == name
     assert json.loads(arguments[arguments.index("--vars") + 1]) == {name: value}
@@ -73,7 +74,7 @@ def test_every_value_is_one_argument_of_dbt(name, value):
 
 @given(st.lists(names), st.dictionaries(st.sampled_from(["HOME", "WAREHOUSE_PASSWORD", "x"]), st.text()))
 def test_kubernetes_replaces_nothing_in_what_is_passed_on_verbatim(arguments, variables):
-    assert [expand(argument, variables) for argument in verbatim(arguments)] == arguments
+    assert [expand(verbatim(argument), variables) for argument in arguments] == arguments
 
 
 @given(names, st.text(max_size=80))

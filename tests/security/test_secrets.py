@@ -13,7 +13,7 @@ from dbt_watch.localkube.environment import expand
 # A DAG with each runs in a real Airflow, on a machine that may be slow.
 pytestmark = pytest.mark.timeout(900)
 
-MARKS = {name: f"m4rk-{name}-7f3a9c" for name in ("secret", "vars", "plain")}
+MARKS = {name: f"m4rk-{name}-7f3a9c" for name in ("secret", "vars", "env", "plain")}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,8 @@ def outcomes(kube, run_dags):
     api.create_namespaced_secret("dbt", secret)
     api.api_client.close()
     kubeconfigs = dict.fromkeys(("in_secret", "not_started", "in_vars"), kube.kubeconfig)
-    return run_dags("secret", kubeconfigs, MARK_VARS=MARKS["vars"], MARK_PLAIN=MARKS["plain"])
+    variables = {"AIRFLOW_VAR_FIRST": MARKS["vars"], "AIRFLOW_VAR_SECOND": MARKS["env"]}
+    return run_dags("secret", kubeconfigs, MARK_PLAIN=MARKS["plain"], **variables)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_builds_failed_and_said_why(outcomes):
     # The error that names the password, with dbt's asterisks in its place.
     assert "/nowhere/*****" in outcomes["in_secret"].log
     assert "not found" in outcomes["not_started"].log
-    assert "dbt ended with exit code 1" in outcomes["in_vars"].log
+    assert "dbt ended with exit code" in outcomes["in_vars"].log
 
 
 def test_the_journal_and_the_rendered_fields_are_among_what_is_looked_through(stored):
@@ -68,34 +69,44 @@ def test_a_kubernetes_secret_is_not_in_the_pod_that_airflow_asks_for(outcomes, r
     assert MARKS["secret"] not in pods
 
 
-@pytest.mark.parametrize("mark", ["vars", "plain"])
-def test_no_log_and_no_journal_tells_variables(outcomes, stored, mark):
+@pytest.mark.parametrize("mark", ["vars", "env"])
+def test_what_stands_under_the_name_of_a_secret_is_nowhere_in_airflow(outcomes, stored, mark):
+    assert not tables_with(stored, MARKS[mark])
     assert not [dag_id for dag_id, outcome in outcomes.items() if MARKS[mark] in outcome.log]
-    assert "xcom" not in tables_with(stored, MARKS[mark])
 
 
-def test_variables_are_where_the_documentation_says(outcomes, stored, recorder):
-    """The arguments of a pod and the rendered fields of a task are no place for a secret: docs/security.md."""
-    arguments = [
-        container.get("args", []) for pod in recorder.pods for container in pod["spec"]["containers"]
-    ]
-    assert any(MARKS["vars"] in argument for line in arguments for argument in line)
-    assert not any(MARKS["plain"] in argument for line in arguments for argument in line)
-    for mark in ("vars", "plain"):
-        assert tables_with(stored, MARKS[mark]) <= {
-            "rendered_task_instance_fields",
-            "serialized_dag",
-            "dag_code",
-        }
-        assert "rendered_task_instance_fields" in tables_with(stored, MARKS[mark])
+def test_the_error_that_names_them_is_told_without_them(outcomes, stored):
+    assert "/nowhere/***/***/warehouse.duckdb" in outcomes["in_vars"].log
+    assert "/nowhere/***/***/warehouse.duckdb" in stored["xcom"]
 
 
-def test_no_value_makes_kubernetes_put_a_variable_into_the_arguments_of_dbt(outcomes, recorder):
+def test_no_log_and_no_journal_tells_other_variables(outcomes, stored):
+    assert not [dag_id for dag_id, outcome in outcomes.items() if MARKS["plain"] in outcome.log]
+    assert "xcom" not in tables_with(stored, MARKS["plain"])
+
+
+def test_variables_are_in_no_argument_of_a_pod(recorder):
     arguments = [
         argument
         for pod in recorder.pods
         for container in pod["spec"]["containers"]
-        for argument in container.get("args", [])
+        for argument in (*container.get("command", []), *container.get("args", []))
     ]
-    assert any('"reference"' in argument for argument in arguments)
-    assert not any(MARKS["plain"] in expand(argument, {"PLAIN": MARKS["plain"]}) for argument in arguments)
+    assert "$(DBT_WATCH_VARS)" in arguments
+    assert not [argument for argument in arguments for mark in MARKS.values() if mark in argument]
+
+
+def test_other_variables_are_where_the_documentation_says(stored):
+    """The DAG, the rendered fields of a task and the spec of a pod: docs/security.md."""
+    assert tables_with(stored, MARKS["plain"]) == {"rendered_task_instance_fields", "serialized_dag"}
+
+
+def test_no_value_makes_kubernetes_put_a_variable_into_those_of_dbt(recorder):
+    variables = {"PLAIN": MARKS["plain"]}
+    given = [
+        expand(item["value"], variables)
+        for pod in recorder.pods
+        for item in pod["spec"]["containers"][0]["env"]
+        if item["name"] == "DBT_WATCH_VARS"
+    ]
+    assert {json.loads(text)["reference"] for text in given} == {"$(PLAIN)"}

@@ -44,12 +44,10 @@ case(
     image="registry.invalid/none:1",
     startup_timeout_seconds=8,
 )
+# Names alone tell that these are secrets. This profile puts both into the path of the database, and dbt knows of none.
 case(
     "in_vars",
-    dbt_build(
-        vars={"batch": os.environ["MARK_VARS"], "break_model": "stg_customers", "reference": "$(PLAIN)"}
-    ),
-    select="stg_customers",
-    profiles_dir="/usr/app/jaffle_shop",
-    env_vars={"JAFFLE_SHOP_DB": "/tmp/jaffle_shop.duckdb", "PLAIN": os.environ["MARK_PLAIN"]},  # noqa: S108 - in the pod
+    dbt_build(vars={"api_token": "{{ var.value.first }}", "reference": "$(PLAIN)"}),
+    profiles_dir="/usr/app/talkative_profiles",
+    env_vars={"API_TOKEN": "{{ var.value.second }}", "PLAIN": os.environ["MARK_PLAIN"]},
 )

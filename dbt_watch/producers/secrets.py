@@ -1,0 +1,50 @@
+"""
+What among a producer's values is secret, and how it is kept out of sight.
+
+Airflow's own rules decide: a value is secret that stands under a name such as `password` or `api_token` (`[core]
+sensitive_var_conn_names` adds names), or that came out of a connection or a Variable whose secrets Airflow masks.
+`producers.pod` asks after it has rendered its fields, and `producers.deferred` goes on with the same secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+# Airflow has a public name for masking a value, and none for applying the mask.
+from airflow.sdk._shared.secrets_masker import redact
+from airflow.sdk.log import mask_secret
+
+__all__ = ["hide", "redact", "secrets_in"]
+
+
+def secrets_in(values: Mapping[str, Any]) -> list[str]:
+    """
+    Give the texts that Airflow would not show.
+
+    :param values: by name, nested as they may be
+    """
+    return sorted(set(_hidden(values, redact(values))))
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Have Airflow mask some texts in whatever this process logs or shows from now on."""
+    for secret in secrets:
+        mask_secret(secret)
+
+
+_MASK: Final = "***"
+
+
+def _hidden(value: Any, shown: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if value != shown:
+            # In `postgres://shop:***@db` only what the mask covers is secret.
+            before, after = str(shown).partition(_MASK)[0], str(shown).rpartition(_MASK)[2]
+            yield value[len(before) : len(value) - len(after)]
+    elif isinstance(value, Mapping) and isinstance(shown, Mapping):
+        for name, part in value.items():
+            yield from _hidden(part, shown.get(name))
+    elif isinstance(value, Sequence) and isinstance(shown, Sequence):
+        for part, seen in zip(value, shown, strict=False):
+            yield from _hidden(part, seen)

@@ -1,0 +1,34 @@
+"""What of a producer's values Airflow would hide, and that it stays hidden."""
+
+import pytest
+from airflow.sdk.log import mask_secret
+
+from dbt_watch.producers.secrets import hide, redact, secrets_in
+
+
+@pytest.mark.parametrize(
+    ("values", "secrets"),
+    [
+        ({"vars": {"batch": "2026-01-01", "api_token": "n0t-to-be-seen"}}, ["n0t-to-be-seen"]),
+        ({"WAREHOUSE_PASSWORD": "from-the-environment", "HOME": "/root"}, ["from-the-environment"]),
+        ({"vars": {"hosts": [{"password": "deep-in-a-list"}]}}, ["deep-in-a-list"]),
+        ({"vars": "{day: x}", "TOKEN": None}, []),
+        ({"vars": None}, []),
+    ],
+)
+def test_what_stands_under_a_name_that_airflow_hides_is_secret(values, secrets):
+    assert secrets_in(values) == secrets
+
+
+def test_of_a_text_only_what_airflow_knows_for_a_secret_is_one():
+    mask_secret("pa55-of-a-connection")
+    assert secrets_in({"vars": {"url": "postgres://shop:pa55-of-a-connection@db"}}) == [
+        "pa55-of-a-connection"
+    ]
+
+
+def test_what_is_hidden_is_taken_out_of_texts_and_of_values_in_them():
+    hide(["s3cr3t-of-this-test"])
+    assert redact("no s3cr3t-of-this-test here") == "no *** here"
+    assert redact({"_message": "s3cr3t-of-this-test"}) == {"_message": "***"}
+    assert redact(None) is None

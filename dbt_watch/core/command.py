@@ -102,7 +102,7 @@ def build_arguments(
         ("--profiles-dir", profiles_dir),
         ("--target", _text("target", options.get("target"))),
         ("--threads", _threads(options.get("threads"))),
-        ("--vars", Reference(VARS_VARIABLE) if environment(options) else None),
+        ("--vars", Reference(f"$({VARS_VARIABLE})") if environment(options) else None),
         ("--event-time-start", _text("event_time_start", options.get("event_time_start"))),
         ("--event-time-end", _text("event_time_end", options.get("event_time_end"))),
     ):

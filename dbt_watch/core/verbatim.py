@@ -11,17 +11,9 @@ from __future__ import annotations
 
 
 class Reference(str):
-    """
-    `$(NAME)`: an argument in whose place the container gets the value of an environment variable.
-
-    :param name: the variable's
-    """
+    """`$(NAME)`: an argument in whose place the container gets the value of an environment variable."""
 
     __slots__ = ()
-
-    def __new__(cls, name: str) -> Reference:
-        """Make the text that Kubernetes replaces."""
-        return super().__new__(cls, f"$({name})")
 
 
 def verbatim(text: str) -> str:

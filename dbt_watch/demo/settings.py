@@ -47,6 +47,9 @@ def airflow_environment(
         "core__executor": "LocalExecutor",
         "core__parallelism": "4",
         "core__load_examples": "False",
+        # In seconds. A small machine with much else to do needs longer than the default for Airflow's own imports.
+        "core__dagbag_import_timeout": "240",
+        "dag_processor__dag_file_processor_timeout": "300",
         "core__dags_are_paused_at_creation": "False",
         "core__fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "core__execution_api_server_url": f"{address}/execution/",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.pages import born_at
+from dbt_watch.producers.memory import Memory
 from dbt_watch.producers.pen import Pen
 from dbt_watch.producers.stopping import StopSignal
 from dbt_watch.supervisor import key_of, read_state_now, runs_in_dag_test
@@ -39,6 +40,7 @@ class Attempt:
         self.number: int = task_instance.try_number
         self.will_retry: bool = self.number <= (task_instance.max_tries or 0)
         self.born = born_at(task_instance.id)
+        self.memory = Memory(context)
         self.signal = StopSignal(self._own_state, stop)
         self.writer = JournalWriter(attempt=self.number)
         self.nodes: frozenset[str] = frozenset()

@@ -15,6 +15,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 
 from dbt_watch.core.resume import remaining_nodes, selection_of
 from dbt_watch.producers.earlier import GENERATION, EarlierPods, attempt_of, await_gone, sort_pods
+from dbt_watch.producers.memory import generation_of
 from dbt_watch.producers.reader import PodLogReader, Position, container_end
 from dbt_watch.producers.secrets import redact
 from dbt_watch.producers.watch import BuildWatch
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# In Airflow's store of a task's state (3.3 and later): that dbt has ended well, and in which generation.
-DONE_KEY: Final = "dbt_watch_done"
 # In seconds: the log of a pod that ended badly is read if it can be had.
 OLD_LOG_TIMEOUT: Final = 10.0
 
@@ -94,7 +93,7 @@ class Planner:
         if earlier.ended is not None:
             return self._after(earlier.ended, remaining)
         is_all_done = bool(states) and all(state == "success" for state in states.values())
-        if is_all_done and self._is_done():
+        if is_all_done and self._attempt.memory.is_done:
             log.info(
                 "dbt has ended well in an earlier attempt, and all tasks are done: nothing is left to build"
             )
@@ -184,26 +183,6 @@ class Planner:
         else:
             log.info("Building the %d of %d nodes that are not done", len(nodes), len(everything))
         return Plan(nodes, selection)
-
-    def _is_done(self) -> bool:
-        store = self._context.get("task_state_store")
-        return store is not None and store.get(DONE_KEY) == generation_of(self._attempt.task_instance)
-
-
-def remember_done(context: Context) -> None:
-    """Note that dbt has ended well, for the case that the worker dies before Airflow knows (3.3 and later)."""
-    store: Any = context.get("task_state_store")
-    if store is None:
-        return
-    try:
-        store.set(DONE_KEY, generation_of(context["ti"]))
-    except Exception as error:  # noqa: BLE001 - of use in a rare case only
-        log.info("Noting that dbt has ended well failed: %s", error)
-
-
-def generation_of(task_instance: Any) -> str:
-    """Give what `GENERATION` says of the pods of an attempt."""
-    return str(task_instance.max_tries)
 
 
 def mark(pod: V1Pod, task_instance: Any) -> None:

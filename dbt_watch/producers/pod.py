@@ -25,7 +25,8 @@ from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, DbtRunFailed, DbtWatchError, PodLost
 from dbt_watch.producers.attempt import Attempt
 from dbt_watch.producers.deferred import END, DbtPodTrigger, pack_nodes
-from dbt_watch.producers.plan import Plan, Planner, mark, remember_done
+from dbt_watch.producers.memory import Memory
+from dbt_watch.producers.plan import Plan, Planner, mark
 from dbt_watch.producers.reader import PodLogReader, Position, container_end
 from dbt_watch.producers.secrets import hide, redact, secrets_in
 from dbt_watch.producers.watch import BuildWatch
@@ -91,7 +92,7 @@ class WatchingPodManager(PodManager):
         # At once: the sensors need not wait until the pod has been cleaned up.
         attempt.close(attempt.end.exit_code, attempt.end.reason)
         if attempt.end.exit_code == 0:
-            remember_done(attempt.context)
+            attempt.memory.remember_done()
         return PodLoggingStatus(running=False, last_log_time=None)
 
 
@@ -253,7 +254,7 @@ class DbtPodMixin:
         """
         told = event.get(END)
         if told is not None and told["exit_code"] == 0:
-            remember_done(context)
+            Memory(context).remember_done()
         try:
             result = super().trigger_reentry(context, event)  # type: ignore[misc]
         except AirflowSkipException:
@@ -308,6 +309,8 @@ class DbtPodMixin:
         self.deferrable = self.deferrable and ti.task_id == self.task_id and not runs_in_dag_test()
         self.name = self._set_name(self.name)
         self.pod_request_obj = self.build_pod_request_obj(context)
+        if ti.max_tries:
+            self.build = attempt.memory.options_of_first_attempt(self.build)
         narrow = narrowed(self.graph, self.selected, self.selection, self.build, attempt=attempt.number)
         self.selected, self.selection = narrow.nodes, narrow.selection
         plan: Plan | None = Plan(self.selected, self.selection)

@@ -7,7 +7,8 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 
 from dbt_watch.core.command import Selection
-from dbt_watch.producers.plan import DONE_KEY, Planner, remember_done
+from dbt_watch.producers.memory import DONE_KEY, Memory
+from dbt_watch.producers.plan import Planner
 
 NAMES = ("raw_orders", "stg_orders", "orders")
 
@@ -43,7 +44,9 @@ class Project:
         return ""
 
     def plan(self):
-        attempt = SimpleNamespace(task_instance=self.ti, number=2, tick=lambda: None)
+        attempt = SimpleNamespace(
+            task_instance=self.ti, number=2, tick=lambda: None, memory=Memory(self.context)
+        )
         return Planner(self, self.context, attempt).plan("default")
 
     def send(self, message):
@@ -70,7 +73,7 @@ def test_what_is_not_done_is_built(project_of):
 
 def test_when_all_is_done_and_dbt_has_ended_well_nothing_is_built(project_of):
     project = project_of(["success"] * 3)
-    remember_done(project.context)
+    Memory(project.context).remember_done()
     assert project.plan() is None
 
 
@@ -84,12 +87,12 @@ def test_when_all_is_done_but_dbt_did_not_end_well_it_runs_again(project_of, mar
 
 def test_what_was_cleared_after_a_good_end_is_built(project_of):
     project = project_of(["success", None, None])
-    remember_done(project.context)
+    Memory(project.context).remember_done()
     assert len(project.plan().nodes) == 2
 
 
 def test_an_airflow_that_keeps_no_state_is_no_error(project_of):
     project = project_of(["success"] * 3)
     del project.context["task_state_store"]
-    remember_done(project.context)
+    Memory(project.context).remember_done()
     assert project.plan().nodes == project.selected

@@ -84,20 +84,17 @@ case("noisy", cmds=["python", "-c", NOISY])
 case("killed", cmds=["python", "-c", KILLED])
 case("unpullable", image="registry.invalid/nothing:1", startup_timeout_seconds=8)
 case("held_back", before=refuse)
+BREAKS_ONCE = {"BREAK_MODEL": "{{ 'orders' if ti.try_number == 1 else '' }}"}
 case(
     "retried",
-    dbt_build(vars={"break_model": "{{ 'orders' if ti.try_number == 1 else '' }}"}),
+    dbt_build(vars={"batch": "of attempt {{ ti.try_number }}"}),
     retries=1,
     # Done is what a sensor says; along the lineage the sensors come a while after dbt.
     retry_delay=timedelta(seconds=1 if STARTS_FROM_TRIGGER else 30),
     # What the first attempt has built must be there for the second one.
-    env_vars={"JAFFLE_SHOP_DB": "/warehouse/retried.duckdb"},
+    env_vars={"JAFFLE_SHOP_DB": "/warehouse/retried.duckdb", **BREAKS_ONCE},
 )
-case(
-    "cleared",
-    dbt_build(vars={"break_model": "{{ 'orders' if ti.try_number == 1 else '' }}"}),
-    env_vars={"JAFFLE_SHOP_DB": "/warehouse/cleared.duckdb"},
-)
+case("cleared", env_vars={"JAFFLE_SHOP_DB": "/warehouse/cleared.duckdb", **BREAKS_ONCE})
 case("lineage", sensors="lineage", tests="node", select="+stg_orders")
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import dag, get_parsing_context
 
-from dbt_watch import dbt_build, dbt_k8s_project
+from dbt_watch import dbt_k8s_project
 from dbt_watch.compat import STARTS_FROM_TRIGGER
 
 # Runs dbt as the first process of a container would be run: it gets the signals itself. From the first seed on its log
@@ -44,7 +44,7 @@ ARGUMENTS = {
 }
 
 
-def case(dag_id, build=None, **overrides):
+def case(dag_id, breaks="", **overrides):
     """Make a DAG of one project, with a database and a gate of its own; on a worker only the one that runs there."""
     if get_parsing_context().dag_id not in {None, dag_id}:
         return
@@ -57,17 +57,21 @@ def case(dag_id, build=None, **overrides):
     @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False, dagrun_timeout=timeout)
     def make():
         @dbt_k8s_project(
-            **{**ARGUMENTS, "env_vars": {"JAFFLE_SHOP_DB": f"/warehouse/{dag_id}.duckdb"}, **settings}
+            **{
+                **ARGUMENTS,
+                "env_vars": {"JAFFLE_SHOP_DB": f"/warehouse/{dag_id}.duckdb", "BREAK_MODEL": breaks},
+                **settings,
+            }
         )
         def shop():
-            return build
+            pass
 
         shop()
 
     make()
 
 
-BREAKS_ONCE = dbt_build(vars={"break_model": "{{ 'orders' if ti.try_number == 1 else '' }}"})
+BREAKS_ONCE = "{{ 'orders' if ti.try_number == 1 else '' }}"
 
 # A worker that dies.
 case("killed")

@@ -1,0 +1,90 @@
+"""What a later attempt goes by that the first one has left."""
+
+from datetime import datetime
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.log import mask_secret
+
+from dbt_watch.producers.memory import Memory
+
+
+class StateStore(dict):
+    """Airflow's store of a task's state."""
+
+    set = dict.__setitem__
+
+
+@pytest.fixture
+def store():
+    return StateStore()
+
+
+def memory(store, max_tries=2):
+    return Memory({"ti": SimpleNamespace(max_tries=max_tries), "task_state_store": store})
+
+
+FIRST = {"vars": {"day": "2026-01-01"}, "threads": "4", "select": ["tag:a", "tag:b"], "leading": ["dbt"]}
+
+
+def test_a_later_attempt_has_the_options_of_the_first(store):
+    assert memory(store).options_of_first_attempt(FIRST) == FIRST
+    later = {"vars": {"day": "2026-01-02"}, "full_refresh": True, "leading": ["uv", "run", "dbt"]}
+    assert memory(store).options_of_first_attempt(later) == {**FIRST, "leading": later["leading"]}
+
+
+def test_that_they_are_not_what_they_would_be_now_is_said(store, caplog):
+    memory(store).options_of_first_attempt({"threads": "4", "target": "dev"})
+    with caplog.at_level("INFO"):
+        memory(store).options_of_first_attempt({"threads": "8", "target": "dev"})
+    assert "As in the first attempt, whatever has changed since: threads" in caplog.text
+
+
+def test_times_are_no_change(store, caplog):
+    start = {"event_time_start": datetime(2026, 1, 1)}
+    memory(store).options_of_first_attempt(start)
+    with caplog.at_level("INFO"):
+        kept = memory(store).options_of_first_attempt(start)
+    assert kept == {"event_time_start": "2026-01-01T00:00:00"}
+    assert not caplog.text
+
+
+def test_after_a_clear_they_are_as_they_are_then(store):
+    memory(store, 2).options_of_first_attempt(FIRST)
+    later = {"vars": {"day": "2026-01-02"}}
+    assert memory(store, 5).options_of_first_attempt(later) == later
+    assert memory(store, 5).options_of_first_attempt(FIRST) == {**later, "leading": ["dbt"]}
+
+
+def test_a_secret_is_not_kept_and_is_as_it_is_now(store):
+    mask_secret("pa55-in-a-flag")
+    options = {"vars": {"api_token": "kept-n0where"}, "flags": ["--state", "pa55-in-a-flag"], "threads": "4"}
+    memory(store).options_of_first_attempt(options)
+    assert "kept-n0where" not in repr(store)
+    assert "pa55-in-a-flag" not in repr(store)
+    later = {**options, "vars": {"api_token": "renewed-token"}, "threads": "8"}
+    assert memory(store).options_of_first_attempt(later) == {**later, "threads": "4"}
+
+
+def test_an_airflow_without_such_a_store_renders_them_anew():
+    memory = Memory({"ti": SimpleNamespace(max_tries=1)})
+    assert memory.options_of_first_attempt(FIRST) == FIRST
+    assert memory.options_of_first_attempt({"threads": "1"}) == {"threads": "1"}
+
+
+def test_a_store_that_fails_is_no_error(caplog):
+    class Broken:
+        def get(self, key):
+            raise ConnectionError("500")
+
+        def set(self, key, value):
+            raise ConnectionError("500")
+
+    assert memory(Broken()).options_of_first_attempt(FIRST) == FIRST
+    assert "What earlier attempts have left cannot be read: 500" in caplog.text
+
+
+def test_what_json_cannot_hold_is_not_kept_and_is_no_error(store):
+    options = {"vars": {"what": object()}}
+    assert memory(store).options_of_first_attempt(options) == options
+    assert not store

@@ -29,6 +29,11 @@ def test_localkube_needs_neither_airflow_nor_dbt():
     assert not loaded_by("import dbt_watch.localkube") & {"airflow", "dbt", "kubernetes"}
 
 
+def test_what_airflow_asks_each_package_for_brings_nothing_else_in():
+    more = loaded_by("import dbt_watch.provider") - loaded_by("")
+    assert {name for name in more if name not in sys.stdlib_module_names} == {"dbt_watch"}
+
+
 @pytest.mark.parametrize(
     "module", ["dbt_watch.sensors.operator", "dbt_watch.sensors.trigger", "dbt_watch.decorators"]
 )

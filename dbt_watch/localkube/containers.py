@@ -123,6 +123,8 @@ class Container:
     ) -> None:
         self.name: str = spec["name"]
         self.spec = spec
+        self.is_sidecar: bool = init and spec.get("restartPolicy") == "Always"
+        self.has_run = asyncio.Event()
         self.process: Process | EmulatedSidecar | None = None
         self.command: Command | None = None
         self.log: ContainerLog | None = None
@@ -146,7 +148,14 @@ class Container:
     def view(self) -> ContainerView:
         """What the container is doing, for the pod's status."""
         return ContainerView(
-            self.name, self.spec["image"], self._state, self._last_state, self._restarts, self._id
+            self.name,
+            self.spec["image"],
+            self._state,
+            self._last_state,
+            self._restarts,
+            self._id,
+            has_run=self.has_run.is_set(),
+            is_sidecar=self.is_sidecar,
         )
 
     @property
@@ -282,6 +291,7 @@ class Container:
         self.process, self.command = process, plan
         self._record("Created", f"Created container: {self.name}")
         self._record("Started", f"Started container {self.name}")
+        self.has_run.set()
         self._enter({"running": {"startedAt": self._machine.node.clock.timestamp()}})
         if self._stop.is_set():
             process.signal(signal.SIGKILL)  # was told to stop while it started

@@ -199,12 +199,27 @@ class PodWorker:
         if not await self._prepare_volumes():
             return
         policy: str = self.pod["spec"]["restartPolicy"]
-        for container in self._init:
-            await container.run("OnFailure" if policy == "Always" else policy)
-            if not container.view.succeeded:
-                return
-        if not self._stop.is_set():
+        sidecars: list[asyncio.Future[None]] = []
+        if await self._initialize(policy, sidecars) and not self._stop.is_set():
             await asyncio.gather(*(container.run(policy) for container in self._main))
+        if not self._stop.is_set():
+            deadline = Deadline(self.grace)
+            for container in reversed(self._init):
+                if container.is_sidecar:
+                    await container.stop(deadline)
+        await asyncio.gather(*sidecars)
+
+    async def _initialize(self, policy: str, sidecars: list[asyncio.Future[None]]) -> bool:
+        """Run the init containers one after the other; add those to `sidecars` that go on. False when one failed."""
+        for container in self._init:
+            if container.is_sidecar:
+                sidecars.append(asyncio.ensure_future(container.run("Always")))
+                await first(container.has_run.wait(), self._stop.wait())
+            else:
+                await container.run("OnFailure" if policy == "Always" else policy)
+            if not container.view.prepared:
+                return False
+        return True
 
     async def _prepare_volumes(self) -> bool:
         """Make the volumes as soon as what they hold is there; False when the pod goes first."""

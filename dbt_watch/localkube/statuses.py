@@ -25,6 +25,9 @@ class ContainerView:
     What one container is doing.
 
     :ivar state: `{"waiting": {...}}`, `{"running": {...}}` or `{"terminated": {...}}`
+    :ivar has_run: whether it runs, or has run
+    :ivar is_sidecar: whether it is an init container that keeps running
+        (https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/)
     """
 
     name: str
@@ -33,6 +36,8 @@ class ContainerView:
     last_state: Item
     restart_count: int
     container_id: str
+    has_run: bool = False
+    is_sidecar: bool = False
 
     @property
     def terminated(self) -> Item | None:
@@ -43,6 +48,11 @@ class ContainerView:
     def succeeded(self) -> bool:
         """Whether it has ended with exit code 0."""
         return self.terminated is not None and self.terminated["exitCode"] == 0
+
+    @property
+    def prepared(self) -> bool:
+        """Whether, as an init container, it lets the next one start."""
+        return self.has_run if self.is_sidecar else self.succeeded
 
     def as_dict(self, *, ready: bool) -> Item:
         """Return the entry of `containerStatuses`."""
@@ -77,13 +87,12 @@ class PodFailure:
 def phase_of(init: Sequence[ContainerView], main: Sequence[ContainerView], restart_policy: str) -> str:
     """Return the phase of a pod."""
     for view in init:
-        if view.terminated is not None and not view.succeeded and restart_policy == "Never":
-            return "Failed"
-        if not view.succeeded:
-            return "Pending"
+        if not view.prepared:
+            failed = view.terminated is not None and restart_policy == "Never"
+            return "Failed" if failed and not view.is_sidecar else "Pending"
     if any("waiting" in view.state and not view.last_state for view in main):
         return "Pending"
-    if any("running" in view.state for view in main) or restart_policy == "Always":
+    if any("running" in view.state for view in [*init, *main]) or restart_policy == "Always":
         return "Running"
     if all(view.succeeded for view in main):
         return "Succeeded"
@@ -104,7 +113,7 @@ def status_of(
     """
     policy = pod["spec"]["restartPolicy"]
     phase = "Failed" if failure else phase_of(init, main, policy)
-    initialized = all(view.succeeded for view in init)
+    initialized = all(view.prepared for view in init)
     ready = [view.name for view in main if "running" in view.state and initialized]
     status: Item = {
         "phase": phase,
@@ -118,7 +127,10 @@ def status_of(
         "qosClass": pod["status"].get("qosClass", "BestEffort"),
     }
     if init:
-        status["initContainerStatuses"] = [view.as_dict(ready=view.succeeded) for view in init]
+        status["initContainerStatuses"] = [
+            view.as_dict(ready="running" in view.state if view.is_sidecar else view.succeeded)
+            for view in init
+        ]
     if failure:
         status["reason"] = failure.reason
         status["message"] = failure.message
@@ -161,11 +173,11 @@ def _conditions(
     phase: str,
     ready: Sequence[str],
 ) -> list[Item]:
-    if all(view.succeeded for view in init):
+    if all(view.prepared for view in init):
         completed = {"reason": "PodCompleted"} if phase == "Succeeded" and init else {}
         initialized: Item = {"status": "True", **completed}
     else:
-        names = " ".join(view.name for view in init if not view.succeeded)
+        names = " ".join(view.name for view in init if not view.prepared)
         initialized = {
             "status": "False",
             "reason": "ContainersNotInitialized",

@@ -186,9 +186,13 @@ def _pod_causes(pod: Item) -> list[Cause]:
     for index, volume in enumerate(spec.get("volumes") or []):
         causes += _volume_causes(f"spec.volumes[{index}]", volume)
     seen: set[str] = set()
-    for field in ("initContainers", "containers"):
+    for field, restarts in (("initContainers", {None, "Always"}), ("containers", {None})):
         for index, container in enumerate(spec.get(field) or []):
-            causes += _container_causes(f"spec.{field}[{index}]", container, volumes, seen)
+            path = f"spec.{field}[{index}]"
+            causes += _container_causes(path, container, volumes, seen)
+            if container.get("restartPolicy") not in restarts:
+                text = 'Unsupported value: localkube has only "Always", and that for init containers'
+                causes.append(Cause(f"{path}.restartPolicy", text, "FieldValueNotSupported"))
     return causes
 
 
@@ -238,9 +242,6 @@ def _setting_causes(path: str, container: Item) -> list[Cause]:
     if hooks.get("postStart") or set(hooks.get("preStop") or {}) - {"exec"}:
         text = "Unsupported value: localkube has only preStop hooks of the kind exec"
         causes.append(Cause(f"{path}.lifecycle", text, "FieldValueNotSupported"))
-    if container.get("restartPolicy"):
-        text = "Unsupported value: localkube has no init containers that keep running"
-        causes.append(Cause(f"{path}.restartPolicy", text, "FieldValueNotSupported"))
     return causes
 
 

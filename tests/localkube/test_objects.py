@@ -63,6 +63,7 @@ def test_an_update_of_an_outdated_version_is_a_409(api):
         ({"containers": []}, "spec.containers"),
         ({"restartPolicy": "Sometimes"}, "spec.restartPolicy"),
         ({"containers": [{"name": "base"}]}, "spec.containers[0].image"),
+        ({"containers": [container("true", restartPolicy="Always")]}, "spec.containers[0].restartPolicy"),
         ({"containers": [container("true"), container("true")]}, "spec.containers[1].name"),
         (
             {"containers": [container("true", volumeMounts=[{"name": "v", "mountPath": "/v"}])]},

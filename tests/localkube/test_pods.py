@@ -82,6 +82,45 @@ def test_a_failing_init_container_fails_the_pod(api):
     assert condition(pod, "Initialized").status == "False"
 
 
+def test_an_init_container_that_keeps_running_starts_before_the_rest_and_is_stopped_after_it(api):
+    shared = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    stops = (
+        "trap 'cp /v/main /v/seen; cat /v/seen; exit 3' TERM; echo up > /v/side; while :; do sleep 0.05; done"
+    )
+    create(
+        api,
+        manifest(
+            "accompanied",
+            container("cat /v/next; echo done > /v/main", **shared),
+            initContainers=[
+                container(stops, "side", restartPolicy="Always", **shared),
+                container(
+                    "while [ ! -e /v/side ]; do sleep 0.02; done; cp /v/side /v/next", "next", **shared
+                ),
+            ],
+            volumes=[{"name": "v", "emptyDir": {}}],
+        ),
+    )
+    pod = finished(api, "accompanied")
+    assert pod.status.phase == "Succeeded"
+    assert log(api, "accompanied", container="base") == b"up\n"
+    assert log(api, "accompanied", container="side") == b"done\n"
+    ends = {each.name: each.state.terminated.exit_code for each in pod.status.init_container_statuses}
+    assert ends == {"side": 3, "next": 0}
+
+
+def test_a_pod_runs_as_long_as_a_container_beside_the_main_one(api):
+    create(
+        api,
+        manifest(
+            "beside", container("exit 0"), container("while [ ! -e /tmp/go ]; do sleep 0.05; done", "other")
+        ),
+    )
+    eventually(lambda: status_of(api.read_namespaced_pod("beside", "default")).state.terminated)
+    assert api.read_namespaced_pod("beside", "default").status.phase == "Running"
+    api.delete_namespaced_pod("beside", "default", grace_period_seconds=0)
+
+
 def test_containers_run_side_by_side_and_share_volumes(api):
     shared = {"volumeMounts": [{"name": "v", "mountPath": "/airflow/xcom"}]}
     create(

@@ -219,6 +219,10 @@ class AirflowClient:
         """Mark a run as `success` or `failed`."""
         self._answer("PATCH", _run(dag_id, run_id), json={"state": state})
 
+    def create_pool(self, name: str, slots: int) -> None:
+        """Create a pool."""
+        self._answer("POST", "pools", json={"name": name, "slots": slots})
+
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         """
         Return the answer to a GET of `/api/v2/<path>`, for calls that have no method here.

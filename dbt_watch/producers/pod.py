@@ -64,6 +64,18 @@ class WatchingPodManager(PodManager):
         self._attempt.tick()
         return super().read_pod(pod)
 
+    def fetch_requested_container_logs(
+        self, pod: k8s.V1Pod, containers: Any, follow_logs: Any = False, *args: Any, **kwargs: Any
+    ) -> list[PodLoggingStatus]:
+        """Follow the log of dbt first, and of the others read what there is: one that runs for ever has no end of log."""
+        fetch = super().fetch_requested_container_logs
+        statuses = fetch(pod, self._container, follow_logs, *args, **kwargs)
+        names = self.get_container_names(pod) if containers is True else containers
+        others = [
+            name for name in ([names] if isinstance(names, str) else names or ()) if name != self._container
+        ]
+        return [*statuses, *(fetch(pod, others, False, *args, **kwargs) if others else ())]
+
     def fetch_container_logs(
         self,
         pod: k8s.V1Pod,
@@ -194,6 +206,14 @@ class DbtPodMixin:
         if context is not None:
             mark(pod, context["ti"])
         return pod
+
+    def is_istio_enabled(self, _: k8s.V1Pod) -> bool:
+        """
+        Have the task end with the base container, and be judged by it: whatever runs beside it may run for ever.
+
+        The operator does so itself for the one sidecar that it knows, Istio's; only its name for it is so narrow.
+        """
+        return True
 
     def cleanup(self, *args: Any, **kwargs: Any) -> None:
         """Clean up as usual, unless the pod is another's now."""

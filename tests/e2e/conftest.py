@@ -66,7 +66,7 @@ def environment(project, kubeconfig, pytestconfig):
 @pytest.fixture(scope="session")
 def airflow(environment, tmp_path_factory):
     dags = tmp_path_factory.mktemp("dags")
-    shutil.copytree(Path(__file__).parent / "dags", dags, dirs_exist_ok=True)
+    shutil.copy(Path(__file__).parent / "dags/cases.py", dags)
     shutil.copy(ROOT / "examples/jaffle_shop_dag.py", dags)
     with LocalAirflow(dags, env=environment) as running:
         yield running

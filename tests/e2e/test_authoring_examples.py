@@ -13,18 +13,40 @@ import pytest
 from kubernetes import client, config
 
 from dbt_watch.demo.processes import ProcessSet, python_module
-from dbt_watch.localkube import Image, LocalKube
+from dbt_watch.localkube import Image, LocalKube, Mount
 
 ROOT = Path(__file__).parents[2]
 # In seconds, on a machine that may be slow.
 RUN_TIMEOUT = 600
 IMAGE = "jaffle-shop:examples"
 WITH_ENTRYPOINT = "jaffle-shop:entrypoint"
+KILLED = 137
 CONF = {"watchers with a failure": {"break_model": "orders"}, "values of a part": {"only": "raw_orders+"}}
 EXAMPLES = ("regions", "values", "watchers", "one_node", "tests", "container")
 WARNING = """
 {{ config(severity='warn') }}
 select * from {{ ref('stg_payments') }} where amount > 1
+"""
+# For one seed, which is built alone in one of the tests.
+SETTINGS = """
+seeds:
+  jaffle_shop:
+    raw_payments:
+      +meta:
+        dbt_watch:
+          {pool: warehouse, priority: 7, image: "%s", resources: {requests: {memory: 64Mi}}}
+"""
+# As a distroless image: what stands in the place of its shell cannot be run.
+WITHOUT_SHELL = "jaffle-shop:without-shell"
+POD_TEMPLATE = """
+apiVersion: v1
+kind: Pod
+metadata:
+  labels: {{team: shop}}
+spec:
+  containers:
+    - name: base
+      image: {image}
 """
 PROFILE = """
 jaffle_shop:
@@ -51,10 +73,12 @@ def parse(directory):
 
 @pytest.fixture(scope="module")
 def shop(project, tmp_path_factory):
-    """The example project, with a test that warns."""
+    """The example project, with a test that warns, and settings of a node."""
     directory = tmp_path_factory.mktemp("shop") / "jaffle_shop"
     shutil.copytree(project, directory)
     (directory / "tests/dear_payments.sql").write_text(WARNING)
+    with (directory / "dbt_project.yml").open("a") as file:
+        file.write(SETTINGS % WITHOUT_SHELL)
     parse(directory)
     return directory
 
@@ -73,22 +97,27 @@ def shop_with_packages(shop, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def kube(cluster, shop, shop_with_packages):
+def kube(cluster, shop, shop_with_packages, tmp_path_factory):
     if cluster is None:
         pytest.skip("the examples bring images that a cluster of your own has not")
 
-    def image(directory, **more):
+    def image(directory, mounts=(), **more):
         return Image(
             venv=sys.prefix,
-            mounts={"/usr/app/jaffle_shop": directory},
+            mounts={"/usr/app/jaffle_shop": directory, **dict(mounts)},
             workdir="/usr/app/jaffle_shop",
             **more,
         )
 
+    no_shell = tmp_path_factory.mktemp("no_shell") / "sh"
+    no_shell.touch()
     start = ["/bin/sh", "-c", 'echo "fetched the secrets"; exec "$@"', "entrypoint"]
-    with LocalKube(
-        {IMAGE: image(shop), WITH_ENTRYPOINT: image(shop_with_packages, entrypoint=start)}
-    ) as kube:
+    images = {
+        IMAGE: image(shop),
+        WITH_ENTRYPOINT: image(shop_with_packages, entrypoint=start),
+        WITHOUT_SHELL: image(shop, {"/bin/sh": Mount(no_shell, shared=True)}),
+    }
+    with LocalKube(images) as kube:
         core = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
         profile = {"profiles.yml": base64.b64encode(PROFILE.encode()).decode()}
         secret = client.V1Secret(metadata=client.V1ObjectMeta(name="dbt-profile"), data=profile)
@@ -100,6 +129,7 @@ class Run:
     """A finished run, as a test looks at it."""
 
     def __init__(self, airflow, dag_id, run_id):
+        self._airflow = airflow
         self.state = airflow.wait_for_run(dag_id, run_id, RUN_TIMEOUT)
         self._client = airflow.client
         self._names = (dag_id, run_id)
@@ -114,6 +144,16 @@ class Run:
 
     def state_of(self, task_id, map_index=-1):
         return self.instances[task_id, map_index].state
+
+    def raw(self):
+        """Give the tasks as the API tells them."""
+        dag_id, run_id = self._names
+        return self._client.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+
+    def cleared(self, task_id):
+        """Clear a task as a person does, and give the run when it has ended again."""
+        self._client.clear_tasks(*self._names, [task_id])
+        return Run(self._airflow, *self._names)
 
     def log(self, task_id, *, until=""):
         """Give a task's log; the triggerer writes it a moment after the task has ended, so wait for some words."""
@@ -147,8 +187,11 @@ def told(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run_of(airflow, kube, shop, told):
+def run_of(airflow, kube, shop, told, tmp_path_factory):
     """Give the finished run of an example."""
+    template = tmp_path_factory.mktemp("template") / "pod.yaml"
+    template.write_text(POD_TEMPLATE.format(image=WITHOUT_SHELL))
+    airflow.client.create_pool("warehouse", slots=4)
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kube.kubeconfig)}}
     environment = {
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
@@ -156,6 +199,7 @@ def run_of(airflow, kube, shop, told):
         "JAFFLE_SHOP_IMAGE": IMAGE,
         "JAFFLE_SHOP_NAMESPACE": "default",
         "TOLD": str(told.path),
+        "POD_TEMPLATE": str(template),
     }
     dags = Path(airflow.env["AIRFLOW__CORE__DAGS_FOLDER"])
     files = [ROOT / f"examples/{name}_dag.py" for name in EXAMPLES]
@@ -177,6 +221,17 @@ def run_of(airflow, kube, shop, told):
     yield get
     for path in files:
         (dags / path.name).unlink()
+
+
+def until_deleted(kube, name):
+    """Give what became of a pod when it is gone."""
+    deadline = time.monotonic() + 60
+    while True:
+        (pod,) = [pod for pod in kube.pods() if pod.name == name]
+        if pod.deleted_at:
+            return pod
+        assert time.monotonic() < deadline, f"pod {name} is still there"
+        time.sleep(0.1)
 
 
 def container_of(core, run, task_id):
@@ -316,14 +371,49 @@ def test_a_project_can_be_used_twice_with_different_selections(run_of):
     assert second.start_date >= first.end_date
 
 
-def test_entrypoint_packages_secret_init_container_and_another_one_around_one_call_of_dbt(run_of, core):
+def test_entrypoint_packages_secret_init_container_and_another_one_around_one_call_of_dbt(run_of, kube):
     run = run_of("container")
     assert run.state == "success"
     assert set(run.states.values()) == {"success"}
     log = run.log("build.dbt_build")
     assert "fetched the secrets" in log
     assert "Installing helpers" in log or "Installed from" in log
-    pod = core.read_namespaced_pod(run.xcom("build.dbt_build", "pod_name"), "default")
-    assert [item.name for item in pod.spec.containers] == ["base", "beside"]
-    assert pod.metadata.labels["team"] == "shop"
-    assert pod.status.init_container_statuses[0].state.terminated.exit_code == 0
+    pod = until_deleted(kube, run.xcom("build.dbt_build", "pod_name"))
+    assert pod.labels["team"] == "shop"
+    assert pod.exit_codes == {"prepare": 0, "base": 0, "beside": 0}
+
+
+@pytest.mark.parametrize("group", ["deferred", "in_full"])
+def test_a_container_that_never_ends_keeps_neither_the_task_nor_the_pod(run_of, kube, group):
+    run = run_of("pods")
+    assert run.state_of(f"{group}.dbt_build") == run.state_of(f"{group}.raw_orders") == "success"
+    pod = until_deleted(kube, run.xcom(f"{group}.dbt_build", "pod_name"))
+    killed = {name for name, code in pod.exit_codes.items() if code == KILLED}
+    assert killed == {"deferred": {"beside", "before"}, "in_full": {"beside"}}[group]
+    assert pod.exit_codes["base"] == 0
+
+
+def test_logs_of_other_containers_are_shown_after_that_of_dbt(run_of):
+    log = run_of("pods").log("in_full.dbt_build")
+    assert log.index("raw_orders OK") < log.index("here all the time")
+
+
+def test_an_image_without_a_shell_in_a_pod_template_file(run_of, kube):
+    run = run_of("pods")
+    assert run.state_of("from_a_file.dbt_build") == run.state_of("from_a_file.raw_orders") == "success"
+    pod = until_deleted(kube, run.xcom("from_a_file.dbt_build", "pod_name"))
+    assert (pod.image, pod.labels["team"]) == (WITHOUT_SHELL, "shop")
+
+
+def test_settings_of_a_node_are_those_of_its_task_and_of_a_pod_for_it_alone(run_of, kube):
+    run = run_of("twice")
+    raw = {item["task_id"]: item for item in run.raw()}
+    settings = {task_id: (item["pool"], item["priority_weight"]) for task_id, item in raw.items()}
+    assert settings["again.raw_payments"] == ("warehouse", 7)
+    assert settings["shop.raw_orders"][0] == settings["again.dbt_build"][0] == "default_pool"
+    before = {pod.name for pod in kube.pods()}
+    again = run.cleared("again.raw_payments")
+    assert again.states == run.states
+    (pod,) = [pod for pod in kube.pods() if pod.name not in before]
+    assert pod.image == WITHOUT_SHELL
+    assert {item["task_id"]: item["pool"] for item in again.raw()}["again.raw_payments"] == "warehouse"

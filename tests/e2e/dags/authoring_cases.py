@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from airflow.sdk import dag
+from kubernetes.client import models as k8s
 
 from dbt_watch import dbt_build, dbt_k8s_project
 
@@ -66,6 +67,56 @@ def told():
     shop.override(group_id="well", select="raw_orders", on_success_callback=tell)()
 
 
+BESIDE = {
+    "name": "beside",
+    "image": ARGUMENTS["image"],
+    "command": ["sh", "-c", "echo here all the time; sleep infinity"],
+}
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
+def pods():
+    """Pods that are described elsewhere than in arguments of the operator; with sidecars of both kinds."""
+
+    @dbt_k8s_project(**ARGUMENTS, select="raw_orders", tests="none")
+    def shop():
+        pass
+
+    shop.override(
+        group_id="deferred",
+        deferrable=True,
+        termination_grace_period=1,
+        pod_template_dict={
+            "spec": {
+                "containers": [{"name": "base"}, BESIDE],
+                "initContainers": [{**BESIDE, "name": "before", "restartPolicy": "Always"}],
+            }
+        },
+    )()
+    shop.override(
+        group_id="from_a_file",
+        image=None,
+        cmds=["python", "-m", "dbt.cli.main"],
+        pod_template_file=os.environ["POD_TEMPLATE"],
+    )()
+    shop.override(
+        group_id="in_full",
+        image=None,
+        container_logs=["beside", "base"],
+        termination_grace_period=1,
+        full_pod_spec=k8s.V1Pod(
+            metadata=k8s.V1ObjectMeta(labels={"team": "shop"}),
+            spec=k8s.V1PodSpec(
+                containers=[
+                    k8s.V1Container(name="base", image=ARGUMENTS["image"]),
+                    k8s.V1Container(**BESIDE),
+                ],
+            ),
+        ),
+    )()
+
+
 one_region_fails()
+pods()
 twice()
 told()

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow.sdk import XComArg
+    from typing_extensions import Unpack
 
+    from dbt_watch.authoring.pod_types import PodArguments
     from dbt_watch.core.results import NodeResult
     from dbt_watch.rendering.group import Sensors
     from dbt_watch.rendering.places import GroupBy
@@ -80,6 +82,48 @@ def dbt_build(
     )
     check_literals(build)
     return build
+
+
+@overload
+def dbt_k8s_project(
+    manifest: str | os.PathLike[str],
+    *,
+    group_id: str | None = ...,
+    project_dir: str | None = ...,
+    profiles_dir: str | None = ...,
+    select: str | Sequence[str] | None = ...,
+    exclude: str | Sequence[str] | None = ...,
+    selector: str | None = ...,
+    tests: Tests = ...,
+    group_by: GroupBy = ...,
+    sensors: Sensors = ...,
+    keep_entrypoint: bool = ...,
+    deps: bool = ...,
+    on_warning_callback: Callback | Sequence[Callback] | None = ...,
+    operator_class: None = ...,
+    **pod: Unpack[PodArguments],
+) -> Callable[[Callable[P, DbtBuild | None]], ProjectFactory[P]]: ...
+
+
+@overload
+def dbt_k8s_project(
+    manifest: str | os.PathLike[str],
+    *,
+    group_id: str | None = ...,
+    project_dir: str | None = ...,
+    profiles_dir: str | None = ...,
+    select: str | Sequence[str] | None = ...,
+    exclude: str | Sequence[str] | None = ...,
+    selector: str | None = ...,
+    tests: Tests = ...,
+    group_by: GroupBy = ...,
+    sensors: Sensors = ...,
+    keep_entrypoint: bool = ...,
+    deps: bool = ...,
+    on_warning_callback: Callback | Sequence[Callback] | None = ...,
+    operator_class: type[Any] | None = ...,
+    **pod: Any,
+) -> Callable[[Callable[P, DbtBuild | None]], ProjectFactory[P]]: ...
 
 
 def dbt_k8s_project(

@@ -39,7 +39,7 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
     for name, reason in _REFUSED.items():
         if name in pod and pod[name] not in _HARMLESS.get(name, ()):
             raise ArgumentError(name, pod[name], reason)
-    known = _argument_names(watching_class(operator_class))
+    known = known_arguments(watching_class(operator_class))
     for name, value in pod.items():
         if name not in known:
             raise ArgumentError(
@@ -58,7 +58,7 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
 
 
 @functools.cache
-def _argument_names(operator_class: Any) -> frozenset[str]:
+def known_arguments(operator_class: Any) -> frozenset[str]:
     """Give the names of all arguments that a class and its bases take."""
     names: set[str] = set()
     for base in operator_class.__mro__:

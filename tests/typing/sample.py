@@ -61,7 +61,11 @@ reveal_type(project["orders"].result)
 reveal_type(project.nodes["model.shop.orders"])
 # the type is DbtNode
 
-dbt_k8s_project(manifest="manifest.json", tests="every")  # error: arg-type
+dbt_k8s_project("manifest.json", pod_template_file="pod.yaml", env_vars={"A": "b"}, deferrable=True)
+# Of a newer operator, or of a subclass: the operator that is installed decides, when the DAG is parsed.
+dbt_k8s_project("manifest.json", image="shop:1", known_to_a_newer_operator=True)
+dbt_k8s_project("manifest.json", image="shop:1", operator_class=object, cluster_name="dbt")
+dbt_k8s_project(manifest="manifest.json", tests="every")  # error: call-overload
 dbt_node("orders", after="later")  # error: call-overload
 dbt_build(full_refresh=3)  # error: arg-type
 

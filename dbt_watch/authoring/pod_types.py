@@ -1,0 +1,155 @@
+"""
+The arguments of KubernetesPodOperator that `@dbt_k8s_project` passes on, for editors and type checkers only.
+
+`decorators` names it in an overload, and nothing loads it when a DAG is parsed. What the operator that is installed
+really takes is asked of itself, in `pod_arguments`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Sequence
+    from datetime import timedelta
+
+    from airflow.providers.cncf.kubernetes.secret import Secret
+    from airflow.task.priority_strategy import PriorityWeightStrategy
+    from kubernetes.client import models as k8s
+
+    Callbacks = Callable[[Any], None] | Sequence[Callable[[Any], None]]
+
+
+class ImageArguments(TypedDict, total=False):
+    """What runs, and where the rest of the pod is described."""
+
+    image: str | None
+    image_pull_policy: str
+    image_pull_secrets: list[k8s.V1LocalObjectReference]
+    cmds: list[str]
+    pod_template_file: str
+    pod_template_dict: dict[str, Any]
+    full_pod_spec: k8s.V1Pod
+    base_container_name: str
+
+
+class ClusterArguments(TypedDict, total=False):
+    """Where it runs."""
+
+    kubernetes_conn_id: str | None
+    namespace: str
+    in_cluster: bool
+    cluster_context: str
+    config_file: str
+
+
+class ContainerArguments(TypedDict, total=False):
+    """What the container of dbt is given."""
+
+    env_vars: list[k8s.V1EnvVar] | dict[str, str]
+    env_from: list[k8s.V1EnvFromSource]
+    secrets: list[Secret]
+    configmaps: list[str]
+    pod_runtime_info_envs: list[k8s.V1EnvVar]
+    ports: list[k8s.V1ContainerPort]
+    volume_mounts: list[k8s.V1VolumeMount]
+    container_resources: k8s.V1ResourceRequirements
+    container_security_context: k8s.V1SecurityContext | dict[str, Any]
+    termination_message_policy: str
+
+
+class SpecArguments(TypedDict, total=False):
+    """What the pod is otherwise."""
+
+    name: str
+    random_name_suffix: bool
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    volumes: list[k8s.V1Volume]
+    init_containers: list[k8s.V1Container]
+    affinity: k8s.V1Affinity
+    node_selector: dict[str, str]
+    tolerations: list[k8s.V1Toleration]
+    priority_class_name: str
+    runtime_class_name: str
+    schedulername: str
+    service_account_name: str
+    automount_service_account_token: bool
+    security_context: k8s.V1PodSecurityContext | dict[str, Any]
+    xcom_sidecar_container_security_context: k8s.V1SecurityContext | dict[str, Any]
+    hostnetwork: bool
+    host_aliases: list[k8s.V1HostAlias]
+    hostname: str
+    subdomain: str
+    dnspolicy: str
+    dns_config: k8s.V1PodDNSConfig
+    active_deadline_seconds: int
+    termination_grace_period: int
+
+
+class WatchArguments(TypedDict, total=False):
+    """How the operator starts the pod, follows it and cleans up."""
+
+    deferrable: bool
+    startup_timeout_seconds: int
+    startup_check_interval_seconds: int
+    schedule_timeout_seconds: int
+    base_container_status_polling_interval: float
+    poll_interval: float
+    logging_interval: int | None
+    container_logs: Iterable[str] | str | Literal[True]
+    init_container_logs: Iterable[str] | str | Literal[True]
+    container_name_log_prefix_enabled: bool
+    log_formatter: Callable[[str, str], str]
+    log_events_on_failure: bool
+    log_events_on_startup: bool
+    log_pod_spec_on_failure: bool
+    reattach_on_restart: bool
+    durable: bool
+    on_finish_action: str
+    on_kill_action: str
+    is_delete_operator_pod: bool
+    skip_on_exit_code: int | Container[int]
+    do_xcom_push: bool
+    callbacks: Any
+    progress_callback: Callable[[str], None]
+    trigger_kwargs: dict[str, Any]
+
+
+class TaskArguments(TypedDict, total=False):
+    """What Airflow knows of any task, as far as it makes sense for a producer."""
+
+    owner: str
+    retries: int | None
+    retry_delay: timedelta | float
+    retry_exponential_backoff: float
+    max_retry_delay: timedelta | float | None
+    execution_timeout: timedelta | None
+    depends_on_past: bool
+    wait_for_downstream: bool
+    pool: str
+    pool_slots: int
+    priority_weight: int
+    weight_rule: str | PriorityWeightStrategy
+    queue: str
+    executor: str
+    executor_config: dict[str, Any]
+    max_active_tis_per_dag: int
+    max_active_tis_per_dagrun: int
+    on_execute_callback: Callbacks
+    on_success_callback: Callbacks
+    on_failure_callback: Callbacks
+    on_retry_callback: Callbacks
+    on_skipped_callback: Callbacks
+
+
+class PodArguments(
+    ImageArguments,
+    ClusterArguments,
+    ContainerArguments,
+    SpecArguments,
+    WatchArguments,
+    TaskArguments,
+    total=False,
+):
+    """All of them."""

@@ -1,0 +1,29 @@
+"""What an editor offers of the operator's arguments, against the operator that is installed."""
+
+import inspect
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+from dbt_watch.authoring.pod_arguments import known_arguments, watching_class
+from dbt_watch.authoring.pod_types import PodArguments
+
+OFFERED = set(PodArguments.__annotations__)
+# The one is refused, the other is made from `dbt_build`.
+NOT_OFFERED = {"get_logs", "arguments"}
+NEWER_THAN_THE_OLDEST = {
+    "durable",
+    "log_events_on_startup",
+    "on_kill_action",
+    "runtime_class_name",
+    "xcom_sidecar_container_security_context",
+}
+
+
+def test_every_argument_of_the_operator_is_offered():
+    taken = set(inspect.signature(KubernetesPodOperator.__init__).parameters) - {"self", "kwargs"}
+    assert taken - OFFERED == NOT_OFFERED
+
+
+def test_nothing_is_offered_that_the_operator_does_not_take():
+    unknown = OFFERED - known_arguments(watching_class(None))
+    assert unknown in (set(), NEWER_THAN_THE_OLDEST)

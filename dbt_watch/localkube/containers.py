@@ -141,6 +141,7 @@ class Container:
         self._id = ""
         self._stop = asyncio.Event()
         self._end_reason: str | None = None
+        self._stop_signal = signal.SIGTERM
         self._drained = asyncio.Event()
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -175,7 +176,7 @@ class Container:
 
     async def stop(self, deadline: Deadline) -> None:
         """
-        End it as a cluster does: preStop hook, SIGTERM, SIGKILL at the deadline.
+        End it as a cluster does: preStop hook, SIGTERM or what the image wants, SIGKILL at the deadline.
 
         What the hook takes counts against the deadline; if it takes everything, two seconds are left for SIGTERM.
         """
@@ -188,7 +189,7 @@ class Container:
         try:
             if deadline.left:
                 await self._run_hook(process, deadline)
-                process.signal(signal.SIGTERM)
+                process.signal(self._stop_signal)
                 left = deadline if deadline.left else Deadline(LEAST_GRACE)
                 await first(ended, left.reached())
             process.signal(signal.SIGKILL)
@@ -269,6 +270,7 @@ class Container:
     async def _create(self, plan: Command, image: Image) -> Process | EmulatedSidecar:
         mounts = [*image.bound_paths(), *self._volumes.bound_paths(self.spec)]
         self._id = f"localkube://{uuid.uuid4().hex * 2}"
+        self._stop_signal = image.stop_signal
         self._open_log()
         own = self._directory / f"run-{self._restarts}"
         own.mkdir()

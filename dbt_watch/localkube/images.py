@@ -7,6 +7,7 @@ Written by users of `LocalKube`, read by `containers` when a container starts.
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -51,6 +52,7 @@ class Image:
     :ivar entrypoint: the command when the pod gives none
     :ivar cmd: the arguments when the pod gives neither command nor arguments
     :ivar workdir: where the command starts when the pod does not say
+    :ivar stop_signal: what asks its process to end, as `STOPSIGNAL` of a Dockerfile
     :raises ArgumentError: a path that does not exist, or that is not absolute where it must be
     """
 
@@ -61,6 +63,7 @@ class Image:
     entrypoint: Sequence[str] = ()
     cmd: Sequence[str] = ()
     workdir: str = "/"
+    stop_signal: signal.Signals = signal.SIGTERM
 
     def __post_init__(self) -> None:
         if self.venv is not None and not (Path(self.venv) / "bin").is_dir():

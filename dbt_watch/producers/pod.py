@@ -391,7 +391,7 @@ def interrupt_before_stop(container: k8s.V1Container) -> None:
 
     dbt cancels its queries and closes its log on SIGINT only, and as the first process of a container it does not
     even notice a SIGTERM. The hook ends when the process does; where an image has no shell it fails, which Kubernetes
-    takes for done.
+    takes for done, and the image's own STOPSIGNAL follows.
     """
     if container.lifecycle is not None and container.lifecycle.pre_stop is not None:
         return

@@ -1,5 +1,6 @@
 """What dbt gets to see of the end of its pod: an interrupt, on which it cancels its queries."""
 
+import signal
 import sys
 import threading
 import time
@@ -8,7 +9,7 @@ import pytest
 from kubernetes import client, config
 from kubernetes.client import models as k8s
 
-from dbt_watch.localkube import Image, LocalKube
+from dbt_watch.localkube import Image, LocalKube, Mount
 from dbt_watch.producers.pod import interrupt_before_stop
 from dbt_watch.producers.reader import PodLogReader, Position
 
@@ -25,24 +26,33 @@ except KeyboardInterrupt:
 
 
 @pytest.fixture
-def kube():
-    with LocalKube(images={"python:3": Image(venv=sys.prefix)}) as kube:
+def kube(tmp_path):
+    no_shell = tmp_path / "sh"
+    no_shell.touch()
+    shell_less = {"venv": sys.prefix, "mounts": {"/bin/sh": Mount(no_shell, shared=True)}}
+    images = {
+        "python:3": Image(venv=sys.prefix),
+        "distroless:1": Image(**shell_less),
+        "distroless:2": Image(**shell_less, stop_signal=signal.SIGINT),
+    }
+    with LocalKube(images) as kube:
         if not kube.isolated:
             pytest.skip("hooks run in namespaces only")
         yield kube
 
 
-def container(**kwargs):
-    return k8s.V1Container(name="base", image="python:3", command=["python", "-u", "-c", SCRIPT], **kwargs)
+def container(image="python:3", **kwargs):
+    return k8s.V1Container(name="base", image=image, command=["python", "-u", "-c", SCRIPT], **kwargs)
 
 
-def test_a_pod_that_is_deleted_interrupts_dbt_first(kube):
+def end_of_deleted_pod(kube, image, grace):
+    """Delete a pod while its container runs, and give the lines of its log and its exit code."""
     api = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
-    base = container()
+    base = container(image)
     interrupt_before_stop(base)
     body = k8s.V1Pod(
         metadata=k8s.V1ObjectMeta(name="dbt"),
-        spec=k8s.V1PodSpec(restart_policy="Never", termination_grace_period_seconds=60, containers=[base]),
+        spec=k8s.V1PodSpec(restart_policy="Never", termination_grace_period_seconds=grace, containers=[base]),
     )
     pod = api.create_namespaced_pod("default", body)
     while api.read_namespaced_pod("dbt", "default").status.phase == "Pending":
@@ -66,7 +76,20 @@ def test_a_pod_that_is_deleted_interrupts_dbt_first(kube):
     api.delete_namespaced_pod("dbt", "default")
     thread.join(40)
     assert not thread.is_alive()
-    assert lines == [b"up", b"queries cancelled"]
+    (fact,) = kube.pods()
+    return lines, fact.exit_codes["base"]
+
+
+def test_a_pod_that_is_deleted_interrupts_dbt_first(kube):
+    assert end_of_deleted_pod(kube, "python:3", 60) == ([b"up", b"queries cancelled"], 1)
+
+
+def test_without_a_shell_dbt_does_not_notice_and_is_killed_in_the_end(kube):
+    assert end_of_deleted_pod(kube, "distroless:1", 1) == ([b"up"], 137)
+
+
+def test_without_a_shell_the_stop_signal_of_the_image_interrupts_dbt(kube):
+    assert end_of_deleted_pod(kube, "distroless:2", 60) == ([b"up", b"queries cancelled"], 1)
 
 
 def test_a_hook_of_ones_own_is_left_alone():

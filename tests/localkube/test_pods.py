@@ -116,9 +116,14 @@ def test_a_pod_runs_as_long_as_a_container_beside_the_main_one(api):
             "beside", container("exit 0"), container("while [ ! -e /tmp/go ]; do sleep 0.05; done", "other")
         ),
     )
-    eventually(lambda: status_of(api.read_namespaced_pod("beside", "default")).state.terminated)
-    assert api.read_namespaced_pod("beside", "default").status.phase == "Running"
-    api.delete_namespaced_pod("beside", "default", grace_period_seconds=0)
+
+    def is_half_done():
+        pod = api.read_namespaced_pod("beside", "default")
+        states = pod.status.container_statuses or []
+        return pod if [bool(each.state.terminated) for each in states] == [True, False] else None
+
+    eventually(lambda: (pod := is_half_done()) and status_of(pod, "other").state.running)
+    assert is_half_done().status.phase == "Running"
 
 
 def test_containers_run_side_by_side_and_share_volumes(api):

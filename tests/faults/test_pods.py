@@ -17,9 +17,8 @@ def faults(cluster):
     cluster.faults.end_all()
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param("evicted", marks=pytest.mark.quick), "out of memory", "killed"]
-)
+@pytest.mark.quick(kind="evicted", producer="on a worker")
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_pod_comes_to_a_bad_end_and_the_next_attempt_goes_on(strike, faults, kind):
     run = strike().midway()
     KINDS[kind][0](faults, run.pod())

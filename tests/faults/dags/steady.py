@@ -1,10 +1,10 @@
-"""One project that takes about ten seconds, as the DAGs that the faults strike."""
+"""A project that takes about ten seconds, in the DAGs that the faults strike."""
 
 import json
 import os
 from datetime import datetime, timedelta
 
-from airflow.sdk import dag
+from airflow.sdk import DAG
 
 from dbt_watch import dbt_build, dbt_k8s_project
 
@@ -32,26 +32,23 @@ def project(name, **arguments):
     return build()
 
 
-def case(dag_id, **arguments):
-    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False, max_active_runs=16)
-    def made():
-        project("shop", **arguments)
-
-    made()
-
-
-case("steady", retries=2, retry_delay=timedelta(seconds=6))
-case("once", retries=0)
-case("crowded", retries=0, startup_timeout_seconds=15)
-case("stuck", retries=0, image="registry.invalid/nothing:1", startup_timeout_seconds=15)
+def case(dag_id, **projects):
+    """Make a DAG whose producers follow dbt on a worker, and one where they do so deferred."""
+    for suffix, deferrable in (("", False), ("_deferred", True)):
+        with DAG(
+            dag_id + suffix, schedule=None, start_date=datetime(2026, 1, 1), catchup=False, max_active_runs=16
+        ):
+            for name, arguments in projects.items():
+                project(name, deferrable=deferrable, **arguments)
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
-def pair():
-    """Two projects side by side in one DAG, each with tables of its own."""
-    for name in ("left", "right"):
-        schema = {**ARGUMENTS["env_vars"], "STEADY_SCHEMA": f"{{{{ dag_run.conf['schema'] }}}}_{name}"}
-        project(name, env_vars=schema)
+def with_tables_of_its_own(name):
+    schema = f"{{{{ dag_run.conf['schema'] }}}}_{name}"
+    return {"env_vars": {**ARGUMENTS["env_vars"], "STEADY_SCHEMA": schema}}
 
 
-pair()
+case("steady", shop={"retries": 2, "retry_delay": timedelta(seconds=6)})
+case("once", shop={"retries": 0})
+case("crowded", shop={"retries": 0, "startup_timeout_seconds": 15})
+case("stuck", shop={"retries": 0, "image": "registry.invalid/nothing:1", "startup_timeout_seconds": 15})
+case("pair", left=with_tables_of_its_own("left"), right=with_tables_of_its_own("right"))

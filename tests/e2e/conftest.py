@@ -12,7 +12,8 @@ from kubernetes import client, config
 from dbt_watch.demo.airflow import LocalAirflow
 from dbt_watch.localkube import Image, LocalKube, Mount
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 IMAGE = "jaffle-shop:tests"
 # In seconds; ten runs go on side by side, on a machine that may be slow.
 RUN_TIMEOUT = 600
@@ -20,20 +21,25 @@ RUN_TIMEOUT = 600
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if HERE in item.path.parents:
             item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.fixture(scope="session")
-def cluster(project, pytestconfig, tmp_path_factory):
+def warehouse(tmp_path_factory):
+    """What the pods of the local cluster share, as /warehouse."""
+    return tmp_path_factory.mktemp("warehouse")
+
+
+@pytest.fixture(scope="session")
+def cluster(project, pytestconfig, warehouse):
     """The local cluster; None when the tests run on a real one."""
     if pytestconfig.getoption("--kubeconfig"):
         yield None
         return
-    warehouse = Mount(tmp_path_factory.mktemp("warehouse"), shared=True)
     image = Image(
         venv=sys.prefix,
-        mounts={"/usr/app/jaffle_shop": project, "/warehouse": warehouse},
+        mounts={"/usr/app/jaffle_shop": project, "/warehouse": Mount(warehouse, shared=True)},
         workdir="/usr/app/jaffle_shop",
     )
     with LocalKube(images={IMAGE: image}) as kube:
@@ -66,7 +72,8 @@ def environment(project, kubeconfig, pytestconfig):
 @pytest.fixture(scope="session")
 def airflow(environment, tmp_path_factory):
     dags = tmp_path_factory.mktemp("dags")
-    shutil.copy(Path(__file__).parent / "dags/cases.py", dags)
+    shutil.copy(HERE / "dags/cases.py", dags)
+    shutil.copy(HERE / "gated.py", dags)
     shutil.copy(ROOT / "examples/jaffle_shop_dag.py", dags)
     with LocalAirflow(dags, env=environment) as running:
         yield running

@@ -77,6 +77,7 @@ def kube(slow_project, warehouse, pytestconfig):
 def airflow(kube, slow_project, tmp_path_factory):
     dags = tmp_path_factory.mktemp("producer_dags")
     shutil.copytree(HERE / "producer_dags", dags, dirs_exist_ok=True)
+    shutil.copy(HERE / "gated.py", dags)
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kube.kubeconfig)}}
     environment = {
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),

@@ -8,6 +8,7 @@ import os
 from datetime import datetime, timedelta
 
 from airflow.sdk import dag, get_parsing_context, task
+from gated import gated
 
 from dbt_watch import NodeResult, dbt_build, dbt_k8s_project, dbt_node
 from dbt_watch.compat import STARTS_FROM_TRIGGER
@@ -104,6 +105,23 @@ case(
 )
 case("cleared", env_vars={"JAFFLE_SHOP_DB": "/warehouse/cleared.duckdb", **BREAKS_ONCE})
 case("lineage", sensors="lineage", tests="node", select="+stg_orders")
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
+def marked():
+    """A run that waits in the middle, and a task that waits for one node of it."""
+
+    @task
+    def after(): ...
+
+    @dbt_k8s_project(**ARGUMENTS, cmds=gated("/warehouse/{{ dag_run.conf['gate'] }}"))
+    def shop(): ...
+
+    shop()["order_status_history"] >> after()
+
+
+if is_wanted("marked"):
+    marked()
 
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)

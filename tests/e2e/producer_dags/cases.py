@@ -1,36 +1,17 @@
 """
 The DAGs of the end-to-end tests of the producer: the example project, each time under a worker that is in trouble.
 
-A "gate" holds dbt back in the middle of its run until the test opens it, so that nothing depends on how fast the
-machine is.
+A gate holds dbt back in the middle of its run until the test opens it (`gated`).
 """
 
 import os
 from datetime import datetime, timedelta
 
 from airflow.sdk import dag, get_parsing_context
+from gated import gated
 
 from dbt_watch import dbt_k8s_project
 from dbt_watch.compat import STARTS_FROM_TRIGGER
-
-# Runs dbt as the first process of a container would be run: it gets the signals itself. From the first seed on its log
-# is handed on when the file of the gate is there, or when it is to end.
-GATED = r"""
-import os, signal, subprocess, sys, threading, time
-gate, arguments = sys.argv[1], sys.argv[2:]
-dbt = subprocess.Popen(["dbt", *arguments], stdout=subprocess.PIPE)
-stopped = threading.Event()
-def interrupt(*_):
-    stopped.set()
-    dbt.send_signal(signal.SIGINT)
-signal.signal(signal.SIGINT, interrupt)
-for line in dbt.stdout:
-    os.write(1, line)
-    if b'"LogSeedResult"' in line:
-        while not os.path.exists(gate) and not stopped.is_set():
-            time.sleep(0.1)
-sys.exit(dbt.wait())
-"""
 
 ARGUMENTS = {
     "manifest": os.environ["PRODUCER_MANIFEST"],
@@ -52,7 +33,7 @@ def case(dag_id, breaks="", **overrides):
     gate = settings.pop("gate", f"/warehouse/{dag_id}.gate")
     timeout = settings.pop("dagrun_timeout", None)
     if gate:
-        settings["cmds"] = ["python", "-c", GATED, gate]
+        settings["cmds"] = gated(gate)
 
     @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False, dagrun_timeout=timeout)
     def make():

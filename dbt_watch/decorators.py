@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from dbt_watch.authoring.pod_types import PodArguments
+    from dbt_watch.core.freshness import Freshness
     from dbt_watch.core.results import NodeResult
+    from dbt_watch.core.stale import OnStale
     from dbt_watch.rendering.group import Sensors
     from dbt_watch.rendering.places import GroupBy
     from dbt_watch.rendering.plan import Tests
@@ -99,6 +101,8 @@ def dbt_k8s_project(
     sensors: Sensors = ...,
     keep_entrypoint: bool = ...,
     deps: bool = ...,
+    freshness: Freshness = ...,
+    on_stale: OnStale = ...,
     on_warning_callback: Callback | Sequence[Callback] | None = ...,
     operator_class: None = ...,
     **pod: Unpack[PodArguments],
@@ -120,6 +124,8 @@ def dbt_k8s_project(
     sensors: Sensors = ...,
     keep_entrypoint: bool = ...,
     deps: bool = ...,
+    freshness: Freshness = ...,
+    on_stale: OnStale = ...,
     on_warning_callback: Callback | Sequence[Callback] | None = ...,
     operator_class: type[Any] | None = ...,
     **pod: Any,
@@ -140,6 +146,8 @@ def dbt_k8s_project(
     sensors: Sensors = "auto",
     keep_entrypoint: bool = False,
     deps: bool = False,
+    freshness: Freshness = "none",
+    on_stale: OnStale = "fail",
     on_warning_callback: Callback | Sequence[Callback] | None = None,
     operator_class: type[Any] | None = None,
     **pod: Any,
@@ -167,7 +175,12 @@ def dbt_k8s_project(
         eager from Airflow 3.3 on for up to 200 tasks
     :param keep_entrypoint: let the image's ENTRYPOINT run, with the call of dbt as its arguments
     :param deps: run `dbt deps` before, in the same container; needs /bin/sh in the image
-    :param on_warning_callback: called with the context of a node's task when a test of it has warned; what dbt reported
+    :param freshness: "before": run `dbt source freshness` before the build, in the same container, for the sources that
+        the selected nodes read, as far as they have a policy; needs /bin/sh in the image; "only": check the sources of the
+        selection, and build nothing; "none": check none. Each source that is checked has a task
+    :param on_stale: what becomes of the nodes that read from a stale source; they are not built, and "fail": fail;
+        "skip": are skipped
+    :param on_warning_callback: called with the context of a node's task when it or a test of it has warned; what dbt reported
         is in the context as `dbt_results`. Airflow's own callbacks may be given as well, for the producer and all nodes.
     :param operator_class: KubernetesPodOperator (the default) or a subclass of it
     :param pod: any argument of that operator, such as `image`, `namespace`, `secrets`, `retries`, or `cmds`, the words
@@ -189,6 +202,8 @@ def dbt_k8s_project(
         sensors=sensors,
         keep_entrypoint=keep_entrypoint,
         deps=deps,
+        freshness=freshness,
+        on_stale=on_stale,
         on_warning_callback=on_warning_callback,
         operator_class=operator_class,
         pod=pod,

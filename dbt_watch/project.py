@@ -134,7 +134,7 @@ class DbtProject(DependencyMixin):
         """
         Give a node.
 
-        :param name: its unique_id, its name, `package.name` or `name.v2`
+        :param name: its unique_id, its name, `package.name` or `name.v2`; `source.table` for a source
         :raises ArgumentError: when there is no such node, it has no task, or several have this name
         """
         found = [node.unique_id for node in self.graph.find(name) if node.unique_id in self.nodes]

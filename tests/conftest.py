@@ -51,9 +51,19 @@ def is_quick(item):
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
     """The example project with a manifest, in a place of its own."""
-    directory = tmp_path_factory.mktemp("project") / "jaffle_shop"
+    return parsed("jaffle_shop", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def landed_shop(tmp_path_factory):
+    """The example project with sources, likewise."""
+    return parsed("landed_shop", tmp_path_factory)
+
+
+def parsed(name, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("project") / name
     shutil.copytree(
-        ROOT / "examples/jaffle_shop", directory, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb*")
+        ROOT / "examples" / name, directory, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb*")
     )
     processes = ProcessSet()
     try:

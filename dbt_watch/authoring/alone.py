@@ -10,6 +10,7 @@ import msgspec
 from dbt_watch.authoring.factory import ProjectFactory
 from dbt_watch.authoring.settings import ProjectSettings, resolve_manifest
 from dbt_watch.core.command import DbtBuild
+from dbt_watch.core.freshness import SOURCE, source_criterion
 from dbt_watch.core.manifest import load_manifest
 from dbt_watch.exceptions import ArgumentError
 
@@ -60,4 +61,6 @@ def alone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[..., Any]
 def _criterion(graph: Graph, node: str) -> str:
     """Name a node in dbt's selection syntax, which knows no unique_ids; a selection stays what it is."""
     found = graph.find(node)
-    return f"fqn:{'.'.join(found[0].fqn)}" if len(found) == 1 else node
+    if len(found) != 1:
+        return node
+    return source_criterion(found[0]) if found[0].resource_type == SOURCE else f"fqn:{'.'.join(found[0].fqn)}"

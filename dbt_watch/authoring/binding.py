@@ -180,7 +180,8 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         if self.node is not None and (self.node in project or not _is_selection(self.node)):
             return project[self.node]
         argument, criteria = ("node", self.node) if self.select is None else ("select", self.select)
-        found = select_nodes(project.graph, select=criteria, indirect_selection="empty")
+        # With sources, which are not built.
+        found = select_nodes(project.graph, select=criteria, indirect_selection="empty", buildable_only=False)
         matches = [node for unique_id, node in sorted(project.nodes.items()) if unique_id in found]
         # A tag or a folder is often that of tests too; these are meant only where nothing else is.
         nodes = [node for node in matches if node.node.resource_type not in TEST_TYPES] or matches

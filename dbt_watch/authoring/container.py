@@ -1,5 +1,5 @@
 """
-How dbt is called in the container: as the command, behind the image's ENTRYPOINT, and with `dbt deps` before it.
+How dbt is called in the container: as the command, behind the image's ENTRYPOINT, or after other calls of dbt.
 
 `authoring.factory` asks when a project is made.
 """
@@ -15,6 +15,8 @@ from dbt_watch.core.command import deps_arguments
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dbt_watch.authoring.settings import ProjectSettings
 
 _DEFAULT: Final = ("dbt",)
@@ -36,11 +38,19 @@ def container_command(settings: ProjectSettings) -> ContainerCommand:
     """
     Give the command of the container.
 
-    :raises ArgumentError: when `cmds` are no words, or do not run dbt
+    :raises ArgumentError: when `cmds` are no words, do not run dbt, or cannot run it more than once
     """
     words = dbt_words(settings.pod.get("cmds"))
+    steps = []
     if settings.deps:
-        words = _after_deps(words, settings)
+        _check_can_be_called_twice(words, "deps", settings.deps)
+        arguments = deps_arguments(project_dir=settings.project_dir, profiles_dir=settings.profiles_dir)
+        steps.append(f"{shlex.join([*words, *arguments])} || exit")
+    if settings.freshness == "before":
+        _check_can_be_called_twice(words, "freshness", settings.freshness)
+        steps.append(_FRESHNESS.replace("DBT", shlex.join(words)))
+    if steps:
+        words = _in_shell(words, steps)
     return ContainerCommand([], words) if settings.keep_entrypoint else ContainerCommand(words, [])
 
 
@@ -64,14 +74,61 @@ def dbt_words(cmds: Any) -> list[str]:
     return list(cmds)
 
 
-def _after_deps(words: list[str], settings: ProjectSettings) -> list[str]:
-    """
-    Let `dbt deps` run before, in the same container: what it installs lies in the project's directory.
-
-    Only what the DAG's author wrote stands in the shell's line, each word quoted; dbt's arguments follow it as arguments.
-    """
+def _check_can_be_called_twice(words: Sequence[str], argument: str, value: object) -> None:
     if not words:
-        raise ArgumentError("deps", True, "cmds that name dbt; an ENTRYPOINT is called once only")
-    deps = deps_arguments(project_dir=settings.project_dir, profiles_dir=settings.profiles_dir)
-    script = f'{shlex.join([*words, *deps])} && exec {shlex.join(words)} "$@"'
+        raise ArgumentError(argument, value, "cmds that name dbt; an ENTRYPOINT is called once only")
+
+
+def _in_shell(words: Sequence[str], steps: Sequence[str]) -> list[str]:
+    """
+    Let a shell call dbt after other steps, in the same container: what these write lies in the project's directory.
+
+    Only what the DAG's author wrote stands in the script, each word quoted; dbt's arguments follow it as arguments. The
+    last call replaces the shell, so that signals reach dbt.
+    """
+    script = "\n".join([*steps, f'exec {shlex.join(words)} "$@"'])
     return ["/bin/sh", "-c", script, words[-1]]
+
+
+# When the first argument is a number, so many arguments after it are a check of sources, and the rest, less what reads from
+# those that are stale, is the build. Without a number there is one command only, which runs as usual.
+#
+# The check is a background job, since a shell heeds a signal only while it waits. Its log goes on at once and is kept: dbt
+# writes one record for each source, and no text within a record can look like its fields, since JSON escapes quotes. It ends
+# with 1 when a source is stale; when there is none, or with anything else, dbt itself has failed, and nothing is built.
+_FRESHNESS: Final = r"""
+case "$1" in
+'' | *[!0-9]*) ;;
+*)
+    count=$1
+    shift
+    notes=$(mktemp -d) || exit
+    trap 'exit 130' INT TERM
+    {
+        (
+            turned=0
+            while [ "$turned" -lt "$count" ]; do
+                set -- "$@" "$1"
+                shift
+                turned=$((turned + 1))
+            done
+            while [ "$#" -gt "$count" ]; do shift; done
+            exec DBT "$@"
+        )
+        echo "$?" > "$notes/code"
+    } | tee "$notes/log" &
+    wait "$!"
+    code=$(cat "$notes/code")
+    stale=$(sed -n '/"name": *"LogFreshnessResult"/{
+        /"status": *"\(runtime \)\{0,1\}error"/s/.*"unique_id": *"source\.\([^"\\]*\)".*/source:\1+/p
+    }' "$notes/log")
+    rm -r "$notes"
+    shift "$count"
+    case "$code:$stale" in
+    0:) ;;
+    [01]:?*) set -f; set -- "$@" --exclude $stale ;;
+    *) exit "$code" ;;
+    esac
+    ;;
+esac
+""".strip()

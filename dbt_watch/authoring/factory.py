@@ -18,9 +18,8 @@ from dbt_watch.authoring.container import container_command
 from dbt_watch.authoring.pod_arguments import check_pod_arguments, watching_class
 from dbt_watch.authoring.settings import (
     callbacks,
+    chosen,
     resolve_manifest,
-    selected_nodes,
-    selection_of,
 )
 from dbt_watch.compat import current_task_group
 from dbt_watch.core.manifest import load_manifest
@@ -123,8 +122,8 @@ class ProjectFactory(Generic[P]):
         settings = self._settings
         check_pod_arguments(settings.pod, settings.operator_class)
         graph = load_manifest(resolve_manifest(settings.manifest, self._function))
-        selected = selected_nodes(graph, settings)
-        plan = plan_tasks(graph, selected, settings.tests)
+        wanted = chosen(graph, settings)
+        plan = plan_tasks(graph, wanted.nodes, settings.tests)
         group = current_task_group()
         ends = callbacks_of(group, settings.pod)
         looks = Looks(
@@ -148,9 +147,10 @@ class ProjectFactory(Generic[P]):
                 **for_producer(ends, tasks),
                 "cmds": command.cmds,
                 "build": {**build.to_dict(), **({"leading": command.leading} if command.leading else {})},
-                "selection": selection_of(settings),
+                "selection": wanted.selection,
                 "graph": graph,
-                "selected": selected,
+                "selected": wanted.nodes,
+                "on_stale": settings.on_stale,
                 "watched": tasks.watched(),
                 "project_dir": settings.project_dir,
                 "profiles_dir": settings.profiles_dir,

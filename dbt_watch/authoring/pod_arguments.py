@@ -69,7 +69,7 @@ def known_arguments(operator_class: Any) -> frozenset[str]:
 
 _IMAGE_SOURCES: Final = ("image", "pod_template_file", "pod_template_dict", "full_pod_spec")
 _OURS: Final = frozenset(
-    {"build", "selection", "graph", "selected", "watched", "task_id", "dag", "task_group"}
+    {"build", "selection", "graph", "selected", "on_stale", "watched", "task_id", "dag", "task_group"}
 )
 _OPTIONS: Final = frozenset(ProjectSettings.__struct_fields__) - {"pod"}
 _REFUSED: Final = {

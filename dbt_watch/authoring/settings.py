@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dbt_watch.core import resume
 from dbt_watch.core.command import Selection, criteria
-from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.freshness import (
+    FRESHNESS,
+    Freshness,
+    source_criterion,
+    sources_read_by,
+    sources_selected,
+)
+from dbt_watch.core.selection import default_selector, select_nodes
+from dbt_watch.core.stale import ON_STALE, OnStale
 from dbt_watch.exceptions import ArgumentError, SelectionError
 from dbt_watch.rendering.group import SENSORS, Sensors
 from dbt_watch.rendering.places import GROUPINGS, GroupBy
@@ -42,6 +51,8 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
     sensors: Sensors = "auto"
     keep_entrypoint: bool = False
     deps: bool = False
+    freshness: Freshness = "none"
+    on_stale: OnStale = "fail"
     on_warning_callback: Callback | Sequence[Callback] | None = None
     operator_class: type[Any] | None = None
     pod: Mapping[str, Any] = {}
@@ -82,12 +93,22 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("keep_entrypoint", "deps"):
             if not isinstance(getattr(self, name), bool):
                 raise ArgumentError(name, getattr(self, name), "True or False")
+        if self.on_stale != "fail" and self.freshness != "before":
+            raise ArgumentError(
+                "on_stale", self.on_stale, 'freshness="before" beside it: nothing else is held back'
+            )
         callbacks("on_warning_callback", self.on_warning_callback)
         for name in CALLBACKS:
             callbacks(name, self.pod.get(name))
 
 
-_ALLOWED: Final[dict[str, Sequence[str]]] = {"tests": TESTS, "group_by": GROUPINGS, "sensors": SENSORS}
+_ALLOWED: Final[dict[str, Sequence[str]]] = {
+    "tests": TESTS,
+    "group_by": GROUPINGS,
+    "sensors": SENSORS,
+    "freshness": FRESHNESS,
+    "on_stale": ON_STALE,
+}
 
 # Airflow's own, which a producer and its sensors both take.
 CALLBACKS: Final = (
@@ -144,38 +165,98 @@ def resolve_manifest(
     return Path(inspect.unwrap(function).__code__.co_filename).resolve().parent / text
 
 
-def selection_of(settings: ProjectSettings) -> Selection:
-    """Give the selection as dbt will be asked for it."""
-    return Selection(
+class Chosen(msgspec.Struct, frozen=True):
+    """
+    What a project builds and checks.
+
+    :param nodes: the unique_ids
+    :param selection: how dbt is asked for them
+    """
+
+    nodes: frozenset[str]
+    selection: Selection
+
+
+def chosen(graph: Graph, settings: ProjectSettings) -> Chosen:
+    """
+    Give the nodes that dbt will build, and the sources that it will check.
+
+    :raises SelectionError: when the selection cannot be understood, matches nothing, or names a source that dbt cannot
+        be asked for
+    :raises ArgumentError: when there is no source that could be stale
+    """
+    return _CHOICES[settings.freshness](graph, settings)
+
+
+def _builds(graph: Graph, settings: ProjectSettings) -> Chosen:
+    selection = Selection(
         select=criteria("select", settings.select),
         exclude=criteria("exclude", settings.exclude),
         selector=settings.selector,
         exclude_resource_types=tuple(sorted(TEST_TYPES)) if settings.tests == "none" else (),
     )
-
-
-def selected_nodes(graph: Graph, settings: ProjectSettings) -> frozenset[str]:
-    """
-    Give the nodes that dbt will build.
-
-    :raises SelectionError: when the selection cannot be understood, or matches nothing
-    """
-    selection = selection_of(settings)
-    selected = select_nodes(
+    nodes = select_nodes(
         graph,
         select=selection.select or None,
         exclude=selection.exclude or None,
         selector=selection.selector,
         exclude_resource_types=selection.exclude_resource_types,
     )
-    if not selected:
-        given = {"select": settings.select, "exclude": settings.exclude, "selector": settings.selector}
-        used = {name: value for name, value in given.items() if value is not None}
-        name, value = next(iter(used.items()), ("manifest", settings.manifest))
-        raise SelectionError(
-            name,
-            value,
-            f"a selection that matches at least one node of {graph.project_name or 'the project'};"
-            f" {', '.join(f'{key}={item!r}' for key, item in used.items()) or 'its manifest'} matches none",
+    if not nodes:
+        raise _matches_none(graph, settings, "node")
+    return Chosen(nodes, selection)
+
+
+def _builds_after_checks(graph: Graph, settings: ProjectSettings) -> Chosen:
+    built = _builds(graph, settings)
+    sources = sources_read_by(graph, built.nodes)
+    if not sources:
+        raise ArgumentError(
+            "freshness", settings.freshness, f"a selection that reads from a {_SOURCE_WITH_POLICY}"
         )
-    return selected
+    selection = msgspec.structs.replace(built.selection, sources=_source_criteria(graph, sources))
+    nodes = built.nodes | sources
+    selector = settings.selector or default_selector(graph)
+    if selector is not None and not (selection.select or selection.exclude):
+        # The `--exclude` of what stale sources hold back does not go together with a YAML selector.
+        explicit = resume.selection_of(graph, nodes)
+        if explicit is None:
+            raise SelectionError("selector", selector, "nodes that dbt can be asked for one by one")
+        selection = explicit
+    return Chosen(nodes, selection)
+
+
+def _checks(graph: Graph, settings: ProjectSettings) -> Chosen:
+    sources = sources_selected(
+        graph,
+        select=criteria("select", settings.select) or None,
+        exclude=criteria("exclude", settings.exclude) or None,
+        selector=settings.selector,
+    )
+    if not sources:
+        raise _matches_none(graph, settings, _SOURCE_WITH_POLICY)
+    return Chosen(sources, Selection(sources=_source_criteria(graph, sources), builds=False))
+
+
+_CHOICES: Final[dict[Freshness, Callable[[Graph, ProjectSettings], Chosen]]] = {
+    "none": _builds,
+    "before": _builds_after_checks,
+    "only": _checks,
+}
+_SOURCE_WITH_POLICY: Final = "source with a freshness policy (warn_after or error_after)"
+
+
+def _source_criteria(graph: Graph, sources: frozenset[str]) -> tuple[str, ...]:
+    return tuple(source_criterion(graph.nodes[unique_id]) for unique_id in sorted(sources))
+
+
+def _matches_none(graph: Graph, settings: ProjectSettings, what: str) -> SelectionError:
+    given = {"select": settings.select, "exclude": settings.exclude, "selector": settings.selector}
+    used = {name: value for name, value in given.items() if value is not None}
+    name, value = next(iter(used.items()), ("manifest", settings.manifest))
+    return SelectionError(
+        name,
+        value,
+        f"a selection that matches at least one {what} of {graph.project_name or 'the project'};"
+        f" {', '.join(f'{key}={item!r}' for key, item in used.items()) or 'its manifest'} matches none",
+    )

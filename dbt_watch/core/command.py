@@ -1,7 +1,7 @@
 """
 The command line of dbt, as a list of arguments.
 
-The producer renders a `DbtBuild` when it runs and asks `build_arguments` for the command. Every value is one argument
+The producer renders a `DbtBuild` when it runs and asks `dbt_arguments` for the command. Every value is one argument
 of its own; nothing is pasted into a line that a shell would read.
 """
 
@@ -55,13 +55,20 @@ class DbtBuild(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which nodes of the project are built, in dbt's own words."""
+    """
+    Which nodes of the project are built, in dbt's own words.
+
+    :param sources: the sources that are checked before, each by its full name
+    :param builds: whether anything is built at all
+    """
 
     select: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     selector: str | None = None
     exclude_resource_types: tuple[str, ...] = ()
     indirect_selection: str | None = None
+    sources: tuple[str, ...] = ()
+    builds: bool = True
 
     def arguments(self) -> list[str]:
         """Give the options of `dbt build` that select these nodes."""
@@ -78,7 +85,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         return arguments
 
 
-def build_arguments(
+def dbt_arguments(
     options: Mapping[str, Any],
     selection: Selection,
     *,
@@ -86,44 +93,34 @@ def build_arguments(
     profiles_dir: str | None = None,
 ) -> list[str]:
     """
-    Give the arguments of dbt for one build, for a container that has what `environment` gives.
+    Give the arguments of dbt for one build, for one check of sources, or for both.
+
+    The arguments of both stand one after the other, and in front of them how many belong to the first. They are for a
+    container that has what `environment` gives.
 
     :param options: a rendered `DbtBuild.to_dict()`; templates have become text, so "True" is a boolean here. `leading`
         among them are words in front of the arguments. `select` and `exclude` are none of dbt's here: what they leave of
         the selection is in `selection`.
-    :param selection: the nodes to build
+    :param selection: the nodes to build, and the sources to check
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
     :raises ArgumentError: when a rendered value is not of the kind that dbt expects
     """
-    arguments = [*options.get("leading", ()), *GLOBAL_FLAGS, "build"]
-    for flag, value in (
-        ("--project-dir", project_dir),
-        ("--profiles-dir", profiles_dir),
-        ("--target", _text("target", options.get("target"))),
-        ("--threads", _threads(options.get("threads"))),
-        ("--vars", Reference(f"$({VARS_VARIABLE})") if environment(options) else None),
-        ("--event-time-start", _text("event_time_start", options.get("event_time_start"))),
-        ("--event-time-end", _text("event_time_end", options.get("event_time_end"))),
-    ):
-        if value is not None:
-            arguments += [flag, value]
-    for flag, name in (
-        ("--full-refresh", "full_refresh"),
-        ("--fail-fast", "fail_fast"),
-        ("--empty", "empty"),
-    ):
-        if _boolean(name, options.get(name)):
-            arguments.append(flag)
-    arguments += _flags(options.get("flags"))
-    return arguments + selection.arguments()
+    shared = _shared_arguments(options, project_dir=project_dir, profiles_dir=profiles_dir)
+    check, build = [], []
+    if selection.sources:
+        check = [*GLOBAL_FLAGS, "source", "freshness", *shared, "--select", *selection.sources]
+    if selection.builds:
+        build = [*GLOBAL_FLAGS, "build", *shared, *_build_arguments(options), *selection.arguments()]
+    count = [str(len(check))] if check and build else []
+    return [*options.get("leading", ()), *count, *check, *build]
 
 
 def environment(options: Mapping[str, Any]) -> dict[str, str]:
     """
-    Give the environment variables that the arguments of a build refer to.
+    Give the environment variables that the arguments of dbt refer to.
 
-    :param options: as of `build_arguments`
+    :param options: as of `dbt_arguments`
     :raises ArgumentError: when `vars` are no variables
     """
     text = _vars(options.get("vars"))
@@ -137,11 +134,42 @@ def deps_arguments(*, project_dir: str | None = None, profiles_dir: str | None =
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
     """
-    arguments = [*GLOBAL_FLAGS, "deps"]
-    for flag, value in (("--project-dir", project_dir), ("--profiles-dir", profiles_dir)):
-        if value is not None:
-            arguments += [flag, value]
-    return arguments
+    return [
+        *GLOBAL_FLAGS, "deps", *_shared_arguments({}, project_dir=project_dir, profiles_dir=profiles_dir),
+    ]  # fmt: skip
+
+
+def _shared_arguments(
+    options: Mapping[str, Any], *, project_dir: str | None, profiles_dir: str | None
+) -> list[str]:
+    """Give the options that all of these commands take."""
+    return _given(
+        ("--project-dir", project_dir),
+        ("--profiles-dir", profiles_dir),
+        ("--target", _text("target", options.get("target"))),
+        ("--threads", _threads(options.get("threads"))),
+        ("--vars", Reference(f"$({VARS_VARIABLE})") if environment(options) else None),
+    )
+
+
+def _build_arguments(options: Mapping[str, Any]) -> list[str]:
+    """Give the options that `dbt build` alone takes."""
+    arguments = _given(
+        ("--event-time-start", _text("event_time_start", options.get("event_time_start"))),
+        ("--event-time-end", _text("event_time_end", options.get("event_time_end"))),
+    )
+    for flag, name in (
+        ("--full-refresh", "full_refresh"),
+        ("--fail-fast", "fail_fast"),
+        ("--empty", "empty"),
+    ):
+        if _boolean(name, options.get(name)):
+            arguments.append(flag)
+    return arguments + _flags(options.get("flags"))
+
+
+def _given(*options: tuple[str, str | None]) -> list[str]:
+    return [word for flag, value in options if value is not None for word in (flag, value)]
 
 
 def check_literals(build: DbtBuild) -> None:
@@ -149,10 +177,10 @@ def check_literals(build: DbtBuild) -> None:
     Check the options that are known already: all but templates and what another task gives.
 
     :param build: the options
-    :raises ArgumentError: as of `build_arguments`
+    :raises ArgumentError: as of `dbt_arguments`
     """
     known = {name: value for name, value in build.to_dict().items() if _is_literal(value)}
-    build_arguments(known, Selection())
+    dbt_arguments(known, Selection())
     for name in ("select", "exclude"):
         criteria(name, known.get(name))
 

@@ -155,6 +155,11 @@ def has_text(status: str) -> bool:
     return statuses.meaning(status) is not statuses.Meaning.SUCCESS
 
 
+def usual_text(result: NodeResult) -> str | None:
+    """Say what dbt's word means where dbt itself says no more."""
+    return _USUAL_TEXTS.get((result.resource_type, result.status))
+
+
 def message_of(text: str | None) -> str | None:
     """Make a message of dbt's text: without colours and program frames, bounded; None when nothing is left."""
     if not text:
@@ -162,6 +167,10 @@ def message_of(text: str | None) -> str | None:
     return shortened(harmless(without_backtrace(without_escapes(text)).strip())) or None
 
 
+_USUAL_TEXTS: Final = {
+    ("source", "warn"): "older than its freshness policy's warn_after",
+    ("source", "error"): "stale: older than its freshness policy's error_after",
+}
 _COUNTED: Final = frozenset({"model", "seed", "snapshot"})
 _COUNTS_FAILURES: Final = frozenset({"pass", "warn", "fail"})
 _MAX_BITS: Final = 63

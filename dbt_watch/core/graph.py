@@ -58,6 +58,8 @@ class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     meta: dict[str, Any] = {}
     #: where the graph keeps its configuration; `Graph.config` reads it
     config_index: int = -1
+    #: of a source, whether it says from which age on it is stale
+    has_freshness: bool = False
 
     @property
     def is_generic_test(self) -> bool:
@@ -175,8 +177,8 @@ class Graph:
         """
         Give the resources that a person may mean by a name, in the manifest's order.
 
-        :param name: a unique_id, `name`, `package.name`, `name.v2`, `package.name.v2`; a source also as
-            `source.table`
+        :param name: a unique_id, `name`, `package.name`, `name.v2`, `package.name.v2`; of a source `source.table` and
+            `package.source.table`, since models are often named as the table that they are made of
         """
         node = self.nodes.get(name)
         if node is not None:
@@ -193,11 +195,9 @@ class Graph:
 
 
 def _names(node: Node) -> Iterable[str]:
-    names = [node.name]
+    names = [node.name] if node.source_name is None else [f"{node.source_name}.{node.name}"]
     if node.version is not None:
         names.append(f"{node.name}.v{node.version}")
-    if node.source_name is not None:
-        names.append(f"{node.source_name}.{node.name}")
     yield from names
     for name in names:
         yield f"{node.package_name}.{name}"

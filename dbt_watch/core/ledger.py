@@ -24,6 +24,7 @@ from dbt_watch.core.engines.roles import Role
 from dbt_watch.core.events import Node, RunResult, event_inside
 from dbt_watch.core.results import MAX_BATCHES, Batch, NodeInfo, NodeResult
 from dbt_watch.core.slots import Slot
+from dbt_watch.core.stale import StaleSources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,11 +56,19 @@ class Ledger:
     :param nodes: the selected nodes by unique_id; may be empty when the selection is not known. Nodes that dbt
         reports without being among them (hooks, for instance) are taken in too
     :param attempt: which attempt of the producer this is, from 1
+    :param stale: what becomes of the nodes that read from a stale source
     """
 
-    def __init__(self, nodes: Mapping[str, SelectedNode] | None = None, *, attempt: int = 1) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[str, SelectedNode] | None = None,
+        *,
+        attempt: int = 1,
+        stale: StaleSources | None = None,
+    ) -> None:
         self._nodes: Mapping[str, SelectedNode] = nodes if nodes is not None else {}
         self._attempt = attempt
+        self._stale = stale or StaleSources()
         self._slots: dict[str, Slot] = {}
         self._entries: dict[str, NodeResult] = {}
         self._causes = SkipCauses(self._nodes, self._entries)
@@ -129,6 +138,8 @@ class Ledger:
             for result in self._settle(unique_id, end):
                 changed[result.unique_id] = result
         self._settle_causes(changed)
+        for result in self._stale.held_back(self._entries):
+            changed[result.unique_id] = self._entries[result.unique_id] = result
         return list(changed.values())
 
     # The end of the log.
@@ -442,7 +453,8 @@ class Ledger:
             more["batches"] = tuple(slot.batches[index] for index in sorted(slot.batches))
             more["batch_count"] = slot.batch_count
         if entries.has_text(result.status):
-            more["message"] = slot.text or (entries.message_of(found.message) if found is not None else None)
+            text = slot.text or (entries.message_of(found.message) if found is not None else None)
+            more["message"] = text or entries.usual_text(result)
         return msgspec.structs.replace(result, **more)
 
     def _complete(self, slot: Slot, found: RunResult, more: dict[str, Any] | None = None) -> Changes:

@@ -61,6 +61,17 @@ class _Config(msgspec.Struct, frozen=True, gc=False):
     severity: Text = None
     group: Text = None
     tags: str | tuple[str, ...] | None = None
+    freshness: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Age(msgspec.Struct, frozen=True, gc=False):
+    count: int | None = None
+    period: Text = None
+
+
+class _Freshness(msgspec.Struct, frozen=True, gc=False):
+    warn_after: _Age | None = None
+    error_after: _Age | None = None
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -92,6 +103,7 @@ class _Resource(msgspec.Struct, frozen=True, gc=False):
     test_metadata: _TestMetadata | None = None
     source_name: Text = None
     raw_code: msgspec.Raw = msgspec.Raw(b"null")
+    freshness: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _File(msgspec.Struct, frozen=True, gc=False):
@@ -205,11 +217,14 @@ class _Configs:
             is_empty=kind not in _NEVER_EMPTY and _is_blank(resource.raw_code),
             meta=_our_meta(raw, resource.meta),
             config_index=index,
+            # dbt 1.9 and older have it at the source itself only
+            has_freshness=kind == "source" and _has_freshness(resource.freshness or config.freshness),
         )
 
 
 _SCHEMA = re.compile(r"/manifest/v(\d+)\.json")
 _CONFIG = msgspec.json.Decoder(_Config | None)
+_FRESHNESS = msgspec.json.Decoder(_Freshness | None)
 _NEVER_EMPTY = frozenset({"seed", "source", "function"})
 _MAY_BE_BLANK = re.compile(rb'"(?:["\\\s]|[\x80-\xff])')
 
@@ -220,6 +235,12 @@ def _is_blank(code: msgspec.Raw) -> bool:
         return False
     text = msgspec.json.decode(code)
     return isinstance(text, str) and not text.strip()
+
+
+def _has_freshness(policy: msgspec.Raw) -> bool:
+    decoded = _FRESHNESS.decode(policy)
+    ages = (decoded.warn_after, decoded.error_after) if decoded is not None else ()
+    return any(age is not None and age.count is not None and age.period is not None for age in ages)
 
 
 def _our_meta(config: bytes, meta: msgspec.Raw) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import msgspec
 
 from dbt_watch.core import statuses
 from dbt_watch.core.command import Selection, criteria
+from dbt_watch.core.freshness import sources_read_by, sources_selected
 from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.core.resume import selection_of
 from dbt_watch.core.selection import select_nodes
@@ -66,13 +67,16 @@ def narrowed(
         if value
         for part in (f"--{name}", *value)
     )
-    found = select_nodes(
-        graph,
-        select=select or None,
-        exclude=exclude or None,
-        exclude_resource_types=selection.exclude_resource_types,
-    )
-    nodes = selected & found
+    if selection.builds:
+        built = selected & select_nodes(
+            graph,
+            select=select or None,
+            exclude=exclude or None,
+            exclude_resource_types=selection.exclude_resource_types,
+        )
+        nodes = built | (selected & sources_read_by(graph, built))
+    else:
+        nodes = selected & sources_selected(graph, select=select or None, exclude=exclude or None)
     if not nodes:
         name, value = ("select", select) if select else ("exclude", exclude)
         raise SelectionError(

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dbt_watch.core.journal import Closed
-from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.core.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from dbt_watch.core.results import NodeResult
 
 
 class Verdict(enum.Enum):
@@ -92,7 +93,6 @@ class Decision(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-_NOT_DUE: Final = frozenset({NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.LEFT_OUT})
 _NEVER_RUNS: Final = frozenset({"upstream_failed", "removed", "skipped"})
 
 # In any other state a journal may still be there, left by a run that has been cleared since.
@@ -139,7 +139,7 @@ def decide(producer: Producer, nodes: Iterable[tuple[str, NodeResult | None]]) -
 def _decide_node(producer: Producer, unique_id: str, result: NodeResult | None) -> Decision:
     report = _report(result)
     verdict = OUTCOMES[producer.run, report]
-    name = (result.name if result is not None else "") or unique_id
+    name = result.label if result is not None else unique_id
     return Decision(verdict, _reason(producer, verdict, report, name, result))
 
 
@@ -151,7 +151,7 @@ def _report(result: NodeResult | None) -> Report:
     if result.is_skipped:
         return Report.SKIPPED
     if result.was_not_run:
-        return Report.NOT_DUE if result.not_run in _NOT_DUE else Report.NOT_BUILT
+        return Report.NOT_DUE if result.is_not_due else Report.NOT_BUILT
     return Report.FAILURE
 
 
@@ -180,13 +180,19 @@ def _what_happened(producer: Producer, report: Report, result: NodeResult | None
     if report is Report.FAILURE and result is not None:
         return f"{result.status}: {message}" if message else result.status
     if report is Report.SKIPPED and result is not None:
-        causes = ", ".join(f"`{unique_id.split('.')[-1]}`" for unique_id in result.skipped_because)
-        return (
-            f"not built: upstream {causes} failed" if causes else f"not built: {message or 'skipped by dbt'}"
-        )
+        return f"not built: {_cause(result)}"
     if report is Report.NOTHING:
         return f"dbt ended before this node finished{_why(producer)}"
     return f"not built: {message or 'dbt did not come to it'}{_why(producer)}"
+
+
+def _cause(skipped: NodeResult) -> str:
+    causes = skipped.skipped_because
+    # dbt itself never skips anything because of a source; the message says what is the matter with it.
+    if causes and not (skipped.message and causes[0].startswith("source.")):
+        names = ", ".join(f"`{unique_id.split('.')[-1]}`" for unique_id in causes)
+        return f"upstream {names} failed"
+    return skipped.message or "skipped by dbt"
 
 
 def _why(producer: Producer) -> str:

@@ -44,8 +44,8 @@ def tell_changes(lines: list[str], changes: list[NodeResult], told: dict[str, No
     clock = ts[11:19]
     for change in changes:
         unique_id, name, status = change.unique_id, change.name, change.status
-        if not unique_id.endswith(name):
-            name = _versioned(change)
+        if not unique_id.endswith(name) or change.resource_type == "source":
+            name = change.label
         if status == STARTED:
             line = f"{clock} {name} started"
         else:
@@ -83,7 +83,7 @@ def tell_end(lines: list[str], changes: list[NodeResult], told: dict[str, NodeRe
             others += nodes
             continue
         told.update((node.unique_id, node) for node in nodes)
-        names = ", ".join(sorted(_name(node) for node in nodes)[:MAX_NAMES])
+        names = ", ".join(sorted(node.label for node in nodes)[:MAX_NAMES])
         more = "" if len(nodes) <= MAX_NAMES else ", ..."
         lines += _block(f" {len(nodes)} nodes {NOT_RUN.upper()} ({names}{more}): ", message)
     tell_changes(lines, others, told, "")
@@ -109,17 +109,6 @@ def lines_of_message(event: DbtEvent) -> list[str]:
 def line_of_text(text: str) -> str:
     """Pass on a line that is not dbt's."""
     return printable(text, MAX_LINE_CHARS)
-
-
-def _name(change: NodeResult) -> str:
-    return change.name if change.name and change.unique_id.endswith(change.name) else _versioned(change)
-
-
-def _versioned(change: NodeResult) -> str:
-    """Give the name, with the version where there is one: `orders.v2`."""
-    if change.resource_type == "model" and change.name:
-        return f"{change.name}.{change.unique_id.rsplit('.', 1)[-1]}"
-    return change.name or change.unique_id
 
 
 def _figures(change: NodeResult) -> str:

@@ -57,6 +57,7 @@ class NotRun(str, enum.Enum):
     EPHEMERAL = "ephemeral"
     NOTHING_TO_RUN = "nothing to run"
     LEFT_OUT = "left out"
+    STALE_SOURCE = "stale source"
     FAIL_FAST = "fail-fast"
     ENDED_EARLY = "dbt ended early"
     UNFINISHED = "unfinished"
@@ -117,6 +118,15 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     invocation_id: str | None = None
 
     @property
+    def label(self) -> str:
+        """Its name as people say it: a model's with its version, that of a source's table with the source in front."""
+        if self.resource_type == "source":
+            return ".".join(self.unique_id.split(".")[2:]) or self.name
+        if self.resource_type == "model" and self.name and not self.unique_id.endswith(self.name):
+            return f"{self.name}.{self.unique_id.rsplit('.', 1)[-1]}"
+        return self.name or self.unique_id
+
+    @property
     def meaning(self) -> Meaning:
         """What the status means."""
         return meaning(self.status)
@@ -153,7 +163,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     @property
     def is_not_due(self) -> bool:
-        """Whether it was not run because there was nothing to run, or it was left out of this run."""
+        """Whether it was not run because there was nothing to run, or it was to be left out of this run."""
         return self.not_run in _NOT_DUE
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,7 +186,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return msgspec.convert(value, cls)
 
 
-_NOT_DUE: Final = frozenset({NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.LEFT_OUT})
+_NOT_DUE: Final = frozenset({NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.LEFT_OUT, NotRun.STALE_SOURCE})
 
 
 def shortened(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:

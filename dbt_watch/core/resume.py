@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.command import Selection
+from dbt_watch.core.freshness import SOURCE, source_criterion
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.exceptions import SelectionError
 
@@ -42,23 +43,28 @@ def remaining_nodes(
 
 def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:
     """
-    Give a selection that makes dbt build these nodes and no others.
+    Give a selection that makes dbt build these nodes and no others, and check the sources among them.
 
     :param graph: the project
     :param nodes: their unique_ids
     :returns: None when there is none that fits, or that is short enough
     """
-    criteria = tuple(sorted({_criterion(graph.nodes[node]) for node in nodes}))
-    if sum(len(criterion.encode()) + 1 for criterion in criteria) > MAX_ARGUMENTS:
+    checked = {node for node in nodes if graph.nodes[node].resource_type == SOURCE}
+    sources = tuple(sorted(source_criterion(graph.nodes[node]) for node in checked))
+    built = _built(graph, nodes - checked)
+    if checked and not built:
+        return Selection(sources=sources, builds=False)
+    criteria = tuple(sorted({_criterion(graph.nodes[node]) for node in nodes - checked}))
+    if sum(len(criterion.encode()) + 1 for criterion in criteria + sources) > MAX_ARGUMENTS:
         return None
     try:
         # dbt's own rules decide what a criterion matches, so they are asked.
         found = select_nodes(graph, select=criteria, indirect_selection="empty")
     except SelectionError:
         return None
-    if _built(graph, found) != _built(graph, nodes):
+    if _built(graph, found) != built:
         return None
-    return Selection(select=criteria, indirect_selection="empty")
+    return Selection(select=criteria, indirect_selection="empty", sources=sources)
 
 
 def _criterion(node: Node) -> str:

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def started_line(result: NodeResult) -> str:
     """Say that dbt has started a node."""
-    return _line(f"dbt started {result.resource_type} {result.name}{_at(result.started_at)}")
+    return _line(f"dbt started {result.resource_type} {result.label}{_at(result.started_at)}")
 
 
 def finished_lines(result: NodeResult) -> list[str]:
     """Say how dbt ended a node: one line, and the text of a warning below it. That of a failure is the outcome's."""
-    facts = [f"{result.resource_type} {result.name}: {result.status}"]
+    facts = [f"{result.resource_type} {result.label}: {result.status}"]
     if result.execution_time is not None:
         facts.append(f"in {result.execution_time:.2f} s")
     if result.rows_affected is not None and result.rows_affected >= 0:

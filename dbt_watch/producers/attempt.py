@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from dbt_watch.core.journal import JournalWriter
+from dbt_watch.core.journal import Closed, JournalWriter
 from dbt_watch.core.pages import born_at
+from dbt_watch.exceptions import DbtRunFailed, PodLost
 from dbt_watch.producers.memory import Memory
 from dbt_watch.producers.pen import Pen
 from dbt_watch.producers.stopping import StopSignal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from dbt_watch.exceptions import DbtWatchError
     from dbt_watch.producers.reader import ContainerEnd
     from dbt_watch.producers.watch import BuildWatch
 
@@ -71,6 +73,17 @@ class Attempt:
             self._pen.finish()
 
     @property
+    def closed(self) -> Closed | None:
+        """How the attempt has ended; None before."""
+        return None if self.watch is None else self.watch.closed
+
+    def failure(self) -> DbtWatchError:
+        """Say what became of dbt, once the attempt has ended."""
+        closed = self.closed or Closed()
+        summary = "" if self.watch is None else self.watch.summary()
+        return failure_of(closed.exit_code, self.signal.reason or closed.reason, summary)
+
+    @property
     def is_orphaned(self) -> bool:
         """Whether Airflow's process that watches over this one was killed; another attempt may have begun."""
         return self._supervisor is not None and os.getppid() != self._supervisor
@@ -81,3 +94,11 @@ class Attempt:
 
     def _own_state(self) -> str | None:
         return read_state_now(key_of(self.task_instance))
+
+
+def failure_of(exit_code: int | None, reason: str | None, summary: str) -> DbtWatchError:
+    """Say what became of dbt, as an exception."""
+    if exit_code is None:
+        return PodLost(f"{reason}; {summary}")
+    why = f" ({reason})" if reason else ""
+    return DbtRunFailed(f"dbt ended with exit code {exit_code}{why}; {summary}")

@@ -23,6 +23,7 @@ from kubernetes_asyncio.client import CoreV1Api
 from dbt_watch.compat import AIRFLOW_VERSION
 from dbt_watch.core.journal import Closed, JournalState, JournalWriter
 from dbt_watch.core.results import NodeInfo
+from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.async_reader import AsyncPodLogReader
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.pen import AsyncPen, Draft
@@ -55,7 +56,7 @@ class DbtPodTrigger(BaseTrigger):
     Follows one attempt.
 
     :param inner: the trigger that the operator would have used, serialized
-    :param nodes: the nodes of this attempt, as `pack_nodes` gives them
+    :param nodes: the nodes of this attempt, and what stale sources mean for them, as `pack` gives them
     :param attempt: the try number of the producer
     :param will_retry: whether another attempt follows if this one ends badly
     :param born: when Airflow made this attempt, in seconds since the epoch
@@ -231,13 +232,15 @@ class _Following:
 
     def __init__(self, trigger: DbtPodTrigger, store: JournalStore, written: JournalState) -> None:
         writer = JournalWriter(attempt=trigger.attempt)
+        packed = unpack(trigger.nodes)
         self.watch = BuildWatch(
-            unpack_nodes(trigger.nodes),
+            packed.nodes,
             attempt=trigger.attempt,
             show=lambda line: trigger.log.info("%s", line),
             writer=writer,
             redact=redact,
             known=written.entries,
+            stale=packed.stale,
         )
         draft = Draft(
             writer,
@@ -285,15 +288,25 @@ async def _ended(task: asyncio.Future[None]) -> None:
         await task
 
 
-def pack_nodes(nodes: Mapping[str, SelectedNode]) -> str:
-    """Give nodes as a short text: a trigger's arguments lie in Airflow's database (20 bytes for each node)."""
+class _Packed(msgspec.Struct, frozen=True, array_like=True):
+    nodes: dict[str, NodeInfo]
+    stale: StaleSources
+
+
+def pack(nodes: Mapping[str, SelectedNode], stale: StaleSources) -> str:
+    """
+    Give what a trigger has to know as a short text: its arguments lie in Airflow's database (20 bytes for each node).
+
+    :param nodes: the nodes of an attempt
+    :param stale: what stale sources mean for them
+    """
     infos = {
         unique_id: NodeInfo(node.name, node.resource_type, node.materialized or "", node.depends_on)
         for unique_id, node in nodes.items()
     }
-    return base64.b64encode(zlib.compress(msgspec.json.encode(infos))).decode()
+    return base64.b64encode(zlib.compress(msgspec.json.encode(_Packed(infos, stale)))).decode()
 
 
-def unpack_nodes(text: str) -> dict[str, NodeInfo]:
-    """Read what `pack_nodes` gave."""
-    return msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=dict[str, NodeInfo])
+def unpack(text: str) -> _Packed:
+    """Read what `pack` gave."""
+    return msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=_Packed)

@@ -18,13 +18,15 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTas
 from airflow.sdk import get_current_context
 from kubernetes.client import models as k8s
 
-from dbt_watch.core.command import Selection, build_arguments, environment
+from dbt_watch.core.command import Selection, dbt_arguments, environment
+from dbt_watch.core.freshness import readers_of
 from dbt_watch.core.narrowing import narrowed
 from dbt_watch.core.resume import remaining_nodes
+from dbt_watch.core.stale import OnStale, StaleSources
 from dbt_watch.core.verbatim import verbatim
-from dbt_watch.exceptions import ArgumentError, DbtRunFailed, DbtWatchError, PodLost
-from dbt_watch.producers.attempt import Attempt
-from dbt_watch.producers.deferred import END, DbtPodTrigger, pack_nodes
+from dbt_watch.exceptions import ArgumentError, DbtWatchError
+from dbt_watch.producers.attempt import Attempt, failure_of
+from dbt_watch.producers.deferred import END, DbtPodTrigger, pack
 from dbt_watch.producers.memory import Memory
 from dbt_watch.producers.plan import Plan, Planner, mark
 from dbt_watch.producers.reader import PodLogReader, Position, container_end
@@ -33,13 +35,13 @@ from dbt_watch.producers.watch import BuildWatch
 from dbt_watch.supervisor import key_of, read_states_now, runs_in_dag_test
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import timedelta
 
     from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
-    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.graph import Graph, Node
 
 
 class WatchingPodManager(PodManager):
@@ -103,19 +105,20 @@ class WatchingPodManager(PodManager):
         attempt.end = reader.follow()
         # At once: the sensors need not wait until the pod has been cleaned up.
         attempt.close(attempt.end.exit_code, attempt.end.reason)
-        if attempt.end.exit_code == 0:
+        if attempt.closed is not None and attempt.closed.exit_code == 0:
             attempt.memory.remember_done()
         return PodLoggingStatus(running=False, last_log_time=None)
 
 
 class DbtPodMixin:
     """
-    Runs `dbt build` in the base container of a KubernetesPodOperator.
+    Runs `dbt build`, `dbt source freshness`, or both in the base container of a KubernetesPodOperator.
 
     :param build: the options of `dbt_build(...)`, with templates and XComArgs
-    :param selection: the nodes to build
+    :param selection: the nodes to build, and the sources to check
     :param graph: the project
-    :param selected: the unique_ids of these nodes
+    :param selected: the unique_ids of both
+    :param on_stale: what becomes of nodes that read from a stale source
     :param watched: the unique_ids that each sensor stands for, by its task id
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
@@ -135,6 +138,7 @@ class DbtPodMixin:
         graph: Graph,
         selected: frozenset[str],
         watched: Mapping[str, Sequence[str]],
+        on_stale: OnStale = "fail",
         project_dir: str | None = None,
         profiles_dir: str | None = None,
         **kwargs: Any,
@@ -145,6 +149,7 @@ class DbtPodMixin:
         self.graph = graph
         self.selected = selected
         self.watched = watched
+        self.on_stale = on_stale
         self.project_dir = project_dir
         self.profiles_dir = profiles_dir
         self._attempt: Attempt | None = None
@@ -256,7 +261,7 @@ class DbtPodMixin:
         limit = self.execution_timeout
         ours = DbtPodTrigger(
             inner=trigger.serialize(),
-            nodes=pack_nodes({unique_id: self.graph.nodes[unique_id] for unique_id in nodes}),
+            nodes=pack(self._nodes(nodes), self._stale(nodes)),
             attempt=attempt.number,
             will_retry=attempt.will_retry,
             born=attempt.born,
@@ -282,9 +287,9 @@ class DbtPodMixin:
         except Exception:
             if told is None:
                 raise
-            raise _failure(**told) from None
+            raise failure_of(**told) from None
         if told is not None and told["exit_code"] != 0:
-            raise _failure(**told)
+            raise failure_of(**told)
         return result
 
     def _write_logs(self, *_: Any, **__: Any) -> None:
@@ -316,10 +321,11 @@ class DbtPodMixin:
             raise
         except Exception as error:
             self._close(attempt, f"the pod did not run dbt: {error}")
-            if attempt.end is None or attempt.watch is None:
+            if attempt.end is None:
                 raise
-            reason = attempt.signal.reason or attempt.end.reason
-            raise _failure(attempt.end.exit_code, reason, attempt.watch.summary()) from None
+            raise attempt.failure() from None
+        if attempt.closed is not None and attempt.closed.exit_code:
+            raise attempt.failure()  # the container has ended well, but a source is stale
         return result
 
     def _prepare(self, context: Context, attempt: Attempt) -> bool:
@@ -345,7 +351,7 @@ class DbtPodMixin:
         attempt.nodes = plan.nodes
         attempt.watch = self._watch_of(plan.nodes, attempt)
         attempt.watch.adopt([*narrow.left_out, *plan.adopted])
-        arguments = build_arguments(
+        arguments = dbt_arguments(
             self.build, plan.selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
         )
         self.arguments = [verbatim(argument) for argument in arguments]
@@ -364,25 +370,24 @@ class DbtPodMixin:
             attempt.watch = self._watch_of(self.selected, attempt)
         attempt.close(None, reason)
 
-    def _watch_of(self, nodes: Iterable[str], attempt: Attempt) -> BuildWatch:
+    def _watch_of(self, nodes: Collection[str], attempt: Attempt) -> BuildWatch:
         return BuildWatch(
-            {unique_id: self.graph.nodes[unique_id] for unique_id in nodes},
+            self._nodes(nodes),
             attempt=attempt.number,
             show=lambda line: self.log.info("%s", line),
             writer=attempt.writer,
             redact=redact,
+            stale=self._stale(nodes),
         )
+
+    def _nodes(self, nodes: Iterable[str]) -> dict[str, Node]:
+        return {unique_id: self.graph.nodes[unique_id] for unique_id in nodes}
+
+    def _stale(self, nodes: Collection[str]) -> StaleSources:
+        return StaleSources(readers_of(self.graph, nodes), self.on_stale)
 
     def _base_container(self, pod: k8s.V1Pod) -> k8s.V1Container:
         return next(item for item in pod.spec.containers if item.name == self.base_container_name)
-
-
-def _failure(exit_code: int | None, reason: str | None, summary: str) -> DbtWatchError:
-    """Say what became of dbt."""
-    if exit_code is None:
-        return PodLost(f"{reason}; {summary}")
-    why = f" ({reason})" if reason else ""
-    return DbtRunFailed(f"dbt ended with exit code {exit_code}{why}; {summary}")
 
 
 def interrupt_before_stop(container: k8s.V1Container) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from dbt_watch.core.journal import Closed, JournalWriter
 from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.stale import StaleSources
 from dbt_watch.core.stream import LogStream
 from dbt_watch.core.text import harmless
 
@@ -35,6 +36,7 @@ class BuildWatch:
     :param redact: takes secrets out of a text or of nested values, before anything is written or shown
     :param known: what the journal of this attempt holds already, for one who goes on where another has stopped. The
         log is read from its beginning again; what is known is neither shown nor written
+    :param stale: what stale sources mean for this attempt
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class BuildWatch:
         writer: JournalWriter | None = None,
         redact: Callable[[Any], Any] = lambda value: value,
         known: Mapping[str, NodeResult] | None = None,
+        stale: StaleSources | None = None,
     ) -> None:
         self.writer = writer or JournalWriter(attempt=attempt)
         self.closed: Closed | None = None
         """How the attempt ended, once it has."""
-        self._ledger = Ledger(nodes, attempt=attempt)
+        self._stale = stale or StaleSources()
+        self._ledger = Ledger(nodes, attempt=attempt, stale=self._stale)
         self._stream = LogStream(self._ledger)
         self._show = show
         self._redact = redact
@@ -80,10 +84,10 @@ class BuildWatch:
         if self.closed is not None:
             return False
         reason = self._redact(reason)
-        self.closed = Closed(exit_code, reason)
         self._is_catching_up = False
         self._take(self._stream.close(exit_code, reason=reason), True)
-        self.writer.close(exit_code, reason=reason)
+        self.closed = self._stale.end(Closed(exit_code, reason), self._ledger.entries)
+        self.writer.close(self.closed.exit_code, reason=self.closed.reason)
         return True
 
     @property
@@ -95,7 +99,7 @@ class BuildWatch:
         """Say in one line what became of the nodes: counts, and the names of those that failed."""
         counts = Counter(result.status for result in self.results)
         text = ", ".join(f"{number} {status}" for status, number in counts.most_common())
-        failed = [result.name for result in self.results if result.is_failure]
+        failed = [result.label for result in self.results if result.is_failure]
         if failed:
             text += f"; failed: {', '.join(failed[:MAX_NAMES])}" + (" ..." if len(failed) > MAX_NAMES else "")
         return harmless(text or "no node was reported")

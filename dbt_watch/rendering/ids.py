@@ -32,19 +32,21 @@ def node_task_id(node: Node, project_name: str) -> str:
     """
     Give the id of a node's task, within its group.
 
-    What can be referred to by `ref` bears its bare name, with its version; anything else its resource type in front.
-    What another package brings bears that package's name in front.
+    What can be referred to by `ref` bears its bare name, with its version; anything else its resource type in front, a
+    table of a source the source's name too. What another package brings bears that package's name in front.
 
     :param node: the node
     :param project_name: the root project's name
     """
-    name = node.name if not node.version else f"{node.name}.v{node.version}"
+    own_names = (node.name,) if node.source_name is None else (node.source_name, node.name)
+    name = ".".join(own_names) if not node.version else f"{node.name}.v{node.version}"
     if node.resource_type not in _REFERABLE:
         name = f"{node.resource_type}.{name}"
     if node.package_name != project_name:
         name = f"{node.package_name}.{name}"
     # A dot of its own would make a name look like one with a version, a package or a suffix.
-    return _with_digest(name, node.unique_id) if "." in node.name else legal(name, node.unique_id)
+    has_dot = any("." in own_name for own_name in own_names)
+    return _with_digest(name, node.unique_id) if has_dot else legal(name, node.unique_id)
 
 
 def suffixed(task_id: str, suffix: str, identity: str) -> str:

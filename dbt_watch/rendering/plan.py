@@ -22,8 +22,8 @@ Tests = Literal["each", "node", "one", "none"]
 TESTS: Final[tuple[Tests, ...]] = ("each", "node", "one", "none")
 
 TEST_TYPES: Final = frozenset({"test", "unit_test"})
-# What `dbt build` runs; sources, exposures and the like have no task.
-BUILT_TYPES: Final = frozenset({"model", "seed", "snapshot", "function", "saved_query"}) | TEST_TYPES
+# What dbt runs; exposures and the like have no task. A source is in a selection only when its freshness is checked.
+RUN_TYPES: Final = frozenset({"model", "seed", "snapshot", "function", "saved_query", "source"}) | TEST_TYPES
 
 
 class PlannedTask(msgspec.Struct):
@@ -61,7 +61,7 @@ def plan_tasks(graph: Graph, selected: AbstractSet[str], tests: Tests = "each") 
     Plan the tasks of a selection.
 
     :param graph: the project
-    :param selected: the unique_ids that dbt is asked to build
+    :param selected: the unique_ids that dbt is asked to build, or to check
     :param tests: "each": one task for the tests of a node, between it and its children; "node": a node's task stands
         for its tests too; "one": one task for all tests; "none": no tests
     """
@@ -72,16 +72,16 @@ def plan_tasks(graph: Graph, selected: AbstractSet[str], tests: Tests = "each") 
     return planner.plan
 
 
-def is_built(node: Node) -> bool:
-    """Tell whether `dbt build` runs a node at all; an ephemeral model only ever becomes part of others."""
-    return node.resource_type in BUILT_TYPES and node.materialized != "ephemeral"
+def is_run(node: Node) -> bool:
+    """Tell whether dbt runs a node at all; an ephemeral model only ever becomes part of others."""
+    return node.resource_type in RUN_TYPES and node.materialized != "ephemeral"
 
 
 class _Planner:
     def __init__(self, graph: Graph, selected: AbstractSet[str]) -> None:
         self.graph = graph
         nodes = [graph.nodes[unique_id] for unique_id in sorted(selected)]
-        self.built = [node for node in nodes if is_built(node) and node.resource_type not in TEST_TYPES]
+        self.run = [node for node in nodes if is_run(node) and node.resource_type not in TEST_TYPES]
         self.tests = [node for node in nodes if node.resource_type in TEST_TYPES]
         self.plan = Plan({}, {}, {})
         self.before: dict[str, str] = {}  # what runs before a node and after its parents: its unit tests
@@ -96,7 +96,7 @@ class _Planner:
         self.plan.node_tasks.update((unique_id, task_id) for unique_id in task.unique_ids)
 
     def add_nodes(self) -> None:
-        for node in self.built:
+        for node in self.run:
             task_id = node_task_id(node, self.graph.project_name)
             self.add(task_id, [node.unique_id], home=node.unique_id)
             self.plan.gates[node.unique_id] = task_id
@@ -162,7 +162,7 @@ class _Planner:
 
     def connect(self) -> None:
         """Draw dbt's lineage: from each node's gate to its children."""
-        for node in self.built:
+        for node in self.run:
             parents = (
                 found for parent in self.graph.parents(node.unique_id) for found in self.nearest(parent)
             )

@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk import DAG, task
 
 from dbt_watch import dbt_build, dbt_k8s_project, dbt_node
-from dbt_watch.core.command import Selection, build_arguments
+from dbt_watch.core.command import Selection, dbt_arguments
 from dbt_watch.exceptions import ArgumentError, ManifestError, SelectionError
 
 
@@ -187,7 +187,7 @@ def test_a_task_in_front_of_a_single_node_is_refused_with_the_reason(make, proje
 )
 def test_options_that_render_to_something_else(options, words):
     with pytest.raises(ArgumentError) as caught:
-        build_arguments(options, Selection())
+        dbt_arguments(options, Selection())
     assert words in str(caught.value)
 
 

@@ -6,12 +6,12 @@ import pytest
 from airflow.sdk import task
 
 from dbt_watch import dbt_build
-from dbt_watch.core.command import Selection, build_arguments, environment
+from dbt_watch.core.command import Selection, dbt_arguments, environment
 from dbt_watch.exceptions import ArgumentError
 
 
 def command(**options):
-    return " ".join(build_arguments(dbt_build(**options).to_dict(), Selection()))
+    return " ".join(dbt_arguments(dbt_build(**options).to_dict(), Selection()))
 
 
 def test_every_option_becomes_dbts_own():

@@ -4,7 +4,7 @@ import pytest
 
 from dbt_watch import dbt_build
 from dbt_watch.authoring.container import dbt_words
-from dbt_watch.core.command import Selection, build_arguments
+from dbt_watch.core.command import Selection, dbt_arguments
 from dbt_watch.exceptions import ArgumentError
 
 
@@ -18,7 +18,7 @@ def producer(dag, decorate):
 
 
 def arguments(producer):
-    return build_arguments(producer.build, Selection())
+    return dbt_arguments(producer.build, Selection())
 
 
 def test_dbt_is_the_command_and_its_options_are_the_arguments(producer):
@@ -48,7 +48,7 @@ def test_packages_are_installed_before_in_the_same_container(producer):
     shell, flag, script, name = made.cmds
     assert (shell, flag, name) == ("/bin/sh", "-c", "dbt")
     assert script.startswith("dbt --log-format json ")
-    assert script.endswith(" deps --project-dir '/usr/app/my shop' && exec dbt \"$@\"")
+    assert script.endswith(" deps --project-dir '/usr/app/my shop' || exit\nexec dbt \"$@\"")
     assert arguments(made)[0] == "--log-format"
 
 

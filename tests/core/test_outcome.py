@@ -56,7 +56,8 @@ REPORTS = {
         for reason in (NotRun.FAIL_FAST, NotRun.ENDED_EARLY, NotRun.UNFINISHED)
     ],
     Report.NOT_DUE: [
-        result("not run", not_run=reason) for reason in (NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN)
+        result("not run", not_run=reason)
+        for reason in (NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.LEFT_OUT, NotRun.STALE_SOURCE)
     ],
 }
 

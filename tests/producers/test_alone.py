@@ -5,7 +5,8 @@ import copy
 import msgspec
 import pytest
 
-from dbt_watch.core.command import Selection
+from dbt_watch.core.command import Selection, dbt_arguments
+from dbt_watch.core.manifest import load_manifest
 from dbt_watch.producers.alone import LonePod
 from dbt_watch.producers.pod import producer_class
 
@@ -46,3 +47,19 @@ def test_the_image_and_the_resources_of_the_node_count(producer_of):
     assert operator.image == "shop:big"
     assert operator.container_resources.to_dict()["requests"] == {"memory": "2Gi"}
     assert operator.container_resources.limits == {"memory": "4Gi"}
+
+
+def test_a_source_is_checked_alone_and_nothing_is_built(landed_shop):
+    graph = load_manifest(landed_shop / "target/manifest.json")
+    producer = producer_class()(
+        task_id="dbt_build",
+        image="shop:1",
+        build={},
+        selection=Selection(),
+        graph=graph,
+        selected=frozenset(graph.nodes),
+        watched={},
+    )
+    operator = LonePod(producer, ["source.landed_shop.landing.orders"])._operator
+    arguments = dbt_arguments(operator.build, operator.selection)
+    assert arguments[-4:] == ["source", "freshness", "--select", "source:landed_shop.landing.orders"]

@@ -7,7 +7,8 @@ import pytest
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
 from dbt_watch.core.results import NodeInfo, NodeResult
-from dbt_watch.producers.deferred import DbtPodTrigger, pack_nodes, unpack_nodes
+from dbt_watch.core.stale import StaleSources
+from dbt_watch.producers.deferred import DbtPodTrigger, pack, unpack
 from dbt_watch.producers.pen import AsyncPen, Draft
 
 INNER = (
@@ -23,7 +24,7 @@ INNER = (
 
 def test_a_trigger_can_be_made_again_from_what_it_serializes():
     trigger = DbtPodTrigger(
-        inner=INNER, nodes=pack_nodes({}), attempt=2, will_retry=True, born=1.5, deadline=None
+        inner=INNER, nodes=pack({}, StaleSources()), attempt=2, will_retry=True, born=1.5, deadline=None
     )
     path, arguments = trigger.serialize()
     assert path == f"{DbtPodTrigger.__module__}.{DbtPodTrigger.__qualname__}"
@@ -32,8 +33,10 @@ def test_a_trigger_can_be_made_again_from_what_it_serializes():
 
 
 def test_nodes_survive_the_way_and_take_little_room(graph):
-    text = pack_nodes(graph.nodes)
-    nodes = unpack_nodes(text)
+    stale = StaleSources({"source.shop.raw.orders": ("model.jaffle_shop.orders",)}, "skip")
+    packed = unpack(pack(graph.nodes, stale))
+    nodes = packed.nodes
+    assert packed.stale == stale
     assert set(nodes) == set(graph.nodes)
     for unique_id, node in graph.nodes.items():
         assert nodes[unique_id] == NodeInfo(
@@ -48,7 +51,7 @@ def test_thousands_of_nodes_take_little_room():
         )
         for number in range(5_000)
     }
-    assert len(pack_nodes(nodes)) < 30 * len(nodes)
+    assert len(pack(nodes, StaleSources())) < 30 * len(nodes)
 
 
 class Store:

@@ -7,6 +7,7 @@ import pytest
 from dbt_watch.core.journal import JournalState, JournalWriter
 from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
 from dbt_watch.core.results import NodeInfo
+from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.pen import Draft
 from dbt_watch.producers.watch import BuildWatch
 
@@ -144,3 +145,25 @@ def test_secrets_are_taken_out_before_anything_is_shown_or_written():
     assert "s3cr3t" not in repr((shown, chunk, watch.results, watch.closed, watch.summary()))
     assert "***" in repr(shown)
     assert "killed with ***" in repr(chunk.changes)
+
+
+@pytest.mark.parametrize(("on_stale", "exit_code"), [("fail", 1), ("skip", 0)])
+def test_a_stale_source_makes_an_attempt_end_badly_though_the_build_was_good(on_stale, exit_code):
+    pages = {}
+    source = "source.shop.raw.a"
+    nodes = {**NODES, source: NodeInfo("a", "source")}
+    writer = JournalWriter(attempt=1)
+    stale = StaleSources({source: ("model.shop.d",)}, on_stale)
+    watch = BuildWatch(nodes, attempt=1, show=[].append, writer=writer, stale=stale)
+    checked = (
+        event("LogFreshnessResult", "a", "error", 1)
+        .replace(b"model.shop.a", b"source.shop.raw.a")
+        .replace(b'"model"', b'"source"')
+    )
+    watch.take_lines([checked, *LOG[:6]], True)
+    watch.end(0)
+    pages.update(Draft(writer, will_retry=False).rest())
+    state, _ = journal(pages)
+    assert state.closed == watch.closed
+    assert state.closed.exit_code == exit_code
+    assert state.entries["model.shop.d"].message == "source `raw.a` is stale"

@@ -36,6 +36,23 @@ def test_models_of_one_name_in_two_packages_have_two_ids():
     assert node_task_id(node("orders", package="stripe"), "shop") == "stripe.orders"
 
 
+def test_tables_of_one_name_in_two_sources_have_two_ids():
+    def table(source, name):
+        unique_id = f"source.shop.{source}.{name}"
+        return Node(unique_id, name, "source", "shop", source_name=source)
+
+    tables = (
+        table("raw", "orders"),
+        table("web", "orders"),
+        table("raw.web", "orders"),
+        table("raw", "web"),
+    )
+    ids = [node_task_id(item, "shop") for item in tables]
+    assert ids[:2] == ["source.raw.orders", "source.web.orders"]
+    assert len(set(ids)) == 4
+    assert all(LEGAL.match(task_id) for task_id in ids)
+
+
 def test_a_model_named_like_a_task_of_ours_gives_way():
     assert node_task_id(node("dbt_build"), "shop") not in {"dbt_build", "tests"}
     assert node_task_id(node("tests"), "shop") not in {"dbt_build", "tests"}

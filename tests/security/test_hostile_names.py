@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dbt_watch.cli import main
-from dbt_watch.core.command import Selection, build_arguments, environment
+from dbt_watch.core.command import Selection, dbt_arguments, environment
 from dbt_watch.core.graph import Node
 from dbt_watch.core.journal import Closed
 from dbt_watch.core.manifest import load_manifest
@@ -64,7 +64,7 @@ def test_task_ids_are_legal_and_distinct(found):
 @given(names, names)
 def test_every_value_is_one_argument_of_dbt(name, value):
     options = {"vars": {name: value}, "target": name}
-    written = build_arguments(options, Selection(select=("fqn:a",)), project_dir=name)
+    written = dbt_arguments(options, Selection(select=("fqn:a",)), project_dir=name)
     variables = {key: expand(verbatim(text), {}) for key, text in environment(options).items()}
     arguments = [expand(verbatim(argument), variables) for argument in written]
     assert arguments[arguments.index("--project-dir") + 1] == name

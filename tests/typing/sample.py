@@ -35,8 +35,11 @@ def build(batch: str, day: str = "today") -> DbtBuild:
     return dbt_build(vars={"batch": batch, "day": day}, full_refresh="{{ params.full_refresh }}")
 
 
-@dbt_k8s_project("manifest.json", image="shop:1")
+@dbt_k8s_project("manifest.json", image="shop:1", freshness="before", on_stale="skip")
 def nothing_to_say() -> None: ...
+
+
+dbt_k8s_project("manifest.json", image="shop:1", freshness="after")  # error: call-overload
 
 
 @dbt_k8s_project("manifest.json", image="shop:1")  # error: arg-type

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.graph import Graph
 
-__all__ = ["select_nodes"]
+__all__ = ["default_selector", "select_nodes"]
 
 #: the first dbt whose `selector:` is a method like the others
 _SELECTOR_METHOD = (1, 12)
@@ -79,6 +79,11 @@ def select_nodes(
     if name is not None:
         return frozenset(evaluator.select(definitions.specification(name), argument="selector"))
     return frozenset(evaluator.select(parse_arguments(selects, excludes, indirect), argument="select"))
+
+
+def default_selector(graph: Graph) -> str | None:
+    """Give the name of the YAML selector that holds when nothing is asked for, if there is one."""
+    return Definitions(graph.selectors, indirect=IndirectSelection.EAGER, inherit=False).default
 
 
 def _indirect(value: str) -> IndirectSelection:

@@ -1,0 +1,1 @@
+select schema_name as country from {{ source('landing', 'countries') }}

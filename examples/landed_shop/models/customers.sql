@@ -1,0 +1,1 @@
+select schema_name as customer_id from {{ source('landing', 'customers') }}

@@ -1,0 +1,1 @@
+select schema_name as order_id from {{ source('landing', 'orders') }}

@@ -120,7 +120,7 @@ case "$1" in
     wait "$!"
     code=$(cat "$notes/code")
     stale=$(sed -n '/"name": *"LogFreshnessResult"/{
-        /"status": *"\(runtime \)\{0,1\}error"/s/.*"unique_id": *"source\.\([^"\\]*\)".*/source:\1+/p
+        /"status": *"\(runtime \)\{0,1\}error"/s/.*"unique_id": *"source\.\([A-Za-z0-9_.$#-]*\)".*/source:\1+/p
     }' "$notes/log")
     rm -r "$notes"
     shift "$count"

@@ -52,6 +52,7 @@ DECEPTIVE = "\n".join(
             {"data": {"status": "error", "unique_id": "source.shop.raw.x"}, "info": {"name": "Other"}}
         ),
         record("source.shop.raw.c", "warn", text=record("source.shop.raw.y", "error")),
+        record("source.shop.raw.c --full-refresh", "error"),
         "no JSON at all",
     ]
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("mapping", "values", "nodes", "container")
+PAGES = ("mapping", "values", "nodes", "freshness", "container")
 
 
 def blocks(text):

@@ -17,7 +17,10 @@ from recorded import (
     stream_of,
 )
 
+from dbt_watch.core.ledger import Ledger
 from dbt_watch.core.results import NodeResult, NotRun
+from dbt_watch.core.stale import StaleSources
+from dbt_watch.core.stream import LogStream
 
 # Where dbt's log and dbt's run_results.json differ, by design of dbt. Each row: which recordings (a part of the name), what
 # run_results.json says, its message ("" for any), what the ledger says from the log alone, and why. The ledger is right to
@@ -250,6 +253,36 @@ def test_freshness_ends_in_the_words_of_freshness():
     assert source.status == "runtime error"
     assert source.is_failure
     assert "does not exist" in source.message
+
+
+@pytest.mark.parametrize("version", ["1.8", "1.11"])
+@pytest.mark.parametrize("on_stale", ["fail", "skip"])
+def test_a_check_and_a_build_in_one_log_tell_what_stale_sources_held_back(version, on_stale):
+    name = f"{version}__duckdb__jaffle_freshness_build"
+    sources = {key: f"source.jaffle_shop.recorded.{key}" for key in ("fresh", "late", "too_late", "missing")}
+    behind = {key: f"model.jaffle_shop.read_{key}" for key in ("both", *sources)}
+    readers = {
+        sources["fresh"]: (behind["both"], behind["fresh"]),
+        sources["late"]: (behind["late"],),
+        sources["too_late"]: (behind["both"], behind["too_late"]),
+        sources["missing"]: (behind["missing"],),
+    }
+    ledger = Ledger(graph_of(name), stale=StaleSources(readers, on_stale))
+    stream = LogStream(ledger)
+    stream.feed(log_of(name))
+    stream.close(0)
+    entries = ledger.entries
+    assert {key: entries[source].status for key, source in sources.items()} == {
+        "fresh": "pass", "late": "warn", "too_late": "error", "missing": "runtime error",
+    }  # fmt: skip
+    held_back = {
+        key for key, model in behind.items() if entries[model].is_skipped or entries[model].was_not_run
+    }
+    assert held_back == {"both", "too_late", "missing"}
+    assert entries[behind["both"]].message == "source `recorded.too_late` is stale"
+    assert entries[behind["missing"]].message == "source `recorded.missing` could not be checked"
+    assert all(entries[behind[key]].is_skipped is (on_stale == "fail") for key in held_back)
+    assert {entry.status for key, entry in entries.items() if "daily_revenue" in key} <= {"success", "pass"}
 
 
 def test_a_debug_log_shows_no_more_than_an_info_log_and_the_texts():

@@ -63,6 +63,7 @@ class Scenario(NamedTuple):
     :param arguments: of the sub-command
     :param sub_command: what is recorded
     :param before: a sub-command to run first, which is not recorded
+    :param then: a sub-command to run after it, whose log follows in the same recording; its exit code is the one that counts
     :param artifact: what dbt concludes, under `target/`
     :param files: what is added to the project, by path
     """
@@ -72,6 +73,7 @@ class Scenario(NamedTuple):
     arguments: tuple[str, ...] = ()
     sub_command: tuple[str, ...] = ("build",)
     before: tuple[str, ...] = ()
+    then: tuple[str, ...] = ()
     artifact: str = "run_results.json"
     files: Mapping[str, str] = MappingProxyType({})
 
@@ -91,6 +93,15 @@ sources:
       - {name: missing, identifier: no_such_table}
 """
 
+# A model behind each of them, and one behind two.
+_READERS = {
+    "models/read_fresh.sql": "select * from {{ source('recorded', 'fresh') }}",
+    "models/read_late.sql": "select * from {{ source('recorded', 'late') }}",
+    "models/read_too_late.sql": "select * from {{ source('recorded', 'too_late') }}",
+    "models/read_missing.sql": "select * from {{ source('recorded', 'missing') }}",
+    "models/read_both.sql": "select 1 as one from {{ ref('read_fresh') }}, {{ ref('read_too_late') }}",
+}
+
 SCENARIOS = {
     "ok": Scenario(0, "info"),
     "ok_debug": Scenario(0, "debug"),
@@ -104,6 +115,20 @@ SCENARIOS = {
         before=("seed",),
         artifact="sources.json",
         files={"models/recorded_sources.yml": _SOURCES},
+    ),
+    # What the container does before a build when two of the sources are stale.
+    "freshness_build": Scenario(
+        0,
+        "info",
+        sub_command=("source", "freshness"),
+        before=("seed",),
+        then=(
+            "build",
+            "--exclude",
+            "source:jaffle_shop.recorded.missing+",
+            "source:jaffle_shop.recorded.too_late+",
+        ),
+        files={"models/recorded_sources.yml": _SOURCES, **_READERS},
     ),
 }
 
@@ -145,8 +170,16 @@ def record(version: str, scenario: str, dbt: Path, out: Path) -> str:
         project = Path(made).resolve() / PROJECT.name
         ignored = shutil.ignore_patterns("target", "logs", "dbt_packages", "*.duckdb*", ".user.yml")
         shutil.copytree(PROJECT, project, ignore=ignored)
-        command = ["dbt", "--log-format", "json", "--log-level", told.level, "--log-level-file", "none", "--no-use-colors",
-                   *told.sub_command, *told.arguments]  # fmt: skip
+        flags = [
+            "--log-format",
+            "json",
+            "--log-level",
+            told.level,
+            "--log-level-file",
+            "none",
+            "--no-use-colors",
+        ]
+        command = ["dbt", *flags, *told.sub_command, *told.arguments]
         # The environment of this shell does not belong into a recording; dbt writes some of it into its log.
         own = {key: value for key, value in os.environ.items() if not key.startswith(("DBT_", "JAFFLE_"))}
         for path, text in told.files.items():
@@ -155,20 +188,26 @@ def record(version: str, scenario: str, dbt: Path, out: Path) -> str:
             _run([str(dbt), *told.before], cwd=project, env=own)
         arguments = [str(dbt), *command[1:]]
         done = subprocess.run(arguments, cwd=project, env=own, capture_output=True, check=False)
+        log = done.stdout
+        if told.then:
+            arguments = [str(dbt), *flags, *told.then]
+            done = subprocess.run(arguments, cwd=project, env=own, capture_output=True, check=False)
+            log += done.stdout
         if done.returncode != told.exit_code:
-            sys.stderr.buffer.write(done.stdout[-4_000:] + done.stderr)
+            sys.stderr.buffer.write(log[-4_000:] + done.stderr)
             sys.exit(f"{name}: exit code {done.returncode} instead of {told.exit_code}")
         places = {
             f"{sys.base_prefix}/lib": "/usr/local/lib",
             str(project): _PROJECT_PATH,
             str(dbt.parent.parent): _ENVIRONMENT_PATH,
         }
-        (out / f"{name}.jsonl").write_bytes(_neutral(done.stdout, places))
+        (out / f"{name}.jsonl").write_bytes(_neutral(log, places))
         results = _neutral((project / "target" / told.artifact).read_bytes(), places)
         (out / f"{name}.{told.artifact}").write_bytes(results)
         graph = _graph(json.loads((project / "target" / "manifest.json").read_bytes()))
     _add_to_index(out, name, {
         "command": command,
+        **({"then": ["dbt", *flags, *told.then]} if told.then else {}),
         "exit_code": done.returncode,
         "artifact": f"{name}.{told.artifact}",
         "graph": _keep_graph(out, graph),

@@ -1,0 +1,32 @@
+"""A DAG of the end-to-end tests whose project has sources."""
+
+import os
+from datetime import datetime, timedelta
+
+from airflow.sdk import dag
+
+from dbt_watch import dbt_build, dbt_k8s_project
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
+def landed_late():
+    """A source that is stale at first, and fresh when the next attempt asks."""
+
+    @dbt_k8s_project(
+        manifest=os.environ["LANDED_SHOP_MANIFEST"],
+        image=os.environ["LANDED_SHOP_IMAGE"],
+        namespace=os.environ["JAFFLE_SHOP_NAMESPACE"],
+        project_dir="/usr/app/landed_shop",
+        freshness="before",
+        deferrable=True,
+        retries=1,
+        retry_delay=timedelta(seconds=1),
+        on_finish_action="keep_pod",
+    )
+    def shop():
+        return dbt_build(vars={"payments_age": "{{ 30 if ti.try_number == 1 else 0 }}"})
+
+    shop()
+
+
+landed_late()

@@ -56,7 +56,7 @@ class StaleSources(msgspec.Struct, frozen=True):
         self, entry: NodeResult, sources: tuple[str, ...], entries: Mapping[str, NodeResult]
     ) -> NodeResult:
         found = [entries[source] for source in sources]
-        text = ", ".join(f"source `{source.label}` {_fault(source)[0]}" for source in found)
+        text = ", ".join(f"source `{source.label}` {_FAULTS[source.status][0]}" for source in found)
         return msgspec.structs.replace(entry, message=text, **_ENDINGS[self.on_stale](sources))
 
     def end(self, closed: Closed, entries: Mapping[str, NodeResult]) -> Closed:
@@ -77,7 +77,7 @@ class StaleSources(msgspec.Struct, frozen=True):
         return [
             source
             for source in self.readers
-            if (entry := entries.get(source)) is not None and entry.is_failure
+            if (entry := entries.get(source)) is not None and entry.status in _FAULTS
         ]
 
 
@@ -86,19 +86,17 @@ _ENDINGS: Final[dict[OnStale, Callable[[tuple[str, ...]], dict[str, Any]]]] = {
     "skip": lambda _: {"status": statuses.NOT_RUN, "not_run": NotRun.STALE_SOURCE},
 }
 
-# Of one source, and of several. dbt says "error" of a source that is too old.
-_STALE: Final = ("is stale", "are stale")
-_UNKNOWN: Final = ("could not be checked", "could not be checked")
-
-
-def _fault(result: NodeResult) -> tuple[str, str]:
-    return _STALE if result.status == "error" else _UNKNOWN
+# What it means when dbt says so of a source, and of several. The script in the container goes by the same two words.
+_FAULTS: Final = {
+    "error": ("is stale", "are stale"),
+    "runtime error": ("could not be checked", "could not be checked"),
+}
 
 
 def _summary(failed: Iterable[NodeResult]) -> str:
     named: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for source in failed:
-        named[_fault(source)].append(source.label)
+        named[_FAULTS[source.status]].append(source.label)
     return "; ".join(
         (f"1 source {of_one}" if len(names) == 1 else f"{len(names)} sources {of_several}")
         + f": {', '.join(names[:MAX_NAMES])}"

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -168,3 +169,9 @@ def test_a_signal_reaches_the_build_itself(run):
         assert process.wait(30) == 7
     finally:
         end_group_of(process)
+
+
+def test_airflow_sees_no_template_in_the_script():
+    settings = ProjectSettings(manifest="m", freshness="before", deps=True)
+    script = container_command(settings).cmds[2]
+    assert not re.search(r"\{[{%#]", script)

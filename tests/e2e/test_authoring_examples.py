@@ -20,14 +20,15 @@ ROOT = Path(__file__).parents[2]
 RUN_TIMEOUT = 600
 IMAGE = "jaffle-shop:examples"
 WITH_ENTRYPOINT = "jaffle-shop:entrypoint"
+WITH_SOURCES = "landed-shop:examples"
 KILLED = 137
 # In the order in which the tests ask for them.
 CASES = (
     "regions", "one_region_fails", "values", "values of a part", "watchers", "watchers with a failure", "told",
-    "one_node", "tests", "twice", "container", "pods",
+    "one_node", "tests", "twice", "container", "pods", "freshness", "landed_late",
 )  # fmt: skip
 CONF = {"watchers with a failure": {"break_model": "orders"}, "values of a part": {"only": "raw_orders+"}}
-EXAMPLES = ("regions", "values", "watchers", "one_node", "tests", "container")
+EXAMPLES = ("regions", "values", "watchers", "one_node", "tests", "container", "freshness")
 WARNING = """
 {{ config(severity='warn') }}
 select * from {{ ref('stg_payments') }} where amount > 1
@@ -102,25 +103,23 @@ def shop_with_packages(shop, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def kube(cluster, shop, shop_with_packages, tmp_path_factory):
+def kube(cluster, shop, shop_with_packages, landed_shop, tmp_path_factory):
     if cluster is None:
         pytest.skip("the examples bring images that a cluster of your own has not")
 
     def image(directory, mounts=(), **more):
-        return Image(
-            venv=sys.prefix,
-            mounts={"/usr/app/jaffle_shop": directory, **dict(mounts)},
-            workdir="/usr/app/jaffle_shop",
-            **more,
-        )
+        place = f"/usr/app/{directory.name}"
+        return Image(venv=sys.prefix, mounts={place: directory, **dict(mounts)}, workdir=place, **more)
 
     no_shell = tmp_path_factory.mktemp("no_shell") / "sh"
     no_shell.touch()
+    warehouse = Mount(tmp_path_factory.mktemp("warehouse"), shared=True)
     start = ["/bin/sh", "-c", 'echo "fetched the secrets"; exec "$@"', "entrypoint"]
     images = {
         IMAGE: image(shop),
         WITH_ENTRYPOINT: image(shop_with_packages, entrypoint=start),
         WITHOUT_SHELL: image(shop, {"/bin/sh": Mount(no_shell, shared=True)}),
+        WITH_SOURCES: image(landed_shop, {"/warehouse": warehouse}),
     }
     with LocalKube(images) as kube:
         core = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
@@ -192,7 +191,7 @@ def told(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run_of(airflow, kube, shop, told, tmp_path_factory):
+def run_of(airflow, kube, shop, landed_shop, told, tmp_path_factory):
     """Give the finished run of an example."""
     template = tmp_path_factory.mktemp("template") / "pod.yaml"
     template.write_text(POD_TEMPLATE.format(image=WITHOUT_SHELL))
@@ -202,12 +201,15 @@ def run_of(airflow, kube, shop, told, tmp_path_factory):
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
         "JAFFLE_SHOP_MANIFEST": str(shop / "target/manifest.json"),
         "JAFFLE_SHOP_IMAGE": IMAGE,
+        "LANDED_SHOP_MANIFEST": str(landed_shop / "target/manifest.json"),
+        "LANDED_SHOP_IMAGE": WITH_SOURCES,
         "JAFFLE_SHOP_NAMESPACE": "default",
         "TOLD": str(told.path),
         "POD_TEMPLATE": str(template),
     }
     dags = Path(airflow.env["AIRFLOW__CORE__DAGS_FOLDER"])
     files = [ROOT / f"examples/{name}_dag.py" for name in EXAMPLES]
+    files.append(ROOT / "tests/e2e/landed_dags/landed_late.py")
     for path in [*files, ROOT / "tests/e2e/dags/authoring_cases.py"]:
         image = WITH_ENTRYPOINT if path.stem == "container_dag" else IMAGE
         # The Airflow of all tests knows another cluster; each process that loads the file learns of this one.
@@ -424,3 +426,80 @@ def test_settings_of_a_node_are_those_of_its_task_and_of_a_pod_for_it_alone(run_
     (pod,) = [pod for pod in kube.pods() if pod.name not in before]
     assert pod.image == WITHOUT_SHELL
     assert {item["task_id"]: item["pool"] for item in again.raw()}["again.raw_payments"] == "warehouse"
+
+
+BEHIND_PAYMENTS = {"order_payments", "order_payments.test", "revenue"}
+SOURCES = {f"source.landing.{name}" for name in ("customers", "orders", "payments")}
+
+
+def states_in(run, group):
+    prefix = f"{group}."
+    return {
+        task_id.removeprefix(prefix): state
+        for task_id, state in run.states.items()
+        if task_id.startswith(prefix)
+    }
+
+
+@pytest.mark.parametrize(
+    ("group", "behind", "producer"), [("build", "failed", "failed"), ("skip", "skipped", "success")]
+)
+def test_what_reads_from_a_stale_source_is_not_built_and_fails_or_is_skipped(run_of, group, behind, producer):
+    run = run_of("freshness")
+    assert run.state == "failed"
+    expected = {
+        "dbt_build": producer,
+        "source.landing.payments": "failed",
+        **dict.fromkeys(BEHIND_PAYMENTS, behind),
+    }
+    states = states_in(run, group)
+    assert {task_id: state for task_id, state in states.items() if task_id in expected} == expected
+    assert {state for task_id, state in states.items() if task_id not in expected} == {"success"}
+    assert {"orders", "customers", "countries", "source.landing.orders.test", "fresh"} < set(states)
+    words = "not built: source `landing.payments` is stale"
+    assert words in run.log(f"{group}.revenue", until=words)
+
+
+def test_a_project_whose_source_is_stale_says_which(run_of):
+    run = run_of("freshness")
+    assert "dbt ended with exit code 1 (1 source is stale: landing.payments)" in run.log("build.dbt_build")
+    words = "landing.payments: error: stale"
+    assert words in run.log("build.source.landing.payments", until=words)
+
+
+def test_sources_can_be_checked_without_a_build(run_of):
+    states = states_in(run_of("freshness"), "check")
+    assert set(states) == {"dbt_build", "fresh", *SOURCES}
+    assert {task_id for task_id, state in states.items() if state == "failed"} == {
+        "dbt_build", "source.landing.payments",
+    }  # fmt: skip
+
+
+def test_a_source_that_is_a_little_late_is_told_as_a_warning(run_of):
+    run = run_of("freshness")
+    assert "late: customers, older than" in run.log("build.source.landing.customers", until="late: ")
+    assert run.xcom("build.fresh") == "orders: pass"
+
+
+def test_the_next_attempt_checks_a_stale_source_again_and_builds_what_it_held_back(run_of, core):
+    run = run_of("landed_late")
+    assert run.state == "success"
+    assert set(run.states.values()) == {"success"}
+    arguments = container_of(core, run, "shop.dbt_build").args
+    assert [word for word in arguments if word.startswith("source:")] == [
+        "source:landed_shop.landing.payments"
+    ]
+    built = {word.split(",")[0] for word in arguments if word.startswith("fqn:landed_shop.")}
+    assert {"fqn:landed_shop.order_payments", "fqn:landed_shop.revenue"} <= built
+    assert not {"fqn:landed_shop.orders", "fqn:landed_shop.customers"} & built
+
+
+def test_a_source_whose_task_is_cleared_alone_is_checked_alone(run_of, kube):
+    run = run_of("freshness")
+    task_id = "skip.source.landing.payments"
+    again = run.cleared(task_id)
+    assert again.states == run.states  # stale as before
+    pods = [pod for pod in kube.pods() if pod.labels.get("dag_id") == "freshness"]
+    assert sorted(pod.labels["task_id"] for pod in pods) == [
+        "build.dbt_build", "check.dbt_build", "skip.dbt_build", task_id,
+    ]  # fmt: skip

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import dag
 
-from dbt_watch import dbt_build, dbt_k8s_project
+from dbt_watch import dbt_k8s_project
 
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
@@ -17,6 +17,10 @@ def landed_late():
         image=os.environ["LANDED_SHOP_IMAGE"],
         namespace=os.environ["JAFFLE_SHOP_NAMESPACE"],
         project_dir="/usr/app/landed_shop",
+        env_vars={
+            "LANDED_SHOP_DB": "/warehouse/landed_shop.duckdb",  # what one attempt builds, the next one reads
+            "PAYMENTS_AGE": "{{ 30 if ti.try_number == 1 else 0 }}",
+        },
         freshness="before",
         deferrable=True,
         retries=1,
@@ -24,7 +28,7 @@ def landed_late():
         on_finish_action="keep_pod",
     )
     def shop():
-        return dbt_build(vars={"payments_age": "{{ 30 if ti.try_number == 1 else 0 }}"})
+        pass
 
     shop()
 

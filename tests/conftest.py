@@ -49,35 +49,43 @@ def is_quick(item):
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory):
-    """The example project with a manifest, in a place of its own."""
-    return parsed("jaffle_shop", tmp_path_factory)
+def parse():
+    """Give a function that lets dbt write the manifest of a project, with more variables in its environment."""
+
+    def parse(directory, **variables):
+        processes = ProcessSet()
+        try:
+            process = processes.start(
+                "dbt parse",
+                python_module("dbt.cli.main", "parse", "--profiles-dir", "."),
+                env={**os.environ, **variables},
+                log=directory.parent / "parse.log",
+                cwd=directory,
+            )
+            assert process.wait(120) == 0, process.tail()
+        finally:
+            processes.stop()
+        return directory
+
+    return parse
 
 
 @pytest.fixture(scope="session")
-def landed_shop(tmp_path_factory):
+def project(parse, tmp_path_factory):
+    """The example project with a manifest, in a place of its own."""
+    return parse(copied("jaffle_shop", tmp_path_factory))
+
+
+@pytest.fixture(scope="session")
+def landed_shop(parse, tmp_path_factory):
     """The example project with sources, likewise."""
-    return parsed("landed_shop", tmp_path_factory)
+    return parse(copied("landed_shop", tmp_path_factory))
 
 
-def parsed(name, tmp_path_factory):
+def copied(name, tmp_path_factory):
     directory = tmp_path_factory.mktemp("project") / name
-    shutil.copytree(
-        ROOT / "examples" / name, directory, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb*")
-    )
-    processes = ProcessSet()
-    try:
-        parse = processes.start(
-            "dbt parse",
-            python_module("dbt.cli.main", "parse", "--profiles-dir", "."),
-            env=dict(os.environ),
-            log=directory.parent / "parse.log",
-            cwd=directory,
-        )
-        assert parse.wait(120) == 0, parse.tail()
-    finally:
-        processes.stop()
-    return directory
+    ignore = shutil.ignore_patterns("target", "logs", "*.duckdb*")
+    return shutil.copytree(ROOT / "examples" / name, directory, ignore=ignore)
 
 
 @pytest.fixture(scope="session")

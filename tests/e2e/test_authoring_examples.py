@@ -3,7 +3,6 @@
 import base64
 import itertools
 import json
-import os
 import shutil
 import sys
 import time
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
-from dbt_watch.demo.processes import ProcessSet, python_module
 from dbt_watch.localkube import Image, LocalKube, Mount
 
 ROOT = Path(__file__).parents[2]
@@ -62,31 +60,15 @@ jaffle_shop:
 """
 
 
-def parse(directory):
-    processes = ProcessSet()
-    try:
-        process = processes.start(
-            "dbt parse",
-            python_module("dbt.cli.main", "parse", "--profiles-dir", "."),
-            env=dict(os.environ),
-            log=directory.parent / "parse.log",
-            cwd=directory,
-        )
-        assert process.wait(120) == 0, process.tail()
-    finally:
-        processes.stop()
-
-
 @pytest.fixture(scope="module")
-def shop(project, tmp_path_factory):
+def shop(project, parse, tmp_path_factory):
     """The example project, with a test that warns, and settings of a node."""
     directory = tmp_path_factory.mktemp("shop") / "jaffle_shop"
     shutil.copytree(project, directory)
     (directory / "tests/dear_payments.sql").write_text(WARNING)
     with (directory / "dbt_project.yml").open("a") as file:
         file.write(SETTINGS % WITHOUT_SHELL)
-    parse(directory)
-    return directory
+    return parse(directory)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from dbt_watch.demo.airflow import LocalAirflow
-from dbt_watch.demo.processes import ProcessSet, python_module
 from dbt_watch.demo.rest import RestError
 from dbt_watch.localkube import Image, LocalKube, Mount
 
@@ -32,25 +31,13 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")
-def slow_project(project, tmp_path_factory):
+def slow_project(project, parse, tmp_path_factory):
     """The example project with a model that never ends, and one behind it."""
     directory = tmp_path_factory.mktemp("producer") / "jaffle_shop"
     shutil.copytree(project, directory, ignore=shutil.ignore_patterns("target", "logs"))
     (directory / "models/marts/slow.sql").write_text(SLOW)
     (directory / "models/marts/after_slow.sql").write_text("select * from {{ ref('slow') }}")
-    processes = ProcessSet()
-    try:
-        parse = processes.start(
-            "dbt parse",
-            python_module("dbt.cli.main", "parse", "--profiles-dir", "."),
-            env=dict(os.environ),
-            log=directory.parent / "parse.log",
-            cwd=directory,
-        )
-        assert parse.wait(120) == 0, parse.tail()
-    finally:
-        processes.stop()
-    return directory
+    return parse(directory)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -107,14 +106,10 @@ def warehouse(postgres):
 
 
 @pytest.fixture(scope="session")
-def project(postgres, tmp_path_factory):
+def project(postgres, parse, tmp_path_factory):
     directory = tmp_path_factory.mktemp("project") / "steady"
     shutil.copytree(HERE / "project", directory)
-    command = [sys.executable, "-m", "dbt.cli.main", "parse", "--profiles-dir", str(directory)]
-    subprocess.run(
-        command, cwd=directory, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **dbt_env(postgres)}
-    )
-    return directory
+    return parse(directory, **dbt_env(postgres))
 
 
 def dbt_env(postgres):

@@ -1,5 +1,6 @@
 """Workers that die, workers that are asked to end, tasks that are stopped, and producers that need no worker."""
 
+import copy
 import json
 import os
 import shutil
@@ -90,17 +91,24 @@ def until(condition, what, patience=PATIENCE_S):
 
 
 class Run:
-    """A run of a DAG of `producer_dags`, as a test looks at it."""
+    """A run of a DAG of `producer_dags`, as a test looks at it; of a mapped project one element at a time."""
 
     def __init__(self, airflow, kube, warehouse, dag_id):
-        self.airflow, self.kube, self.dag_id = airflow, kube, dag_id
+        self.airflow, self.kube, self.dag_id, self.map_index = airflow, kube, dag_id, -1
         self.gate = warehouse / f"{dag_id}.gate"
         self.gate.unlink(missing_ok=True)
         self._others = {pod.name for pod in kube.pods()}
         self.run_id = airflow.trigger_dag(dag_id)
 
+    def element(self, map_index):
+        """Give the same run, seen from one element of a mapped project."""
+        element = copy.copy(self)
+        element.map_index = map_index
+        return element
+
     def tasks(self):
-        return {item.task_id: item for item in self.airflow.client.task_instances(self.dag_id, self.run_id)}
+        tasks = self.airflow.client.task_instances(self.dag_id, self.run_id)
+        return {item.task_id: item for item in tasks if item.map_index == self.map_index}
 
     def states(self):
         return {name.removeprefix("shop."): item.state for name, item in self.tasks().items()}
@@ -110,11 +118,13 @@ class Run:
 
     def pods(self):
         new = [pod for pod in self.kube.pods() if pod.name not in self._others]
-        return [pod for pod in new if pod.labels["dag_id"] == self.dag_id]
+        mine = {"dag_id": self.dag_id} | ({} if self.map_index < 0 else {"map_index": str(self.map_index)})
+        return [pod for pod in new if mine.items() <= pod.labels.items()]
 
     def log(self, task_id="dbt_build", attempt=1):
         try:
-            return self.airflow.client.task_log(self.dag_id, self.run_id, f"shop.{task_id}", attempt)
+            which = (self.dag_id, self.run_id, f"shop.{task_id}", attempt, self.map_index)
+            return self.airflow.client.task_log(*which)
         except RestError:
             return ""  # there is no such attempt yet
 
@@ -126,7 +136,11 @@ class Run:
 
     def in_the_middle(self):
         """Wait until dbt has built something, and its pod is held at the gate."""
-        until(lambda: "success" in self.states().values(), "a first sensor that has succeeded")
+
+        def has_built_a_seed():
+            return any(state == "success" for name, state in self.states().items() if name.startswith("raw_"))
+
+        until(has_built_a_seed, "a first seed that is built")
         return self
 
     def open_gate(self):
@@ -201,6 +215,21 @@ def test_the_next_attempt_follows_the_pod_that_still_runs(run_of):
     lines = built_lines(log)
     assert len(lines) == len(set(lines)) >= 20
     assert nodes_told(log) >= nodes_told(run.log(attempt=1))
+
+
+def test_in_a_mapped_project_the_next_attempt_follows_the_pod_of_its_own_element(run_of):
+    run = run_of("mapped")
+    struck, other = run.element(0).in_the_middle(), run.element(1).in_the_middle()
+    kill_worker(struck)
+    log = struck.wait_for_log("dbt still runs in pod", attempt=2)
+    ((own,), (others,)) = struck.pods(), other.pods()
+    assert own.name in log
+    assert others.name not in log
+    run.open_gate()
+    assert run.end() == "success"
+    assert set(struck.states().values()) == set(other.states().values()) == {"success"}
+    assert len(run.pods()) == 2
+    assert (struck.producer().try_number, other.producer().try_number) == (2, 1)
 
 
 def test_a_task_whose_supervisor_was_killed_leaves_the_pod_alone(run_of):

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from airflow.sdk import dag, get_parsing_context
 from gated import gated
 
-from dbt_watch import dbt_k8s_project
+from dbt_watch import dbt_build, dbt_k8s_project
 from dbt_watch.compat import STARTS_FROM_TRIGGER
 
 ARGUMENTS = {
@@ -25,8 +25,12 @@ ARGUMENTS = {
 }
 
 
-def case(dag_id, breaks="", **overrides):
-    """Make a DAG of one project, with a database and a gate of its own; on a worker only the one that runs there."""
+def case(dag_id, breaks="", elements=(), **overrides):
+    """
+    Make a DAG of one project, with a database and a gate of its own; on a worker only the one that runs there.
+
+    With `elements` it is mapped: a run of the project for each, with a database of its own and the same gate.
+    """
     if get_parsing_context().dag_id not in {None, dag_id}:
         return
     settings = dict(overrides)
@@ -37,17 +41,16 @@ def case(dag_id, breaks="", **overrides):
 
     @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False, dagrun_timeout=timeout)
     def make():
-        @dbt_k8s_project(
-            **{
-                **ARGUMENTS,
-                "env_vars": {"JAFFLE_SHOP_DB": f"/warehouse/{dag_id}.duckdb", "BREAK_MODEL": breaks},
-                **settings,
-            }
-        )
-        def shop():
-            pass
+        env = {
+            "JAFFLE_SHOP_DB": f"/warehouse/{dag_id}{{{{ ti.map_index }}}}.duckdb",
+            "BREAK_MODEL": breaks,
+        }
 
-        shop()
+        @dbt_k8s_project(**{**ARGUMENTS, "env_vars": env, **settings})
+        def shop(element=None):
+            return dbt_build(vars={"element": element})
+
+        shop.expand(element=list(elements)) if elements else shop()
 
     make()
 
@@ -59,6 +62,7 @@ case("killed")
 case("orphaned")
 case("ended_well")
 case("ended_badly", BREAKS_ONCE)
+case("mapped", elements=("north", "south"))
 case("not_taken_over", reattach_on_restart=False)
 case("cleared_meanwhile", retries=0)
 case("cleared_running")

@@ -1,7 +1,7 @@
 """
 Follows the log of a container in a triggerer, as `producers.reader` does on a worker, with the asynchronous client.
 
-`producers.deferred` runs it. Credentials are read anew for each connection, so one that expires is just another cut.
+`producers.deferred` runs it. Credentials that expire are just another cut: the next connection is made with fresh ones.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class AsyncPodLogReader(LogReading):
     """
     Reads the log of one container.
 
-    :param connect: opens an API client, with fresh credentials
+    :param connect: opens an API client; with fresh credentials once the API has refused the last ones
     :param name: the pod's
     :param namespace: the pod's
     :param container: the container's name

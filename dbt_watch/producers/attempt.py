@@ -48,6 +48,7 @@ class Attempt:
         self.nodes: frozenset[str] = frozenset()
         self.watch: BuildWatch | None = None
         self.end: ContainerEnd | None = None
+        self._is_known: bool | None = None
         self._pen = Pen(self.writer, self._push, will_retry=self.will_retry, born=self.born)
         self._supervisor = None if runs_in_dag_test() else os.getppid()
 
@@ -71,6 +72,18 @@ class Attempt:
         """End the journal, once."""
         if self.watch is not None and self.watch.end(exit_code, self.signal.reason or reason):
             self._pen.finish()
+            end = self.watch.closed
+            self._is_known = self.memory.remember_end(well=end is not None and end.exit_code == 0)
+
+    @property
+    def may_be_superseded(self) -> bool:
+        """
+        Whether Airflow may have given this attempt up, and begun another that looks for its pod.
+
+        That happens to a worker that was not heard of for too long, and goes on nevertheless. Airflow 3.3 tells; before, all
+        that such a worker notices is that it is asked to end.
+        """
+        return self.signal.is_leaving if self._is_known is None else not self._is_known
 
     @property
     def closed(self) -> Closed | None:

@@ -27,7 +27,7 @@ from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.async_reader import AsyncPodLogReader
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.pen import AsyncPen, Draft
-from dbt_watch.producers.reader import HTTP_NOT_FOUND, Position, status_of
+from dbt_watch.producers.reader import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, Position, status_of
 from dbt_watch.producers.secrets import hide, redact
 from dbt_watch.producers.watch import BuildWatch
 from dbt_watch.supervisor import key_of, read_state, stay_until_the_log_is_read
@@ -183,10 +183,21 @@ class DbtPodTrigger(BaseTrigger):
         """Name and namespace of the pod."""
         return self._inner.pod_name, self._inner.pod_namespace
 
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[Any]:
+        """Open an API client. The operator's hook keeps the credentials that it has read first, until they are refused."""
+        try:
+            async with self._inner.hook.get_conn() as connection:
+                yield connection
+        except Exception as error:
+            if status_of(error) == HTTP_UNAUTHORIZED:
+                vars(self._inner).pop("hook", None)  # a cached property, which makes a new one then
+            raise
+
     def reader(self, watch: BuildWatch) -> AsyncPodLogReader:
         """Give a reader of the pod's log."""
         return AsyncPodLogReader(
-            self._inner.hook.get_conn,
+            self.connect,
             *self.pod,
             self._inner.base_container_name,
             position=Position(),
@@ -204,7 +215,7 @@ class DbtPodTrigger(BaseTrigger):
         if grace is not None:
             arguments["grace_period_seconds"] = grace
         try:
-            async with self._inner.hook.get_conn() as connection:
+            async with self.connect() as connection:
                 await CoreV1Api(connection).delete_namespaced_pod(name, namespace, **arguments)
         except Exception as error:
             if status_of(error) != HTTP_NOT_FOUND:

@@ -8,6 +8,7 @@ belongs to the attempts between two clears; a person who clears a task wants it 
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -42,9 +43,15 @@ class Memory:
         self._store: Any = context.get("task_state_store")
         self._generation = generation_of(context["ti"])
 
-    def remember_done(self) -> None:
-        """Note that dbt has ended well, for the case that the worker dies before Airflow knows."""
-        self._set(DONE_KEY, self._generation)
+    def remember_end(self, *, well: bool = True) -> bool | None:
+        """
+        Note how dbt has ended, for the case that the worker dies before Airflow knows.
+
+        :param well: whether it has ended well
+        :returns: whether Airflow still knows this attempt: it makes a new task instance for each one. None when it could not
+            be asked
+        """
+        return self._set(DONE_KEY, self._generation if well else "")
 
     @property
     def is_done(self) -> bool:
@@ -84,12 +91,16 @@ class Memory:
             log.warning("What earlier attempts have left cannot be read: %s", error)
             return None
 
-    def _set(self, key: str, value: Any) -> None:
+    def _set(self, key: str, value: Any) -> bool | None:
+        if self._store is None:
+            return None
         try:
-            if self._store is not None:
-                self._store.set(key, value)
+            self._store.set(key, value)
         except Exception as error:  # noqa: BLE001 - of use in rare cases only
             log.info("Leaving something for later attempts failed: %s", error)
+            detail = getattr(getattr(error, "error", None), "detail", None) or {}
+            return False if detail.get("status_code") == HTTPStatus.NOT_FOUND else None
+        return True
 
 
 def _plain(value: dict[str, Any]) -> Any:

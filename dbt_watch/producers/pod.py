@@ -105,8 +105,6 @@ class WatchingPodManager(PodManager):
         attempt.end = reader.follow()
         # At once: the sensors need not wait until the pod has been cleaned up.
         attempt.close(attempt.end.exit_code, attempt.end.reason)
-        if attempt.closed is not None and attempt.closed.exit_code == 0:
-            attempt.memory.remember_done()
         return PodLoggingStatus(running=False, last_log_time=None)
 
 
@@ -221,8 +219,9 @@ class DbtPodMixin:
         return True
 
     def cleanup(self, *args: Any, **kwargs: Any) -> None:
-        """Clean up as usual, unless the pod is another's now."""
-        if self._attempt is not None and self._attempt.is_orphaned:
+        """Clean up as usual, unless the pod is another's now, which learns from it how dbt has ended."""
+        attempt = self._attempt
+        if attempt is not None and (attempt.is_orphaned or attempt.may_be_superseded):
             self._killed = True
         elif isinstance(sys.exc_info()[1], AirflowTaskTimeout):
             # The operator would leave a pod running that it is to keep.
@@ -279,7 +278,7 @@ class DbtPodMixin:
         """
         told = event.get(END)
         if told is not None and told["exit_code"] == 0:
-            Memory(context).remember_done()
+            Memory(context).remember_end()
         try:
             result = super().trigger_reentry(context, event)  # type: ignore[misc]
         except AirflowSkipException:
@@ -324,8 +323,8 @@ class DbtPodMixin:
             if attempt.end is None:
                 raise
             raise attempt.failure() from None
-        if attempt.closed is not None and attempt.closed.exit_code:
-            raise attempt.failure()  # the container has ended well, but a source is stale
+        if attempt.closed is not None and attempt.closed.exit_code != 0:
+            raise attempt.failure()  # a source is stale, or the pod was left to another attempt
         return result
 
     def _prepare(self, context: Context, attempt: Attempt) -> bool:

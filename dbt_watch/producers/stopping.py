@@ -48,6 +48,8 @@ class StopSignal:
         self._received: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.reason: str | None = None
         """Why the build was stopped, once it has been."""
+        self.is_leaving = False
+        """Whether this worker was asked to end although nobody has stopped the task."""
 
     def watch(self) -> None:
         """See to it that stopping works even where the main thread comes to no check."""
@@ -81,6 +83,7 @@ class StopSignal:
         if state in CALLED_OFF:
             self._act(f"the task was stopped; Airflow has it as {state}")
         else:
+            self.is_leaving = True
             log.warning(
                 "This worker is asked to end, but Airflow has not stopped this task (%s). The pod is left alone and"
                 " followed as long as this worker lives; then the next attempt takes it over",

@@ -1,8 +1,10 @@
 """What a trigger takes over from the worker, and how it writes when Airflow is away."""
 
 import asyncio
+import contextlib
 
 import pytest
+from kubernetes_asyncio.client import ApiException
 
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
@@ -30,6 +32,27 @@ def test_a_trigger_can_be_made_again_from_what_it_serializes():
     assert path == f"{DbtPodTrigger.__module__}.{DbtPodTrigger.__qualname__}"
     assert DbtPodTrigger(**arguments).serialize() == (path, arguments)
     assert trigger.pod == ("dbt", "default")
+
+
+@pytest.mark.parametrize(("status", "is_kept"), [(401, False), (404, True), (500, True)])
+def test_the_operators_hook_is_kept_until_its_credentials_are_refused(status, is_kept):
+    trigger = DbtPodTrigger(inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, born=1.5)
+    hook = trigger._inner.hook
+
+    @contextlib.asynccontextmanager
+    async def refuse():
+        yield
+        raise ApiException(status=status)
+
+    hook.get_conn = refuse
+
+    async def connect():
+        async with trigger.connect():
+            pass
+
+    with pytest.raises(ApiException):
+        asyncio.run(connect())
+    assert (trigger._inner.hook is hook) is is_kept
 
 
 def test_nodes_survive_the_way_and_take_little_room(graph):

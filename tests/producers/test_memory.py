@@ -4,6 +4,8 @@ from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.log import mask_secret
 
 from dbt_watch.producers.memory import Memory
@@ -88,3 +90,25 @@ def test_what_json_cannot_hold_is_not_kept_and_is_no_error(store):
     options = {"vars": {"what": object()}}
     assert memory(store).options_of_first_attempt(options) == options
     assert not store
+
+
+@pytest.mark.parametrize(("code", "answer"), [(404, False), (500, None)])
+def test_an_attempt_that_airflow_has_given_up_learns_that_from_its_end(code, answer):
+    class Refusing(StateStore):
+        def set(self, key, value):
+            response = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": code})
+            raise AirflowRuntimeError(response)
+
+    assert memory(Refusing()).remember_end() is answer
+
+
+def test_an_attempt_that_airflow_knows_learns_that_too(store):
+    assert memory(store).remember_end() is True
+    assert memory(None).remember_end() is None
+
+
+def test_a_bad_end_takes_back_that_an_earlier_one_was_good(store):
+    memory(store).remember_end()
+    assert memory(store).is_done
+    memory(store).remember_end(well=False)
+    assert not memory(store).is_done

@@ -73,7 +73,7 @@ def test_what_is_not_done_is_built(project_of):
 
 def test_when_all_is_done_and_dbt_has_ended_well_nothing_is_built(project_of):
     project = project_of(["success"] * 3)
-    Memory(project.context).remember_done()
+    Memory(project.context).remember_end()
     assert project.plan() is None
 
 
@@ -87,12 +87,12 @@ def test_when_all_is_done_but_dbt_did_not_end_well_it_runs_again(project_of, mar
 
 def test_what_was_cleared_after_a_good_end_is_built(project_of):
     project = project_of(["success", None, None])
-    Memory(project.context).remember_done()
+    Memory(project.context).remember_end()
     assert len(project.plan().nodes) == 2
 
 
 def test_an_airflow_that_keeps_no_state_is_no_error(project_of):
     project = project_of(["success"] * 3)
     del project.context["task_state_store"]
-    Memory(project.context).remember_done()
+    Memory(project.context).remember_end()
     assert project.plan().nodes == project.selected

@@ -82,6 +82,7 @@ class Data(msgspec.Struct, gc=False):
     batch_index: int | None = None
     total_batches: int | None = None
     total: int | None = None
+    sql: str | None = None
 
 
 class DbtEvent(msgspec.Struct, gc=False):
@@ -216,6 +217,16 @@ def is_noise(line: bytes) -> bool:
         and line.count(b'"invocation_id"') == 1
         and (b'"level": "debug"' in line or b'"level":"debug"' in line)
     )
+
+
+QUERY: Final = "SQLQuery"
+"""The kind of event that tells what dbt has sent to the database."""
+_QUERY_NAME: Final = b'"SQLQuery"'
+
+
+def is_query(noise: bytes) -> bool:
+    """Whether a line that is noise tells what dbt has sent to the database."""
+    return _QUERY_NAME in noise[-_TAIL:]
 
 
 _RECORD_START: Final = re.compile(r'\{\s*"(?:data|info)"\s*:')

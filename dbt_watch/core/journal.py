@@ -207,6 +207,7 @@ def _fitted(change: NodeResult, room: int) -> NodeResult:
     slim = change
     if _size((slim,)) <= room:
         return slim
+    slim = msgspec.structs.replace(slim, sql=None)
     for limit in (8_000, 4_000, 2_000, 1_000, 500, 200, 60, 0):
         message = shortened(slim.message, limit) if slim.message and limit else None
         slim = msgspec.structs.replace(slim, message=message)

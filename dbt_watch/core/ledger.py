@@ -22,6 +22,7 @@ from dbt_watch.core.endings import Run, failed_start_hooks, settled
 from dbt_watch.core.engines import MEANS
 from dbt_watch.core.engines.roles import Role
 from dbt_watch.core.events import Node, RunResult, event_inside
+from dbt_watch.core.queries import Queries
 from dbt_watch.core.results import MAX_BATCHES, Batch, NodeInfo, NodeResult
 from dbt_watch.core.slots import Slot
 from dbt_watch.core.stale import StaleSources
@@ -57,6 +58,7 @@ class Ledger:
         reports without being among them (hooks, for instance) are taken in too
     :param attempt: which attempt of the producer this is, from 1
     :param stale: what becomes of the nodes that read from a stale source
+    :ivar queries: takes note of what dbt sends to the database
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Ledger:
         self._nodes: Mapping[str, SelectedNode] = nodes if nodes is not None else {}
         self._attempt = attempt
         self._stale = stale or StaleSources()
+        self.queries = Queries()
         self._slots: dict[str, Slot] = {}
         self._entries: dict[str, NodeResult] = {}
         self._causes = SkipCauses(self._nodes, self._entries)
@@ -452,6 +455,8 @@ class Ledger:
         if slot.batches:
             more["batches"] = tuple(slot.batches[index] for index in sorted(slot.batches))
             more["batch_count"] = slot.batch_count
+        if result.is_failure:
+            more["sql"] = self.queries.last_of(result.unique_id)
         if entries.has_text(result.status):
             text = slot.text or (entries.message_of(found.message) if found is not None else None)
             more["message"] = text or entries.usual_text(result)

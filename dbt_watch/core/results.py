@@ -86,6 +86,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     :param rows_affected: what the database reported, for models, seeds and snapshots
     :param failures: the number of failures of a test
     :param message: dbt's text of an error or a warning, or why it was not run
+    :param sql: for a node that failed, what dbt had sent to the database last, the first 4,000 characters or so
     :param relation_name: the quoted name in the database
     :param adapter_response: what the adapter answered (small values only)
     :param skipped_because: the unique_ids of the failed nodes that a skipped node waited for
@@ -107,6 +108,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     rows_affected: int | None = None
     failures: int | None = None
     message: str | None = None
+    sql: str | None = None
     relation_name: str | None = None
     adapter_response: dict[str, Any] = {}
     skipped_because: tuple[str, ...] = ()

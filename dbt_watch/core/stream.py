@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dbt_watch.core.events import MISREAD, DbtEvent, decode_block, decode_record, is_noise, parse_parts
+from dbt_watch.core.events import (
+    MISREAD,
+    QUERY,
+    DbtEvent,
+    decode_block,
+    decode_record,
+    is_noise,
+    is_query,
+    parse_parts,
+)
 from dbt_watch.core.lines import LineSplitter
 from dbt_watch.core.readable import line_of_text, lines_of_message, tell_changes, tell_end
 from dbt_watch.core.results import NodeResult
@@ -100,6 +109,8 @@ class LogStream:
         for line in lines:
             # At info every record is wanted; the look for noise is worth its time only where there is some.
             if self._has_debug and is_noise(line):
+                if is_query(line):
+                    self._ledger.queries.note_record(line)
                 continue
             try:
                 yield decode_record(line)
@@ -121,6 +132,8 @@ class LogStream:
                     tell_changes(lines, changes, told, part.info.ts)
             elif part.info.level == "debug":
                 self._has_debug = True
+                if part.info.name == QUERY:
+                    self._ledger.queries.note(part.unique_id, part.data.sql)
             elif readable:
                 message = lines_of_message(part)
                 if message and self._is_new(part):

@@ -19,7 +19,11 @@ def started_line(result: NodeResult) -> str:
 
 
 def finished_lines(result: NodeResult) -> list[str]:
-    """Say how dbt ended a node: one line, and the text of a warning below it. That of a failure is the outcome's."""
+    """
+    Say how dbt ended a node: one line, and below it the text of a warning, or the SQL that failed.
+
+    The text of a failure is the outcome's.
+    """
     facts = [f"{result.resource_type} {result.label}: {result.status}"]
     if result.execution_time is not None:
         facts.append(f"in {result.execution_time:.2f} s")
@@ -32,6 +36,8 @@ def finished_lines(result: NodeResult) -> list[str]:
     lines = [_line(", ".join(filter(None, facts)) + _at(result.finished_at))]
     if result.message and result.is_warning:
         lines += [_line(f"  {line}") for line in result.message.strip().split("\n")]
+    if result.sql:
+        lines += ["dbt had sent to the database:", *(_line(f"  {line}") for line in result.sql.split("\n"))]
     return lines
 
 

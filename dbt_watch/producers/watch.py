@@ -115,10 +115,8 @@ class BuildWatch:
                 self._show(self._redact(line))
 
     def _without_secrets(self, result: NodeResult) -> NodeResult:
-        if not (result.message or result.adapter_response):
-            return result
-        message, response = self._redact(result.message), self._redact(result.adapter_response)
-        return msgspec.structs.replace(result, message=message, adapter_response=response)
+        texts = {name: self._redact(value) for name in _TEXTS if (value := getattr(result, name))}
+        return msgspec.structs.replace(result, **texts) if texts else result
 
     def _is_news(self, change: NodeResult) -> bool:
         """Tell whether the journal does not hold this; a node that is over in it stays so."""
@@ -134,3 +132,5 @@ class BuildWatch:
 
 
 MAX_NAMES = 10
+# What a result says in words of the project or the database.
+_TEXTS = ("message", "sql", "adapter_response")

@@ -69,6 +69,7 @@ def test_a_broken_model_fails_its_task_with_dbts_own_words_and_what_depends_on_i
     log = run.log("shop.orders", until="Candidate bindings")
     assert "order_totl" in log
     assert log.count("Binder Error") == 1
+    assert log.index("dbt had sent to the database:") < log.index("select order_totl from")
     words = "not built: upstream `orders` failed"
     assert words in run.log("shop.customers", until=words)
     assert "failed: orders" in run.log("shop.dbt_build")

@@ -1,0 +1,92 @@
+"""The SQL of a failed node: the last that dbt has sent to the database for it, however its log was cut."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.queries import MAX_SQL_CHARS, Queries
+from dbt_watch.core.stream import LogStream
+from dbt_watch.core.wording import finished_lines
+
+RECORDINGS = Path(__file__).parents[1] / "recordings"
+DEBUG = ("1.9__duckdb__build_t4_fail_debug", "1.12__postgres__build_t4_fail_debug")
+BAD_MODEL = "model.shop.bad_model"
+
+
+def entries(name, read):
+    ledger = Ledger()
+    stream = LogStream(ledger)
+    read(stream, (RECORDINGS / f"{name}.jsonl").read_bytes())
+    stream.close(1)
+    return ledger.entries
+
+
+def at_once(stream, data):
+    stream.feed(data)
+
+
+def in_pieces(stream, data):
+    for start in range(0, len(data), 1_000):
+        stream.feed(data[start : start + 1_000])
+
+
+def line_by_line(stream, data):
+    for line in data.split(b"\n"):
+        stream.feed_line(line)
+
+
+@pytest.mark.parametrize("read", [at_once, in_pieces, line_by_line])
+@pytest.mark.parametrize("name", DEBUG)
+def test_a_failed_node_has_the_sql_that_failed(name, read):
+    found = entries(name, read)
+    assert "nonexistent_column" in found[BAD_MODEL].sql
+    assert not found[BAD_MODEL].sql.startswith("/*"), "without dbt's comment"
+    assert not [entry.unique_id for entry in found.values() if entry.sql and not entry.is_failure]
+
+
+def test_the_log_of_its_task_shows_it():
+    lines = finished_lines(entries(DEBUG[0], at_once)[BAD_MODEL])
+    assert "dbt had sent to the database:" in lines
+    assert any("nonexistent_column" in line for line in lines)
+
+
+def record(unique_id, sql):
+    info = {"name": "SQLQuery", "level": "debug", "ts": "2026-01-01T00:00:00Z", "invocation_id": "i"}
+    return json.dumps({"data": {"node_info": {"unique_id": unique_id}, "sql": sql}, "info": info}).encode()
+
+
+def test_the_last_query_counts_and_is_told_once():
+    queries = Queries()
+    for sql in ("begin", "/* {} */ select 1"):
+        queries.note_record(record("model.a", sql))
+    assert queries.last_of("model.a") == "select 1"
+    assert queries.last_of("model.a") is None
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b'{"unique_id": "model.a"', record("model.a", None), record("model.a", " ")]
+)
+def test_what_is_no_query_is_none(line):
+    queries = Queries()
+    queries.note_record(line)
+    assert queries.last_of("model.a") is None
+
+
+def test_what_is_kept_is_bounded():
+    queries = Queries()
+    queries.note_record(record("model.long", "x" * 10_000_000))
+    assert queries.last_of("model.long") is None
+    queries.note_record(record("model.long", "x" * 100_000))
+    assert len(queries.last_of("model.long")) < MAX_SQL_CHARS + 100
+    for number in range(10_000):
+        queries.note_record(record(f"model.{number}", "select 1"))
+    assert queries.last_of("model.0") is None
+    assert queries.last_of("model.9999") == "select 1"
+
+
+def test_control_characters_do_not_reach_a_terminal():
+    queries = Queries()
+    queries.note("model.a", "select '\x1b[31mred'")
+    assert "\x1b" not in queries.last_of("model.a")

@@ -11,20 +11,23 @@ if TYPE_CHECKING:
     from airflow.sdk import TaskGroup
 
 __all__ = [
-    "AIRFLOW_VERSION",
     "STARTS_FROM_TRIGGER",
+    "TELLS_TRIGGERS_OF_KILLS",
     "AirflowFailException",
     "AirflowRescheduleException",
     "AirflowSkipException",
     "current_task_group",
 ]
 
-AIRFLOW_VERSION: Final = tuple(int(part) for part in _airflow_version.split(".")[:2])
+_VERSION: Final = tuple(int(part) for part in _airflow_version.split(".")[:2])
 
 # From 3.3 on the scheduler hands a task straight to the triggerer; before, the attribute is ignored.
-STARTS_FROM_TRIGGER: Final = AIRFLOW_VERSION >= (3, 3)
+STARTS_FROM_TRIGGER: Final = _VERSION >= (3, 3)
 
-if AIRFLOW_VERSION >= (3, 2):
+# From 3.3 on `on_kill` is called when a user stops a deferred task; before, `cleanup` has to find out what has happened.
+TELLS_TRIGGERS_OF_KILLS: Final = _VERSION >= (3, 3)
+
+if _VERSION >= (3, 2):
     from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 else:
     from airflow.exceptions import (  # type: ignore[no-redef]

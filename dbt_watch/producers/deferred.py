@@ -20,7 +20,7 @@ import msgspec
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import CoreV1Api
 
-from dbt_watch.compat import AIRFLOW_VERSION
+from dbt_watch.compat import TELLS_TRIGGERS_OF_KILLS
 from dbt_watch.core.journal import Closed, JournalState, JournalWriter
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.core.stale import StaleSources
@@ -43,9 +43,6 @@ TRIGGER_CLASS: Final = "dbt_watch.producers.deferred.DbtPodTrigger"
 # In seconds. A page is three requests of about 10 ms, which all triggers of a process share.
 PAGE_INTERVAL: Final = 0.5
 TICK: Final = 0.1
-
-# What a user's action leaves to `on_kill` from 3.3 on; before, `cleanup` has to find out what has happened.
-TELLS_OF_KILLS: Final = AIRFLOW_VERSION >= (3, 3)
 
 END: Final = "dbt_watch"
 """The key of an event under which the end of dbt is told; the rest of the event is the operator's own."""
@@ -227,7 +224,7 @@ class DbtPodTrigger(BaseTrigger):
 
     async def cleanup(self) -> None:
         """Stop dbt before Airflow 3.3, unless it is the triggerer that ends: then another one goes on."""
-        if TELLS_OF_KILLS or self._is_over:
+        if TELLS_TRIGGERS_OF_KILLS or self._is_over:
             return
         try:
             state = await read_state(key_of(self.task_instance))

@@ -104,9 +104,10 @@ def test_other_variables_are_where_the_documentation_says(stored):
 def test_no_value_makes_kubernetes_put_a_variable_into_those_of_dbt(recorder):
     variables = {"PLAIN": MARKS["plain"]}
     given = [
-        expand(item["value"], variables)
+        json.loads(expand(item["value"], variables))
         for pod in recorder.pods
-        for item in pod["spec"]["containers"][0]["env"]
+        for item in pod["spec"]["containers"][0].get("env", [])
         if item["name"] == "DBT_WATCH_VARS"
     ]
-    assert {json.loads(text)["reference"] for text in given} == {"$(PLAIN)"}
+    # Other builds may have been recorded too.
+    assert {values["reference"] for values in given if "reference" in values} == {"$(PLAIN)"}

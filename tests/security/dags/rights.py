@@ -4,6 +4,7 @@ import os
 from datetime import datetime
 
 from airflow.sdk import dag
+from kubernetes.client import models as k8s
 
 from dbt_watch import dbt_build, dbt_k8s_project
 
@@ -34,7 +35,10 @@ def case(dag_id, build=None, **overrides):
 
 BROKEN = dbt_build(vars={"break_model": "stg_customers"})
 
-case("plain")
+# The operator looks for events only if the pod has not started by its first look.
+WAIT = k8s.V1Container(name="wait", image=ARGUMENTS["image"], command=["sleep", "1"])
+
+case("plain", init_containers=[WAIT])
 case("kept", BROKEN, select="stg_customers", on_finish_action="keep_pod")
 case("unpullable", image="registry.invalid/none:1", startup_timeout_seconds=8)
 case("with_xcom", do_xcom_push=True)

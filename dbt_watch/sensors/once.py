@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Producer
+from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
 from dbt_watch.core.pages import HEAD_KEY, decode_page, page_key
 from dbt_watch.sensors.hub import Update, update_of
 from dbt_watch.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
@@ -41,9 +41,11 @@ def look_once(
     """
     key = key_of(task_instance, producer_task_id)
     producer = Producer(read_state_now(key))
-    found = _Found(producer, {}, 0.0)
+    found: _Found | None = _Found(producer, {}, 0.0)
     if producer.state in JOURNAL_IS_CURRENT:
         found = _read_backwards(key, producer, frozenset(unique_ids), max_pages)
+    if found is None:
+        return Update((), Decision(Verdict.WAIT))  # what was not read may tell of them
     return update_of(unique_ids, since, found.producer, found.entries, found.born)
 
 
@@ -55,8 +57,8 @@ class _Found(NamedTuple):
 
 def _read_backwards(
     key: TaskKey, producer: Producer, wanted: frozenset[str], max_pages: int | None
-) -> _Found:
-    """Find the latest entry of each wanted node; the last page tells how the attempt stands."""
+) -> _Found | None:
+    """Find the latest entry of each wanted node; the last page tells how the attempt stands. None when that is not known."""
     last = read_xcom_now(key, HEAD_KEY)
     last = -1 if last is None else int(last)
     first = 0 if max_pages is None else max(0, last + 1 - max_pages)
@@ -64,7 +66,7 @@ def _read_backwards(
     for number in range(last, first - 1, -1):
         page = decode_page(read_xcom_now(key, page_key(number)) or "")
         if page is None:
-            break  # a new attempt has begun meanwhile
+            return None  # a new attempt has begun meanwhile
         if number == last:
             closed = page.chunk.closed
             found = _Found(Producer(producer.state, closed, page.will_retry), {}, page.born)
@@ -72,5 +74,5 @@ def _read_backwards(
             if result.unique_id in wanted:
                 found.entries.setdefault(result.unique_id, result)
         if wanted <= found.entries.keys():
-            break
-    return found
+            return found
+    return found if first == 0 else None

@@ -155,6 +155,11 @@ def has_text(status: str) -> bool:
     return statuses.meaning(status) is not statuses.Meaning.SUCCESS
 
 
+def failure_word(node: Node, text: str | None) -> str:
+    """Tell a failed test from a broken one by dbt's text, where the event itself was lost."""
+    return "fail" if node.resource_type in TESTS and (text or "").startswith("Got ") else "error"
+
+
 def usual_text(result: NodeResult) -> str | None:
     """Say what dbt's word means where dbt itself says no more."""
     return _USUAL_TEXTS.get((result.resource_type, result.status))

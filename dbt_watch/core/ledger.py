@@ -375,7 +375,7 @@ class Ledger:
             return []
         if slot.over:
             return self._complete(slot, RunResult(message=text))
-        self._hint(slot, "warn" if "Warning" in event.info.name else _failure_word(node, text), text)
+        self._hint(slot, "warn" if "Warning" in event.info.name else entries.failure_word(node, text), text)
         return []
 
     def _on_end_text(self, found: EndText) -> Changes:
@@ -490,11 +490,6 @@ class Ledger:
 _PLAIN: Final = frozenset({"success", "pass", "no-op", "reused"})
 # With --fail-fast, dbt-core writes this as an error of nodes that it did not begin (`dbt/task/runnable.py`).
 _NEVER_BEGUN: Final = "Skipping due to fail_fast"
-
-
-def _failure_word(node: Node, text: str | None) -> str:
-    """Tell a failed test from a broken one by dbt's text, where the event itself was lost."""
-    return "fail" if node.resource_type in entries.TESTS and (text or "").startswith("Got ") else "error"
 
 
 def _result_in(data: Data) -> RunResult:

@@ -97,9 +97,10 @@ class BuildWatch:
 
     def summary(self) -> str:
         """Say in one line what became of the nodes: counts, and the names of those that failed."""
-        counts = Counter(result.status for result in self.results)
+        results = self.results
+        counts = Counter(result.status for result in results)
         text = ", ".join(f"{number} {status}" for status, number in counts.most_common())
-        failed = [result.label for result in self.results if result.is_failure]
+        failed = [result.label for result in results if result.is_failure]
         if failed:
             text += f"; failed: {', '.join(failed[:MAX_NAMES])}" + (" ..." if len(failed) > MAX_NAMES else "")
         return harmless(text or "no node was reported")

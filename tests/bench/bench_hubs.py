@@ -114,14 +114,17 @@ def main() -> None:
     options = parser.parse_args()
     shapes = _SHAPES if options.projects is None else ((options.projects, 40),)
     rows = [asyncio.run(measure(projects, nodes, options.seconds)) for projects, nodes in shapes]
-    sys.stdout.write((json.dumps({"hubs": rows}) if options.json else table(rows)) + "\n")
+    sys.stdout.write((json.dumps({"hubs": rows}) if options.json else table(HEAD, rows)) + "\n")
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    head = (
-        "| projects | nodes of each | sensors | requests a second | for each project | share of a CPU | median delay, s |"
-        " longest, s | lost |"
-    )
+HEAD = (
+    "| projects | nodes of each | sensors | requests a second | for each project | share of a CPU | median delay, s |"
+    " longest, s | lost |"
+)
+
+
+def table(head: str, rows: list[dict[str, Any]]) -> str:
+    """Draw rows below a head; `bench_load` has one of its own."""
     body = ("| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows)
     return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg2
 from bench_graph import manifest_of
+from bench_hubs import table
 from bench_log import info_log
 
 from dbt_watch.core.ledger import NodeInfo
@@ -48,6 +49,10 @@ SENSORS_AT_MOST = 10_000
 START_TIMEOUT_S, END_TIMEOUT_S = 600, 400
 BROKEN_EVERY = 10
 
+HEAD = (
+    "| projects | nodes of each | producers | sensors | all wait after, s | requests a second | for each project |"
+    " triggerer, share of a CPU | median delay, s | longest, s | lost |"
+)
 # What Airflow makes of the two things that a hub asks for, as the log has it.
 HUB_QUERY = re.compile(
     rb"^\tWHERE (?:xcom\.key = 'journal_\d|task_instance\.dag_id = '\w+' AND task_instance\.task_id IN \('shop\.dbt_build'\))",
@@ -206,8 +211,9 @@ def load(sizes: set[int]) -> Iterator[Load]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dbt-watch-load-")))
         shared = directory / "load"
         dags = directory / "dags"
-        shutil.copytree(HERE / "load", shared, ignore=shutil.ignore_patterns("load_dags.py"))
-        dags.mkdir()
+        for path in (shared, dags):
+            path.mkdir()
+        shutil.copy(HERE / "load/paced_dbt.py", shared)
         shutil.copy(HERE / "load/load_dags.py", dags)
         manifests = {str(nodes): str(write_project(shared / str(nodes), nodes)) for nodes in sizes}
         image = Image(venv=sys.prefix, mounts={"/load": Mount(shared, shared=True)})
@@ -249,23 +255,13 @@ def main() -> None:
         for projects, nodes in options.projects:
             rows.append(asdict(running.measure(projects, nodes, options.seconds, deferred=options.deferred)))
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    print(json.dumps({"load": rows}) if options.json else table(rows))
+    print(json.dumps({"load": rows}) if options.json else table(HEAD, rows))
 
 
 def shape(text: str) -> tuple[int, int]:
     """Read a number of projects and of nodes, such as 50x40."""
     projects, _, nodes = text.partition("x")
     return int(projects), int(nodes)
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Draw the rows."""
-    head = (
-        "| projects | nodes of each | producers | sensors | all wait after, s | requests a second | for each project |"
-        " triggerer, share of a CPU | median delay, s | longest, s | lost |"
-    )
-    body = ("| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows)
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
 
 
 if __name__ == "__main__":

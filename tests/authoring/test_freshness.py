@@ -128,6 +128,18 @@ def test_both_commands_stand_one_after_the_other_with_a_number_in_front(dag, mak
     assert not {"--full-refresh", "--warn-error"} & set(check)
 
 
+def test_an_entrypoint_that_is_kept_gets_the_shell_with_both_commands_as_its_arguments(dag, make):
+    make(keep_entrypoint=True)
+    producer = dag.task_dict["build.dbt_build"]
+    words = dbt_arguments(producer.build, producer.selection)
+    assert not producer.cmds
+    assert words[:2] == ["/bin/sh", "-c"]
+    name, count = words[3:5]
+    assert name == "dbt"
+    assert "source" in words[5 : 5 + int(count)]
+    assert "build" in words[5 + int(count) :]
+
+
 def test_only_sources_are_checked_without_a_shell_and_nothing_is_built(dag, make):
     project = make(freshness="only")
     assert set(project.nodes) == {CUSTOMERS, ORDERS, PAYMENTS}

@@ -9,8 +9,7 @@ and the synchronous one shares a single thread among all triggers of a process.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from airflow.sdk.execution_time.comms import (
@@ -113,23 +112,6 @@ def read_xcom_now(key: TaskKey, name: str) -> Any:
 def runs_in_dag_test() -> bool:
     """Tell whether this task runs inside `dag.test()`, where tasks run one after the other in one process."""
     return type(_comms()).__name__ == "InProcessSupervisorComms"
-
-
-async def stay_until_the_log_is_read() -> None:
-    """
-    Keep a trigger from its end, after its event, until Airflow cancels it, a few rounds after it has handled that.
-
-    The runner of the triggers sends log lines and the end of a trigger through two sockets. Of the first one the
-    supervisor reads 4 KiB a round; lines that it reads after the end land in the triggerer's own log instead of the
-    task's (measured on 3.3.2, `TriggerRunnerSupervisor.logger_cache`). The task itself is over with the event.
-    """
-    for seconds in (_CANCELLED_WITHIN_S, _READ_WITHIN_S):
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(seconds)
-
-
-_CANCELLED_WITHIN_S: Final = 10.0
-_READ_WITHIN_S: Final = 1.0
 
 
 async def _ask(message: Any) -> Any:

@@ -24,13 +24,14 @@ from dbt_watch.compat import TELLS_TRIGGERS_OF_KILLS
 from dbt_watch.core.journal import Closed, JournalState, JournalWriter
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.core.stale import StaleSources
+from dbt_watch.last_event import last_event
 from dbt_watch.producers.async_reader import AsyncPodLogReader
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.pen import AsyncPen, Draft
 from dbt_watch.producers.reader import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, Position, status_of
 from dbt_watch.producers.secrets import hide, redact
 from dbt_watch.producers.watch import BuildWatch
-from dbt_watch.supervisor import key_of, read_state, stay_until_the_log_is_read
+from dbt_watch.supervisor import key_of, read_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -100,11 +101,11 @@ class DbtPodTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the build; yield one event, with which the operator goes on."""
+        deferred_at = time.monotonic()
         hide(self.secrets)
-        event = await self._event()
-        self._is_over = True
-        yield TriggerEvent(event)
-        await stay_until_the_log_is_read()
+        async for event in last_event(TriggerEvent(await self._event()), deferred_at=deferred_at):
+            self._is_over = True
+            yield event
 
     async def _event(self) -> dict[str, Any]:
         store = JournalStore(key_of(self.task_instance))

@@ -267,8 +267,11 @@ class Hub:
         if not self._subscriptions:
             return
         if verify or now >= self._state_due:
+            before = self._state
             await self._read_state(now)
-            if self._state in JOURNAL_IS_CURRENT and (verify or self._producer.closed is not None):
+            # Whole attempts may have passed between two looks.
+            may_be_another = verify or self._state != before or self._producer.closed is not None
+            if may_be_another and self._state in JOURNAL_IS_CURRENT:
                 await self._check_attempt()
         if self._is_readable(now):
             await self._read_pages(now)

@@ -62,7 +62,7 @@ class DbtNodeSensor(BaseOperator):
     :param kind: what the UI calls this kind of task, such as "dbt model"
     :param from_trigger: start in the triggerer, without a worker (Airflow 3.3 and later; ignored before)
     :param looks_first: when it starts on a worker, look whether its nodes are done before it is deferred; of no use for
-        those that start with the producer
+        those that start with the producer, unless they were cleared
     :param needs_worker: end on a worker, for what only a worker does
     :param lone_build: how its nodes are built when it was cleared alone
     :param on_warning_callback: called with the context when a node ended with a warning; needs a worker
@@ -121,7 +121,7 @@ class DbtNodeSensor(BaseOperator):
         from dbt_watch.supervisor import runs_in_dag_test  # noqa: PLC0415
 
         in_dag_test = runs_in_dag_test()
-        if in_dag_test or self.looks_first:
+        if in_dag_test or self.looks_first or context["ti"].try_number > 1:
             update = look_once(
                 context["ti"],
                 self.producer_task_id,
@@ -138,7 +138,8 @@ class DbtNodeSensor(BaseOperator):
             # Tasks run one after the other here: a sensor that waited would keep the producer from starting.
             raise AirflowRescheduleException(timezone.utcnow())
 
-        return self.defer(trigger=NodeTrigger(**self._trigger_arguments()), method_name="execute_complete")
+        trigger = NodeTrigger(**self._trigger_arguments(), from_worker=True)
+        return self.defer(trigger=trigger, method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """

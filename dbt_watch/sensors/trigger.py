@@ -6,6 +6,7 @@ Airflow's triggerer calls it, either straight from the scheduler (3.3) or after 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import (
@@ -19,8 +20,9 @@ from airflow.triggers.base import (
 from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.core.pages import born_at
 from dbt_watch.core.wording import finished_lines, started_line
+from dbt_watch.last_event import last_event
 from dbt_watch.sensors.hub import Subscription, Update, hub_for
-from dbt_watch.supervisor import key_of, stay_until_the_log_is_read
+from dbt_watch.supervisor import key_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -38,6 +40,7 @@ class NodeTrigger(BaseTrigger):
     :param unique_ids: the nodes that the sensor stands for
     :param needs_worker: hand the decision to `DbtNodeSensor.execute_complete` on a worker instead of ending the task
         here; needed for what only a worker does, such as outlet events
+    :param from_worker: whether a worker has deferred the task; otherwise the scheduler started it here
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class NodeTrigger(BaseTrigger):
         producer_task_id: str,
         unique_ids: Sequence[str],
         needs_worker: bool = False,
+        from_worker: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
         self.needs_worker = needs_worker
+        self.from_worker = from_worker
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what another triggerer needs to make this trigger again."""
@@ -58,20 +63,26 @@ class NodeTrigger(BaseTrigger):
             "producer_task_id": self.producer_task_id,
             "unique_ids": list(self.unique_ids),
             "needs_worker": self.needs_worker,
+            "from_worker": self.from_worker,
         }
         return (TRIGGER_CLASS, arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait at the hub; yield one event, which ends the task."""
+        """Wait at the hub; yield one event, which ends the task or takes it to a worker."""
+        deferred_at = time.monotonic() if self.from_worker else None
+        event = self._event(await self._decided())
+        async for last in last_event(event, deferred_at=deferred_at):
+            yield last
+
+    async def _decided(self) -> Update:
         printed: set[str] = set()
         hub = hub_for(key_of(self.task_instance, self.producer_task_id))
         with Subscription(hub, self.unique_ids, cleared_at(self.task_instance)) as updates:
-            async for update in updates:
+            while True:
+                update = await anext(updates)
                 write_log(self.log, update, printed)
                 if update.is_over:
-                    yield self._event(update)
-                    break
-        await stay_until_the_log_is_read()
+                    return update
 
     def _event(self, update: Update) -> TriggerEvent:
         value = xcom_value(update.results)

@@ -7,11 +7,13 @@ The turn of a sensor that builds its own nodes: after those that dbt would build
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from dbt_watch.supervisor import key_of, read_states, read_states_now, stay_until_the_log_is_read
+from dbt_watch.last_event import last_event
+from dbt_watch.supervisor import key_of, read_states, read_states_now
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -56,8 +58,9 @@ class TurnTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait; yield one event, `{"states": {task_id: state}}`."""
-        yield TriggerEvent({"states": await self._ends()})
-        await stay_until_the_log_is_read()
+        deferred_at = time.monotonic()
+        async for event in last_event(TriggerEvent({"states": await self._ends()}), deferred_at=deferred_at):
+            yield event
 
     async def _ends(self) -> dict[str, str | None]:
         key = key_of(self.task_instance)

@@ -17,12 +17,26 @@ ROOT = HERE.parents[1]
 IMAGE = "jaffle-shop:tests"
 # In seconds; ten runs go on side by side, on a machine that may be slow.
 RUN_TIMEOUT = 600
+# In characters, of a task whose test has failed.
+LOG_SHOWN = 4_000
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Show the logs of a run's failed tasks with the test that failed; of CI nothing is left but its output."""
+    report = yield
+    if report.when == "call" and report.failed:
+        run = call.excinfo.traceback[-1].locals.get("run")
+        for task_id, state in getattr(run, "states", {}).items():
+            if state == "failed":
+                report.sections.append((f"log of {task_id}", run.log(task_id)[-LOG_SHOWN:]))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -253,6 +253,21 @@ async def test_an_attempt_that_died_without_a_word_is_followed_by_the_next(airfl
 
 
 @scenario
+async def test_an_attempt_that_came_and_went_between_two_looks_counts(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1, will_retry=True)
+        airflow.report("model.shop.b", "success")
+        sensor = asyncio.create_task(verdict(hub, "model.shop.a"))
+        assert await stays_waiting(sensor)
+        airflow.current_state = "up_for_retry"
+        assert await stays_waiting(sensor)
+        airflow.begin(2)
+        airflow.report("model.shop.a", "success")
+        airflow.current_state = "failed"
+        assert (await sensor).verdict is Verdict.SUCCEED
+
+
+@scenario
 async def test_a_producer_that_died_for_good_fails_what_is_open(airflow):
     async with hub_of(airflow) as hub:
         airflow.begin(1)

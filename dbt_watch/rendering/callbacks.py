@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_THE_END: Final = ("on_success_callback", "on_failure_callback", "on_skipped_callback", "on_retry_callback")
-# A trigger that ends a task calls nothing for these.
-ON_A_WORKER: Final = ("on_success_callback", "on_skipped_callback")
+# A trigger that ends a task calls nothing for these; they stand beside the end that they are for.
+ON_A_WORKER: Final = {"on_success_callback": "succeed", "on_skipped_callback": "skip"}
 RESULTS: Final = "dbt_results"
 
 

@@ -52,7 +52,7 @@ class Looks:
         self._places = Places(group, group_by, graph.project_name or "")
         self._callbacks = for_sensors(callbacks)
         self._on_warning = tuple(on_warning)
-        self._needs_worker = any(callbacks.get(name) for name in ON_A_WORKER)
+        self._worker_for = tuple(end for name, end in ON_A_WORKER.items() if callbacks.get(name))
 
     def of(self, planned: PlannedTask) -> dict[str, Any]:
         """
@@ -67,7 +67,7 @@ class Looks:
             **self._place(planned, home),
             "kind": f"dbt {types.pop().replace('_', ' ')}" if len(types) == 1 else "dbt nodes",
             "priority_weight": 1,
-            "needs_worker": self._needs_worker or may_warn,
+            "worker_for": (*self._worker_for, "warn") if may_warn else self._worker_for,
             "on_warning_callback": self._on_warning if may_warn else (),
             **self._callbacks,
         }

@@ -23,7 +23,7 @@ from dbt_watch.core.values import results_in
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from airflow.sdk import Context
     from airflow.sdk.definitions._internal.mixins import DependencyMixin
@@ -63,9 +63,9 @@ class DbtNodeSensor(BaseOperator):
     :param from_trigger: start in the triggerer, without a worker (Airflow 3.3 and later; ignored before)
     :param looks_first: when it starts on a worker, look whether its nodes are done before it is deferred; of no use for
         those that start with the producer, unless they were cleared
-    :param needs_worker: end on a worker, for what only a worker does
+    :param worker_for: the ends that need a worker, as of `NodeTrigger`
     :param lone_build: how its nodes are built when it was cleared alone
-    :param on_warning_callback: called with the context when a node ended with a warning; needs a worker
+    :param on_warning_callback: called with the context when a node ended with a warning; needs a worker for "warn"
     """
 
     ui_color = "#ffd7c2"
@@ -79,7 +79,7 @@ class DbtNodeSensor(BaseOperator):
         kind: str = "dbt node",
         from_trigger: bool = True,
         looks_first: bool = False,
-        needs_worker: bool = False,
+        worker_for: Collection[str] = (),
         lone_build: LoneBuild | None = None,
         on_warning_callback: Sequence[Callable[[Context], object]] = (),
         **kwargs: Any,
@@ -89,7 +89,7 @@ class DbtNodeSensor(BaseOperator):
         self.unique_ids = tuple(unique_ids)
         self.custom_operator_name = kind
         self.looks_first = looks_first
-        self.needs_worker = needs_worker
+        self.worker_for = tuple(worker_for)
         self._lone_build = lone_build
         self._on_warning = tuple(on_warning_callback)
         if from_trigger and STARTS_FROM_TRIGGER:
@@ -104,7 +104,7 @@ class DbtNodeSensor(BaseOperator):
         return {
             "producer_task_id": self.producer_task_id,
             "unique_ids": list(self.unique_ids),
-            "needs_worker": self.needs_worker,
+            "worker_for": list(self.worker_for),
         }
 
     def execute(self, context: Context) -> Any:

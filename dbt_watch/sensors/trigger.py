@@ -25,11 +25,12 @@ from dbt_watch.sensors.hub import Subscription, Update, hub_for
 from dbt_watch.supervisor import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from dbt_watch.core.results import NodeResult
 
 TRIGGER_CLASS: Final = "dbt_watch.sensors.trigger.NodeTrigger"
+WARN: Final = "warn"
 
 
 class NodeTrigger(BaseTrigger):
@@ -38,8 +39,8 @@ class NodeTrigger(BaseTrigger):
 
     :param producer_task_id: the task that runs dbt
     :param unique_ids: the nodes that the sensor stands for
-    :param needs_worker: hand the decision to `DbtNodeSensor.execute_complete` on a worker instead of ending the task
-        here; needed for what only a worker does, such as outlet events
+    :param worker_for: with which ends the task goes on in `DbtNodeSensor.execute_complete` on a worker, instead of
+        ending here: "succeed", "skip", or "warn" for any with a warning
     :param from_worker: whether a worker has deferred the task; otherwise the scheduler started it here
     """
 
@@ -48,13 +49,13 @@ class NodeTrigger(BaseTrigger):
         *,
         producer_task_id: str,
         unique_ids: Sequence[str],
-        needs_worker: bool = False,
+        worker_for: Collection[str] = (),
         from_worker: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
-        self.needs_worker = needs_worker
+        self.worker_for = frozenset(worker_for)
         self.from_worker = from_worker
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -62,7 +63,7 @@ class NodeTrigger(BaseTrigger):
         arguments = {
             "producer_task_id": self.producer_task_id,
             "unique_ids": list(self.unique_ids),
-            "needs_worker": self.needs_worker,
+            "worker_for": sorted(self.worker_for),
             "from_worker": self.from_worker,
         }
         return (TRIGGER_CLASS, arguments)
@@ -86,13 +87,22 @@ class NodeTrigger(BaseTrigger):
 
     def _event(self, update: Update) -> TriggerEvent:
         value = xcom_value(update.results)
-        if self.needs_worker or update.decision.verdict is Verdict.BUILD:
+        if self._needs_worker(update):
             return TriggerEvent({**decision_payload(update.decision), "results": value})
         if update.decision.verdict is Verdict.SUCCEED:
             return TaskSuccessEvent(xcoms={"return_value": value})
         if update.decision.verdict is Verdict.SKIP:
             return TaskSkippedEvent(xcoms={"return_value": value})
         return TaskFailedEvent(xcoms={"return_value": value})
+
+    def _needs_worker(self, update: Update) -> bool:
+        verdict = update.decision.verdict
+        has_warning = any(result.is_warning for result in update.results)
+        return (
+            verdict is Verdict.BUILD
+            or verdict.value in self.worker_for
+            or (WARN in self.worker_for and has_warning)
+        )
 
 
 def cleared_at(task_instance: Any) -> float:

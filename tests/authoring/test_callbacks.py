@@ -4,8 +4,12 @@ from datetime import datetime
 
 import pytest
 from airflow.sdk import DAG
+from airflow.triggers.base import TriggerEvent
 
-from dbt_watch import dbt_k8s_project
+from dbt_watch import NodeResult, dbt_k8s_project
+from dbt_watch.core.outcome import Decision, Verdict
+from dbt_watch.sensors.hub import Update
+from dbt_watch.sensors.trigger import NodeTrigger
 
 
 def tell(context):
@@ -29,7 +33,9 @@ def tasks_of(project):
 
 
 def on_a_worker(tasks):
-    return {task_id for task_id, task in tasks.items() if getattr(task, "needs_worker", False)}
+    """Give the ends with which sensors go on on a worker; those without any are left out."""
+    ends = {task_id: set(getattr(task, "worker_for", ())) for task_id, task in tasks.items()}
+    return {task_id: found for task_id, found in ends.items() if found}
 
 
 def test_without_callbacks_no_sensor_needs_a_worker(tasks_of):
@@ -45,16 +51,47 @@ def test_a_callback_for_failures_is_for_all_tasks_and_needs_no_worker(tasks_of, 
     assert all(len(task.on_failure_callback) == 1 for task in tasks.values())
 
 
-@pytest.mark.parametrize("name", ["on_success_callback", "on_skipped_callback"])
-def test_a_trigger_calls_nothing_for_a_success_or_a_skip_so_these_need_a_worker(tasks_of, name):
+@pytest.mark.parametrize(("name", "end"), [("on_success_callback", "succeed"), ("on_skipped_callback", "skip")])
+def test_a_trigger_calls_nothing_for_a_success_or_a_skip_so_these_need_a_worker(tasks_of, name, end):
     for tasks in (tasks_of(**{name: tell}), tasks_of(defaults={name: tell})):
-        assert on_a_worker(tasks) == set(tasks) - {"dbt_build"}
+        assert on_a_worker(tasks) == dict.fromkeys(set(tasks) - {"dbt_build"}, {end})
 
 
 def test_only_what_can_warn_needs_a_worker_for_warnings(tasks_of):
     needing = on_a_worker(tasks_of(on_warning_callback=tell))
-    assert {"orders.test", "stg_orders.test"} <= needing
-    assert not needing & {"orders", "raw_orders", "orders.unit_test"}
+    assert {"orders.test", "stg_orders.test"} <= needing.keys()
+    assert not needing.keys() & {"orders", "raw_orders", "orders.unit_test"}
+    assert all(ends == {"warn"} for ends in needing.values())
+
+
+NODE = "test.shop.not_null_orders_id"
+GOOD, BAD, WARNED = (
+    NodeResult(unique_id=NODE, status=status) for status in ("success", "error", "warn")
+)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "results", "ends"),
+    [
+        (Verdict.SUCCEED, [GOOD], {"succeed"}),
+        (Verdict.SUCCEED, [GOOD, WARNED], {"succeed", "warn"}),
+        (Verdict.SKIP, [GOOD], {"skip"}),
+        (Verdict.FAIL, [BAD], set()),
+        (Verdict.FAIL, [BAD, WARNED], {"warn"}),
+    ],
+)
+def test_a_trigger_asks_for_a_worker_only_when_there_is_something_to_call(verdict, results, ends):
+    def goes_on(*worker_for):
+        trigger = NodeTrigger(producer_task_id="build.dbt_build", unique_ids=[NODE], worker_for=worker_for)
+        return type(trigger._event(Update(tuple(results), Decision(verdict)))) is TriggerEvent
+
+    assert {end for end in ("succeed", "skip", "warn") if goes_on(end)} == ends
+    assert not goes_on()
+
+
+def test_the_same_ends_are_known_when_the_scheduler_starts_the_trigger(tasks_of):
+    sensor = tasks_of(on_warning_callback=tell)["orders.test"]
+    assert sensor._trigger_arguments()["worker_for"] == ["warn"]
 
 
 class Sensor:

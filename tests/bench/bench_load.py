@@ -70,6 +70,8 @@ WITH_THE_TRIGGERER = """
     where task.dag_id = %s and task.run_id = any(%s) and trigger.triggerer_id is not null and task.state = 'deferred'
 """
 
+STATES = "select dag_id, task_id like '%dbt_build', state, count(*) from task_instance group by 1, 2, 3"
+
 
 @dataclass
 class Row:
@@ -144,7 +146,7 @@ class Load:
         while not condition():
             self._airflow.check()
             if time.monotonic() > deadline:
-                raise SystemExit(f"not everything waits after {timeout:.0f} s")
+                raise SystemExit(f"not everything waits after {timeout:.0f} s: {self._rows(STATES)}")
             time.sleep(1.0)
 
     def _rows(self, query: str, *arguments: object) -> list[Any]:

@@ -51,10 +51,12 @@ def test_a_callback_for_failures_is_for_all_tasks_and_needs_no_worker(tasks_of, 
     assert all(len(task.on_failure_callback) == 1 for task in tasks.values())
 
 
-@pytest.mark.parametrize(("name", "end"), [("on_success_callback", "succeed"), ("on_skipped_callback", "skip")])
+@pytest.mark.parametrize(
+    ("name", "end"), [("on_success_callback", "succeed"), ("on_skipped_callback", "skip")]
+)
 def test_a_trigger_calls_nothing_for_a_success_or_a_skip_so_these_need_a_worker(tasks_of, name, end):
     for tasks in (tasks_of(**{name: tell}), tasks_of(defaults={name: tell})):
-        assert on_a_worker(tasks) == dict.fromkeys(set(tasks) - {"dbt_build"}, {end})
+        assert on_a_worker(tasks) == {key: {end} for key in set(tasks) - {"dbt_build"}}
 
 
 def test_only_what_can_warn_needs_a_worker_for_warnings(tasks_of):
@@ -65,9 +67,7 @@ def test_only_what_can_warn_needs_a_worker_for_warnings(tasks_of):
 
 
 NODE = "test.shop.not_null_orders_id"
-GOOD, BAD, WARNED = (
-    NodeResult(unique_id=NODE, status=status) for status in ("success", "error", "warn")
-)
+GOOD, BAD, WARNED = (NodeResult(unique_id=NODE, status=status) for status in ("success", "error", "warn"))
 
 
 @pytest.mark.parametrize(

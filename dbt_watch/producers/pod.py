@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import sys
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from airflow.configuration import conf
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus, PodManager
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from dbt_watch.core.graph import Graph, Node
+
+
+DEFAULT_CAPACITY: Final = 1_000
+"""Airflow's own, of `[triggerer] capacity`."""
 
 
 class WatchingPodManager(PodManager):
@@ -332,6 +337,7 @@ class DbtPodMixin:
         ti = context["ti"]
         # A sensor that was cleared alone waits for its own pod itself.
         self.deferrable = self.deferrable and ti.task_id == self.task_id and not runs_in_dag_test()
+        self.deferrable = self.deferrable and self._has_place()
         self.name = self._set_name(self.name)
         self.pod_request_obj = self.build_pod_request_obj(context)
         if ti.max_tries:
@@ -362,6 +368,19 @@ class DbtPodMixin:
         if plan.pod is not None and container_end(plan.pod, self.base_container_name) is not None:
             self.deferrable = False  # there is a log to be read, but nothing to wait for
         return True
+
+    def _has_place(self) -> bool:
+        """Tell whether a triggerer has a place left for this task when all its sensors, which wait for it, have theirs."""
+        places = conf.getint("triggerer", "capacity", fallback=DEFAULT_CAPACITY)
+        if len(self.watched) < places:
+            return True
+        self.log.warning(
+            "Not deferred: the %d sensors of this project could take all %d places of a triggerer ([triggerer] capacity)"
+            " and wait there for a producer that finds none. The worker follows dbt.",
+            len(self.watched),
+            places,
+        )
+        return False
 
     def _close(self, attempt: Attempt, reason: str) -> None:
         """End the journal of an attempt in which dbt has not come to its end."""

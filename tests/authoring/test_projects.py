@@ -245,3 +245,12 @@ def test_on_a_worker_only_the_task_to_be_run_is_made(project, monkeypatch):
     assert tasks_for("build.orders") == {"build.orders"} | asked_for
     assert tasks_for("build.dbt_build") == {"build.dbt_build"} | asked_for
     assert tasks_for("publish") == asked_for
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_producer_is_deferred_only_where_its_own_sensors_leave_it_a_place(dag, shop, monkeypatch, more):
+    shop(deferrable=True)
+    producer = dag.task_dict["build.dbt_build"]
+    assert len(dag.tasks) - 1 == len(producer.watched)
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__CAPACITY", str(len(producer.watched) + more))
+    assert producer._has_place() is bool(more)

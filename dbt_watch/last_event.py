@@ -31,9 +31,9 @@ async def last_event(event: TriggerEvent, *, deferred_at: float | None) -> Async
     Yield an event, not too early, and do not end too early.
 
     The scheduler hears from its executor that the worker which deferred the task has ended. When the task is scheduled,
-    or runs, again by then, it takes it for killed and fails it (apache/airflow issues 66374, 67287 and 72716; the first
-    two are mended in 3.2.2 and 3.3). So an event with which a task goes on on a worker waits until that has surely been
-    heard; one that ends the task does not need to.
+    queued or running again by then, it takes it for killed and fails it (apache/airflow issues 66374, which is mended in
+    3.2.2, 67287 and 72716, which 3.3.2 still has). So an event with which a task goes on on a worker waits until that has
+    most likely been heard; one that ends the task does not need to.
 
     The runner of the triggers sends log lines and the end of a trigger through two sockets. Of the first one the
     supervisor reads 4 KiB a round; lines that it reads after the end land in the triggerer's own log instead of the

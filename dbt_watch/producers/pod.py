@@ -335,9 +335,9 @@ class DbtPodMixin:
     def _prepare(self, context: Context, attempt: Attempt) -> bool:
         """Decide what is to be built, and in which pod; False when there is nothing left to do."""
         ti = context["ti"]
-        # A sensor that was cleared alone waits for its own pod itself.
-        self.deferrable = self.deferrable and ti.task_id == self.task_id and not runs_in_dag_test()
-        self.deferrable = self.deferrable and self._has_place()
+        # A sensor that was cleared alone waits for its own pod itself, as everything does in `dag.test()`.
+        stays = ti.task_id != self.task_id or runs_in_dag_test()
+        self.deferrable = self.deferrable and not stays and self._has_place()
         self.name = self._set_name(self.name)
         self.pod_request_obj = self.build_pod_request_obj(context)
         if ti.max_tries:

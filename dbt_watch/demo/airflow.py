@@ -230,8 +230,8 @@ class LocalAirflow:
             raise CannotRun(f"`airflow db migrate` failed; its last lines:\n{migration.tail()}")
         if self._is_sqlite:
             # Readers and a writer at the same time; the mode is a property of the file.
-            path = self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].removeprefix("sqlite:///")
-            connection = sqlite3.connect(path)
+            path, _, _ = self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].partition("?")
+            connection = sqlite3.connect(path.removeprefix("sqlite:///"))
             connection.execute("PRAGMA journal_mode=WAL")
             connection.close()
 

@@ -59,7 +59,8 @@ def airflow_environment(
         # The default asks the name server for the full name, which takes seconds where there is none.
         "core__hostname_callable": "socket.gethostname",
         "core__plugins_folder": str(home / "plugins"),
-        "database__sql_alchemy_conn": sql_alchemy_conn or f"sqlite:///{home / 'airflow.db'}",
+        # SQLite has one writer at a time; a triggerer that has waited in vain for its turn, 5 s by default, ends.
+        "database__sql_alchemy_conn": sql_alchemy_conn or f"sqlite:///{home / 'airflow.db'}?timeout=120",
         "api__base_url": address,
         "api__host": "127.0.0.1",
         "api__port": str(port),

@@ -11,6 +11,8 @@ from dbt_watch.core.manifest import load_manifest
 from dbt_watch.demo.processes import ProcessSet, python_module
 
 ROOT = Path(__file__).parents[1]
+# Where most pods of the tests have it. dbt's cache of the project, which saves them seconds, holds for the same path only.
+DATABASE = "/tmp/jaffle_shop.duckdb"  # noqa: S108
 
 
 def pytest_addoption(parser):
@@ -58,7 +60,7 @@ def parse():
             process = processes.start(
                 "dbt parse",
                 python_module("dbt.cli.main", "parse", "--profiles-dir", "."),
-                env={**os.environ, **variables},
+                env={**os.environ, "JAFFLE_SHOP_DB": DATABASE, **variables},
                 log=directory.parent / "parse.log",
                 cwd=directory,
             )

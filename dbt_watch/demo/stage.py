@@ -31,6 +31,7 @@ IMAGE: Final = "jaffle-shop:demo"
 NAMESPACE: Final = "jaffle"
 PROJECT_DIR: Final = f"/usr/app/{PROJECT}"
 WAREHOUSE_DIR: Final = "/warehouse"
+DATABASE: Final = f"{WAREHOUSE_DIR}/{PROJECT}.duckdb"
 _PARSE_TIMEOUT_S: Final = 120.0
 
 
@@ -126,7 +127,7 @@ def _copy_example(workspace: Path) -> tuple[Path, Path]:
 
 
 def _parse(workspace: Path, project: Path) -> None:
-    """Have dbt write the manifest that the DAG is made of; the pod starts faster for its cache, too."""
+    """Have dbt write the manifest that the DAG is made of."""
     processes = ProcessSet()
     try:
         parse = processes.start(
@@ -150,7 +151,6 @@ def _cluster(workspace: Path, project: Path) -> LocalKube:
         venv=sys.prefix,
         # The database outlives the pod, as a real warehouse does.
         mounts={PROJECT_DIR: project, WAREHOUSE_DIR: Mount(warehouse, shared=True)},
-        env={"JAFFLE_SHOP_DB": f"{WAREHOUSE_DIR}/{PROJECT}.duckdb"},
         workdir=PROJECT_DIR,
     )
     return LocalKube(images={IMAGE: image}, namespaces=[NAMESPACE])
@@ -164,4 +164,5 @@ def _environment(workspace: Path, kube: LocalKube) -> dict[str, str]:
         "JAFFLE_SHOP_MANIFEST": str(workspace / PROJECT / "target" / "manifest.json"),
         "JAFFLE_SHOP_IMAGE": IMAGE,
         "JAFFLE_SHOP_NAMESPACE": NAMESPACE,
+        "JAFFLE_SHOP_DB": DATABASE,
     }

@@ -1,0 +1,16 @@
+"""The demo's stage, for more than the one run that the demo makes."""
+
+from dbt_watch.demo.stage import PROJECT, Stage
+
+
+def test_a_node_that_is_cleared_finds_what_the_run_before_has_built():
+    with Stage() as stage:
+        stage.set_up(lambda step: None, timeout=240)
+        airflow = stage.airflow
+        run_id = airflow.trigger_dag(PROJECT)
+        assert airflow.wait_for_run(PROJECT, run_id) == "success"
+        airflow.client.clear_tasks(PROJECT, run_id, ["build.orders"])
+        assert airflow.wait_for_run(PROJECT, run_id) == "success", airflow.client.task_log(
+            PROJECT, run_id, "build.orders", 2
+        )
+        assert len(stage.kube.pods()) == 2

@@ -2,6 +2,8 @@
 
 from dbt_watch.demo.stage import PROJECT, Stage
 
+ORDERS = "build.orders"
+
 
 def test_a_node_that_is_cleared_finds_what_the_run_before_has_built():
     with Stage() as stage:
@@ -9,8 +11,8 @@ def test_a_node_that_is_cleared_finds_what_the_run_before_has_built():
         airflow = stage.airflow
         run_id = airflow.trigger_dag(PROJECT)
         assert airflow.wait_for_run(PROJECT, run_id) == "success"
-        airflow.client.clear_tasks(PROJECT, run_id, ["build.orders"])
-        assert airflow.wait_for_run(PROJECT, run_id) == "success", airflow.client.task_log(
-            PROJECT, run_id, "build.orders", 2
-        )
+        airflow.client.clear_tasks(PROJECT, run_id, [ORDERS])
+        airflow.wait_for_run(PROJECT, run_id)
+        states = {task.task_id: task.state for task in airflow.client.task_instances(PROJECT, run_id)}
+        assert states[ORDERS] == "success", airflow.client.task_log(PROJECT, run_id, ORDERS, 2)
         assert len(stage.kube.pods()) == 2

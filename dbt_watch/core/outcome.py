@@ -31,6 +31,10 @@ class Verdict(enum.Enum):
     BUILD = "build"
 
 
+WARN: Final = "warn"
+"""What stands beside the values of verdicts for an end with a warning, whatever the verdict."""
+
+
 class Run(enum.Enum):
     """How the run of dbt stands, from the producer's state and the journal."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.configuration import conf
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -43,10 +43,6 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from dbt_watch.core.graph import Graph, Node
-
-
-DEFAULT_CAPACITY: Final = 1_000
-"""Airflow's own, of `[triggerer] capacity`."""
 
 
 class WatchingPodManager(PodManager):
@@ -371,7 +367,7 @@ class DbtPodMixin:
 
     def _has_place(self) -> bool:
         """Tell whether a triggerer has a place left for this task when all its sensors, which wait for it, have theirs."""
-        places = conf.getint("triggerer", "capacity", fallback=DEFAULT_CAPACITY)
+        places = conf.getint("triggerer", "capacity")
         if len(self.watched) < places:
             return True
         self.log.warning(

@@ -11,6 +11,7 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.results import NodeResult
 from dbt_watch.core.values import results_in
 from dbt_watch.rendering.results import ProjectResults
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 AT_THE_END: Final = ("on_success_callback", "on_failure_callback", "on_skipped_callback", "on_retry_callback")
 # A trigger that ends a task calls nothing for these; they stand beside the end that they are for.
-ON_A_WORKER: Final = {"on_success_callback": "succeed", "on_skipped_callback": "skip"}
+ON_A_WORKER: Final = {"on_success_callback": Verdict.SUCCEED.value, "on_skipped_callback": Verdict.SKIP.value}
 RESULTS: Final = "dbt_results"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from dbt_watch.core.node_settings import node_settings
+from dbt_watch.core.outcome import WARN
 from dbt_watch.rendering.callbacks import ON_A_WORKER, for_sensors
 from dbt_watch.rendering.places import Places
 
@@ -67,7 +68,7 @@ class Looks:
             **self._place(planned, home),
             "kind": f"dbt {types.pop().replace('_', ' ')}" if len(types) == 1 else "dbt nodes",
             "priority_weight": 1,
-            "worker_for": (*self._worker_for, "warn") if may_warn else self._worker_for,
+            "worker_for": (*self._worker_for, WARN) if may_warn else self._worker_for,
             "on_warning_callback": self._on_warning if may_warn else (),
             **self._callbacks,
         }

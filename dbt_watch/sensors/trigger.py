@@ -17,7 +17,7 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
-from dbt_watch.core.outcome import Decision, Verdict
+from dbt_watch.core.outcome import WARN, Decision, Verdict
 from dbt_watch.core.pages import born_at
 from dbt_watch.core.wording import finished_lines, started_line
 from dbt_watch.last_event import last_event
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from dbt_watch.core.results import NodeResult
 
 TRIGGER_CLASS: Final = "dbt_watch.sensors.trigger.NodeTrigger"
-WARN: Final = "warn"
 
 
 class NodeTrigger(BaseTrigger):

@@ -8,7 +8,8 @@ DbtWatchError
  ├── DbtRunFailed       dbt ended, and not well
  ├── NodeFailed         dbt reported a failure of this node
  ├── NodeNotBuilt       dbt did not come to this node
- └── PodLost            the pod went away before dbt was done
+ ├── PodLost            the pod went away before dbt was done
+ └── ProjectIsBusy      dbt runs for the same project and run in another pod
 
 This module imports nothing, so every room may use it.
 """
@@ -80,6 +81,10 @@ class NodeNotBuilt(DbtWatchError):
 
 class PodLost(DbtWatchError):
     """The pod went away before dbt was done."""
+
+
+class ProjectIsBusy(DbtWatchError):
+    """For this project and DAG run dbt runs in another pod, and must not run twice; it may be tried later."""
 
 
 def _shown(value: object, limit: int = 200) -> str:

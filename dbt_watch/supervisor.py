@@ -9,7 +9,10 @@ and the synchronous one shares a single thread among all triggers of a process.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from airflow.sdk.execution_time.comms import (
@@ -20,9 +23,27 @@ from airflow.sdk.execution_time.comms import (
     TaskStatesResult,
     XComResult,
 )
+from asgiref.sync import sync_to_async
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+OVER: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+"""The states in which a task has ended."""
+
+# Airflow asks for states in one query string. Proxies take 8 KB of it and httpx 64 KB, so this many characters of task
+# ids go into one request.
+_MAX_QUERY_CHARS: Final = 6_000
+_PER_ID_CHARS: Final = len("&task_ids=")
+
+# In seconds: how long an answer is waited for where there is nobody else to go on.
+PATIENCE: Final = 60.0
+_PAUSE_FIRST: Final = 0.5
+_PAUSE_LIMIT: Final = 10.0
 
 
 class TaskKey(msgspec.Struct, frozen=True):
@@ -64,17 +85,22 @@ async def read_xcom(key: TaskKey, name: str) -> Any:
 
     :raises SupervisorError: when there was no usable answer
     """
-    return _value(await _ask(_ask_xcom(key, name)))
+    answer = _stored(await _ask(_ask_xcom(key, name)))
+    return None if answer is None else await _by_backend("deserialize_value", answer)
 
 
 async def read_states(key: TaskKey, task_ids: Iterable[str]) -> dict[str, str | None]:
     """
     Ask for the states of tasks of the same run and map index as another, in a triggerer.
 
+    One request for each 6,000 characters of task ids.
+
     :raises SupervisorError: when there was no usable answer
     """
-    wanted = list(task_ids)
-    return _states(key, wanted, await _ask(_ask_states(key, wanted))) if wanted else {}
+    states: dict[str, str | None] = {}
+    for batch in batches(task_ids):
+        states |= _states(key, batch, await _ask(_ask_states(key, batch)))
+    return states
 
 
 async def write_xcom(key: TaskKey, name: str, value: Any) -> None:
@@ -83,11 +109,8 @@ async def write_xcom(key: TaskKey, name: str, value: Any) -> None:
 
     :raises SupervisorError: when it was refused
     """
-    # Looked up late: the configured XCom backend decides what is stored.
-    from airflow.sdk.execution_time.xcom import XCom  # noqa: PLC0415
-
     where = msgspec.structs.asdict(key)
-    stored: Any = XCom.serialize_value(value, key=name, **where)
+    stored = await _by_backend("serialize_value", value, key=name, **where)
     answer = await _ask(SetXCom(key=name, value=stored, **where))
     if isinstance(answer, ErrorResponse):
         raise SupervisorError(f"the XCom {name} was refused: {answer!r}")
@@ -99,14 +122,41 @@ def read_state_now(key: TaskKey) -> str | None:
 
 
 def read_states_now(key: TaskKey, task_ids: Iterable[str]) -> dict[str, str | None]:
-    """Ask for the states of tasks of the same run and map index as another, on a worker."""
-    wanted = list(task_ids)
-    return _states(key, wanted, _comms().send(_ask_states(key, wanted))) if wanted else {}
+    """
+    Ask for the states of tasks of the same run and map index as another, on a worker.
+
+    One request for each 6,000 characters of task ids.
+    """
+    states: dict[str, str | None] = {}
+    for batch in batches(task_ids):
+        states |= _states(key, batch, _comms().send(_ask_states(key, batch)))
+    return states
 
 
 def read_xcom_now(key: TaskKey, name: str) -> Any:
     """Read an XCom of a task, on a worker; None when it is not there."""
-    return _value(_comms().send(_ask_xcom(key, name)))
+    answer = _stored(_comms().send(_ask_xcom(key, name)))
+    return None if answer is None else _backend().deserialize_value(answer)
+
+
+def patiently(ask: Callable[[], T], *, patience: float = PATIENCE) -> T:
+    """
+    Return the answer to a question, asked again while there is none; on a worker.
+
+    :param ask: asks Airflow; may raise anything
+    :param patience: seconds for which it is asked again
+    :raises Exception: what the last question raised
+    """
+    deadline, pause = time.monotonic() + patience, _PAUSE_FIRST
+    while True:
+        try:
+            return ask()
+        except Exception as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            log.warning("Airflow did not answer (%s); asking again in %.1f s", error, pause)
+        time.sleep(pause)
+        pause = min(_PAUSE_LIMIT, pause * 2)
 
 
 def runs_in_dag_test() -> bool:
@@ -124,6 +174,21 @@ def _comms() -> Any:
     from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
 
     return task_runner.SUPERVISOR_COMMS
+
+
+def batches(task_ids: Iterable[str]) -> Iterator[list[str]]:
+    """Yield task ids in batches that fit into one request each, in their order."""
+    batch: list[str] = []
+    chars = 0
+    for task_id in task_ids:
+        needed = len(quote(task_id)) + _PER_ID_CHARS
+        if batch and chars + needed > _MAX_QUERY_CHARS:
+            yield batch
+            batch, chars = [], 0
+        batch.append(task_id)
+        chars += needed
+    if batch:
+        yield batch
 
 
 def _ask_state(key: TaskKey) -> GetTaskStates:
@@ -161,12 +226,29 @@ def _states(key: TaskKey, task_ids: Iterable[str], answer: Any) -> dict[str, str
     }
 
 
-def _value(answer: Any) -> Any:
+def _stored(answer: Any) -> XComResult | None:
     if not isinstance(answer, XComResult):
         raise SupervisorError(f"no XCom but {answer!r}")
-    if answer.value is None:
-        return None
-    # Looked up late: the configured XCom backend decides what a stored value means.
+    return None if answer.value is None else answer
+
+
+def _backend() -> Any:
+    # Looked up late: the configured XCom backend decides what is stored, and what a stored value means.
     from airflow.sdk.execution_time.xcom import XCom  # noqa: PLC0415
 
-    return XCom.deserialize_value(answer)
+    return XCom
+
+
+async def _by_backend(method: str, *args: Any, **kwargs: Any) -> Any:
+    """
+    Call a method of the XCom backend, in a triggerer.
+
+    Airflow's own backend only converts values. Another one may read and write an object store, which must not block the
+    event loop that all triggers share. `sync_to_async`, and no other thread: there Airflow's synchronous calls work.
+    """
+    from airflow.sdk.bases.xcom import BaseXCom  # noqa: PLC0415
+
+    call = getattr(_backend(), method)
+    if call is getattr(BaseXCom, method):
+        return call(*args, **kwargs)
+    return await sync_to_async(call)(*args, **kwargs)

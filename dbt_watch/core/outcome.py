@@ -75,12 +75,17 @@ class Producer(msgspec.Struct, frozen=True):
     is_older: bool = False
 
     @property
+    def is_over(self) -> bool:
+        """Whether its task has ended after it has run."""
+        return self.state in _OVER
+
+    @property
     def run(self) -> Run:
         """How the run of dbt stands."""
         if self.state not in JOURNAL_IS_CURRENT:
             return Run.DID_NOT_RUN if self.state in _NEVER_RUNS else Run.PENDING
         if self.is_older:
-            return Run.CLEARED_ALONE if self.state in _OVER else Run.PENDING
+            return Run.CLEARED_ALONE if self.is_over else Run.PENDING
         if self.state == "success" or (self.closed is not None and self.closed.exit_code == 0):
             return Run.ENDED_WELL
         if self.state != "failed" and (self.will_retry or self.state == "up_for_retry"):

@@ -25,12 +25,13 @@ class Page(msgspec.Struct, frozen=True):
 
     :param chunk: the changes
     :param will_retry: whether Airflow starts another attempt if this one ends badly
-    :param born: when Airflow made this attempt, as `born_at` tells
+    :param began: when the attempt began, in seconds since the epoch. Tasks that were cleared together with the producer
+        were cleared before; a task that was made later than this was cleared, or added, without the producer
     """
 
     chunk: Chunk
     will_retry: bool
-    born: float = 0.0
+    began: float = 0.0
 
 
 def born_at(identity: object) -> float:
@@ -56,7 +57,7 @@ def page_key(sequence: int) -> str:
 
 def encode_page(page: Page) -> str:
     """Give a page as text; a plain string costs an XCom backend the least."""
-    value = {"will_retry": page.will_retry, "born": page.born, "chunk": page.chunk.fields()}
+    value = {"will_retry": page.will_retry, "began": page.began, "chunk": page.chunk.fields()}
     return _encode(value).decode()
 
 
@@ -73,6 +74,6 @@ def decode_page(value: Any) -> Page | None:
         return None
     try:
         decoded = msgspec.json.decode(value) if isinstance(value, str | bytes) else value
-        return Page(decode_chunk(decoded["chunk"]), bool(decoded["will_retry"]), float(decoded["born"]))
+        return Page(decode_chunk(decoded["chunk"]), bool(decoded["will_retry"]), float(decoded["began"]))
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise JournalError(f"not a page of the journal: {str(value)[:80]!r}") from error

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.command import Selection
 from dbt_watch.core.freshness import SOURCE, source_criterion
+from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.exceptions import SelectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from dbt_watch.core.graph import Graph, Node
+    from dbt_watch.core.journal import Closed
+    from dbt_watch.core.results import NodeResult
 
 # In bytes. Kubernetes stores an object of 1.5 MB at most, and Linux takes 2 MB of arguments.
 MAX_ARGUMENTS: Final = 500_000
@@ -34,11 +37,68 @@ def remaining_nodes(
     :param selected: the unique_ids of the whole project's selection
     :param watched: the unique_ids that each sensor stands for, by its task id
     :param states: the state of each sensor, by its task id
-    :returns: all of them when none is left: then the run was asked for anew
+    :returns: all of them when none is left that has a sensor: then the run was asked for anew
     """
     everything = frozenset(selected)
     done = {node for task, nodes in watched.items() if states.get(task) == "success" for node in nodes}
-    return (everything - done) or everything
+    left = everything - done
+    # Exposures and ephemeral models have no sensor, so they are never done.
+    is_any_watched = any(node in left for nodes in watched.values() for node in nodes)
+    return left if is_any_watched else everything
+
+
+def deaf_tasks(
+    nodes: Collection[str], watched: Mapping[str, Iterable[str]], states: Mapping[str, str | None]
+) -> list[str]:
+    """
+    Return the sensors that have failed before an attempt that is going to build their nodes: they will not learn of it.
+
+    :param nodes: the unique_ids of what is to be built
+    :param watched: as of `remaining_nodes`
+    :param states: likewise
+    """
+    return [
+        task
+        for task, unique_ids in watched.items()
+        if states.get(task) in _STATES[Verdict.FAIL] and any(node in nodes for node in unique_ids)
+    ]
+
+
+def outdated_tasks(
+    watched: Mapping[str, Iterable[str]],
+    states: Mapping[str, str | None],
+    closed: Closed,
+    entries: Mapping[str, NodeResult],
+) -> list[str]:
+    """
+    Return the sensors that have ended in another state than the one that an attempt's results mean for them.
+
+    They ended before the attempt, and were not cleared with the producer. One that still waits for it does not count, and
+    what was left out of the attempt contradicts nothing.
+
+    :param watched: as of `remaining_nodes`
+    :param states: likewise, after the attempt
+    :param closed: how the attempt has ended
+    :param entries: its final results by unique_id
+    """
+    producer = Producer("success" if closed.exit_code == 0 else "failed", closed)
+    outdated = []
+    for task, unique_ids in watched.items():
+        found = [entries[unique_id] for unique_id in unique_ids if unique_id in entries]
+        nodes = [(result.unique_id, result) for result in found if not result.is_not_due]
+        if nodes and states.get(task) in _ENDED:
+            meant = _STATES[decide(producer, nodes).verdict]
+            if states[task] not in meant:
+                outdated.append(task)
+    return outdated
+
+
+_STATES: Final[Mapping[Verdict, frozenset[str]]] = {
+    Verdict.SUCCEED: frozenset({"success"}),
+    Verdict.FAIL: frozenset({"failed", "upstream_failed"}),
+    Verdict.SKIP: frozenset({"skipped"}),
+}
+_ENDED: Final = frozenset(state for states in _STATES.values() for state in states)
 
 
 def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:

@@ -1,12 +1,15 @@
 """
-What a sensor leaves in XCom, read back: the results of its nodes.
+What a sensor leaves in XCom: the results of its nodes, written and read back.
 
-Functions bound to nodes, callbacks and `DbtProject.results` ask here.
+Sensors write it; functions bound to nodes, callbacks and `DbtProject.results` read it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import base64
+import zlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -14,7 +17,32 @@ from dbt_watch.core import statuses
 from dbt_watch.core.results import NodeResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dbt_watch.core.graph import Node
+
+
+PACKED_ABOVE: Final = 100
+"""The results of more nodes than this are packed: those of 10,000 tests would be an XCom of 1.6 MB."""
+
+
+def xcom_value(results: Sequence[NodeResult]) -> dict[str, Any]:
+    """
+    Return what a sensor leaves in XCom.
+
+    :param results: what became of its nodes
+    :returns: of one node, a `NodeResult` as a dict; of several, `{"nodes": [...]}`; of more than 100,
+        `{"statuses": {"pass": 9998, ...}, "packed": "..."}`, which `results_in` reads
+    """
+    if len(results) == 1:
+        return results[0].to_dict()
+    if len(results) <= PACKED_ABOVE:
+        return {"nodes": [result.to_dict() for result in results]}
+    packed = zlib.compress(msgspec.json.encode(results))
+    return {
+        "statuses": dict(Counter(result.status for result in results).most_common()),
+        "packed": base64.b64encode(packed).decode(),
+    }
 
 
 def results_in(value: Any) -> list[NodeResult]:
@@ -28,6 +56,8 @@ def results_in(value: Any) -> list[NodeResult]:
         value = msgspec.json.decode(value)
     if not value:
         return []
+    if "packed" in value:
+        return msgspec.json.decode(zlib.decompress(base64.b64decode(value["packed"])), type=list[NodeResult])
     items = value.get("nodes", [value])
     return [NodeResult.from_dict(item) for item in items]
 

@@ -14,7 +14,7 @@ from kubernetes.client import models as k8s
 
 from dbt_watch.core.node_settings import node_settings
 from dbt_watch.core.resume import selection_of
-from dbt_watch.exceptions import SelectionError
+from dbt_watch.exceptions import ProjectIsBusy, SelectionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,6 +67,7 @@ class LonePod:
 
         :param context: the sensor's
         :returns: what became of the nodes, and how dbt ended
+        :raises ProjectIsBusy: when dbt runs for the project elsewhere
         :raises Exception: whatever kept the pod from being made
         """
         operator = self._operator
@@ -75,6 +76,8 @@ class LonePod:
         token = ExecutorSafeguard.tracker.set(operator)
         try:
             operator.execute(context)
+        except ProjectIsBusy:
+            raise
         except Exception as error:
             if operator.watch is None or operator.watch.closed is None:
                 raise

@@ -7,6 +7,7 @@ One attempt of the producer, on the worker that runs it: its journal, its signal
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from dbt_watch.core.journal import Closed, JournalWriter
@@ -41,7 +42,8 @@ class Attempt:
         self.task_instance = task_instance
         self.number: int = task_instance.try_number
         self.will_retry: bool = self.number <= (task_instance.max_tries or 0)
-        self.born = born_at(task_instance.id)
+        # By the clock of this worker, which may be behind the one of the process that made the task.
+        self.began = max(time.time(), born_at(task_instance.id))
         self.memory = Memory(context)
         self.signal = StopSignal(self._own_state, stop)
         self.writer = JournalWriter(attempt=self.number)
@@ -49,8 +51,19 @@ class Attempt:
         self.watch: BuildWatch | None = None
         self.end: ContainerEnd | None = None
         self._is_known: bool | None = None
-        self._pen = Pen(self.writer, self._push, will_retry=self.will_retry, born=self.born)
+        self._pen = Pen(self.writer, self._push, will_retry=self.will_retry, began=self.began)
         self._supervisor = None if runs_in_dag_test() else os.getppid()
+
+    @property
+    def is_first_since_clear(self) -> bool:
+        """
+        Whether a person has cleared the task before this attempt.
+
+        Airflow allows a cleared task as many attempts more as it has retries. A task that is cleared while it runs is tried
+        again like any other that has failed.
+        """
+        ti = self.task_instance
+        return bool(self.number > 1 and self.number == ti.max_tries - ti.task.retries + 1)
 
     def open(self) -> None:
         """Begin the journal, and heed signals."""

@@ -57,7 +57,7 @@ class DbtPodTrigger(BaseTrigger):
     :param nodes: the nodes of this attempt, and what stale sources mean for them, as `pack` gives them
     :param attempt: the try number of the producer
     :param will_retry: whether another attempt follows if this one ends badly
-    :param born: when Airflow made this attempt, in seconds since the epoch
+    :param began: when this attempt began, in seconds since the epoch
     :param deadline: when the task's execution_timeout is over, in seconds since the epoch
     :param secrets: what must not be shown; Airflow encrypts the arguments of a trigger in its database
     """
@@ -69,7 +69,7 @@ class DbtPodTrigger(BaseTrigger):
         nodes: str,
         attempt: int,
         will_retry: bool,
-        born: float,
+        began: float,
         deadline: float | None = None,
         secrets: Sequence[str] = (),
     ) -> None:
@@ -79,7 +79,7 @@ class DbtPodTrigger(BaseTrigger):
         self.nodes = nodes
         self.attempt = attempt
         self.will_retry = will_retry
-        self.born = born
+        self.began = began
         self.deadline = deadline
         self.secrets = list(secrets)
         module, _, name = self.inner_path.rpartition(".")
@@ -93,7 +93,7 @@ class DbtPodTrigger(BaseTrigger):
             "nodes": self.nodes,
             "attempt": self.attempt,
             "will_retry": self.will_retry,
-            "born": self.born,
+            "began": self.began,
             "deadline": self.deadline,
             "secrets": self.secrets,
         }
@@ -254,7 +254,7 @@ class _Following:
         draft = Draft(
             writer,
             will_retry=trigger.will_retry,
-            born=trigger.born,
+            began=trigger.began,
             first_page=written.next_seq,
             interval=PAGE_INTERVAL,
         )

@@ -38,7 +38,7 @@ class Draft:
 
     :param writer: the changes
     :param will_retry: whether another attempt follows if this one ends badly
-    :param born: when Airflow made this attempt, in seconds since the epoch
+    :param began: as of `Page`
     :param first_page: the number of the first page; more than 0 for one who goes on with a journal
     :param interval: seconds between two pages
     :param max_pending: so many changes are written without waiting for the interval
@@ -49,7 +49,7 @@ class Draft:
         writer: JournalWriter,
         *,
         will_retry: bool,
-        born: float = 0.0,
+        began: float = 0.0,
         first_page: int = 0,
         interval: float = FLUSH_INTERVAL,
         max_pending: int = 200,
@@ -57,7 +57,7 @@ class Draft:
     ) -> None:
         self._writer = writer
         self._will_retry = will_retry
-        self._born = born
+        self._began = began
         self._first_page = first_page
         self._interval = interval
         self._max_pending = max_pending
@@ -79,7 +79,7 @@ class Draft:
             if chunk.closed is None:
                 yield page_key(number + 1), EMPTY_PAGE
             numbered = msgspec.structs.replace(chunk, seq=number)
-            yield page_key(number), encode_page(Page(numbered, self._will_retry, self._born))
+            yield page_key(number), encode_page(Page(numbered, self._will_retry, self._began))
             yield HEAD_KEY, number
             self._writer.written(chunk)
 
@@ -107,7 +107,7 @@ class Pen:
     :param writer: what is to be written
     :param push: stores an XCom under a key; may raise anything
     :param will_retry: whether another attempt follows if this one ends badly
-    :param born: when Airflow made this attempt, in seconds since the epoch
+    :param began: as of `Page`
     :param max_pending: so many changes are written without waiting for the interval
     """
 
@@ -117,13 +117,13 @@ class Pen:
         push: Callable[[str, Value], None],
         *,
         will_retry: bool,
-        born: float = 0.0,
+        began: float = 0.0,
         max_pending: int = 200,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._writer = writer
-        self._draft = Draft(writer, will_retry=will_retry, born=born, max_pending=max_pending, clock=clock)
+        self._draft = Draft(writer, will_retry=will_retry, began=began, max_pending=max_pending, clock=clock)
         self._push = push
         self._sleep = sleep
 

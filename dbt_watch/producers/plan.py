@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 
-from dbt_watch.core.resume import remaining_nodes, selection_of
-from dbt_watch.producers.earlier import GENERATION, EarlierPods, attempt_of, await_gone, sort_pods
+from dbt_watch.compat import AirflowFailException
+from dbt_watch.core.resume import deaf_tasks, remaining_nodes, selection_of
+from dbt_watch.producers.earlier import EarlierPods, attempt_of, await_gone, sort_pods
 from dbt_watch.producers.memory import generation_of
 from dbt_watch.producers.reader import PodLogReader, Position, container_end
 from dbt_watch.producers.secrets import redact
 from dbt_watch.producers.watch import BuildWatch
-from dbt_watch.supervisor import key_of, read_states_now
+from dbt_watch.supervisor import key_of, patiently, read_states_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,12 +78,15 @@ class Planner:
         :param namespace: that of the pods
         :returns: None when all is done already
         :raises TimeoutError: when an earlier pod does not end
+        :raises AirflowFailException: when sensors have failed that were not cleared with the producer
         """
         operator, ti = self._operator, self._attempt.task_instance
         earlier = self._earlier(namespace)
         self._clear_away(earlier)
-        states = read_states_now(key_of(ti), operator.watched)
+        states = patiently(lambda: read_states_now(key_of(ti), operator.watched))
         remaining = remaining_nodes(operator.selected, operator.watched, states)
+        if self._attempt.is_first_since_clear:
+            _refuse_deaf(deaf_tasks(remaining, operator.watched, states), operator.task_id)
         if earlier.running is not None:
             log.info(
                 "dbt still runs in pod %s of attempt %s: following it, from the beginning of its log",
@@ -185,6 +189,23 @@ class Planner:
         return Plan(nodes, selection)
 
 
-def mark(pod: V1Pod, task_instance: Any) -> None:
-    """Annotate a pod that is to be made, so that a later attempt knows whether it may take it over."""
-    pod.metadata.annotations = {**(pod.metadata.annotations or {}), GENERATION: generation_of(task_instance)}
+def _refuse_deaf(tasks: Sequence[str], producer: str) -> None:
+    """
+    Refuse to build nodes whose tasks would stay red whatever became of them.
+
+    :raises AirflowFailException: naming the tasks, if there are any
+    """
+    if tasks:
+        raise AirflowFailException(
+            f"dbt was not started: {named(tasks)} have failed and were not cleared together with {producer}, so they"
+            " would stay failed whatever dbt builds. Clear them together: all failed tasks of the run, or the task group"
+        )
+
+
+MAX_NAMES: Final = 20
+
+
+def named(tasks: Sequence[str]) -> str:
+    """Name tasks, the first 20 of them."""
+    more = f" and {len(tasks) - MAX_NAMES} more" if len(tasks) > MAX_NAMES else ""
+    return f"{len(tasks)} tasks ({', '.join(tasks[:MAX_NAMES])}{more})"

@@ -19,21 +19,24 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTas
 from airflow.sdk import get_current_context
 from kubernetes.client import models as k8s
 
+from dbt_watch.compat import AirflowFailException
 from dbt_watch.core.command import Selection, dbt_arguments, environment
 from dbt_watch.core.freshness import readers_of
+from dbt_watch.core.journal import Closed
 from dbt_watch.core.narrowing import narrowed
-from dbt_watch.core.resume import remaining_nodes
+from dbt_watch.core.resume import outdated_tasks, remaining_nodes
 from dbt_watch.core.stale import OnStale, StaleSources
 from dbt_watch.core.verbatim import verbatim
-from dbt_watch.exceptions import ArgumentError, DbtWatchError
+from dbt_watch.exceptions import ArgumentError, DbtWatchError, ProjectIsBusy
 from dbt_watch.producers.attempt import Attempt, failure_of
 from dbt_watch.producers.deferred import END, DbtPodTrigger, pack
 from dbt_watch.producers.memory import Memory
-from dbt_watch.producers.plan import Plan, Planner, mark
+from dbt_watch.producers.plan import Plan, Planner, named
+from dbt_watch.producers.project_pods import ProjectPods
 from dbt_watch.producers.reader import PodLogReader, Position, container_end
 from dbt_watch.producers.secrets import hide, redact, secrets_in
 from dbt_watch.producers.watch import BuildWatch
-from dbt_watch.supervisor import key_of, read_states_now, runs_in_dag_test
+from dbt_watch.supervisor import key_of, patiently, read_states_now, runs_in_dag_test
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from dbt_watch.core.graph import Graph, Node
+    from dbt_watch.core.results import NodeResult
 
 
 class WatchingPodManager(PodManager):
@@ -208,7 +212,19 @@ class DbtPodMixin:
         pod: k8s.V1Pod = super().build_pod_request_obj(context, **kwargs)  # type: ignore[misc]
         interrupt_before_stop(self._base_container(pod))
         if context is not None:
-            mark(pod, context["ti"])
+            ProjectPods(self, context["ti"]).mark(pod)
+        return pod
+
+    def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Context) -> k8s.V1Pod:
+        """
+        Make the pod as usual; for a sensor, find out once more whether dbt runs elsewhere.
+
+        :raises ProjectIsBusy: if so; the pod is deleted
+        """
+        pod: k8s.V1Pod = super().get_or_create_pod(pod_request_obj, context)  # type: ignore[misc]
+        project = ProjectPods(self, context["ti"])
+        if project.is_lone:
+            project.give_way(pod)
         return pod
 
     def is_istio_enabled(self, _: k8s.V1Pod) -> bool:
@@ -264,7 +280,7 @@ class DbtPodMixin:
             nodes=pack(self._nodes(nodes), self._stale(nodes)),
             attempt=attempt.number,
             will_retry=attempt.will_retry,
-            born=attempt.born,
+            began=attempt.began,
             deadline=None if limit is None else ti.start_date.timestamp() + limit.total_seconds(),
             secrets=self._secrets,
         )
@@ -317,7 +333,7 @@ class DbtPodMixin:
                 attempt, f"the task took longer than its execution_timeout of {self.execution_timeout}"
             )
             raise
-        except AirflowSkipException:
+        except (AirflowSkipException, ProjectIsBusy):
             raise
         except Exception as error:
             self._close(attempt, f"the pod did not run dbt: {error}")
@@ -326,13 +342,33 @@ class DbtPodMixin:
             raise attempt.failure() from None
         if attempt.closed is not None and attempt.closed.exit_code != 0:
             raise attempt.failure()  # a source is stale, or the pod was left to another attempt
+        if attempt.number > 1 and attempt.watch is not None:
+            entries = {result.unique_id: result for result in attempt.watch.results}
+            self._raise_if_outdated(context, attempt.watch.closed, entries)
         return result
+
+    def _raise_if_outdated(
+        self, context: Context, closed: Closed | None, entries: Mapping[str, NodeResult]
+    ) -> None:
+        """
+        See to it that the task is not green over sensors that show something else than what dbt has done now.
+
+        :raises AirflowFailException: naming them; another attempt would change nothing
+        """
+        states = patiently(lambda: read_states_now(key_of(context["ti"]), self.watched))
+        tasks = outdated_tasks(self.watched, states, closed or Closed(0), entries)
+        if tasks:
+            raise AirflowFailException(
+                f"dbt ended well, but {named(tasks)} had ended before and show something else. Clear them together with"
+                f" {self.task_id}"
+            )
 
     def _prepare(self, context: Context, attempt: Attempt) -> bool:
         """Decide what is to be built, and in which pod; False when there is nothing left to do."""
         ti = context["ti"]
+        project = ProjectPods(self, ti)
         # A sensor that was cleared alone waits for its own pod itself, as everything does in `dag.test()`.
-        stays = ti.task_id != self.task_id or runs_in_dag_test()
+        stays = project.is_lone or runs_in_dag_test()
         self.deferrable = self.deferrable and not stays and self._has_place()
         self.name = self._set_name(self.name)
         self.pod_request_obj = self.build_pod_request_obj(context)
@@ -341,7 +377,8 @@ class DbtPodMixin:
         narrow = narrowed(self.graph, self.selected, self.selection, self.build, attempt=attempt.number)
         self.selected, self.selection = narrow.nodes, narrow.selection
         plan: Plan | None = Plan(self.selected, self.selection)
-        if ti.try_number > 1:
+        project.await_others(attempt.tick)
+        if ti.try_number > 1 or project.is_lone:
             plan = Planner(self, context, attempt).plan(self.pod_request_obj.metadata.namespace)
         if self._killed:
             raise DbtWatchError("the task was stopped before there was a pod")

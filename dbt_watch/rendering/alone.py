@@ -6,10 +6,11 @@ A sensor holds one; only on a worker, and only for a sensor that was cleared alo
 
 from __future__ import annotations
 
-from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.sdk import Context
 
     from dbt_watch.core.journal import Closed
@@ -36,20 +37,19 @@ class LoneBuild:
         tasks = self._tasks
         return [tasks.group.child_id(task_id) for task_id in tasks.plan.tasks[self._task_id].upstream]
 
-    def earlier(self) -> list[str]:
+    @property
+    def turn(self) -> int:
         """
-        Give the whole ids of all sensors that have their turn before this one.
+        The place of the sensor in an order of all sensors of its group, counted from 0.
 
-        The order is the same for all sensors of a group and goes along the lineage, so of several that were cleared
-        together each comes after those it needs, and never two at a time.
+        It goes along the lineage: of several that were cleared together each comes after those it needs.
         """
-        plan, group = self._tasks.plan, self._tasks.group
-        order = list(
-            TopologicalSorter(
-                {task_id: plan.tasks[task_id].upstream for task_id in sorted(plan.tasks)}
-            ).static_order()
-        )
-        return [group.child_id(task_id) for task_id in order[: order.index(self._task_id)]]
+        return self._tasks.order[self._task_id]
+
+    def others(self) -> Iterator[str]:
+        """Yield the whole ids of all other sensors, in their order."""
+        tasks = self._tasks
+        return (tasks.group.child_id(task_id) for task_id in tasks.order if task_id != self._task_id)
 
     def run(self, context: Context) -> tuple[list[NodeResult], Closed]:
         """
@@ -60,7 +60,8 @@ class LoneBuild:
         """
         from dbt_watch.producers.alone import LonePod  # noqa: PLC0415 - it imports Kubernetes
 
-        self._pod = LonePod(self._tasks.make_producer(), self._tasks.plan.tasks[self._task_id].unique_ids)
+        producer = self._tasks.make_producer()
+        self._pod = LonePod(producer, self._tasks.plan.tasks[self._task_id].unique_ids)
         return self._pod.run(context)
 
     def kill(self) -> None:

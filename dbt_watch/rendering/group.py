@@ -6,6 +6,8 @@ From a plan to Airflow's tasks: the group, its sensors and its producer.
 
 from __future__ import annotations
 
+from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -122,6 +124,13 @@ class GroupTasks:
                 **self._looks.of(planned),
             )
         return self._sensors[task_id]
+
+    @cached_property
+    def order(self) -> dict[str, int]:
+        """The place of each sensor, by its id within the group, in an order that goes along the lineage."""
+        tasks = self.plan.tasks
+        order = TopologicalSorter({task_id: tasks[task_id].upstream for task_id in sorted(tasks)})
+        return {task_id: number for number, task_id in enumerate(order.static_order())}
 
     def watched(self) -> dict[str, tuple[str, ...]]:
         """Give the unique_ids that each sensor stands for, by its whole task id."""

@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from dbt_watch.core.journal import JournalError, JournalState
-from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict, decide
+from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
 from dbt_watch.core.pages import EMPTY_PAGE, Page, decode_page, page_key
-from dbt_watch.core.results import NodeResult
-from dbt_watch.supervisor import TaskKey, read_state, read_xcom
+from dbt_watch.sensors.rebuild_order import RebuildOrder
+from dbt_watch.sensors.updates import Update, update_of
+from dbt_watch.supervisor import TaskKey, read_state, read_states, read_xcom
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from typing_extensions import Self
 
-    from dbt_watch.core.journal import Closed
+    from dbt_watch.core.results import NodeResult
+    from dbt_watch.sensors.updates import Sensor
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Pace(msgspec.Struct, frozen=True):
     :param verify: the least time between two looks on behalf of new subscribers
     :param first_page: before the first look for a first page, since a worker needs a moment to start; then doubled with
         each look that finds none, up to `first_page_limit`
+    :param turn: between two looks whether the next sensor may build its nodes
     :param linger: how long a hub outlives its last subscriber
     :param backoff_first: after a first failure
     :param backoff_limit: after many failures in a row
@@ -53,6 +56,7 @@ class Pace(msgspec.Struct, frozen=True):
     verify: float = 0.6
     first_page: float = 1.5
     first_page_limit: float = 6.0
+    turn: float = 2.0
     linger: float = 15.0
     backoff_first: float = 0.5
     backoff_limit: float = 15.0
@@ -67,49 +71,6 @@ class Pace(msgspec.Struct, frozen=True):
         return min(self.backoff_limit, seconds) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
 
 
-def update_of(
-    unique_ids: Iterable[str],
-    since: float,
-    producer: Producer,
-    entries: Mapping[str, NodeResult],
-    born: float,
-    *,
-    has_waited: bool = False,
-) -> Update:
-    """
-    Give what a sensor learns from a journal.
-
-    The journal of a run that was cleared lies there until the code of the next attempt begins, a while after its state
-    has become `running`. A sensor that was cleared must not take it for its own. If the producer is over nevertheless,
-    the sensor was cleared alone; but one that has waited for it, only to see it fail without a journal, was not.
-
-    :param unique_ids: the sensor's nodes
-    :param since: as of `Subscription`
-    :param producer: how the run stands
-    :param entries: what the journal says of each node
-    :param born: when Airflow made the attempt that wrote the journal
-    :param has_waited: whether the sensor has seen the producer at work, or about to be
-    """
-    if born < since:
-        is_alone = producer.state != "failed" or not has_waited
-        producer, entries = Producer(producer.state, is_older=is_alone), {}
-    nodes = [(unique_id, entries.get(unique_id)) for unique_id in unique_ids]
-    results = tuple(entry for _, entry in nodes if entry is not None)
-    return Update(results, decide(producer, nodes))
-
-
-def final_update(unique_ids: Iterable[str], results: Iterable[NodeResult], closed: Closed) -> Update:
-    """
-    Give what a sensor ends with that has built its own nodes.
-
-    :param unique_ids: the sensor's nodes
-    :param results: what became of them
-    :param closed: how dbt ended
-    """
-    producer = Producer("success" if closed.exit_code == 0 else "failed", closed)
-    return update_of(unique_ids, 0.0, producer, {result.unique_id: result for result in results}, 0.0)
-
-
 class Source(Protocol):
     """What a hub asks of Airflow. Any error means: not now."""
 
@@ -119,17 +80,8 @@ class Source(Protocol):
     async def page(self, number: int) -> Any:
         """Give a page of the journal as it was written; None when there is no such XCom."""
 
-
-class Update(msgspec.Struct, frozen=True):
-    """What a subscriber learns: its nodes' latest entries, and the decision that follows from them."""
-
-    results: tuple[NodeResult, ...]
-    decision: Decision
-
-    @property
-    def is_over(self) -> bool:
-        """Whether this is the last word."""
-        return self.decision.verdict is not Verdict.WAIT
+    async def states(self, task_ids: tuple[str, ...]) -> Mapping[str, str | None]:
+        """Return the states of tasks of the same run."""
 
 
 class Subscription:
@@ -137,33 +89,33 @@ class Subscription:
     A sensor's place at a hub. Iterate it for updates; the last one has a verdict other than WAIT.
 
     :param hub: the hub
-    :param unique_ids: the nodes that the sensor stands for
-    :param since: for a sensor that has been cleared, when that was, in seconds since the epoch; 0 for any other
+    :param sensor: who takes it
     """
 
-    def __init__(self, hub: Hub, unique_ids: tuple[str, ...], since: float = 0.0) -> None:
-        self.unique_ids = unique_ids
-        self.since = since
+    def __init__(self, hub: Hub, sensor: Sensor) -> None:
+        self.sensor = sensor
         self.verified = False
+        self.open = set(sensor.unique_ids)
+        """The nodes of which no final entry is known."""
+        self.has_waited = False
+        """Whether the sensor has seen the producer at work, or about to be."""
         self._hub = hub
         self._updates: asyncio.Queue[Update] = asyncio.Queue()
-        self._last: Update | None = None
+        self._last: Decision | None = None
+        self._told: dict[str, NodeResult] = {}
 
     def offer(self, update: Update) -> None:
-        """Pass an update on, if it says anything new."""
-        if update != self._last:
-            self._last = update
-            self._updates.put_nowait(update)
+        """Pass an update on, if it says anything new; all its results with the last one, else those that are new."""
+        news = tuple(result for result in update.results if self._told.get(result.unique_id) is not result)
+        if news or update.decision != self._last:
+            self._told.update((result.unique_id, result) for result in news)
+            self._last = update.decision
+            self._updates.put_nowait(update if update.is_over else Update(news, update.decision))
 
     @property
     def is_over(self) -> bool:
         """Whether a final decision has been passed on."""
-        return self._last is not None and self._last.is_over
-
-    @property
-    def has_waited(self) -> bool:
-        """Whether the sensor has been told to wait."""
-        return self._last is not None
+        return self._last is not None and self._last.verdict is not Verdict.WAIT
 
     def __aiter__(self) -> Subscription:
         return self
@@ -181,6 +133,9 @@ class Subscription:
 
 DEFAULT_PACE: Final = Pace()
 _ABOUT_TO_RUN: Final = frozenset({"scheduled", "queued", "up_for_retry"})
+_AWAITS_TURN: Final = Decision(
+    Verdict.WAIT, "cleared without the task that runs dbt: its turn to be built in a pod of its own comes"
+)
 
 
 class Hub:
@@ -202,7 +157,8 @@ class Hub:
         self._subscriptions: set[Subscription] = set()
         self._by_node: dict[str, set[Subscription]] = {}
         self._wake = asyncio.Event()
-        self._state_due = 0.0
+        self._rebuilds: RebuildOrder[Subscription] = RebuildOrder()
+        self._state_due = self._turn_due = 0.0
         self._state: str | None = None
         self._told: Producer | None = None
         self._changed: set[str] = set()
@@ -213,21 +169,22 @@ class Hub:
         self._journal = JournalState()
         self._is_damaged = False
         self._producer = Producer(self._state)
-        self._born = 0.0
+        self._began = 0.0
         self._page_due = 0.0
         self._misses = 0
 
     def add(self, subscription: Subscription) -> None:
         """Take a sensor on."""
         self._subscriptions.add(subscription)
-        for unique_id in subscription.unique_ids:
+        for unique_id in subscription.sensor.unique_ids:
             self._by_node.setdefault(unique_id, set()).add(subscription)
         self._wake.set()
 
     def remove(self, subscription: Subscription) -> None:
         """Let a sensor go."""
         self._subscriptions.discard(subscription)
-        for unique_id in subscription.unique_ids:
+        self._rebuilds.remove(subscription)
+        for unique_id in subscription.sensor.unique_ids:
             self._by_node.get(unique_id, set()).discard(subscription)
 
     async def run(self) -> None:
@@ -278,9 +235,12 @@ class Hub:
         if self._producer != self._told:
             self._tell(self._subscriptions)
         elif self._changed:
-            self._tell(item for unique_id in self._changed for item in self._by_node.get(unique_id, ()))
+            self._tell_changes()
         self._told = self._producer
         self._changed.clear()
+        if self._rebuilds and now >= self._turn_due:
+            self._turn_due = now + self._pace.turn
+            await self._let_next_build()
 
     async def _read_state(self, now: float) -> None:
         before, self._state = self._state, await self._source.state()
@@ -325,7 +285,7 @@ class Hub:
                 continue
             self._changed.update(result.unique_id for result in self._journal.apply(page.chunk))
             self._producer = Producer(self._state, page.chunk.closed, page.will_retry)
-            self._born = page.born
+            self._began = page.began
 
     def _decoded(self, value: Any) -> Page | None:
         try:
@@ -344,13 +304,55 @@ class Hub:
     def _tell(self, subscriptions: Iterable[Subscription]) -> None:
         for item in set(subscriptions):
             if item.verified and not item.is_over:
-                item.offer(self._update(item))
+                self._decide(item)
 
-    def _update(self, item: Subscription) -> Update:
-        entries, has_waited = self._journal.entries, item.has_waited
+    def _tell_changes(self) -> None:
+        """Tell the sensors of nodes whose entries have changed; what is left of many is not looked at each time."""
+        changed: dict[Subscription, list[str]] = {}
+        for unique_id in self._changed:
+            for item in self._by_node.get(unique_id, ()):
+                if item.verified and not item.is_over:
+                    changed.setdefault(item, []).append(unique_id)
+        entries = self._journal.entries
+        for item, unique_ids in changed.items():
+            item.open.difference_update(
+                unique_id for unique_id in unique_ids if (entry := entries.get(unique_id)) and entry.is_final
+            )
+            if not item.open or item in self._rebuilds:
+                self._decide(item)
+                continue
+            part = self._update(item, tuple(unique_ids))
+            # Open nodes make a sensor wait, until something changes of the producer.
+            reason = part.decision.reason if not part.is_over else ""
+            item.offer(Update(part.results, Decision(Verdict.WAIT, reason)))
+
+    def _decide(self, item: Subscription) -> None:
+        """Look at all nodes of a sensor."""
+        update = self._update(item, item.sensor.unique_ids)
+        final = {result.unique_id for result in update.results if result.is_final}
+        item.open = set(item.sensor.unique_ids) - final
+        item.has_waited |= not self._producer.is_over
+        if update.decision.verdict is Verdict.BUILD:
+            self._rebuilds.add(item, item.sensor)
+            item.offer(Update((), _AWAITS_TURN))
+        else:
+            self._rebuilds.remove(item)
+            item.offer(update)
+
+    def _update(self, item: Subscription, unique_ids: tuple[str, ...]) -> Update:
+        sensor = item.sensor
+        if unique_ids is not sensor.unique_ids:
+            sensor = msgspec.structs.replace(sensor, unique_ids=unique_ids)
         return update_of(
-            item.unique_ids, item.since, self._producer, entries, self._born, has_waited=has_waited
+            sensor, self._producer, self._journal.entries, self._began, has_waited=item.has_waited
         )
+
+    async def _let_next_build(self) -> None:
+        """Let the next of the sensors that were cleared alone go to a worker, if none is there."""
+        found = await self._rebuilds.next(self._source.states)
+        if found is not None:
+            item, _ = found
+            item.offer(self._update(item, item.sensor.unique_ids))
 
 
 class JournalSource:
@@ -370,6 +372,10 @@ class JournalSource:
     async def page(self, number: int) -> Any:
         """Give a page as it was written; None when there is no such XCom."""
         return await read_xcom(self._key, page_key(number))
+
+    async def states(self, task_ids: tuple[str, ...]) -> Mapping[str, str | None]:
+        """Return the states of tasks of the same run."""
+        return await read_states(self._key, task_ids)
 
 
 _hubs: dict[TaskKey, tuple[Hub, asyncio.Task[None]]] = {}

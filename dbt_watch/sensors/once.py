@@ -7,52 +7,66 @@ no triggerer, looking is all it can do.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
 from dbt_watch.core.pages import HEAD_KEY, decode_page, page_key
-from dbt_watch.sensors.hub import Update, update_of
+from dbt_watch.sensors.updates import Update, update_of
 from dbt_watch.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
     from dbt_watch.core.results import NodeResult
+    from dbt_watch.sensors.updates import Sensor
+
+log = logging.getLogger(__name__)
 
 
 def look_once(
     task_instance: RuntimeTaskInstanceProtocol,
     producer_task_id: str,
-    unique_ids: Sequence[str],
+    sensor: Sensor,
     *,
-    since: float = 0.0,
     max_pages: int | None = None,
 ) -> Update:
     """
-    Decide about some nodes from what the journal says now.
+    Decide about a sensor from what the journal says now.
+
+    An Airflow that answers badly, or a journal that cannot be read, means that nothing is known now; the hub, which asks
+    again, decides then.
 
     :param task_instance: the sensor's own; the producer is in the same DAG run
     :param producer_task_id: the task that runs dbt
-    :param unique_ids: the nodes
-    :param since: as of `hub.Subscription`
+    :param sensor: the sensor
     :param max_pages: how far to go back; None for the whole journal
     """
     key = key_of(task_instance, producer_task_id)
+    try:
+        return _look(key, sensor, max_pages)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the hub tries again
+        log.warning("The journal cannot be read now: %s", error)
+        return _NOT_KNOWN
+
+
+def _look(key: TaskKey, sensor: Sensor, max_pages: int | None) -> Update:
     producer = Producer(read_state_now(key))
     found: _Found | None = _Found(producer, {}, 0.0)
     if producer.state in JOURNAL_IS_CURRENT:
-        found = _read_backwards(key, producer, frozenset(unique_ids), max_pages)
+        found = _read_backwards(key, producer, frozenset(sensor.unique_ids), max_pages)
     if found is None:
-        return Update((), Decision(Verdict.WAIT))  # what was not read may tell of them
-    return update_of(unique_ids, since, found.producer, found.entries, found.born)
+        return _NOT_KNOWN  # what was not read may tell of them
+    return update_of(sensor, found.producer, found.entries, found.began)
+
+
+_NOT_KNOWN = Update((), Decision(Verdict.WAIT))
 
 
 class _Found(NamedTuple):
     producer: Producer
     entries: dict[str, NodeResult]
-    born: float
+    began: float
 
 
 def _read_backwards(
@@ -69,7 +83,7 @@ def _read_backwards(
             return None  # a new attempt has begun meanwhile
         if number == last:
             closed = page.chunk.closed
-            found = _Found(Producer(producer.state, closed, page.will_retry), {}, page.born)
+            found = _Found(Producer(producer.state, closed, page.will_retry), {}, page.began)
         for result in page.chunk.changes:
             if result.unique_id in wanted:
                 found.entries.setdefault(result.unique_id, result)

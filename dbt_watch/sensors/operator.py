@@ -20,7 +20,7 @@ from dbt_watch.compat import (
 )
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.values import results_in
-from dbt_watch.exceptions import ArgumentError
+from dbt_watch.exceptions import ArgumentError, ProjectIsBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.journal import Closed
     from dbt_watch.core.results import NodeResult
+    from dbt_watch.sensors.updates import Update
 
 _TRIGGER_CLASS = "dbt_watch.sensors.trigger.NodeTrigger"
 # How far a look goes back, so that its cost does not grow with the run: 6 s of it, when something happens all the time.
@@ -40,14 +41,22 @@ MAX_PAGES = 20
 class LoneBuild(Protocol):
     """How the nodes of a sensor are built that was cleared alone. `rendering` knows."""
 
-    def earlier(self) -> Sequence[str]:
-        """Give the task ids of all sensors that have their turn before this one."""
+    @property
+    def turn(self) -> int:
+        """The place of the sensor in an order of all sensors that goes along the lineage."""
 
     def parents(self) -> Sequence[str]:
         """Give the task ids of the sensors directly before this one."""
 
+    def others(self) -> Iterable[str]:
+        """Return the task ids of all other sensors, in their order."""
+
     def run(self, context: Context) -> tuple[Sequence[NodeResult], Closed]:
-        """Build the nodes; tell what became of them, and how dbt ended."""
+        """
+        Build the nodes; tell what became of them, and how dbt ended.
+
+        :raises ProjectIsBusy: when dbt runs for the project elsewhere by now; nothing was built
+        """
 
     def kill(self) -> None:
         """End the build, if there is one."""
@@ -105,19 +114,14 @@ class DbtNodeSensor(BaseOperator):
             "producer_task_id": self.producer_task_id,
             "unique_ids": list(self.unique_ids),
             "worker_for": list(self.worker_for),
+            "turn": 0 if self._lone_build is None else self._lone_build.turn,
         }
 
     def execute(self, context: Context) -> Any:
         """End at once if the nodes are done already, else hand over to the trigger."""
         # Not for a DAG file to load, but for a worker.
         from dbt_watch.sensors.once import look_once  # noqa: PLC0415
-        from dbt_watch.sensors.trigger import (  # noqa: PLC0415
-            NodeTrigger,
-            cleared_at,
-            decision_payload,
-            write_log,
-            xcom_value,
-        )
+        from dbt_watch.sensors.updates import sensor_of  # noqa: PLC0415
         from dbt_watch.supervisor import runs_in_dag_test  # noqa: PLC0415
 
         in_dag_test = runs_in_dag_test()
@@ -125,21 +129,38 @@ class DbtNodeSensor(BaseOperator):
             update = look_once(
                 context["ti"],
                 self.producer_task_id,
-                self.unique_ids,
-                since=cleared_at(context["ti"]),
+                sensor_of(context["ti"], self.unique_ids),
                 max_pages=None if in_dag_test else MAX_PAGES,
             )
+            if update.decision.verdict is Verdict.BUILD:
+                return self._build(context) if self._is_cleared_alone(context) else self._wait()
             if update.is_over:
-                # The exception of a failure tells its reason, that of a skip does not on every version.
-                write_log(self.log, update, with_reason=update.decision.verdict is not Verdict.FAIL)
-                event = {**decision_payload(update.decision), "results": xcom_value(update.results)}
-                return self.execute_complete(context, event)
+                return self._end(context, update)
         if in_dag_test:
             # Tasks run one after the other here: a sensor that waited would keep the producer from starting.
             raise AirflowRescheduleException(timezone.utcnow())
+        return self._wait()
 
-        trigger = NodeTrigger(**self._trigger_arguments(), from_worker=True)
+    def _wait(self, after: Sequence[str] = ()) -> Any:
+        """
+        Hand over to the trigger.
+
+        :param after: the tasks that have to end before this one may build its nodes
+        """
+        from dbt_watch.sensors.trigger import NodeTrigger  # noqa: PLC0415 - as in `execute`
+
+        trigger = NodeTrigger(**self._trigger_arguments(), from_worker=True, after=after)
         return self.defer(trigger=trigger, method_name="execute_complete")
+
+    def _end(self, context: Context, update: Update) -> Any:
+        """End on this worker, with the log that the trigger would write."""
+        from dbt_watch.core.values import xcom_value  # noqa: PLC0415 - as in `execute`
+        from dbt_watch.sensors.trigger import decision_payload, write_log  # noqa: PLC0415
+
+        # The exception of a failure tells its reason, that of a skip does not on every version.
+        write_log(self.log, update, with_reason=update.decision.verdict is not Verdict.FAIL)
+        event = {**decision_payload(update.decision), "results": xcom_value(update.results)}
+        return self.execute_complete(context, event)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """
@@ -152,7 +173,7 @@ class DbtNodeSensor(BaseOperator):
         """
         verdict = Verdict(event["verdict"])
         if verdict is Verdict.BUILD:
-            return self._await_turn(context)
+            return self._build(context)
         self._publish(context, event["results"], keep=verdict is not Verdict.SUCCEED)
         if verdict is Verdict.FAIL:
             raise AirflowFailException(event["reason"])
@@ -181,34 +202,47 @@ class DbtNodeSensor(BaseOperator):
         except Exception:
             self.log.exception("The callback %s failed", getattr(callback, "__name__", callback))
 
-    def _await_turn(self, context: Context) -> Any:
-        """Build the nodes, at once unless there are others that dbt would build before them."""
-        from dbt_watch.sensors.turn import TurnTrigger, waited_for  # noqa: PLC0415 - as in `execute`
+    def _is_cleared_alone(self, context: Context) -> bool:
+        """Tell whether all other sensors have ended, so that nobody else is going to build nodes."""
+        from dbt_watch.supervisor import OVER, batches, key_of, read_states_now  # noqa: PLC0415 - as in `execute`
 
-        waiting = waited_for(context["ti"], self._alone.earlier())
-        if not waiting:
-            return self.build_alone(context, {"states": {}})
-        self.log.info("Waiting for %d tasks that come first: %s", len(waiting), ", ".join(waiting))
-        return self.defer(trigger=TurnTrigger(earlier=waiting), method_name="build_alone")
+        key = key_of(context["ti"])
+        try:
+            # Where many were cleared, the first few tell.
+            return all(
+                state in OVER
+                for batch in batches(self._alone.others())
+                for state in read_states_now(key, batch).values()
+            )
+        except Exception as error:  # noqa: BLE001 - the hub, which asks again, lets one build after the other
+            self.log.warning("Airflow did not tell the states of the other tasks: %s", error)
+            return False
 
-    def build_alone(self, context: Context, event: dict[str, Any]) -> Any:
+    def _build(self, context: Context) -> Any:
         """
-        Build the nodes in a pod of their own, and end as they do.
+        Build the nodes in a pod of their own, and end as they do; wait once more when it is not their turn.
 
-        :param event: `{"states": {task_id: state}}`, of the tasks that had to come first
+        A worker does not wait for other tasks: these may need its place.
         """
-        from dbt_watch.sensors.hub import final_update  # noqa: PLC0415 - as in `execute`
-        from dbt_watch.sensors.trigger import decision_payload, write_log, xcom_value  # noqa: PLC0415
+        from dbt_watch.sensors.updates import final_update  # noqa: PLC0415 - as in `execute`
+        from dbt_watch.supervisor import OVER, key_of, patiently, read_states_now  # noqa: PLC0415
 
-        states = event["states"]
-        failed = [task for task in self._alone.parents() if states.get(task) in {"failed", "upstream_failed"}]
+        key = key_of(context["ti"])
+        parents = self._alone.parents()
+        states = patiently(lambda: read_states_now(key, [*parents, self.producer_task_id]))
+        failed = [task for task in parents if states[task] in {"failed", "upstream_failed"}]
         if failed:
             raise AirflowFailException(f"not built: upstream {', '.join(failed)} failed")
-        results, closed = self._alone.run(context)
-        update = final_update(self.unique_ids, results, closed)
-        write_log(self.log, update, with_reason=update.decision.verdict is not Verdict.FAIL)
-        outcome = {**decision_payload(update.decision), "results": xcom_value(update.results)}
-        return self.execute_complete(context, outcome)
+        waits_for = [task for task, state in states.items() if state not in OVER]
+        if waits_for:
+            self.log.info("Waiting for %s", ", ".join(waits_for))
+            return self._wait(after=[task for task in waits_for if task != self.producer_task_id])
+        try:
+            results, closed = self._alone.run(context)
+        except ProjectIsBusy as busy:
+            self.log.info("%s", busy)
+            return self._wait()
+        return self._end(context, final_update(self.unique_ids, results, closed))
 
     @property
     def _alone(self) -> LoneBuild:

@@ -6,6 +6,7 @@ Airflow's triggerer calls it, either straight from the scheduler (3.3) or after 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,16 +19,15 @@ from airflow.triggers.base import (
 )
 
 from dbt_watch.core.outcome import WARN, Decision, Verdict
-from dbt_watch.core.pages import born_at
+from dbt_watch.core.values import xcom_value
 from dbt_watch.core.wording import finished_lines, started_line
 from dbt_watch.last_event import last_event
-from dbt_watch.sensors.hub import Subscription, Update, hub_for
+from dbt_watch.sensors.hub import Subscription, hub_for
+from dbt_watch.sensors.updates import Update, sensor_of
 from dbt_watch.supervisor import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Sequence
-
-    from dbt_watch.core.results import NodeResult
+    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 
 TRIGGER_CLASS: Final = "dbt_watch.sensors.trigger.NodeTrigger"
 
@@ -40,7 +40,9 @@ class NodeTrigger(BaseTrigger):
     :param unique_ids: the nodes that the sensor stands for
     :param worker_for: with which ends the task goes on in `DbtNodeSensor.execute_complete` on a worker, instead of
         ending here: "succeed", "skip", or "warn" for any with a warning
+    :param turn: as of `Sensor`
     :param from_worker: whether a worker has deferred the task; otherwise the scheduler started it here
+    :param after: as of `Sensor`
     """
 
     def __init__(
@@ -49,13 +51,17 @@ class NodeTrigger(BaseTrigger):
         producer_task_id: str,
         unique_ids: Sequence[str],
         worker_for: Collection[str] = (),
+        turn: int = 0,
         from_worker: bool = False,
+        after: Sequence[str] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
         self.worker_for = frozenset(worker_for)
+        self.turn = turn
         self.from_worker = from_worker
+        self.after = tuple(after)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what another triggerer needs to make this trigger again."""
@@ -63,7 +69,9 @@ class NodeTrigger(BaseTrigger):
             "producer_task_id": self.producer_task_id,
             "unique_ids": list(self.unique_ids),
             "worker_for": sorted(self.worker_for),
+            "turn": self.turn,
             "from_worker": self.from_worker,
+            "after": list(self.after),
         }
         return (TRIGGER_CLASS, arguments)
 
@@ -77,10 +85,15 @@ class NodeTrigger(BaseTrigger):
     async def _decided(self) -> Update:
         printed: set[str] = set()
         hub = hub_for(key_of(self.task_instance, self.producer_task_id))
-        with Subscription(hub, self.unique_ids, cleared_at(self.task_instance)) as updates:
+        sensor = sensor_of(self.task_instance, self.unique_ids, turn=self.turn, after=self.after)
+        with Subscription(hub, sensor) as updates:
             while True:
                 update = await anext(updates)
-                write_log(self.log, update, printed)
+                for part in parts(update):
+                    write_log(self.log, part, printed)
+                    await asyncio.sleep(
+                        0
+                    )  # what many nodes have to tell must not keep the other triggers waiting
                 if update.is_over:
                     return update
 
@@ -104,19 +117,16 @@ class NodeTrigger(BaseTrigger):
         )
 
 
-def cleared_at(task_instance: Any) -> float:
-    """
-    Tell when a sensor was cleared, in seconds since the epoch; 0 for one that runs for the first time.
-
-    A sensor is never tried again by itself, so one that runs again has been cleared. What was cleared together with it
-    was so within a few seconds.
-
-    :param task_instance: the sensor's
-    """
-    return 0.0 if task_instance.try_number <= 1 else born_at(task_instance.id) - CLEARED_WITHIN
+_PART: Final = 100
 
 
-CLEARED_WITHIN: Final = 5.0
+def parts(update: Update) -> Iterator[Update]:
+    """Yield an update in parts of at most 100 results; the last one has its decision."""
+    results = update.results
+    while len(results) > _PART:
+        yield Update(results[:_PART], Decision(Verdict.WAIT))
+        results = results[_PART:]
+    yield Update(results, update.decision)
 
 
 def write_log(log: Any, update: Update, printed: set[str] | None = None, *, with_reason: bool = True) -> None:
@@ -150,12 +160,6 @@ _VERB: Final = {
     Verdict.SKIP: "skipped",
     Verdict.BUILD: "building",
 }
-
-
-def xcom_value(results: Sequence[NodeResult]) -> dict[str, Any]:
-    """Give what a sensor returns: a `NodeResult` as a dict, or several under the key `nodes`."""
-    values = [result.to_dict() for result in results]
-    return values[0] if len(values) == 1 else {"nodes": values}
 
 
 def decision_payload(decision: Decision) -> dict[str, str]:

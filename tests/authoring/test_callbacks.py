@@ -8,8 +8,8 @@ from airflow.triggers.base import TriggerEvent
 
 from dbt_watch import NodeResult, dbt_k8s_project
 from dbt_watch.core.outcome import Decision, Verdict
-from dbt_watch.sensors.hub import Update
 from dbt_watch.sensors.trigger import NodeTrigger
+from dbt_watch.sensors.updates import Update
 
 
 def tell(context):

@@ -17,7 +17,7 @@ def test_a_page_comes_back_as_it_was_written():
         [NodeResult(unique_id="model.shop.orders", status="error", message="no such column \u2028 'x'")]
     )
     writer.close(1, reason="OOMKilled")
-    page = Page(writer.take(), will_retry=True, born=1.5)
+    page = Page(writer.take(), will_retry=True, began=1.5)
     assert decode_page(encode_page(page)) == page
     assert decode_page(json.loads(encode_page(page))) == page
 
@@ -27,7 +27,7 @@ def test_an_empty_page_is_no_page():
 
 
 @pytest.mark.parametrize(
-    "value", ["{", "[]", "42", 42, {"chunk": {}}, '{"chunk": 1, "will_retry": true, "born": 0}']
+    "value", ["{", "[]", "42", 42, {"chunk": {}}, '{"chunk": 1, "will_retry": true, "began": 0}']
 )
 def test_what_is_no_page_is_refused(value):
     with pytest.raises(JournalError):

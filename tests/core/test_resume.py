@@ -3,7 +3,9 @@
 import pytest
 
 from dbt_watch.core import resume
-from dbt_watch.core.resume import remaining_nodes, selection_of
+from dbt_watch.core.journal import Closed
+from dbt_watch.core.results import NodeResult, NotRun
+from dbt_watch.core.resume import deaf_tasks, outdated_tasks, remaining_nodes, selection_of
 from dbt_watch.core.selection import select_nodes
 
 WATCHED = {"g.a": ["model.a"], "g.b": ["model.b"], "g.b.test": ["test.b1", "test.b2"]}
@@ -27,6 +29,59 @@ def test_what_is_not_done_is_built_again(states, remaining):
 
 def test_a_run_that_is_asked_for_again_when_all_is_done_builds_all():
     assert remaining_nodes(ALL, WATCHED, dict.fromkeys(WATCHED, "success")) == ALL
+
+
+def test_when_every_task_is_green_all_is_built_though_some_nodes_have_no_task():
+    everything = ALL | {"exposure.report", "model.ephemeral"}
+    assert remaining_nodes(everything, WATCHED, dict.fromkeys(WATCHED, "success")) == everything
+    states = {**dict.fromkeys(WATCHED, "success"), "g.a": None}
+    assert remaining_nodes(everything, WATCHED, states) >= {"model.a"}
+    assert "model.b" not in remaining_nodes(everything, WATCHED, states)
+
+
+@pytest.mark.parametrize(
+    ("states", "nodes", "deaf"),
+    [
+        ({"g.a": "failed", "g.b": "upstream_failed", "g.b.test": "deferred"}, ALL, ["g.a", "g.b"]),
+        ({"g.a": "failed", "g.b": None, "g.b.test": None}, {"model.b"}, []),
+        ({"g.a": "success", "g.b": "skipped", "g.b.test": None}, ALL, []),
+    ],
+)
+def test_tasks_that_have_failed_do_not_learn_of_an_attempt_that_they_were_not_cleared_with(
+    states, nodes, deaf
+):
+    assert deaf_tasks(nodes, WATCHED, states) == deaf
+
+
+def entries(**statuses):
+    words = {name.replace("_", ".", 1): status for name, status in statuses.items()}
+    return {
+        uid: NodeResult(
+            unique_id=uid, status=status, not_run=NotRun.NOTHING_TO_RUN if status == "not run" else None
+        )
+        for uid, status in words.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("states", "results", "exit_code", "outdated"),
+    [
+        ({"g.a": "failed"}, {"model_a": "success"}, 0, ["g.a"]),
+        ({"g.a": "skipped"}, {"model_a": "success"}, 0, ["g.a"]),
+        ({"g.a": "success"}, {"model_a": "error"}, 1, ["g.a"]),
+        ({"g.a": "failed"}, {"model_a": "error"}, 1, []),
+        ({"g.a": "upstream_failed"}, {"model_a": "skipped"}, 1, []),
+        ({"g.a": "success"}, {"model_a": "warn"}, 0, []),
+        ({"g.a": "deferred"}, {"model_a": "success"}, 0, []),
+        ({"g.a": "failed"}, {"model_b": "success"}, 0, []),
+        ({"g.a": "success"}, {"model_a": "not run"}, 0, []),
+        ({"g.b.test": "success"}, {"test_b1": "pass", "test_b2": "fail"}, 1, ["g.b.test"]),
+    ],
+)
+def test_tasks_that_have_ended_in_another_state_than_an_attempt_means_are_named(
+    states, results, exit_code, outdated
+):
+    assert outdated_tasks(WATCHED, states, Closed(exit_code), entries(**results)) == outdated
 
 
 def test_each_single_node_of_a_project_can_be_asked_for_alone(graph):

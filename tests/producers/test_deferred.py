@@ -26,7 +26,7 @@ INNER = (
 
 def test_a_trigger_can_be_made_again_from_what_it_serializes():
     trigger = DbtPodTrigger(
-        inner=INNER, nodes=pack({}, StaleSources()), attempt=2, will_retry=True, born=1.5, deadline=None
+        inner=INNER, nodes=pack({}, StaleSources()), attempt=2, will_retry=True, began=1.5, deadline=None
     )
     path, arguments = trigger.serialize()
     assert path == f"{DbtPodTrigger.__module__}.{DbtPodTrigger.__qualname__}"
@@ -36,7 +36,9 @@ def test_a_trigger_can_be_made_again_from_what_it_serializes():
 
 @pytest.mark.parametrize(("status", "is_kept"), [(401, False), (404, True), (500, True)])
 def test_the_operators_hook_is_kept_until_its_credentials_are_refused(status, is_kept):
-    trigger = DbtPodTrigger(inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, born=1.5)
+    trigger = DbtPodTrigger(
+        inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
+    )
     hook = trigger._inner.hook
 
     @contextlib.asynccontextmanager

@@ -84,10 +84,10 @@ def test_a_reader_always_finds_a_page_to_look_at(pen, writer, store, clock):
 
 
 def test_the_first_page_tells_of_the_attempt_before_anything_has_happened(store, clock):
-    pen = Pen(JournalWriter(attempt=2), store.push, will_retry=True, born=12.5, clock=clock)
+    pen = Pen(JournalWriter(attempt=2), store.push, will_retry=True, began=12.5, clock=clock)
     pen.open()
     page = decode_page(store.pages["journal_0000"])
-    assert (page.chunk.attempt, page.will_retry, page.born) == (2, True, 12.5)
+    assert (page.chunk.attempt, page.will_retry, page.began) == (2, True, 12.5)
 
 
 def test_a_first_page_that_could_not_be_written_is_not_forgotten(pen, store, clock):

@@ -15,6 +15,7 @@ from dbt_watch.core.pages import page_key
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.pen import Pen
 from dbt_watch.sensors.hub import Hub, Pace, Subscription
+from dbt_watch.sensors.updates import Sensor
 
 PACE = Pace(
     page=0.003,
@@ -22,6 +23,7 @@ PACE = Pace(
     idle=0.04,
     verify=0.006,
     first_page=0.008,
+    turn=0.004,
     linger=0.2,
     backoff_first=0.005,
     backoff_limit=0.05,
@@ -38,6 +40,11 @@ class Airflow:
         self.requests = 0
         self.misses = 0
         self.broken = False
+        self.states_of = {}
+
+    async def states(self, task_ids):
+        self._count()
+        return {task_id: self.states_of.get(task_id) for task_id in task_ids}
 
     async def state(self):
         self._count()
@@ -54,12 +61,12 @@ class Airflow:
         if self.broken:
             raise ConnectionError("500")
 
-    def begin(self, attempt, *, will_retry=False, born=0.0):
+    def begin(self, attempt, *, will_retry=False, began=0.0):
         """Start the code of an attempt, which wipes the XComs of the one before."""
         self.xcoms.clear()
         self.current_state = "running"
         self.writer = JournalWriter(attempt=attempt)
-        self.pen = Pen(self.writer, self.xcoms.__setitem__, will_retry=will_retry, born=born)
+        self.pen = Pen(self.writer, self.xcoms.__setitem__, will_retry=will_retry, began=began)
         self.pen.open()
 
     def report(self, unique_id, status, **kwargs):
@@ -83,8 +90,9 @@ async def hub_of(airflow):
         await asyncio.wait_for(task, 5)
 
 
-async def verdict(hub, *unique_ids, since=0.0):
-    with Subscription(hub, unique_ids, since) as updates:
+async def verdict(hub, *unique_ids, since=0.0, **sensor):
+    sensor = {"is_first_try": not since, "made_at": since, **sensor}
+    with Subscription(hub, Sensor(unique_ids=unique_ids, **sensor)) as updates:
         async for update in updates:
             if update.decision.verdict is not Verdict.WAIT:
                 return update.decision
@@ -153,7 +161,7 @@ async def test_what_a_cleared_run_left_is_still_there_when_its_producer_runs_and
             airflow.current_state = "running"
             waiting = asyncio.create_task(verdict(hub, ORDERS, since=1.0))
             assert await stays_waiting(waiting)
-            airflow.begin(2, born=1.0)
+            airflow.begin(2, began=1.0)
             assert await stays_waiting(waiting)
             airflow.report(ORDERS, "success")
             assert (await waiting).verdict is Verdict.SUCCEED
@@ -200,7 +208,7 @@ async def test_sensors_that_were_cleared_with_a_run_that_died_without_a_word_fai
 
 @scenario
 async def test_a_sensor_that_comes_after_its_cleared_run_has_died_at_once_fails_with_it(airflow):
-    airflow.begin(2, born=1.0)
+    airflow.begin(2, began=1.0)
     airflow.current_state = "failed"
     async with hub_of(airflow) as hub:
         assert (await verdict(hub, ORDERS, since=1.0)).verdict is Verdict.FAIL

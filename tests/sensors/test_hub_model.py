@@ -13,6 +13,7 @@ from test_hub import Airflow
 
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Verdict
 from dbt_watch.sensors.hub import Hub, Subscription
+from dbt_watch.sensors.updates import Sensor
 
 NODES = [f"model.shop.m{number}" for number in range(4)]
 GOOD, BAD = ["success", "warn", "no-op"], ["error", "skipped", "fail"]
@@ -30,9 +31,11 @@ class Project(RuleBasedStateMachine):
         self.attempt = 0
         self.max_attempt = 1 + RETRIES
         self.clock = 0
-        self.made_at = 0
         self.written_at = 0  # a journal tells its attempt with its first words
+        self.began = 0
         self.cleared_at = dict.fromkeys(NODES, 0)
+        self.came = set()
+        self.has_come_before = set()
         self.is_starting = False
         self.is_open = False
         self.reported = {}
@@ -57,8 +60,8 @@ class Project(RuleBasedStateMachine):
         self.attempt += 1
         self.reported = {}
         self.is_open = True
-        self.written_at = 0
-        self.airflow.begin(self.attempt, will_retry=self.attempt < self.max_attempt, born=self.made_at)
+        self.began = self.written_at = self.tick()
+        self.airflow.begin(self.attempt, will_retry=self.attempt < self.max_attempt, began=self.began)
 
     @precondition(lambda self: self.is_starting)
     @rule()
@@ -70,7 +73,6 @@ class Project(RuleBasedStateMachine):
     def ends_badly(self):
         if self.attempt < self.max_attempt:
             self.airflow.current_state = "up_for_retry"
-            self.made_at = self.tick()
         else:
             self.airflow.current_state = "failed"
 
@@ -84,7 +86,6 @@ class Project(RuleBasedStateMachine):
         if self.reported.get(node, "started") == "started":
             self.reported[node] = status
             self.airflow.report(node, status)
-            self.written_at = self.made_at
 
     @precondition(lambda self: self.is_open)
     @rule(word=st.booleans())
@@ -92,7 +93,6 @@ class Project(RuleBasedStateMachine):
         well = all(self.reported.get(node) in GOOD for node in NODES)
         if word:
             self.airflow.close(0 if well else 1)
-            self.written_at = self.made_at
         self.is_open = False
         if word and well:
             self.airflow.current_state = "success"
@@ -126,8 +126,9 @@ class Project(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_open and not self.is_starting)
     @rule()
     def the_run_is_cleared(self):
-        self.made_at = self.tick()
-        self.cleared_at = dict.fromkeys(NODES, self.clock)
+        # The tasks of a large run are made over a while.
+        self.cleared_at = {node: self.tick() for node in NODES}
+        self.has_come_before |= self.came
         self.max_attempt = self.attempt + 1 + RETRIES
         self.airflow.current_state = None
         self.reported = {}
@@ -143,13 +144,30 @@ class Project(RuleBasedStateMachine):
         self.hub.remove(self.sensors.pop(node))
         del self.verdicts[node]
         self.cleared_at[node] = self.tick()
+        self.has_come_before.add(node)
+        self.airflow.states_of.pop(node, None)
+
+    @precondition(lambda self: "running" in self.airflow.states_of.values())
+    @rule()
+    def a_sensor_has_built_its_node(self):
+        self.airflow.states_of = dict.fromkeys(self.airflow.states_of, "success")
 
     # What the triggerer does.
+
+    def sensor_of(self, node):
+        return Sensor(
+            unique_ids=(node,),
+            task_id=node,
+            made_at=self.cleared_at[node],
+            is_first_try=node not in self.has_come_before,
+            turn=NODES.index(node),
+        )
 
     @rule(node=st.sampled_from(NODES))
     def a_sensor_comes(self, node):
         if node not in self.sensors:
-            self.sensors[node] = Subscription(self.hub, (node,), self.cleared_at[node])
+            self.came.add(node)
+            self.sensors[node] = Subscription(self.hub, self.sensor_of(node))
             self.hub.add(self.sensors[node])
 
     @rule()
@@ -158,9 +176,11 @@ class Project(RuleBasedStateMachine):
             if node not in self.verdicts:
                 self.hub.remove(sensor)
         self.hub = Hub("build.dbt_build", self.airflow)
+        # One that builds is not known to another triggerer; there the pods are what the next one waits for.
+        self.airflow.states_of.clear()
         for node in self.sensors:
             if node not in self.verdicts:
-                self.sensors[node] = Subscription(self.hub, (node,), self.cleared_at[node])
+                self.sensors[node] = Subscription(self.hub, self.sensor_of(node))
                 self.hub.add(self.sensors[node])
 
     @rule(seconds=st.sampled_from([0.3, 1.0, 5.0, 20.0]), verify=st.booleans(), broken=st.booleans())
@@ -180,7 +200,7 @@ class Project(RuleBasedStateMachine):
         self.airflow.broken = False
         for node, sensor in self.sensors.items():
             if sensor.is_over and node not in self.verdicts:
-                self.verdicts[node] = sensor._last.decision.verdict
+                self.verdicts[node] = sensor._last.verdict
                 self.judge(node, self.verdicts[node])
 
     # What must hold.
@@ -197,6 +217,8 @@ class Project(RuleBasedStateMachine):
             assert self.attempt >= self.max_attempt
         if verdict is Verdict.BUILD:
             assert is_stale
+            assert "running" not in self.airflow.states_of.values()
+            self.airflow.states_of[node] = "running"
             assert state in {"success", "failed"}  # so dbt does not run
         if verdict is Verdict.SKIP:
             assert state in {"success", "upstream_failed", "removed", "skipped"}
@@ -217,7 +239,8 @@ class Project(RuleBasedStateMachine):
             self.airflow.current_state = "failed"
         elif self.airflow.current_state not in {"success", "failed", "upstream_failed", "removed", "skipped"}:
             self.airflow.current_state = "removed"
-        for _ in range(4):
+        for _ in range(2 + 2 * len(NODES)):
+            self.airflow.states_of = dict.fromkeys(self.airflow.states_of, "success")
             self.look(60.0, verify=True)
         assert set(self.verdicts) == set(self.sensors)
 

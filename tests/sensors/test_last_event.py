@@ -11,11 +11,9 @@ from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.last_event import SETTLED_AFTER_S, last_event
 from dbt_watch.producers import deferred
 from dbt_watch.sensors import trigger as sensor_trigger
-from dbt_watch.sensors import turn
-from dbt_watch.sensors.hub import Update
 from dbt_watch.sensors.operator import DbtNodeSensor
 from dbt_watch.sensors.trigger import NodeTrigger
-from dbt_watch.sensors.turn import TurnTrigger
+from dbt_watch.sensors.updates import Update
 
 NOW = 1_000.0
 
@@ -32,7 +30,7 @@ def slept(monkeypatch):
     monkeypatch.setattr(
         module, "asyncio", SimpleNamespace(sleep=sleep, CancelledError=asyncio.CancelledError)
     )
-    for user in (module, sensor_trigger, turn, deferred):
+    for user in (module, sensor_trigger, deferred):
         monkeypatch.setattr(user, "time", clock)
     return slept
 
@@ -94,13 +92,11 @@ def triggers(monkeypatch):
         return {}
 
     monkeypatch.setattr(NodeTrigger, "_decided", decided)
-    monkeypatch.setattr(TurnTrigger, "_ends", at_once)
     monkeypatch.setattr(deferred.DbtPodTrigger, "_event", at_once)
     monkeypatch.setattr(deferred.DbtPodTrigger, "__init__", lambda self: setattr(self, "secrets", []))
     names = {"producer_task_id": "shop.dbt_build", "unique_ids": ["model.shop.orders"]}
     return {
         "sensor": NodeTrigger(**names, from_worker=True),
-        "turn": TurnTrigger(earlier=[]),
         "producer": deferred.DbtPodTrigger(),
         "sensor without a worker": NodeTrigger(**names),
     }
@@ -108,9 +104,8 @@ def triggers(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "wait"),
-    [("sensor", SETTLED_AFTER_S), ("turn", SETTLED_AFTER_S), ("producer", SETTLED_AFTER_S),
-     ("sensor without a worker", 0)],
-)  # fmt: skip
+    [("sensor", SETTLED_AFTER_S), ("producer", SETTLED_AFTER_S), ("sensor without a worker", 0)],
+)
 def test_every_trigger_keeps_to_it(monkeypatch, slept, name, wait):
     assert isinstance(asyncio.run(first_of(triggers(monkeypatch)[name].run())), TriggerEvent)
     assert sum(slept) == wait

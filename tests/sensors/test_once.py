@@ -4,13 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult, XComResult
+from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates, TaskStatesResult, XComResult
 
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.pen import Pen
 from dbt_watch.sensors.once import look_once
+from dbt_watch.sensors.updates import Sensor
 
 PAGES = 30
 FIRST, LAST = "model.shop.node_0", f"model.shop.node_{PAGES - 1}"
@@ -45,7 +46,8 @@ def airflow(monkeypatch):
 
 def verdict(*unique_ids, max_pages=None):
     task = SimpleNamespace(dag_id="shop", run_id="run", task_id="shop.orders", map_index=-1)
-    return look_once(task, "shop.dbt_build", unique_ids, max_pages=max_pages).decision.verdict
+    sensor = Sensor(unique_ids=unique_ids)
+    return look_once(task, "shop.dbt_build", sensor, max_pages=max_pages).decision.verdict
 
 
 @pytest.mark.parametrize("unique_id", [FIRST, LAST])
@@ -69,4 +71,19 @@ def test_a_node_of_which_the_whole_journal_tells_nothing_was_not_built(airflow):
 
 def test_a_journal_that_is_begun_anew_while_it_is_read_is_left_open(airflow):
     del airflow.xcoms["journal_0010"]
+    assert verdict(FIRST) is Verdict.WAIT
+
+
+@pytest.mark.parametrize("answer", [ErrorResponse(), XComResult(key="journal_head", value="damaged")])
+def test_a_bad_answer_leaves_the_decision_to_the_hub(airflow, monkeypatch, answer):
+    assert verdict(FIRST) is Verdict.SUCCEED
+    good = airflow.send
+    monkeypatch.setattr(
+        airflow, "send", lambda message: good(message) if isinstance(message, GetTaskStates) else answer
+    )
+    assert verdict(FIRST) is Verdict.WAIT
+
+
+def test_a_page_that_cannot_be_read_leaves_the_decision_to_the_hub(airflow):
+    airflow.xcoms["journal_0003"] = '{"foreign": true}'
     assert verdict(FIRST) is Verdict.WAIT

@@ -1,13 +1,25 @@
 """What is asked of Airflow's supervisor, and what is made of its answers."""
 
 import asyncio
+import threading
 from types import SimpleNamespace
 
+import httpx
 import pytest
-from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import ErrorResponse, TaskStatesResult
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.execution_time import task_runner, xcom
+from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, TaskStatesResult, XComResult
 
-from dbt_watch.supervisor import SupervisorError, key_of, read_states, read_states_now, write_xcom
+from dbt_watch import supervisor as module
+from dbt_watch.supervisor import (
+    SupervisorError,
+    key_of,
+    patiently,
+    read_states,
+    read_states_now,
+    read_xcom,
+    write_xcom,
+)
 
 
 class Comms:
@@ -61,3 +73,76 @@ def test_what_is_no_answer_is_an_error(supervisor):
         read_states_now(own(), ["shop.orders"])
     with pytest.raises(SupervisorError):
         asyncio.run(write_xcom(own(), "journal_0000", "page"))
+
+
+class Counting(Comms):
+    """Answers for each task that it is asked for, and keeps the length of each question's URL."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.lengths = []
+
+    def send(self, message):
+        query = {"dag_id": message.dag_id, "run_ids": message.run_ids, "task_ids": message.task_ids}
+        self.lengths.append(len(str(httpx.URL("http://localhost/task-instances/states", params=query))))
+        return TaskStatesResult(task_states={"run": dict.fromkeys(message.task_ids, "success")})
+
+
+@pytest.mark.parametrize("read", [read_states_now, lambda *args: asyncio.run(read_states(*args))])
+def test_the_states_of_thousands_of_tasks_are_asked_for_in_requests_that_every_proxy_lets_pass(
+    monkeypatch, read
+):
+    comms = Counting()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+    tasks = [f"shop.a_model_with_a_long_name_é_{number:05d}" for number in range(2_500)]
+    assert read(own(), tasks) == dict.fromkeys(tasks, "success")
+    assert max(comms.lengths) < 8_000
+    assert len(comms.lengths) < 50
+
+
+@pytest.fixture
+def slow_backend(monkeypatch):
+    """An XCom backend that reads and writes elsewhere, and the threads in which it was called."""
+    threads = []
+
+    class ObjectStore(BaseXCom):
+        @staticmethod
+        def serialize_value(value, **_):
+            threads.append(threading.get_ident())
+            return f"stored {value}"
+
+        @staticmethod
+        def deserialize_value(result):
+            threads.append(threading.get_ident())
+            return f"read {result.value}"
+
+    monkeypatch.setattr(xcom, "XCom", ObjectStore)
+    return threads
+
+
+def test_a_backend_that_reads_an_object_store_does_not_block_the_event_loop_of_the_triggers(
+    supervisor, slow_backend
+):
+    supervisor(XComResult(key="journal_0000", value="page"))
+    assert asyncio.run(read_xcom(own(), "journal_0000")) == "read page"
+    comms = supervisor(OKResponse(ok=True))
+    asyncio.run(write_xcom(own(), "journal_0000", "page"))
+    assert comms.asked[0].value == "stored page"
+    assert len(slow_backend) == 2
+    assert threading.get_ident() not in slow_backend
+
+
+def test_a_question_is_asked_again_until_there_is_an_answer(monkeypatch):
+    monkeypatch.setattr(module, "_PAUSE_FIRST", 0.001)
+    answers = [None, None, "success"]
+
+    def ask():
+        answer = answers.pop(0)
+        if answer is None:
+            raise SupervisorError("no answer")
+        return answer
+
+    assert patiently(ask) == "success"
+    answers[:] = [None] * 100
+    with pytest.raises(SupervisorError):
+        patiently(ask, patience=0.01)

@@ -254,3 +254,15 @@ def test_a_producer_is_deferred_only_where_its_own_sensors_leave_it_a_place(dag,
     assert len(dag.tasks) - 1 == len(producer.watched)
     monkeypatch.setenv("AIRFLOW__TRIGGERER__CAPACITY", str(len(producer.watched) + more))
     assert producer._has_place() is bool(more)
+
+
+def test_each_sensor_has_a_turn_after_those_it_depends_on(shop):
+    project = shop()
+    sensors = {node.sensor.task_id: node.sensor for node in project.nodes.values()}
+    turns = {task_id: sensor._trigger_arguments()["turn"] for task_id, sensor in sensors.items()}
+    assert sorted(turns.values()) == list(range(len(sensors)))
+    for task_id, sensor in sensors.items():
+        assert all(turns[parent] < turns[task_id] for parent in sensor.upstream_task_ids)
+        others = list(sensor._lone_build.others())
+        assert set(others) == set(sensors) - {task_id}
+        assert [turns[other] for other in others] == sorted(turns[other] for other in others)

@@ -148,6 +148,7 @@ def run_of(airflow):
     finished = {}
     cases = (
         "jaffle_shop", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "cleared", "lineage", "bound",
+        "crossed",
     )  # fmt: skip
 
     def get(dag_id):

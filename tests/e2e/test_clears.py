@@ -1,6 +1,7 @@
 """What a person clears is built again, and nothing else. The tests go on from one another, in their order."""
 
 import itertools
+import time
 
 import pytest
 
@@ -46,6 +47,36 @@ def test_clearing_a_whole_run_builds_everything_again_in_one_pod(run_of, pods):
     assert all(node["finished_at"] > began[:19] for node in nodes)
 
 
+def test_clearing_the_producer_of_a_green_run_alone_builds_everything_again(run_of, pods):
+    run = run_of("cleared").reread()
+    before, began = pods(), {name: item.start_date for name, item in run.sensors().items()}
+    again = run.cleared(task_ids=["shop.dbt_build"])
+    assert again.state == "success"
+    assert len(pods() - before) == 1
+    log = again.log("shop.dbt_build", attempt=again.tasks["shop.dbt_build"].try_number)
+    assert "Building all" in log
+    for name in ("raw_orders", "orders", "customers"):
+        assert f"{name} OK" in log
+    assert {name: item.start_date for name, item in again.sensors().items()} == began
+
+
+def test_clearing_a_failed_producer_alone_builds_nothing_and_says_what_else_to_clear(run_of, cluster):
+    run = run_of("broken")
+    made = set() if cluster is None else {pod.name for pod in cluster.pods()}
+    red = run.failed()
+    again = run.cleared(task_ids=["shop.dbt_build"])
+    assert again.state == "failed"
+    assert again.failed() == red
+    log = again.log("shop.dbt_build", attempt=2, until="Clear them together")
+    assert "[error" in log.lower() or "ERROR" in log
+    assert "have failed and were not cleared together with shop.dbt_build" in log
+    for task_id in red - {"shop.dbt_build"}:
+        assert task_id in log
+    if cluster is not None:
+        new = [pod for pod in cluster.pods() if pod.name not in made]
+        assert not [pod for pod in new if pod.labels["dag_id"] == "broken"]
+
+
 def test_clearing_one_sensor_builds_its_node_alone_in_a_pod_of_its_own(run_of, pods):
     run = run_of("cleared").reread()
     before, began = pods(), {name: item.start_date for name, item in run.tasks.items()}
@@ -81,3 +112,74 @@ def test_a_sensor_whose_own_build_fails_tells_why(run_of, pods):
     assert again.tasks["shop.orders"].state == "failed"
     log = again.log("shop.orders", attempt=2, until="order_totl")
     assert "order_totl" in log
+
+
+class Crossed:
+    """The run `crossed`, whose pods can be held back."""
+
+    def __init__(self, run, cluster, warehouse):
+        self.run, self._cluster, self._warehouse = run, cluster, warehouse
+        self._before = {pod.name for pod in cluster.pods()}
+
+    def held(self, task_id):
+        return self._warehouse / f"{task_id}.held"
+
+    def pods(self):
+        new = [pod for pod in self._cluster.pods() if pod.name not in self._before]
+        return [pod for pod in new if pod.labels["dag_id"] == "crossed"]
+
+    def clear(self, task_id):
+        client = self.run.airflow.client
+        client.clear_tasks(self.run.dag_id, self.run.run_id, task_ids=[task_id])
+
+    def until(self, condition, what):
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline, what
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def crossed(run_of, cluster, warehouse):
+    if cluster is None:
+        pytest.skip("holds dbt by a file that the pod shares with the test")
+    run = run_of("crossed").reread()
+    assert run.state == "success"
+    crossed = Crossed(run, cluster, warehouse)
+    yield crossed
+    for held in warehouse.glob("*.held"):
+        held.unlink()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("shop.stg_orders", "shop.dbt_build"), ("shop.orders", "shop.raw_orders")]
+)
+def test_what_is_cleared_while_a_sensor_builds_alone_waits_for_the_end_of_its_pod(crossed, first, second):
+    """The producer, and a sensor that has its turn before the one that builds."""
+    held = crossed.held(first)
+    held.touch()
+    crossed.clear(first)
+    crossed.until(lambda: len(crossed.pods()) == 1, "a pod of the first task")
+    crossed.clear(second)
+    words = f"Waiting until dbt has ended in pod {crossed.pods()[0].name} of {first}"
+    run = crossed.run
+    attempt = run.tasks[second].try_number + 1
+
+    def waits():
+        (task,) = [
+            item
+            for item in run.airflow.client.task_instances(run.dag_id, run.run_id)
+            if item.task_id == second
+        ]
+        is_in_triggerer = task.state == "deferred"  # for its turn
+        return is_in_triggerer or (task.state == "running" and words in run.log(second, attempt))
+
+    crossed.until(waits, f"{second} waits")
+    assert len(crossed.pods()) == 1
+    held.unlink()
+    run.reread()
+    assert run.state == "success"
+    assert set(run.states.values()) == {"success"}
+    pods = crossed.pods()
+    assert [pod.labels["task_id"] for pod in pods] == [first, second]
+    assert all(one.finished_at <= next_one.created_at for one, next_one in itertools.pairwise(pods))

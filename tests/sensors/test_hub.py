@@ -10,10 +10,11 @@ import contextlib
 import pytest
 
 from dbt_watch.core.journal import JournalWriter
-from dbt_watch.core.outcome import Verdict
+from dbt_watch.core.outcome import Verdict, decide
 from dbt_watch.core.pages import page_key
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.pen import Pen
+from dbt_watch.sensors import updates
 from dbt_watch.sensors.hub import Hub, Pace, Subscription
 from dbt_watch.sensors.updates import Sensor
 
@@ -92,8 +93,8 @@ async def hub_of(airflow):
 
 async def verdict(hub, *unique_ids, since=0.0, **sensor):
     sensor = {"is_first_try": not since, "made_at": since, **sensor}
-    with Subscription(hub, Sensor(unique_ids=unique_ids, **sensor)) as updates:
-        async for update in updates:
+    with Subscription(hub, Sensor(unique_ids=unique_ids, **sensor)) as told:
+        async for update in told:
             if update.decision.verdict is not Verdict.WAIT:
                 return update.decision
     return None
@@ -382,3 +383,136 @@ async def test_pages_that_do_not_exist_are_not_asked_for_once_the_journal_is_ope
 async def test_a_hub_ends_when_nobody_listens_any_more(airflow):
     async with hub_of(airflow):
         pass
+
+
+async def builds(hub, airflow, turn, order, **sensor):
+    """Wait for the turn of a sensor that was cleared, and build its node for a moment, alone."""
+    task_id = f"shop.m{turn}"
+    decision = await verdict(hub, f"model.shop.m{turn}", since=1.0, task_id=task_id, turn=turn, **sensor)
+    if decision.verdict is not Verdict.BUILD:
+        return decision.verdict
+    airflow.building.add(task_id)
+    order.append(turn)
+    assert len(airflow.building) == 1, "dbt runs for one of them at a time"
+    airflow.states_of[task_id] = "running"
+    await asyncio.sleep(0.005)
+    airflow.building.discard(task_id)
+    airflow.states_of[task_id] = "success"
+    return decision.verdict
+
+
+def over(airflow):
+    airflow.building = set()
+    airflow.begin(1)
+    airflow.close(0)
+    airflow.current_state = "success"
+
+
+@scenario
+async def test_sensors_that_were_cleared_together_build_along_the_lineage_one_at_a_time(airflow):
+    over(airflow)
+    order = []
+    async with hub_of(airflow) as hub:
+        await asyncio.gather(*(builds(hub, airflow, turn, order) for turn in (5, 3, 9, 1, 7)))
+    assert order == [1, 3, 5, 7, 9]
+
+
+@scenario
+async def test_a_sensor_that_has_to_wait_for_another_triggers_task_does(airflow):
+    over(airflow)
+    order = []
+    airflow.states_of["shop.elsewhere"] = "running"
+    async with hub_of(airflow) as hub:
+        waiting = asyncio.create_task(builds(hub, airflow, 1, order, after=("shop.elsewhere",)))
+        assert await stays_waiting(waiting)
+        airflow.states_of["shop.elsewhere"] = "failed"
+        assert await waiting is Verdict.BUILD
+
+
+@scenario
+async def test_a_sensor_that_waits_for_its_turn_waits_for_the_producer_when_that_is_cleared_too(airflow):
+    over(airflow)
+    order = []
+    async with hub_of(airflow) as hub:
+        first = asyncio.create_task(verdict(hub, ORDERS, since=1.0, task_id="shop.orders", turn=1))
+        assert (await first).verdict is Verdict.BUILD
+        airflow.states_of["shop.orders"] = "running"
+        second = asyncio.create_task(builds(hub, airflow, 2, order))
+        assert await stays_waiting(second)
+        airflow.current_state = "queued"
+        assert await stays_waiting(second)
+        airflow.begin(2, began=2.0)
+        airflow.states_of["shop.orders"] = "success"
+        assert await stays_waiting(second)
+        airflow.report("model.shop.m2", "success")
+        assert await second is Verdict.SUCCEED
+    assert not order
+
+
+@scenario
+async def test_requests_do_not_grow_with_the_number_of_sensors_that_wait_to_build(airflow):
+    async def requests_of(count):
+        over(airflow)
+        airflow.states_of = {"shop.m0": "running"}
+        async with hub_of(airflow) as hub:
+            waiting = [asyncio.create_task(builds(hub, airflow, turn, [])) for turn in range(count)]
+            assert (await waiting[0]) is Verdict.BUILD
+            airflow.states_of["shop.m0"] = "running"
+            before = airflow.requests
+            await asyncio.sleep(0.2)
+            spent = airflow.requests - before
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        return spent
+
+    few, many = await requests_of(3), await requests_of(300)
+    assert many <= few * 1.5
+
+
+@scenario
+async def test_the_work_for_a_sensor_of_many_nodes_grows_with_them_and_no_faster(airflow):
+    """One task for all tests of a large project: each page tells of a few of them."""
+    looked_at = []
+
+    def counting(producer, nodes):
+        nodes = list(nodes)
+        looked_at.append(len(nodes))
+        return decide(producer, nodes)
+
+    nodes = [f"test.shop.t{number}" for number in range(1_000)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(updates, "decide", counting)
+        async with hub_of(airflow) as hub:
+            airflow.begin(1)
+            waiting = asyncio.create_task(verdict(hub, *nodes))
+            for start in range(0, len(nodes), 20):
+                airflow.writer.add([NodeResult(unique_id=uid, status="pass") for uid in nodes[start:][:20]])
+                airflow.pen._write_all()
+                await asyncio.sleep(0.008)
+            assert (await waiting).verdict is Verdict.SUCCEED
+    assert sum(looked_at) < 6 * len(nodes)
+
+
+@scenario
+async def test_a_sensor_of_many_nodes_is_told_of_each_once_and_of_all_at_the_end(airflow):
+    nodes = [f"test.shop.t{number}" for number in range(4)]
+    told = []
+    async with hub_of(airflow) as hub:
+        airflow.begin(1)
+        with Subscription(hub, Sensor(unique_ids=tuple(nodes))) as updates_of_sensor:
+
+            async def listen():
+                async for update in updates_of_sensor:
+                    told.append([result.unique_id for result in update.results])
+                    if update.is_over:
+                        return update
+                return None
+
+            listening = asyncio.create_task(listen())
+            for uid in nodes:
+                airflow.report(uid, "pass")
+                await asyncio.sleep(0.05)
+            final = await listening
+    assert [uid for uids in told[:-1] for uid in uids] == nodes[:-1]
+    assert {result.unique_id for result in final.results} == set(nodes)

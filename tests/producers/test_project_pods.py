@@ -1,0 +1,162 @@
+"""That dbt never runs in two pods of one project and DAG run, whoever has made them."""
+
+from datetime import datetime, timezone
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import TaskStatesResult
+from kubernetes.client import ApiException
+from kubernetes.client import models as k8s
+
+from dbt_watch.exceptions import ProjectIsBusy
+from dbt_watch.producers import project_pods
+from dbt_watch.producers.project_pods import RUN_LABEL, ProjectPods
+
+PRODUCER, SENSOR, OTHER = "shop.dbt_build", "shop.orders", "shop.customers"
+
+
+class Cluster:
+    """The pods of a namespace."""
+
+    def __init__(self):
+        self.pods = {}
+        self.deleted = []
+
+    def list_namespaced_pod(self, *, namespace, label_selector):
+        name, _, value = label_selector.partition("=")
+        found = [pod for pod in self.pods.values() if pod.metadata.labels.get(name) == value]
+        return SimpleNamespace(items=[pod for pod in found if pod.metadata.namespace == namespace])
+
+    def delete_namespaced_pod(self, name, namespace):
+        self.deleted.append(name)
+        if name not in self.pods:
+            raise ApiException(status=404)
+        self.pods[name].metadata.deletion_timestamp = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+    def end(self, name):
+        state = k8s.V1ContainerState(terminated=k8s.V1ContainerStateTerminated(exit_code=0))
+        status = k8s.V1ContainerStatus(
+            name="base", state=state, image="", image_id="", ready=False, restart_count=0
+        )
+        self.pods[name].status = k8s.V1PodStatus(phase="Succeeded", container_statuses=[status])
+
+
+@pytest.fixture
+def cluster():
+    return Cluster()
+
+
+@pytest.fixture
+def states(monkeypatch):
+    states = {PRODUCER: "success", SENSOR: "running", OTHER: "running"}
+
+    def send(message):
+        return TaskStatesResult(task_states={"run": {task: states[task] for task in message.task_ids}})
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
+    monkeypatch.setattr(project_pods, "POLL", 0.0)
+    return states
+
+
+def pods_of(cluster, task_id, *, run_id="run", map_index=-1):
+    request = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=task_id, namespace="dbt"))
+    operator = SimpleNamespace(
+        task_id=PRODUCER, client=cluster, base_container_name="base", pod_request_obj=request
+    )
+    ti = SimpleNamespace(dag_id="dag", run_id=run_id, task_id=task_id, map_index=map_index, max_tries=1)
+    return ProjectPods(operator, ti)
+
+
+def start(cluster, task_id, **which):
+    """Make the pod of a task."""
+    project = pods_of(cluster, task_id, **which)
+    pod = project._operator.pod_request_obj
+    project.mark(pod)
+    pod.status = k8s.V1PodStatus(phase="Pending")
+    cluster.pods[pod.metadata.name] = pod
+    return pod
+
+
+def names(pods):
+    return [pod.metadata.name for pod in pods]
+
+
+def test_a_task_finds_the_pods_of_the_others_of_its_project_and_run(cluster, states):
+    for task_id in (PRODUCER, SENSOR, OTHER):
+        start(cluster, task_id)
+    assert names(pods_of(cluster, PRODUCER).others()) == [SENSOR, OTHER]
+    assert names(pods_of(cluster, SENSOR).others()) == [PRODUCER, OTHER]
+    cluster.end(OTHER)
+    assert names(pods_of(cluster, PRODUCER).others()) == [SENSOR]
+
+
+@pytest.mark.parametrize("which", [{"run_id": "another"}, {"map_index": 2}])
+def test_pods_of_another_run_or_map_index_are_not_its_business(cluster, states, which):
+    start(cluster, SENSOR, **which)
+    assert not pods_of(cluster, PRODUCER).others()
+
+
+def test_the_label_is_one_that_kubernetes_takes(cluster, states):
+    value = start(cluster, SENSOR, run_id="manual__2026-01-01T00:00:00+00:00 " * 5).metadata.labels[RUN_LABEL]
+    assert value.isalnum()
+    assert len(value) <= 63
+
+
+def test_the_producer_waits_until_a_sensor_has_built_its_node(cluster, states):
+    start(cluster, SENSOR)
+    ticks = []
+
+    def tick():
+        ticks.append(1)
+        if len(ticks) == 3:
+            cluster.end(SENSOR)
+
+    project_pods_of_producer = pods_of(cluster, PRODUCER)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(project_pods, "POLL", 0.15)
+        project_pods_of_producer.await_others(tick)
+    assert len(ticks) >= 3
+    assert not cluster.deleted
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "upstream_failed"])
+def test_a_pod_whose_task_has_ended_is_stopped_once_and_waited_for(cluster, states, state):
+    start(cluster, SENSOR)
+    states[SENSOR] = state
+    rounds = iter(range(100))
+
+    class Ending(Cluster):
+        def list_namespaced_pod(self, **which):
+            if next(rounds) == 3:
+                cluster.end(SENSOR)
+            return cluster.list_namespaced_pod(**which)
+
+        def delete_namespaced_pod(self, name, namespace):
+            cluster.delete_namespaced_pod(name, namespace)
+            cluster.pods[name].metadata.deletion_timestamp = None  # not seen at once
+
+    pods_of(Ending(), PRODUCER).await_others(lambda: None)
+    assert cluster.deleted == [SENSOR]
+
+
+def test_a_sensor_that_has_made_its_pod_gives_way_to_a_producer_that_runs(cluster, states):
+    pod = start(cluster, SENSOR)
+    states[PRODUCER] = "running"
+    with pytest.raises(ProjectIsBusy, match="dbt_build is running"):
+        pods_of(cluster, SENSOR).give_way(pod)
+    assert cluster.deleted == [SENSOR]
+
+
+def test_of_two_sensors_that_have_made_their_pods_at_once_neither_runs_dbt(cluster, states):
+    own, other = start(cluster, SENSOR), start(cluster, OTHER)
+    with pytest.raises(ProjectIsBusy, match=OTHER):
+        pods_of(cluster, SENSOR).give_way(own)
+    with pytest.raises(ProjectIsBusy, match=SENSOR):
+        pods_of(cluster, OTHER).give_way(other)
+    assert cluster.deleted == [SENSOR, OTHER]
+
+
+def test_a_sensor_that_is_alone_goes_on(cluster, states):
+    pods_of(cluster, SENSOR).give_way(start(cluster, SENSOR))
+    assert not cluster.deleted

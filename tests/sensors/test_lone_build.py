@@ -1,0 +1,167 @@
+"""A sensor that was cleared without its producer, on the worker on which it is to build its node."""
+
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates, TaskStatesResult, XComResult
+
+from dbt_watch import supervisor
+from dbt_watch.compat import AirflowFailException
+from dbt_watch.core.journal import Closed
+from dbt_watch.core.results import NodeResult
+from dbt_watch.exceptions import ProjectIsBusy
+from dbt_watch.sensors.operator import DbtNodeSensor
+
+ORDERS = "model.shop.orders"
+MADE = "01a1fdf4-a6fc-7104-bb0c-9e8067d9ef50"
+
+
+class Deferred(Exception):
+    """Stands for Airflow's own, which needs more of a task around it."""
+
+
+class Alone:
+    """How the node would be built."""
+
+    turn = 4
+
+    def __init__(self):
+        self.runs = 0
+        self.is_busy = False
+
+    def parents(self):
+        return ["shop.raw", "shop.staged"]
+
+    def others(self):
+        return [*self.parents(), *(f"shop.other_{number:04d}" for number in range(1_000))]
+
+    def run(self, context):
+        self.runs += 1
+        if self.is_busy:
+            raise ProjectIsBusy("dbt runs in pod p of shop.other")
+        return [NodeResult(unique_id=ORDERS, status="success")], Closed(0)
+
+    def kill(self):
+        pass
+
+
+class Airflow:
+    """States of tasks, and no journal."""
+
+    def __init__(self):
+        self.states = {"shop.dbt_build": "success"}
+        self.default = "success"
+        self.silent = 0
+        self.requests = 0
+
+    def send(self, message):
+        if not isinstance(message, GetTaskStates):
+            return XComResult(key=message.key, value=None)
+        self.requests += 1
+        if self.silent:
+            self.silent -= 1
+            return ErrorResponse()
+        states = {task: self.states.get(task, self.default) for task in message.task_ids}
+        return TaskStatesResult(task_states={"run": states})
+
+
+@pytest.fixture
+def airflow(monkeypatch):
+    airflow = Airflow()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", airflow, raising=False)
+    monkeypatch.setattr(supervisor, "_PAUSE_FIRST", 0.001)
+    return airflow
+
+
+@pytest.fixture
+def sensor(monkeypatch):
+    sensor = DbtNodeSensor(
+        task_id="orders", producer_task_id="shop.dbt_build", unique_ids=[ORDERS], lone_build=Alone()
+    )
+    sensor.triggers = []
+
+    def defer(*, trigger, method_name):
+        sensor.triggers.append(trigger)
+        raise Deferred
+
+    monkeypatch.setattr(sensor, "defer", defer)
+    return sensor
+
+
+def context():
+    ti = SimpleNamespace(
+        id=MADE, dag_id="shop", run_id="run", task_id="shop.orders", map_index=-1, try_number=2,
+        xcom_push=lambda **_: None,
+    )  # fmt: skip
+    return {"ti": ti}
+
+
+def go_on(sensor):
+    """The trigger has told that it is the sensor's turn."""
+    return sensor.execute_complete(context(), {"verdict": "build", "reason": "", "results": {}})
+
+
+def waits_for(sensor):
+    (trigger,) = sensor.triggers
+    return (trigger.after, trigger.turn, trigger.from_worker)
+
+
+def test_a_sensor_that_was_cleared_alone_builds_its_node_at_once(airflow, sensor):
+    assert sensor.execute(context())["unique_id"] == ORDERS
+    assert sensor._lone_build.runs == 1
+
+
+@pytest.mark.parametrize("other", ["shop.raw", "shop.other_0999"])
+def test_one_of_several_that_were_cleared_waits_for_its_turn_in_the_triggerer(airflow, sensor, other):
+    airflow.states[other] = "deferred"
+    with pytest.raises(Deferred):
+        sensor.execute(context())
+    assert waits_for(sensor) == ((), 4, True)
+    assert not sensor._lone_build.runs
+
+
+def test_one_of_many_that_were_cleared_learns_so_from_one_question(airflow, sensor):
+    airflow.default = None
+    with pytest.raises(Deferred):
+        sensor.execute(context())
+    assert airflow.requests == 2  # the other one is for the producer's state
+
+
+def test_a_sensor_whose_parent_has_not_ended_waits_for_it_without_a_worker(airflow, sensor):
+    airflow.states["shop.staged"] = "queued"
+    with pytest.raises(Deferred):
+        go_on(sensor)
+    assert waits_for(sensor) == (("shop.staged",), 4, True)
+
+
+def test_a_sensor_whose_producer_was_cleared_meanwhile_waits_for_that(airflow, sensor):
+    airflow.states["shop.dbt_build"] = "running"
+    with pytest.raises(Deferred):
+        go_on(sensor)
+    assert waits_for(sensor) == ((), 4, True)
+    assert not sensor._lone_build.runs
+
+
+def test_a_sensor_whose_parent_has_failed_fails(airflow, sensor):
+    airflow.states["shop.raw"] = "failed"
+    with pytest.raises(AirflowFailException, match=r"upstream shop\.raw failed"):
+        go_on(sensor)
+
+
+def test_a_sensor_that_finds_dbt_running_elsewhere_waits_for_another_turn(airflow, sensor):
+    sensor._lone_build.is_busy = True
+    with pytest.raises(Deferred):
+        go_on(sensor)
+    assert waits_for(sensor) == ((), 4, True)
+
+
+def test_an_airflow_that_answers_late_fails_no_build(airflow, sensor):
+    airflow.silent = 3
+    assert go_on(sensor)["unique_id"] == ORDERS
+
+
+def test_an_airflow_that_answers_badly_fails_no_sensor(airflow, sensor):
+    airflow.silent = 1
+    with pytest.raises(Deferred):
+        sensor.execute(context())

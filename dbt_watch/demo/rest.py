@@ -197,14 +197,20 @@ class AirflowClient:
         *,
         only_failed: bool = False,
         include_downstream: bool = False,
+        latest_version: bool = False,
     ) -> None:
-        """Clear tasks of a run (all by default), as the button of that name does."""
+        """
+        Clear tasks of a run (all by default), as the button of that name does.
+
+        :param latest_version: whether the run goes on with the DAG as it is now
+        """
         body: dict[str, Any] = {
             "dry_run": False,
             "dag_run_id": run_id,
             "only_failed": only_failed,
             "include_downstream": include_downstream,
             "reset_dag_runs": True,
+            "run_on_latest_version": latest_version,
         }
         if task_ids is not None:
             body["task_ids"] = list(task_ids)

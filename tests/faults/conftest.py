@@ -215,6 +215,10 @@ class Struck:
     def tasks(self):
         return {item.task_id: item for item in self.airflow.client.task_instances(self.dag_id, self.run_id)}
 
+    def clear(self, *task_ids, **which):
+        """Clear tasks as a person does, all by default."""
+        self.airflow.client.clear_tasks(self.dag_id, self.run_id, task_ids or None, **which)
+
     def when(self, task_id, *states, timeout=120):
         """Wait until a task is in a state, and give the run."""
         deadline = time.monotonic() + timeout
@@ -331,6 +335,7 @@ def strike(airflow, warehouse, producer, request):
     start.check_never_ran = check_never_ran
     start.check = check
     start.row = row
+    start.warehouse = warehouse
     start.models = MODELS
     return start
 

@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from airflow.sdk import DAG, get_parsing_context
 
@@ -53,4 +54,5 @@ case("steady", shop={"retries": 2, "retry_delay": timedelta(seconds=6)})
 case("once", shop={"retries": 0})
 case("crowded", shop={"retries": 0, "startup_timeout_seconds": 15})
 case("stuck", shop={"retries": 0, "image": "registry.invalid/nothing:1", "startup_timeout_seconds": 15})
+case("growing", shop={} if Path(__file__).with_name("with_last").exists() else {"exclude": "last"})
 case("pair", left=with_tables_of_its_own("left"), right=with_tables_of_its_own("right"))

@@ -100,11 +100,11 @@ def await_gone(
     for pod in pods:
         grace = pod.metadata.deletion_grace_period_seconds or pod.spec.termination_grace_period_seconds
         deadline = time.monotonic() + (grace or DEFAULT_GRACE) + GONE_WITHIN
-        log.info("Waiting until dbt has ended in pod %s of an earlier attempt", pod.metadata.name)
+        log.info("Waiting until dbt has ended in pod %s, which is being deleted", pod.metadata.name)
         while not _has_ended(pod, read, container):
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"pod {pod.metadata.name} of an earlier attempt is still there, and dbt must not run twice"
+                    f"pod {pod.metadata.name}, which is being deleted, is still there, and dbt must not run twice"
                 )
             on_tick()
             time.sleep(POLL)

@@ -10,6 +10,7 @@ Airflow's word alone would not do: a pod may run on though its task has ended, w
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 
 from dbt_watch.exceptions import ProjectIsBusy
-from dbt_watch.producers.earlier import GENERATION, attempt_of
+from dbt_watch.producers.earlier import GENERATION, attempt_of, await_gone
 from dbt_watch.producers.memory import generation_of
 from dbt_watch.producers.reader import HTTP_NOT_FOUND, container_end, status_of
 from dbt_watch.supervisor import OVER, key_of, patiently, read_state_now, read_states_now
@@ -50,7 +51,6 @@ class ProjectPods:
         self._operator = operator
         self._task_instance = task_instance
         self._producer = key_of(task_instance, operator.task_id)
-        self._deleted: set[str] = set()
 
     @property
     def is_lone(self) -> bool:
@@ -87,15 +87,19 @@ class ProjectPods:
         A pod whose task has ended is nobody's any more, as after the death of a worker; it is stopped.
 
         :param on_tick: called often meanwhile; may raise to stop the waiting
+        :raises TimeoutError: when a pod that is being deleted does not end
         """
         said: dict[str, float] = {}
         while others := self.others():
-            owners = {_task_of(pod) for pod in others}
-            states = patiently(lambda owners=owners: read_states_now(self._producer, sorted(owners)))  # type: ignore[misc]
-            for pod in others:
-                if states[_task_of(pod)] in OVER:
+            owners = sorted({_task_of(pod) for pod in others})
+            states = patiently(functools.partial(read_states_now, self._producer, owners))
+            if unwanted := [pod for pod in others if _is_leaving(pod) or states[_task_of(pod)] in OVER]:
+                for pod in unwanted:
                     self._stop(pod)
-                elif time.monotonic() - said.get(pod.metadata.name, -SAID_EVERY) >= SAID_EVERY:
+                await_gone(unwanted, self._read, self._operator.base_container_name, on_tick)
+                continue
+            for pod in others:
+                if time.monotonic() - said.get(pod.metadata.name, -SAID_EVERY) >= SAID_EVERY:
                     said[pod.metadata.name] = time.monotonic()
                     log.info("Waiting until dbt has ended in pod %s of %s", pod.metadata.name, _task_of(pod))
             _pause(POLL, on_tick)
@@ -119,15 +123,13 @@ class ProjectPods:
             raise ProjectIsBusy(f"dbt runs in pod {other.metadata.name} of {_task_of(other)}")
 
     def _stop(self, pod: V1Pod) -> None:
-        name = pod.metadata.name
-        if name in self._deleted or pod.metadata.deletion_timestamp is not None:
-            return
-        log.info(
-            "Stopping dbt in pod %s: its task %s (attempt %s) has ended without it",
-            name, _task_of(pod), attempt_of(pod),
-        )  # fmt: skip
-        self._delete(pod)
-        self._deleted.add(name)
+        if not _is_leaving(pod):
+            whose = (_task_of(pod), attempt_of(pod))
+            log.info("Stopping dbt in pod %s: its task %s (attempt %s) has ended", pod.metadata.name, *whose)
+            self._delete(pod)
+
+    def _read(self, pod: V1Pod) -> V1Pod:
+        return self._operator.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace)
 
     def _delete(self, pod: V1Pod) -> None:
         try:
@@ -135,6 +137,10 @@ class ProjectPods:
         except Exception as error:
             if status_of(error) != HTTP_NOT_FOUND:
                 raise
+
+
+def _is_leaving(pod: V1Pod) -> bool:
+    return pod.metadata.deletion_timestamp is not None
 
 
 def _task_of(pod: V1Pod) -> str:

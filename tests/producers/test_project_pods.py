@@ -10,7 +10,7 @@ from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 
 from dbt_watch.exceptions import ProjectIsBusy
-from dbt_watch.producers import project_pods
+from dbt_watch.producers import earlier, project_pods
 from dbt_watch.producers.project_pods import RUN_LABEL, ProjectPods
 
 PRODUCER, SENSOR, OTHER = "shop.dbt_build", "shop.orders", "shop.customers"
@@ -56,11 +56,13 @@ def states(monkeypatch):
 
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
     monkeypatch.setattr(project_pods, "POLL", 0.0)
+    monkeypatch.setattr(earlier, "POLL", 0.0)
     return states
 
 
 def pods_of(cluster, task_id, *, run_id="run", map_index=-1):
-    request = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=task_id, namespace="dbt"))
+    spec = k8s.V1PodSpec(containers=[], termination_grace_period_seconds=30)
+    request = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=task_id, namespace="dbt"), spec=spec)
     operator = SimpleNamespace(
         task_id=PRODUCER, client=cluster, base_container_name="base", pod_request_obj=request
     )
@@ -124,20 +126,28 @@ def test_the_producer_waits_until_a_sensor_has_built_its_node(cluster, states):
 def test_a_pod_whose_task_has_ended_is_stopped_once_and_waited_for(cluster, states, state):
     start(cluster, SENSOR)
     states[SENSOR] = state
-    rounds = iter(range(100))
+    reads = []
 
-    class Ending(Cluster):
-        def list_namespaced_pod(self, **which):
-            if next(rounds) == 3:
-                cluster.end(SENSOR)
-            return cluster.list_namespaced_pod(**which)
+    def read(name, namespace):
+        reads.append(name)
+        if len(reads) == 3:
+            cluster.end(SENSOR)
+        return cluster.pods[name]
 
-        def delete_namespaced_pod(self, name, namespace):
-            cluster.delete_namespaced_pod(name, namespace)
-            cluster.pods[name].metadata.deletion_timestamp = None  # not seen at once
-
-    pods_of(Ending(), PRODUCER).await_others(lambda: None)
+    cluster.read_namespaced_pod = read
+    pods_of(cluster, PRODUCER).await_others(lambda: None)
     assert cluster.deleted == [SENSOR]
+    assert len(reads) == 3
+
+
+def test_a_pod_that_does_not_end_though_it_was_deleted_is_an_error(cluster, states, monkeypatch):
+    """Its node is lost, perhaps."""
+    start(cluster, SENSOR).spec.termination_grace_period_seconds = 1
+    states[SENSOR] = "failed"
+    cluster.read_namespaced_pod = lambda name, namespace: cluster.pods[name]
+    monkeypatch.setattr(earlier, "GONE_WITHIN", -1.0)
+    with pytest.raises(TimeoutError, match="dbt must not run twice"):
+        pods_of(cluster, PRODUCER).await_others(lambda: None)
 
 
 def test_a_sensor_that_has_made_its_pod_gives_way_to_a_producer_that_runs(cluster, states):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions._internal.mixins import DependencyMixin
 
+from dbt_watch.core.labels import label_of
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.rendering.results import ProjectResults
 from dbt_watch.sensors.operator import raise_if_held_back
@@ -73,7 +74,7 @@ class DbtNode(DependencyMixin):
     @property
     def roots(self) -> Iterable[DependencyMixin]:
         """Refused: nothing can be put in front of a single node."""
-        raise_if_held_back(self.node.name, [])
+        raise_if_held_back(label_of(self.unique_id), [])
         return []
 
     @property
@@ -89,7 +90,7 @@ class DbtNode(DependencyMixin):
     ) -> None:
         """Refuse a task in front of a single node."""
         if upstream:
-            raise_if_held_back(self.node.name, other.leaves)
+            raise_if_held_back(label_of(self.unique_id), other.leaves)
 
     def set_downstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
         """Let other tasks wait for this node."""
@@ -99,7 +100,7 @@ class DbtNode(DependencyMixin):
         """Refused: nothing can be put in front of a single node."""
         del edge_modifier
         others = other if isinstance(other, list | tuple) else [other]
-        raise_if_held_back(self.node.name, others)
+        raise_if_held_back(label_of(self.unique_id), others)
 
 
 class DbtProject(DependencyMixin):

@@ -19,6 +19,7 @@ from dbt_watch.authoring.settings import one_of
 from dbt_watch.compat import AirflowSkipException
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.graph import Node
+from dbt_watch.core.labels import label_of
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.core.values import result_of, results_in
 from dbt_watch.exceptions import ArgumentError, SelectionError
@@ -242,9 +243,9 @@ class _Runs(msgspec.Struct, frozen=True):
         if self.on == "warn" and not any(
             result.is_warning for value in values for result in results_in(value)
         ):
-            raise AirflowSkipException(f"{self.node.name}: dbt reported no warning")
+            raise AirflowSkipException(f"{label_of(self.node.unique_id)}: dbt reported no warning")
         if self.on == "failure" and not _FAILED & set(self._states()):
-            raise AirflowSkipException(f"{self.node.name}: did not fail")
+            raise AirflowSkipException(f"{label_of(self.node.unique_id)}: did not fail")
 
     def _states(self) -> list[str]:
         ti: Any = get_current_context()["ti"]

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from dbt_watch.core.labels import label_of
 from dbt_watch.core.statuses import Meaning, meaning
 
 MAX_MESSAGE_CHARS: Final = 16_000
@@ -122,11 +123,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     @property
     def label(self) -> str:
         """Its name as people say it: a model's with its version, that of a source's table with the source in front."""
-        if self.resource_type == "source":
-            return ".".join(self.unique_id.split(".")[2:]) or self.name
-        if self.resource_type == "model" and self.name and not self.unique_id.endswith(self.name):
-            return f"{self.name}.{self.unique_id.rsplit('.', 1)[-1]}"
-        return self.name or self.unique_id
+        return label_of(self.unique_id)
 
     @property
     def meaning(self) -> Meaning:

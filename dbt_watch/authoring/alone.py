@@ -12,6 +12,7 @@ from dbt_watch.authoring.settings import ProjectSettings, resolve_manifest
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.freshness import SOURCE, source_criterion
 from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.resume import criterion_of
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
@@ -63,4 +64,4 @@ def _criterion(graph: Graph, node: str) -> str:
     found = graph.find(node)
     if len(found) != 1:
         return node
-    return source_criterion(found[0]) if found[0].resource_type == SOURCE else f"fqn:{'.'.join(found[0].fqn)}"
+    return source_criterion(found[0]) if found[0].resource_type == SOURCE else criterion_of(found[0])

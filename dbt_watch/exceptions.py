@@ -10,6 +10,8 @@ DbtWatchError
  ├── NodeNotBuilt       dbt did not come to this node
  └── PodLost            the pod went away before dbt was done
 
+and one warning, SelectionWarning: a part of a selection matches nothing.
+
 This module imports nothing, so every room may use it.
 """
 
@@ -50,12 +52,7 @@ class ArgumentError(DbtWatchError, ValueError):
         self.value = value
         self.expected = expected
         text = f"{argument}={_shown(value)}: expected {expected}"
-        near = difflib.get_close_matches(sought or str(value), list(known), n=3)
-        if near:
-            text += (
-                f"; did you mean {', '.join(name if name.isprintable() else repr(name) for name in near)}?"
-            )
-        super().__init__(text)
+        super().__init__(text + did_you_mean(sought or str(value), known))
 
 
 class ManifestError(ArgumentError):
@@ -64,6 +61,15 @@ class ManifestError(ArgumentError):
 
 class SelectionError(ArgumentError):
     """A selection cannot be understood, or matches nothing."""
+
+
+class SelectionWarning(UserWarning):
+    """
+    A part of a selection matches nothing, as a misspelt name does; dbt warns of it too.
+
+    Warned while the DAG is parsed, at the decorated function. Airflow shows it in the log of the DAG processor, and counts
+    it in `airflow dags report`.
+    """
 
 
 class DbtRunFailed(DbtWatchError):
@@ -80,6 +86,13 @@ class NodeNotBuilt(DbtWatchError):
 
 class PodLost(DbtWatchError):
     """The pod went away before dbt was done."""
+
+
+def did_you_mean(sought: str, known: Iterable[str]) -> str:
+    """Return the end of a message that names what is near; empty when nothing is."""
+    near = difflib.get_close_matches(sought, list(known), n=3)
+    names = ", ".join(name if name.isprintable() else repr(name) for name in near)
+    return f"; did you mean {names}?" if near else ""
 
 
 def _shown(value: object, limit: int = 200) -> str:

@@ -16,11 +16,13 @@ import msgspec
 from airflow.sdk import XComArg, get_current_context, task
 
 from dbt_watch.authoring.settings import one_of
+from dbt_watch.authoring.unmatched import warn_of
 from dbt_watch.compat import AirflowSkipException
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.graph import Node
 from dbt_watch.core.labels import label_of
-from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.selection import Written, select_nodes
+from dbt_watch.core.selection.near import alternatives
 from dbt_watch.core.values import result_of, results_in
 from dbt_watch.exceptions import ArgumentError, SelectionError
 from dbt_watch.rendering.ids import suffixed
@@ -135,7 +137,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         :raises SelectionError: when a selection matches nothing
         """
         body = self._body_for(function)
-        nodes = self._nodes(body.project)
+        nodes = self._nodes(body.project, function)
         if isinstance(nodes, list):
             makers = [self._maker(function, node, body, apart=True) for node in nodes]
 
@@ -176,20 +178,33 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
             )
         return body
 
-    def _nodes(self, project: DbtProject) -> DbtNode | list[DbtNode]:
+    def _nodes(self, project: DbtProject, function: Callable[..., Any]) -> DbtNode | list[DbtNode]:
         """Give one node for a name, and a list for a selection."""
         if self.node is not None and (self.node in project or not _is_selection(self.node)):
             return project[self.node]
         argument, criteria = ("node", self.node) if self.select is None else ("select", self.select)
+        unmatched: list[Written] = []
         # With sources, which are not built.
-        found = select_nodes(project.graph, select=criteria, indirect_selection="empty", buildable_only=False)
+        found = select_nodes(
+            project.graph,
+            select=criteria,
+            indirect_selection="empty",
+            buildable_only=False,
+            on_unmatched=unmatched.append,
+        )
         matches = [node for unique_id, node in sorted(project.nodes.items()) if unique_id in found]
         # A tag or a folder is often that of tests too; these are meant only where nothing else is.
         nodes = [node for node in matches if node.node.resource_type not in TEST_TYPES] or matches
         if not nodes:
+            sought, known = alternatives(project.graph, unmatched[0].text) if unmatched else (None, [])
             raise SelectionError(
-                argument, criteria, "a selection that matches at least one node of this project"
+                argument,
+                criteria,
+                "a selection that matches at least one node of this project",
+                known=known,
+                sought=sought,
             )
+        warn_of(unmatched, project.graph, function)
         return nodes
 
     def _maker(

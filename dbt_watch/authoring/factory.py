@@ -21,6 +21,7 @@ from dbt_watch.authoring.settings import (
     chosen,
     resolve_manifest,
 )
+from dbt_watch.authoring.unmatched import warn_of
 from dbt_watch.compat import current_task_group
 from dbt_watch.core.manifest import load_manifest
 from dbt_watch.project import DbtProject
@@ -123,6 +124,7 @@ class ProjectFactory(Generic[P]):
         check_pod_arguments(settings.pod, settings.operator_class)
         graph = load_manifest(resolve_manifest(settings.manifest, self._function))
         wanted = chosen(graph, settings)
+        warn_of(wanted.unmatched, graph, self._function)
         plan = plan_tasks(graph, wanted.nodes, settings.tests)
         group = current_task_group()
         ends = callbacks_of(group, settings.pod)

@@ -13,8 +13,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
+from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import XComArg, get_current_context, task
 
+from dbt_watch.authoring.pod_arguments import parameters_of
 from dbt_watch.authoring.settings import one_of
 from dbt_watch.authoring.unmatched import warn_of
 from dbt_watch.compat import AirflowSkipException
@@ -164,12 +166,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
                 function.__name__,
                 "to be used inside a function under @dbt_k8s_project, or with a manifest=... of its own",
             )
-        if "manifest" in self.task_arguments:
-            raise ArgumentError(
-                "manifest",
-                self.task_arguments["manifest"],
-                "to be left out inside of a project, which has one",
-            )
+        self._check_task_arguments()
         if function in body.bound:
             raise ArgumentError(
                 self.name,
@@ -177,6 +174,23 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
                 f"a function that is not bound yet; this one is, by {body.bound[function]}",
             )
         return body
+
+    def _check_task_arguments(self) -> None:
+        """Refuse what `@task` does not know, by name before Airflow does so by the dozen."""
+        known = parameters_of(PythonOperator) | {"multiple_outputs"}
+        for name, value in self.task_arguments.items():
+            if name in _OF_THE_PROJECT:
+                raise ArgumentError(name, value, "to be left out inside of a project, which has one")
+            if name == "build":
+                raise ArgumentError(name, value, "to be returned by the function under @dbt_k8s_project")
+            if name not in known:
+                raise ArgumentError(
+                    name,
+                    value,
+                    "an argument of @dbt_node or of Airflow's @task; this one is unknown",
+                    known=known | _OWN,
+                    sought=name,
+                )
 
     def _nodes(self, project: DbtProject, function: Callable[..., Any]) -> DbtNode | list[DbtNode]:
         """Give one node for a name, and a list for a selection."""
@@ -273,6 +287,11 @@ class _Runs(msgspec.Struct, frozen=True):
         return [str(getattr(state, "value", state)) for state in answer.get(ti.run_id, {}).values()]
 
 
+_OWN: Final = frozenset({"node", "select", "after", "on"})
+# What a function has of its own only where it stands alone.
+_OF_THE_PROJECT: Final = frozenset(
+    {"manifest", "image", "namespace", "project_dir", "profiles_dir", "exclude", "selector", "tests"}
+)
 # A name has none of these; dbt's selection syntax always does, unless it is a name.
 _SYNTAX: Final = frozenset(":+@*,/ ?[")
 

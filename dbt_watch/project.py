@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.definitions._internal.mixins import DependencyMixin
 
 from dbt_watch.core.labels import label_of
-from dbt_watch.exceptions import ArgumentError
+from dbt_watch.core.naming import node_named
 from dbt_watch.rendering.results import ProjectResults
 from dbt_watch.sensors.operator import raise_if_held_back
 
@@ -136,17 +136,9 @@ class DbtProject(DependencyMixin):
         Give a node.
 
         :param name: its unique_id, its name, `package.name` or `name.v2`; `source.table` for a source
-        :raises ArgumentError: when there is no such node, it has no task, or several have this name
+        :raises ArgumentError: when there is no such node, it has no task, with the reason, or several have this name
         """
-        found = [node.unique_id for node in self.graph.find(name) if node.unique_id in self.nodes]
-        if len(found) == 1:
-            return self.nodes[found[0]]
-        if found:
-            raise ArgumentError("node", name, f"one node; there are {', '.join(sorted(found))}")
-        if self.graph.find(name):
-            raise ArgumentError("node", name, "a node that this selection builds in a task of its own")
-        known = [node.node.name for node in self.nodes.values()]
-        raise ArgumentError("node", name, "a node of the project", known=known)
+        return self.nodes[node_named(self.graph, name, self.nodes)]
 
     def __contains__(self, name: object) -> bool:
         return any(node.unique_id in self.nodes for node in self.graph.find(str(name)))

@@ -194,7 +194,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
     def _nodes(self, project: DbtProject, function: Callable[..., Any]) -> DbtNode | list[DbtNode]:
         """Give one node for a name, and a list for a selection."""
-        if self.node is not None and (self.node in project or not _is_selection(self.node)):
+        if self.node is not None and (self.node in project or not is_selection(self.node)):
             return project[self.node]
         argument, criteria = ("node", self.node) if self.select is None else ("select", self.select)
         unmatched: list[Written] = []
@@ -296,7 +296,8 @@ _OF_THE_PROJECT: Final = frozenset(
 _SYNTAX: Final = frozenset(":+@*,/ ?[")
 
 
-def _is_selection(text: str) -> bool:
+def is_selection(text: str) -> bool:
+    """Return whether a text can only be a selection in dbt's syntax, and no name."""
     return bool(_SYNTAX & set(text))
 
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from dbt_watch import dbt_node
+from dbt_watch import dbt_k8s_project, dbt_node
+from dbt_watch.exceptions import ArgumentError
 
 FILES = {
     "dbt_project.yml": "name: shop\nprofile: shop\nmodel-paths: [models]\nflags: {send_anonymous_usage_stats: false}\n",
@@ -16,6 +17,8 @@ FILES = {
     "models/orders/orders_daily.sql": "select * from {{ ref('orders') }}",
     "models/prices_v1.sql": "select 1 as id",
     "models/prices_v2.sql": "select 1 as id",
+    "models/unused.sql": "{{ config(enabled=false) }} select 1",
+    "models/inlined.sql": "{{ config(materialized='ephemeral') }} select 1 as id",
     "models/models.yml": """
 models:
   - name: orders
@@ -62,6 +65,41 @@ def test_the_pod_builds_the_node_and_its_tests_and_nothing_of_a_folder_of_that_n
     built = {unique_id for nodes in producer.watched.values() for unique_id in nodes}
     assert without_hashes(built) == expected
     assert without_hashes(listed_by_dbt(crowded, producer.selection.arguments())) == expected
+
+
+NOT_BUILT = {
+    "inlined": "model.shop.inlined is ephemeral: it is compiled into the nodes that use it, dbt never builds it",
+    "unused": "an enabled node; model.shop.unused is disabled in the project",
+    "shop.unused": "an enabled node; model.shop.unused is disabled in the project",
+    "model.shop.unused": "an enabled node; model.shop.unused is disabled in the project",
+    "lines": "model.shop.lines is left out by select, exclude, selector, tests or freshness",
+    "orders_dayly": "a node of the project; did you mean orders_daily",
+}
+
+
+@pytest.mark.parametrize(("name", "why"), NOT_BUILT.items())
+def test_a_node_without_a_task_is_refused_with_the_reason(dag, crowded, name, why):
+    manifest = crowded / "target/manifest.json"
+
+    @dbt_k8s_project(manifest=manifest, image="shop:1", exclude="lines")
+    def build(): ...
+
+    project = build()
+    with pytest.raises(ArgumentError) as caught:
+        project[name]
+    assert str(caught.value).startswith(f"node={name!r}: expected ")
+    assert why in str(caught.value)
+    assert name not in project
+
+
+@pytest.mark.parametrize(("name", "why"), [item for item in NOT_BUILT.items() if item[0] != "lines"])
+def test_a_lone_node_that_dbt_does_not_build_is_refused_with_the_reason(dag, crowded, name, why):
+    def check(result): ...
+
+    with pytest.raises(ArgumentError) as caught:
+        dbt_node(name, manifest=crowded / "target/manifest.json", image="shop:1")(check)()
+    assert str(caught.value).startswith(f"node={name!r}: expected ")
+    assert why in str(caught.value)
 
 
 def without_hashes(unique_ids):

@@ -64,6 +64,8 @@ class Body:
         self.ends: list[XComArg] = []
         #: the functions that are bound, with the decorator that did it
         self.bound: dict[Callable[..., Any], str] = {}
+        #: those of them that have made no task yet
+        self.uncalled: set[Callable[..., Any]] = set()
 
     def run(
         self, function: Callable[..., DbtBuild | None], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -71,13 +73,21 @@ class Body:
         """
         Run a body.
 
-        :raises ArgumentError: when it returns something else than `dbt_build(...)` or nothing
+        :raises ArgumentError: when it returns something else than `dbt_build(...)` or nothing, or does not call a function
+            that it has bound
         """
         token = self.current.set(self)
         try:
             build = function(*args, **kwargs)
         finally:
             self.current.reset(token)
+        if self.uncalled:
+            bound = min(self.uncalled, key=lambda bound: bound.__name__)
+            raise ArgumentError(
+                self.bound[bound],
+                bound.__name__,
+                f"a function that is called where it is bound, as any @task is: {_call_of(bound)}",
+            )
         if build is None:
             return DbtBuild()
         if not isinstance(build, DbtBuild):
@@ -142,12 +152,16 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         nodes = self._nodes(body.project, function)
         if isinstance(nodes, list):
             makers = [self._maker(function, node, body, apart=True) for node in nodes]
-
-            def call(*args: Any, **kwargs: Any) -> Any:
-                return [maker(*args, **kwargs) for maker in makers]
         else:
-            call = self._maker(function, nodes, body, apart=False)
-        call = functools.wraps(function)(call)
+            makers = [self._maker(function, nodes, body, apart=False)]
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            body.uncalled.discard(function)
+            made = [maker(*args, **kwargs) for maker in makers]
+            return made if isinstance(nodes, list) else made[0]
+
+        body.uncalled.add(function)
         body.bound.update(dict.fromkeys((function, call), self.name))
         return call
 
@@ -226,9 +240,17 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Callable[..., XComArg]:
         """Give the function that makes one task, for one node."""
         arguments = {**self.task_arguments, "trigger_rule": _TRIGGER_RULES[self.on]}
+        name = str(arguments.get("task_id", function.__name__))
         if apart:
-            name = str(arguments.get("task_id", function.__name__))
-            arguments["task_id"] = suffixed(name, node.task_id, node.unique_id)
+            name = arguments["task_id"] = suffixed(name, node.task_id, node.unique_id)
+        # Airflow would give it another id, which it has on no worker where that other task is not made.
+        owner = next((item.unique_id for item in body.project.nodes.values() if item.task_id == name), None)
+        if owner is not None:
+            raise ArgumentError(
+                "task_id",
+                name,
+                f"another name of the function under {self.name}, or task_id=...: this is the id of the task of {owner}",
+            )
         waits_for = [node.sensor] if self.after == "node" else list(dict.fromkeys([node.sensor, node.gate]))
         watched = tuple(sensor.task_id for sensor in waits_for)
         runs = _Runs(node.node, self.on, watched)
@@ -299,6 +321,16 @@ _SYNTAX: Final = frozenset(":+@*,/ ?[")
 def is_selection(text: str) -> bool:
     """Return whether a text can only be a selection in dbt's syntax, and no name."""
     return bool(_SYNTAX & set(text))
+
+
+def _call_of(function: Callable[..., Any]) -> str:
+    """Write the call of a bound function, with the arguments that it needs."""
+    _, *others = inspect.signature(function).parameters.values()
+    needed = [item.name for item in others if item.default is item.empty and item.kind not in _ANY_NUMBER]
+    return f"{function.__name__}({', '.join(f'{name}=...' for name in needed)})"
+
+
+_ANY_NUMBER: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _takes_a_result(function: Callable[..., Any]) -> bool:

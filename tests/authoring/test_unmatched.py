@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from dbt_watch import dbt_node
+from dbt_watch import dbt_build, dbt_node
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.exceptions import SelectionError, SelectionWarning
 
@@ -79,6 +79,50 @@ def test_a_bound_function_for_nodes_of_which_some_match_nothing(dag, decorate):
         check()
 
     with pytest.warns(SelectionWarning, match="'custmers' .*did you mean customers"):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"select": "custmers"}, "select='custmers': expected a selection that leaves .*; did you mean customers"),
+        ({"select": ["tag:nightyl"]}, "select='tag:nightyl': expected .*did you mean tag:nightly"),
+        ({"select": "raw_customers"}, "select='raw_customers': expected a selection that leaves at least one node"),
+        ({"exclude": "orders+ test_type:unit"}, "exclude='orders.* test_type:unit': expected"),
+        ({"select": "custmers", "exclude": "{{ params.without }}"}, "select='custmers': expected"),
+        ({"select": "{{ params.only }}", "exclude": "orders+ test_type:unit"}, "exclude='orders"),
+    ],
+)  # fmt: skip
+def test_what_dbt_build_selects_is_refused_while_the_dag_is_parsed_when_it_leaves_nothing(
+    dag, decorate, options, words
+):
+    @decorate(select="orders+")
+    def build():
+        return dbt_build(**options)
+
+    with pytest.raises(SelectionError, match=words):
+        build()
+
+
+@pytest.mark.parametrize(
+    "options", [{"select": "{{ params.only }}"}, {"select": ["orders", "{{ params.only }}"]}, {"select": ""}]
+)
+def test_what_dbt_build_selects_by_a_template_is_left_for_the_run(dag, decorate, options):
+    @decorate()
+    def build():
+        return dbt_build(**options)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SelectionWarning)
+        build()
+
+
+def test_a_part_of_what_dbt_build_selects_that_matches_nothing_is_warned_of(dag, decorate):
+    @decorate()
+    def build():
+        return dbt_build(select="orders custmers")
+
+    with pytest.warns(SelectionWarning, match="select: .*'custmers' .*did you mean customers"):
         build()
 
 

@@ -67,6 +67,11 @@ class Body:
         #: those of them that have made no task yet
         self.uncalled: set[Callable[..., Any]] = set()
 
+    @functools.cached_property
+    def taken(self) -> Mapping[str, str]:
+        """The ids of the tasks of nodes within the group, each with a node that it stands for."""
+        return {node.task_id: unique_id for unique_id, node in self.project.nodes.items()}
+
     def run(
         self, function: Callable[..., DbtBuild | None], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> DbtBuild:
@@ -244,12 +249,12 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         if apart:
             name = arguments["task_id"] = suffixed(name, node.task_id, node.unique_id)
         # Airflow would give it another id, which it has on no worker where that other task is not made.
-        owner = next((item.unique_id for item in body.project.nodes.values() if item.task_id == name), None)
-        if owner is not None:
+        if name in body.taken:
             raise ArgumentError(
                 "task_id",
                 name,
-                f"another name of the function under {self.name}, or task_id=...: this is the id of the task of {owner}",
+                f"another name of the function under {self.name}, or task_id=...: this is the id of the task of"
+                f" {body.taken[name]}",
             )
         waits_for = [node.sensor] if self.after == "node" else list(dict.fromkeys([node.sensor, node.gate]))
         watched = tuple(sensor.task_id for sensor in waits_for)

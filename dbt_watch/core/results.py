@@ -84,7 +84,8 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     :param started_at: when dbt began with it (UTC)
     :param finished_at: when dbt was done with it (UTC)
     :param execution_time: seconds
-    :param rows_affected: what the database reported, for models, seeds and snapshots
+    :param rows_affected: the number of rows that the database reported, for models, seeds and snapshots; None where it or its
+        adapter does not say, as mostly for views: not the same as 0
     :param failures: the number of failures of a test
     :param message: dbt's text of an error or a warning, or why it was not run
     :param sql: for a node that failed, what dbt had sent to the database last, the first 4,000 characters or so

@@ -67,8 +67,7 @@ class SelectionWarning(UserWarning):
     """
     A part of a selection matches nothing, as a misspelt name does; dbt warns of it too.
 
-    Warned while the DAG is parsed, at the decorated function. Airflow shows it in the log of the DAG processor, and counts
-    it in `airflow dags report`.
+    Warned while the DAG is parsed, at the decorated function. Airflow shows it in the log of the DAG processor.
     """
 
 

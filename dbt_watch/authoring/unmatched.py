@@ -2,7 +2,8 @@
 Warnings for parts of a selection that match nothing, as dbt gives them.
 
 `authoring.factory` and `authoring.binding` call it while the DAG is parsed. Python's own warnings are what Airflow collects from a
-DAG file: they are in the log of the DAG processor, `airflow dags report` counts them, and `python -W error` refuses them.
+DAG file and writes into the log of the DAG processor, and what a test of DAGs can turn into errors. The warnings of Airflow's
+pages are of three fixed kinds, none of them for others.
 """
 
 from __future__ import annotations

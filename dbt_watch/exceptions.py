@@ -11,6 +11,8 @@ DbtWatchError
  ├── PodLost            the pod went away before dbt was done
  └── ProjectIsBusy      dbt runs for the same project and run in another pod
 
+and one warning, SelectionWarning: a part of a selection matches nothing.
+
 This module imports nothing, so every room may use it.
 """
 
@@ -51,12 +53,7 @@ class ArgumentError(DbtWatchError, ValueError):
         self.value = value
         self.expected = expected
         text = f"{argument}={_shown(value)}: expected {expected}"
-        near = difflib.get_close_matches(sought or str(value), list(known), n=3)
-        if near:
-            text += (
-                f"; did you mean {', '.join(name if name.isprintable() else repr(name) for name in near)}?"
-            )
-        super().__init__(text)
+        super().__init__(text + did_you_mean(sought or str(value), known))
 
 
 class ManifestError(ArgumentError):
@@ -65,6 +62,14 @@ class ManifestError(ArgumentError):
 
 class SelectionError(ArgumentError):
     """A selection cannot be understood, or matches nothing."""
+
+
+class SelectionWarning(UserWarning):
+    """
+    A part of a selection matches nothing, as a misspelt name does; dbt warns of it too.
+
+    Warned while the DAG is parsed, at the decorated function. Airflow shows it in the log of the DAG processor.
+    """
 
 
 class DbtRunFailed(DbtWatchError):
@@ -85,6 +90,13 @@ class PodLost(DbtWatchError):
 
 class ProjectIsBusy(DbtWatchError):
     """For this project and DAG run dbt runs in another pod, and must not run twice; it may be tried later."""
+
+
+def did_you_mean(sought: str, known: Iterable[str]) -> str:
+    """Return the end of a message that names what is near; empty when nothing is."""
+    near = difflib.get_close_matches(sought, list(known), n=3)
+    names = ", ".join(name if name.isprintable() else repr(name) for name in near)
+    return f"; did you mean {names}?" if near else ""
 
 
 def _shown(value: object, limit: int = 200) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions._internal.mixins import DependencyMixin
 
-from dbt_watch.exceptions import ArgumentError
+from dbt_watch.core.labels import label_of
+from dbt_watch.core.naming import node_named
 from dbt_watch.rendering.results import ProjectResults
 from dbt_watch.sensors.operator import raise_if_held_back
 
@@ -73,7 +74,7 @@ class DbtNode(DependencyMixin):
     @property
     def roots(self) -> Iterable[DependencyMixin]:
         """Refused: nothing can be put in front of a single node."""
-        raise_if_held_back(self.node.name, [])
+        raise_if_held_back(label_of(self.unique_id), [])
         return []
 
     @property
@@ -89,7 +90,7 @@ class DbtNode(DependencyMixin):
     ) -> None:
         """Refuse a task in front of a single node."""
         if upstream:
-            raise_if_held_back(self.node.name, other.leaves)
+            raise_if_held_back(label_of(self.unique_id), other.leaves)
 
     def set_downstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
         """Let other tasks wait for this node."""
@@ -99,7 +100,7 @@ class DbtNode(DependencyMixin):
         """Refused: nothing can be put in front of a single node."""
         del edge_modifier
         others = other if isinstance(other, list | tuple) else [other]
-        raise_if_held_back(self.node.name, others)
+        raise_if_held_back(label_of(self.unique_id), others)
 
 
 class DbtProject(DependencyMixin):
@@ -135,17 +136,9 @@ class DbtProject(DependencyMixin):
         Give a node.
 
         :param name: its unique_id, its name, `package.name` or `name.v2`; `source.table` for a source
-        :raises ArgumentError: when there is no such node, it has no task, or several have this name
+        :raises ArgumentError: when there is no such node, it has no task, with the reason, or several have this name
         """
-        found = [node.unique_id for node in self.graph.find(name) if node.unique_id in self.nodes]
-        if len(found) == 1:
-            return self.nodes[found[0]]
-        if found:
-            raise ArgumentError("node", name, f"one node; there are {', '.join(sorted(found))}")
-        if self.graph.find(name):
-            raise ArgumentError("node", name, "a node that this selection builds in a task of its own")
-        known = [node.node.name for node in self.nodes.values()]
-        raise ArgumentError("node", name, "a node of the project", known=known)
+        return self.nodes[node_named(self.graph, name, self.nodes)]
 
     def __contains__(self, name: object) -> bool:
         return any(node.unique_id in self.nodes for node in self.graph.find(str(name)))

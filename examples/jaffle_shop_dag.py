@@ -41,7 +41,8 @@ def jaffle_shop():
     def build(batch):
         @dbt_node("raw_orders")
         def enough_orders(result: NodeResult, floor: int):
-            if (result.rows_affected or 0) < floor:
+            # None where the database does not say how many rows it wrote, which is not the same as none.
+            if result.rows_affected is not None and result.rows_affected < floor:
                 raise ValueError(f"only {result.rows_affected} orders arrived")
 
         enough_orders(floor=100)

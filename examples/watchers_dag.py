@@ -40,7 +40,7 @@ def watchers():
     def build():
         @dbt_node("raw_orders", after="node")
         def count(result: NodeResult, unit: str) -> str:
-            return f"{result.rows_affected} {unit}"
+            return "unknown" if result.rows_affected is None else f"{result.rows_affected} {unit}"
 
         @dbt_node("orders", on="failure")
         def apologise(result: NodeResult) -> str:

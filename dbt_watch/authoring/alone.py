@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dbt_watch.authoring.binding import is_selection
 from dbt_watch.authoring.factory import ProjectFactory
 from dbt_watch.authoring.settings import ProjectSettings, resolve_manifest
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.freshness import SOURCE, source_criterion
 from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.naming import node_named
+from dbt_watch.core.resume import criterion_of
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
@@ -59,8 +62,14 @@ def alone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 
 def _criterion(graph: Graph, node: str) -> str:
-    """Name a node in dbt's selection syntax, which knows no unique_ids; a selection stays what it is."""
+    """
+    Name a node in dbt's selection syntax, which knows no unique_ids; a selection stays what it is.
+
+    :raises ArgumentError: when there is no such node
+    """
     found = graph.find(node)
+    if not found and not is_selection(node):
+        node_named(graph, node, ())
     if len(found) != 1:
         return node
-    return source_criterion(found[0]) if found[0].resource_type == SOURCE else f"fqn:{'.'.join(found[0].fqn)}"
+    return source_criterion(found[0]) if found[0].resource_type == SOURCE else criterion_of(found[0])

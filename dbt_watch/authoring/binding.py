@@ -13,13 +13,18 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
+from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import XComArg, get_current_context, task
 
+from dbt_watch.authoring.pod_arguments import parameters_of
 from dbt_watch.authoring.settings import one_of
+from dbt_watch.authoring.unmatched import warn_of
 from dbt_watch.compat import AirflowSkipException
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.graph import Node
-from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.labels import label_of
+from dbt_watch.core.selection import Written, select_nodes
+from dbt_watch.core.selection.near import alternatives
 from dbt_watch.core.values import result_of, results_in
 from dbt_watch.exceptions import ArgumentError, SelectionError
 from dbt_watch.rendering.ids import suffixed
@@ -59,6 +64,13 @@ class Body:
         self.ends: list[XComArg] = []
         #: the functions that are bound, with the decorator that did it
         self.bound: dict[Callable[..., Any], str] = {}
+        #: those of them that have made no task yet
+        self.uncalled: set[Callable[..., Any]] = set()
+
+    @functools.cached_property
+    def taken(self) -> Mapping[str, str]:
+        """The ids of the tasks of nodes within the group, each with a node that it stands for."""
+        return {node.task_id: unique_id for unique_id, node in self.project.nodes.items()}
 
     def run(
         self, function: Callable[..., DbtBuild | None], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -66,13 +78,21 @@ class Body:
         """
         Run a body.
 
-        :raises ArgumentError: when it returns something else than `dbt_build(...)` or nothing
+        :raises ArgumentError: when it returns something else than `dbt_build(...)` or nothing, or does not call a function
+            that it has bound
         """
         token = self.current.set(self)
         try:
             build = function(*args, **kwargs)
         finally:
             self.current.reset(token)
+        if self.uncalled:
+            bound = min(self.uncalled, key=lambda bound: bound.__name__)
+            raise ArgumentError(
+                self.bound[bound],
+                bound.__name__,
+                f"a function that is called where it is bound, as any @task is: {_call_of(bound)}",
+            )
         if build is None:
             return DbtBuild()
         if not isinstance(build, DbtBuild):
@@ -134,15 +154,19 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         :raises SelectionError: when a selection matches nothing
         """
         body = self._body_for(function)
-        nodes = self._nodes(body.project)
+        nodes = self._nodes(body.project, function)
         if isinstance(nodes, list):
             makers = [self._maker(function, node, body, apart=True) for node in nodes]
-
-            def call(*args: Any, **kwargs: Any) -> Any:
-                return [maker(*args, **kwargs) for maker in makers]
         else:
-            call = self._maker(function, nodes, body, apart=False)
-        call = functools.wraps(function)(call)
+            makers = [self._maker(function, nodes, body, apart=False)]
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            body.uncalled.discard(function)
+            made = [maker(*args, **kwargs) for maker in makers]
+            return made if isinstance(nodes, list) else made[0]
+
+        body.uncalled.add(function)
         body.bound.update(dict.fromkeys((function, call), self.name))
         return call
 
@@ -161,12 +185,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
                 function.__name__,
                 "to be used inside a function under @dbt_k8s_project, or with a manifest=... of its own",
             )
-        if "manifest" in self.task_arguments:
-            raise ArgumentError(
-                "manifest",
-                self.task_arguments["manifest"],
-                "to be left out inside of a project, which has one",
-            )
+        self._check_task_arguments()
         if function in body.bound:
             raise ArgumentError(
                 self.name,
@@ -175,20 +194,50 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
             )
         return body
 
-    def _nodes(self, project: DbtProject) -> DbtNode | list[DbtNode]:
+    def _check_task_arguments(self) -> None:
+        """Refuse what `@task` does not know, by name before Airflow does so by the dozen."""
+        known = parameters_of(PythonOperator) | {"multiple_outputs"}
+        for name, value in self.task_arguments.items():
+            if name in _OF_THE_PROJECT:
+                raise ArgumentError(name, value, "to be left out inside of a project, which has one")
+            if name == "build":
+                raise ArgumentError(name, value, "to be returned by the function under @dbt_k8s_project")
+            if name not in known:
+                raise ArgumentError(
+                    name,
+                    value,
+                    "an argument of @dbt_node or of Airflow's @task; this one is unknown",
+                    known=known | _OWN,
+                    sought=name,
+                )
+
+    def _nodes(self, project: DbtProject, function: Callable[..., Any]) -> DbtNode | list[DbtNode]:
         """Give one node for a name, and a list for a selection."""
-        if self.node is not None and (self.node in project or not _is_selection(self.node)):
+        if self.node is not None and (self.node in project or not is_selection(self.node)):
             return project[self.node]
         argument, criteria = ("node", self.node) if self.select is None else ("select", self.select)
+        unmatched: list[Written] = []
         # With sources, which are not built.
-        found = select_nodes(project.graph, select=criteria, indirect_selection="empty", buildable_only=False)
+        found = select_nodes(
+            project.graph,
+            select=criteria,
+            indirect_selection="empty",
+            buildable_only=False,
+            on_unmatched=unmatched.append,
+        )
         matches = [node for unique_id, node in sorted(project.nodes.items()) if unique_id in found]
         # A tag or a folder is often that of tests too; these are meant only where nothing else is.
         nodes = [node for node in matches if node.node.resource_type not in TEST_TYPES] or matches
         if not nodes:
+            sought, known = alternatives(project.graph, unmatched[0].text) if unmatched else (None, [])
             raise SelectionError(
-                argument, criteria, "a selection that matches at least one node of this project"
+                argument,
+                criteria,
+                "a selection that matches at least one node of this project",
+                known=known,
+                sought=sought,
             )
+        warn_of(unmatched, project.graph, function)
         return nodes
 
     def _maker(
@@ -196,9 +245,17 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Callable[..., XComArg]:
         """Give the function that makes one task, for one node."""
         arguments = {**self.task_arguments, "trigger_rule": _TRIGGER_RULES[self.on]}
+        name = str(arguments.get("task_id", function.__name__))
         if apart:
-            name = str(arguments.get("task_id", function.__name__))
-            arguments["task_id"] = suffixed(name, node.task_id, node.unique_id)
+            name = arguments["task_id"] = suffixed(name, node.task_id, node.unique_id)
+        # Airflow would give it another id, which it has on no worker where that other task is not made.
+        if name in body.taken:
+            raise ArgumentError(
+                "task_id",
+                name,
+                f"another name of the function under {self.name}, or task_id=...: this is the id of the task of"
+                f" {body.taken[name]}",
+            )
         waits_for = [node.sensor] if self.after == "node" else list(dict.fromkeys([node.sensor, node.gate]))
         watched = tuple(sensor.task_id for sensor in waits_for)
         runs = _Runs(node.node, self.on, watched)
@@ -242,9 +299,9 @@ class _Runs(msgspec.Struct, frozen=True):
         if self.on == "warn" and not any(
             result.is_warning for value in values for result in results_in(value)
         ):
-            raise AirflowSkipException(f"{self.node.name}: dbt reported no warning")
+            raise AirflowSkipException(f"{label_of(self.node.unique_id)}: dbt reported no warning")
         if self.on == "failure" and not _FAILED & set(self._states()):
-            raise AirflowSkipException(f"{self.node.name}: did not fail")
+            raise AirflowSkipException(f"{label_of(self.node.unique_id)}: did not fail")
 
     def _states(self) -> list[str]:
         ti: Any = get_current_context()["ti"]
@@ -257,12 +314,28 @@ class _Runs(msgspec.Struct, frozen=True):
         return [str(getattr(state, "value", state)) for state in answer.get(ti.run_id, {}).values()]
 
 
+_OWN: Final = frozenset({"node", "select", "after", "on"})
+# What a function has of its own only where it stands alone.
+_OF_THE_PROJECT: Final = frozenset(
+    {"manifest", "image", "namespace", "project_dir", "profiles_dir", "exclude", "selector", "tests"}
+)
 # A name has none of these; dbt's selection syntax always does, unless it is a name.
 _SYNTAX: Final = frozenset(":+@*,/ ?[")
 
 
-def _is_selection(text: str) -> bool:
+def is_selection(text: str) -> bool:
+    """Return whether a text can only be a selection in dbt's syntax, and no name."""
     return bool(_SYNTAX & set(text))
+
+
+def _call_of(function: Callable[..., Any]) -> str:
+    """Write the call of a bound function, with the arguments that it needs."""
+    _, *others = inspect.signature(function).parameters.values()
+    needed = [item.name for item in others if item.default is item.empty and item.kind not in _ANY_NUMBER]
+    return f"{function.__name__}({', '.join(f'{name}=...' for name in needed)})"
+
+
+_ANY_NUMBER: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _takes_a_result(function: Callable[..., Any]) -> bool:

@@ -11,7 +11,7 @@ import inspect
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec
 
-from airflow.sdk import XComArg, task_group
+from airflow.sdk import XComArg, get_parsing_context, task_group
 
 from dbt_watch.authoring.binding import Body
 from dbt_watch.authoring.container import container_command
@@ -21,8 +21,11 @@ from dbt_watch.authoring.settings import (
     chosen,
     resolve_manifest,
 )
+from dbt_watch.authoring.unmatched import warn_of
 from dbt_watch.compat import current_task_group
+from dbt_watch.core.command import is_literal
 from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.narrowing import nodes_left
 from dbt_watch.project import DbtProject
 from dbt_watch.rendering.callbacks import callbacks_of, for_producer
 from dbt_watch.rendering.group import GroupTasks, sensor_start
@@ -32,8 +35,10 @@ from dbt_watch.rendering.plan import plan_tasks
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dbt_watch.authoring.settings import ProjectSettings
+    from dbt_watch.authoring.settings import Chosen, ProjectSettings
     from dbt_watch.core.command import DbtBuild
+    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.selection import Written
 
 P = ParamSpec("P")
 
@@ -123,6 +128,7 @@ class ProjectFactory(Generic[P]):
         check_pod_arguments(settings.pod, settings.operator_class)
         graph = load_manifest(resolve_manifest(settings.manifest, self._function))
         wanted = chosen(graph, settings)
+        warn_of(wanted.unmatched, graph, self._function)
         plan = plan_tasks(graph, wanted.nodes, settings.tests)
         group = current_task_group()
         ends = callbacks_of(group, settings.pod)
@@ -139,6 +145,7 @@ class ProjectFactory(Generic[P]):
         tasks.make_wanted()
         body = Body(DbtProject(tasks))
         build = body.run(self._function, args, kwargs)
+        self._check_narrowing(build, graph, wanted)
         command = container_command(settings)
         producer = tasks.producer(
             functools.partial(watching_class, settings.operator_class),
@@ -162,6 +169,16 @@ class ProjectFactory(Generic[P]):
                 if operator.task_id not in producer.upstream_task_ids:
                     producer.set_upstream(operator)
         return project
+
+    def _check_narrowing(self, build: DbtBuild, graph: Graph, wanted: Chosen) -> None:
+        """Refuse what `dbt_build` selects where it is known already and leaves nothing, and warn of what matches nothing."""
+        if get_parsing_context().task_id is not None:
+            return
+        known = {name: getattr(build, name) for name in ("select", "exclude")}
+        literal = {name: value for name, value in known.items() if is_literal(value)}
+        unmatched: list[Written] = []
+        nodes_left(graph, wanted.nodes, wanted.selection, literal, unmatched.append)
+        warn_of(unmatched, graph, self._function)
 
 
 def _project(made: Any) -> DbtProject:

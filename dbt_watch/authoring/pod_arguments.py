@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk import get_parsing_context
 
 from dbt_watch.authoring.settings import ProjectSettings
+from dbt_watch.core.command import DbtBuild
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.rendering.plan import TESTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,8 +47,9 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
             raise ArgumentError(
                 name,
                 value,
-                "an argument of @dbt_k8s_project or of the operator below it; this one is unknown",
-                known=known,
+                _ELSEWHERE.get(name)
+                or "an argument of @dbt_k8s_project or of the operator below it; this one is unknown",
+                known=() if name in _ELSEWHERE else known,
                 sought=name,
             )
     if not any(pod.get(name) for name in _IMAGE_SOURCES):
@@ -57,14 +60,19 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
         )
 
 
-@functools.cache
 def known_arguments(operator_class: Any) -> frozenset[str]:
-    """Give the names of all arguments that a class and its bases take."""
+    """Give the names of all arguments of a project whose producer is of a class."""
+    return parameters_of(operator_class) - _OURS - set(_REFUSED) | _OPTIONS
+
+
+@functools.cache
+def parameters_of(operator_class: Any) -> frozenset[str]:
+    """Return the names of all arguments that a class and its bases take."""
     names: set[str] = set()
     for base in operator_class.__mro__:
         if "__init__" in vars(base):
             names.update(inspect.signature(vars(base)["__init__"]).parameters)
-    return frozenset(names - {"self", "args", "kwargs"} - _OURS - set(_REFUSED) | _OPTIONS)
+    return frozenset(names - {"self", "args", "kwargs"})
 
 
 _IMAGE_SOURCES: Final = ("image", "pod_template_file", "pod_template_dict", "full_pod_spec")
@@ -77,6 +85,29 @@ _REFUSED: Final = {
     "get_logs": "True: what dbt does is known from the pod's log only",
     "trigger_rule": "to be left out: put tasks in front of the project instead",
     "task_id": "group_id, the name of the task group",
+}
+# What people write who know dbt's command line, astronomer-cosmos or an operator for dbt, and where it is said here. An
+# operator of one's own may have an argument of that name.
+_ELSEWHERE: Final = {
+    **{
+        name: f"dbt_build({name}=...) instead, as the return value of the decorated function"
+        for name in DbtBuild.__struct_fields__
+    },
+    "dbt_vars": "dbt_build(vars=...) instead, as the return value of the decorated function",
+    "profile": 'dbt_build(flags=["--profile", ...]) instead, as the return value of the decorated function',
+    "target_name": "dbt_build(target=...) instead, as the return value of the decorated function",
+    "models": "select=..., as dbt's own --models is called today",
+    "install_deps": "deps=True instead, which runs `dbt deps` before the build",
+    "dbt_deps": "deps=True instead, which runs `dbt deps` before the build",
+    "test_behavior": f"tests=... instead, one of {', '.join(map(repr, TESTS))}",
+    "manifest_path": "manifest=... instead",
+    "dbt_project_path": "project_dir=... instead, the place of the project in the image, beside manifest=...",
+    "dbt_executable_path": "cmds=[...] instead, the words that call dbt in the image",
+    "project_config": "manifest=... instead, and project_dir=... where the project lies in the image",
+    "profile_config": "profiles_dir=... instead, the place of profiles.yml in the image or in a volume",
+    "render_config": "select=..., exclude=..., selector=... and tests=... instead, each an argument of its own",
+    "execution_config": "image=... and the other arguments of the pod instead: dbt always runs in one pod",
+    "operator_args": "the operator's arguments one by one, beside the others, such as image=... and namespace=...",
 }
 _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
     "get_logs": (True,),

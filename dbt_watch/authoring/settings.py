@@ -23,7 +23,8 @@ from dbt_watch.core.freshness import (
     sources_read_by,
     sources_selected,
 )
-from dbt_watch.core.selection import default_selector, select_nodes
+from dbt_watch.core.selection import Written, default_selector, select_nodes
+from dbt_watch.core.selection.near import alternatives
 from dbt_watch.core.stale import ON_STALE, OnStale
 from dbt_watch.exceptions import ArgumentError, SelectionError
 from dbt_watch.rendering.group import SENSORS, Sensors
@@ -171,10 +172,12 @@ class Chosen(msgspec.Struct, frozen=True):
 
     :param nodes: the unique_ids
     :param selection: how dbt is asked for them
+    :param unmatched: what `select` and `exclude` say that matches nothing
     """
 
     nodes: frozenset[str]
     selection: Selection
+    unmatched: tuple[Written, ...] = ()
 
 
 def chosen(graph: Graph, settings: ProjectSettings) -> Chosen:
@@ -195,16 +198,18 @@ def _builds(graph: Graph, settings: ProjectSettings) -> Chosen:
         selector=settings.selector,
         exclude_resource_types=tuple(sorted(TEST_TYPES)) if settings.tests == "none" else (),
     )
+    unmatched: list[Written] = []
     nodes = select_nodes(
         graph,
         select=selection.select or None,
         exclude=selection.exclude or None,
         selector=selection.selector,
         exclude_resource_types=selection.exclude_resource_types,
+        on_unmatched=unmatched.append,
     )
     if not nodes:
-        raise _matches_none(graph, settings, "node")
-    return Chosen(nodes, selection)
+        raise _matches_none(graph, settings, "node", unmatched)
+    return Chosen(nodes, selection, tuple(unmatched))
 
 
 def _builds_after_checks(graph: Graph, settings: ProjectSettings) -> Chosen:
@@ -223,19 +228,22 @@ def _builds_after_checks(graph: Graph, settings: ProjectSettings) -> Chosen:
         if explicit is None:
             raise SelectionError("selector", selector, "nodes that dbt can be asked for one by one")
         selection = explicit
-    return Chosen(nodes, selection)
+    return Chosen(nodes, selection, built.unmatched)
 
 
 def _checks(graph: Graph, settings: ProjectSettings) -> Chosen:
+    unmatched: list[Written] = []
     sources = sources_selected(
         graph,
         select=criteria("select", settings.select) or None,
         exclude=criteria("exclude", settings.exclude) or None,
         selector=settings.selector,
+        on_unmatched=unmatched.append,
     )
     if not sources:
-        raise _matches_none(graph, settings, _SOURCE_WITH_POLICY)
-    return Chosen(sources, Selection(sources=_source_criteria(graph, sources), builds=False))
+        raise _matches_none(graph, settings, _SOURCE_WITH_POLICY, unmatched)
+    selection = Selection(sources=_source_criteria(graph, sources), builds=False)
+    return Chosen(sources, selection, tuple(unmatched))
 
 
 _CHOICES: Final[dict[Freshness, Callable[[Graph, ProjectSettings], Chosen]]] = {
@@ -250,13 +258,18 @@ def _source_criteria(graph: Graph, sources: frozenset[str]) -> tuple[str, ...]:
     return tuple(source_criterion(graph.nodes[unique_id]) for unique_id in sorted(sources))
 
 
-def _matches_none(graph: Graph, settings: ProjectSettings, what: str) -> SelectionError:
+def _matches_none(
+    graph: Graph, settings: ProjectSettings, what: str, unmatched: Sequence[Written]
+) -> SelectionError:
     given = {"select": settings.select, "exclude": settings.exclude, "selector": settings.selector}
     used = {name: value for name, value in given.items() if value is not None}
     name, value = next(iter(used.items()), ("manifest", settings.manifest))
+    sought, known = alternatives(graph, unmatched[0].text) if unmatched else (None, [])
     return SelectionError(
         name,
         value,
         f"a selection that matches at least one {what} of {graph.project_name or 'the project'};"
         f" {', '.join(f'{key}={item!r}' for key, item in used.items()) or 'its manifest'} matches none",
+        known=known,
+        sought=sought,
     )

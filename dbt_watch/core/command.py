@@ -179,7 +179,7 @@ def check_literals(build: DbtBuild) -> None:
     :param build: the options
     :raises ArgumentError: as of `dbt_arguments`
     """
-    known = {name: value for name, value in build.to_dict().items() if _is_literal(value)}
+    known = {name: value for name, value in build.to_dict().items() if is_literal(value)}
     dbt_arguments(known, Selection())
     for name in ("select", "exclude"):
         criteria(name, known.get(name))
@@ -199,13 +199,14 @@ def criteria(argument: str, value: Any) -> tuple[str, ...]:
     return tuple(word for item in items for word in item.split())
 
 
-def _is_literal(value: Any) -> bool:
+def is_literal(value: Any) -> bool:
+    """Return whether a value is known already: it holds no template, and nothing that another task gives."""
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
     if isinstance(value, Mapping):
-        return all(map(_is_literal, value.values()))
+        return all(map(is_literal, value.values()))
     if isinstance(value, Sequence):
-        return all(map(_is_literal, value))
+        return all(map(is_literal, value))
     # Of Airflow's references nothing is known here but that they can tell what they refer to.
     return not hasattr(value, "iter_references")
 

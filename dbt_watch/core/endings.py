@@ -12,6 +12,7 @@ import msgspec
 
 from dbt_watch.core import statuses
 from dbt_watch.core.entries import unreported
+from dbt_watch.core.labels import label_of
 from dbt_watch.core.results import NodeResult, NotRun, shortened
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _never_begun(shown: NodeResult, info: SelectedNode | None, end: End) -> tupl
     if getattr(info, "is_empty", False):
         return statuses.NOT_RUN, "empty: its file holds nothing to run", NotRun.NOTHING_TO_RUN
     if end.stopped_by and shown.resource_type not in _NEVER_RUN:
-        names = ", ".join(end.stopped_by[:_MAX_NAMED])
+        names = ", ".join(map(label_of, end.stopped_by[:_MAX_NAMED]))
         return statuses.NOT_RUN, f"dbt stopped at the first failure: {names}", NotRun.FAIL_FAST
     return (
         statuses.NOT_RUN,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from dbt_watch.core import statuses
+from dbt_watch.core.labels import label_of
 from dbt_watch.core.results import NodeResult, shortened, small_scalars
 from dbt_watch.core.text import harmless, without_backtrace, without_escapes
 
@@ -139,11 +140,10 @@ def more_in(found: Concluded) -> dict[str, Any]:
 
 def unreported(slot: Slot, info: SelectedNode | None, attempt: int) -> NodeResult:
     """Make the entry of a node that the log tells nothing of."""
-    kind, _, rest = slot.unique_id.partition(".")
     return NodeResult(
         unique_id=slot.unique_id,
-        name=info.name if info is not None else rest.partition(".")[2] or slot.unique_id,
-        resource_type=info.resource_type if info is not None else kind,
+        name=info.name if info is not None else label_of(slot.unique_id),
+        resource_type=info.resource_type if info is not None else slot.unique_id.partition(".")[0],
         status=statuses.NOT_RUN,
         attempt=attempt,
         invocation_id=slot.invocation or None,

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, Literal
 
-from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.selection import Written, select_nodes
 from dbt_watch.core.selection.evaluator import reach
 from dbt_watch.exceptions import SelectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from dbt_watch.core.graph import Graph, Node
 
@@ -58,6 +58,7 @@ def sources_selected(
     select: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     selector: str | None = None,
+    on_unmatched: Callable[[Written], object] = lambda _: None,
 ) -> frozenset[str]:
     """
     Give the sources of a selection, as far as they can be stale.
@@ -73,6 +74,7 @@ def sources_selected(
         selector=selector,
         resource_types=[SOURCE],
         buildable_only=False,
+        on_unmatched=on_unmatched,
     )
     return frozenset(unique_id for unique_id in found if graph.nodes[unique_id].has_freshness)
 

@@ -16,11 +16,12 @@ from dbt_watch.core.command import Selection, criteria
 from dbt_watch.core.freshness import sources_read_by, sources_selected
 from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.core.resume import selection_of
-from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.selection import Written, select_nodes
+from dbt_watch.core.selection.near import alternatives
 from dbt_watch.exceptions import SelectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dbt_watch.core.graph import Graph
 
@@ -58,7 +59,8 @@ def narrowed(
     :raises SelectionError: when nothing is left, or dbt cannot be asked for what is left
     :raises ArgumentError: when `select` or `exclude` is no selection
     """
-    select, exclude = (criteria(name, options.get(name)) for name in ("select", "exclude"))
+    nodes = nodes_left(graph, selected, selection, options)
+    select, exclude = _criteria(options)
     if not (select or exclude):
         return Narrowed(selected, selection)
     words = " ".join(
@@ -67,26 +69,60 @@ def narrowed(
         if value
         for part in (f"--{name}", *value)
     )
-    if selection.builds:
-        built = selected & select_nodes(
-            graph,
-            select=select or None,
-            exclude=exclude or None,
-            exclude_resource_types=selection.exclude_resource_types,
-        )
-        nodes = built | (selected & sources_read_by(graph, built))
-    else:
-        nodes = selected & sources_selected(graph, select=select or None, exclude=exclude or None)
-    if not nodes:
-        name, value = ("select", select) if select else ("exclude", exclude)
-        raise SelectionError(
-            name, " ".join(value), "a selection that leaves at least one node of this project to build"
-        )
     asked = selection_of(graph, nodes)
     if asked is None:
         raise SelectionError("select", words, "nodes that dbt can be asked for one by one")
     left_out = [_left_out(graph, unique_id, words, attempt) for unique_id in sorted(selected - nodes)]
     return Narrowed(nodes, asked, tuple(left_out))
+
+
+def nodes_left(
+    graph: Graph,
+    selected: frozenset[str],
+    selection: Selection,
+    options: Mapping[str, Any],
+    on_unmatched: Callable[[Written], object] = lambda _: None,
+) -> frozenset[str]:
+    """
+    Return the nodes that are left of a selection.
+
+    :param graph: as of `narrowed`, and so are the others
+    :param on_unmatched: is told of each part of `select` and `exclude` that matches nothing, unless nothing is left
+    :raises SelectionError: when nothing is left
+    :raises ArgumentError: when `select` or `exclude` is no selection
+    """
+    select, exclude = _criteria(options)
+    if not (select or exclude):
+        return selected
+    unmatched: list[Written] = []
+    asked: dict[str, Any] = {
+        "select": select or None,
+        "exclude": exclude or None,
+        "on_unmatched": unmatched.append,
+    }
+    if selection.builds:
+        types = selection.exclude_resource_types
+        built = selected & select_nodes(graph, exclude_resource_types=types, **asked)
+        nodes = built | (selected & sources_read_by(graph, built))
+    else:
+        nodes = selected & sources_selected(graph, **asked)
+    if not nodes:
+        name, value = ("select", select) if select else ("exclude", exclude)
+        sought, known = alternatives(graph, unmatched[0].text) if unmatched else (None, [])
+        raise SelectionError(
+            name,
+            " ".join(value),
+            "a selection that leaves at least one node of this project to build",
+            known=known,
+            sought=sought,
+        )
+    for written in unmatched:
+        on_unmatched(written)
+    return nodes
+
+
+def _criteria(options: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return criteria("select", options.get("select")), criteria("exclude", options.get("exclude"))
 
 
 def _left_out(graph: Graph, unique_id: str, words: str, attempt: int) -> NodeResult:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dbt_watch.core.journal import Closed
+from dbt_watch.core.labels import label_of
 from dbt_watch.core.text import harmless
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _cause(skipped: NodeResult) -> str:
     causes = skipped.skipped_because
     # dbt itself never skips anything because of a source; the message says what is the matter with it.
     if causes and not (skipped.message and causes[0].startswith("source.")):
-        names = ", ".join(f"`{unique_id.split('.')[-1]}`" for unique_id in causes)
+        names = ", ".join(f"`{label_of(unique_id)}`" for unique_id in causes)
         return f"upstream {names} failed"
     return skipped.message or "skipped by dbt"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from dbt_watch.core.engines import MEANS
 from dbt_watch.core.engines.roles import Role
 from dbt_watch.core.events import DbtEvent, event_inside
+from dbt_watch.core.labels import label_of
 from dbt_watch.core.statuses import NOT_RUN, SKIPPED, STARTED
 from dbt_watch.core.text import printable, without_backtrace, without_escapes
 
@@ -56,7 +57,7 @@ def tell_changes(lines: list[str], changes: list[NodeResult], told: dict[str, No
                 continue
             line = f"{clock} {name} {_WORDS.get(status) or status.upper()}{_figures(change)}"
             if change.skipped_because:
-                line += f" because of {', '.join(change.skipped_because)}"
+                line += f" because of {', '.join(map(label_of, change.skipped_because))}"
             if change.message:
                 lines += _block(line + (": " if status == NOT_RUN else "\n"), change.message)
                 continue

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from dbt_watch.core.labels import label_of
 from dbt_watch.core.statuses import Meaning, meaning
 
 MAX_MESSAGE_CHARS: Final = 16_000
@@ -83,7 +84,8 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     :param started_at: when dbt began with it (UTC)
     :param finished_at: when dbt was done with it (UTC)
     :param execution_time: seconds
-    :param rows_affected: what the database reported, for models, seeds and snapshots
+    :param rows_affected: the number of rows that the database reported, for models, seeds and snapshots; None where it or its
+        adapter does not say, as mostly for views: not the same as 0
     :param failures: the number of failures of a test
     :param message: dbt's text of an error or a warning, or why it was not run
     :param sql: for a node that failed, what dbt had sent to the database last, the first 4,000 characters or so
@@ -122,11 +124,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     @property
     def label(self) -> str:
         """Its name as people say it: a model's with its version, that of a source's table with the source in front."""
-        if self.resource_type == "source":
-            return ".".join(self.unique_id.split(".")[2:]) or self.name
-        if self.resource_type == "model" and self.name and not self.unique_id.endswith(self.name):
-            return f"{self.name}.{self.unique_id.rsplit('.', 1)[-1]}"
-        return self.name or self.unique_id
+        return label_of(self.unique_id)
 
     @property
     def meaning(self) -> Meaning:

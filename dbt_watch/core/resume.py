@@ -114,7 +114,7 @@ def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:
     built = _built(graph, nodes - checked)
     if checked and not built:
         return Selection(sources=sources, builds=False)
-    criteria = tuple(sorted({_criterion(graph.nodes[node]) for node in nodes - checked}))
+    criteria = tuple(sorted({criterion_of(graph.nodes[node]) for node in nodes - checked}))
     if sum(len(criterion.encode()) + 1 for criterion in criteria + sources) > MAX_ARGUMENTS:
         return None
     try:
@@ -127,8 +127,12 @@ def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:
     return Selection(select=criteria, indirect_selection="empty", sources=sources)
 
 
-def _criterion(node: Node) -> str:
-    """Name one node: a model's name may be that of a folder too, and its unit tests lie below it."""
+def criterion_of(node: Node) -> str:
+    """
+    Return the criterion that names one node, and no source, in dbt's selection syntax.
+
+    A model's name alone may be that of a folder too, and its unit tests lie below it.
+    """
     file = PurePosixPath(node.path).name
     return f"fqn:{'.'.join(node.fqn)},resource_type:{node.resource_type},file:{file}"
 

@@ -2,7 +2,10 @@
 Task ids of dbt nodes: legal for Airflow, distinct, and stable.
 
 An id depends on the node alone, never on what else the project holds, so adding a node, a test or a description
-renames nothing.
+renames nothing. So that it is the node's own all the same, a name gives way (it gets a digest) where it would read like
+another part of an id: a type, a version, the suffix of a node's tests.
+
+Airflow tells ids apart by the case of their letters, on MySQL too, so `Orders` and `orders` are two ids here.
 """
 
 from __future__ import annotations
@@ -26,6 +29,24 @@ _RESERVED: Final = frozenset({PRODUCER_ID, ALL_TESTS_ID, START_ID})
 
 _ILLEGAL: Final = re.compile(r"[^\w.-]+")
 _REFERABLE: Final = frozenset({"model", "seed", "snapshot"})
+# What may follow a name: the suffix of its tests, or its version.
+_VERSION: Final = r"v[0-9]+"
+_FOLLOWS_A_NAME: Final = rf"test|unit_test|{_VERSION}"
+# What may stand in front of a name of the root project: the types of what cannot be referred to.
+_TYPES: Final = frozenset(
+    {
+        "analysis",
+        "exposure",
+        "function",
+        "metric",
+        "operation",
+        "saved_query",
+        "semantic_model",
+        "source",
+        "test",
+    }
+    | {"unit_test"}
+)
 
 
 def node_task_id(node: Node, project_name: str) -> str:
@@ -38,15 +59,33 @@ def node_task_id(node: Node, project_name: str) -> str:
     :param node: the node
     :param project_name: the root project's name
     """
-    own_names = (node.name,) if node.source_name is None else (node.source_name, node.name)
-    name = ".".join(own_names) if not node.version else f"{node.name}.v{node.version}"
+    front = [] if node.package_name == project_name else [node.package_name]
     if node.resource_type not in _REFERABLE:
-        name = f"{node.resource_type}.{name}"
-    if node.package_name != project_name:
-        name = f"{node.package_name}.{name}"
-    # A dot of its own would make a name look like one with a version, a package or a suffix.
-    has_dot = any("." in own_name for own_name in own_names)
-    return _with_digest(name, node.unique_id) if has_dot else legal(name, node.unique_id)
+        front.append(node.resource_type)
+    own_names = [node.name] if node.source_name is None else [node.source_name, node.name]
+    version = [f"v{node.version}"] if node.version else []
+    name = ".".join([*front, *own_names, *version])
+    gives_way = (
+        any("." in own_name for own_name in own_names)
+        or (front and re.fullmatch(_FOLLOWS_A_NAME, node.name))
+        or (version and not re.fullmatch(_VERSION, version[0]))
+        or (node.package_name != project_name and node.package_name in _TYPES)
+        or _is_chosen_freely(node)
+    )
+    return _with_digest(name, node.unique_id) if gives_way else legal(name, node.unique_id)
+
+
+def _is_chosen_freely(node: Node) -> bool:
+    """
+    Return whether others may have this very name too.
+
+    So it is with unit tests of different models, and with generic tests whose name is not the one that dbt makes of the
+    test, the node and the arguments.
+    """
+    if node.test_name is None:
+        return node.resource_type == "unit_test"
+    tested = "" if not node.attached_node else node.attached_node.split(".")[2]
+    return f"{node.test_name}_{tested}" not in node.name
 
 
 def suffixed(task_id: str, suffix: str, identity: str) -> str:

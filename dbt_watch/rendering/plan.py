@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from dbt_watch.exceptions import ArgumentError
 from dbt_watch.rendering.ids import ALL_TESTS_ID, node_task_id, suffixed
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def plan_tasks(graph: Graph, selected: AbstractSet[str], tests: Tests = "each") 
     :param selected: the unique_ids that dbt is asked to build, or to check
     :param tests: "each": one task for the tests of a node, between it and its children; "node": a node's task stands
         for its tests too; "one": one task for all tests; "none": no tests
+    :raises ArgumentError: when two nodes would get the same id, naming both
     """
     planner = _Planner(graph, selected)
     planner.add_nodes()
@@ -91,9 +93,20 @@ class _Planner:
         self, task_id: str, unique_ids: Iterable[str], upstream: Iterable[str] = (), home: str | None = None
     ) -> None:
         task = self.plan.tasks.setdefault(task_id, PlannedTask(task_id, [], [], home))
+        if task.home != home:
+            raise ArgumentError(
+                "task_id",
+                task_id,
+                f"an id for one node and its tests, and {task.home} and {home} would share it; rename one of them, or"
+                " leave it out with exclude=...",
+            )
         task.unique_ids += unique_ids
-        task.upstream = list(dict.fromkeys([*task.upstream, *upstream]))
+        self.wait_for(task_id, upstream)
         self.plan.node_tasks.update((unique_id, task_id) for unique_id in task.unique_ids)
+
+    def wait_for(self, task_id: str, upstream: Iterable[str]) -> None:
+        task = self.plan.tasks[task_id]
+        task.upstream = list(dict.fromkeys([*task.upstream, *upstream]))
 
     def add_nodes(self) -> None:
         for node in self.run:
@@ -153,7 +166,7 @@ class _Planner:
             if owner is None:
                 self.add_test_of_its_own(test)
             else:
-                self.add(self.plan.node_tasks[owner], [test.unique_id])
+                self.add(self.plan.node_tasks[owner], [test.unique_id], home=owner)
 
     def tests_one(self) -> None:
         if self.tests:
@@ -170,9 +183,9 @@ class _Planner:
             own = self.plan.node_tasks[node.unique_id]
             first = self.before.get(node.unique_id)
             if first is not None:
-                self.add(first, [], gates)
+                self.wait_for(first, gates)
                 gates = [first]
-            self.add(own, [], gates)
+            self.wait_for(own, gates)
 
 
 _ADD_TESTS: Final[dict[str, Callable[[_Planner], None]]] = {

@@ -1,13 +1,15 @@
 """Wrong input is refused while the DAG is parsed, by its name, its value and what was expected."""
 
 import json
+import re
 from datetime import datetime
 
 import pytest
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG, task
 
 from dbt_watch import dbt_build, dbt_k8s_project, dbt_node
-from dbt_watch.core.command import Selection, dbt_arguments
+from dbt_watch.core.command import DbtBuild, Selection, dbt_arguments
 from dbt_watch.exceptions import ArgumentError, ManifestError, SelectionError
 
 
@@ -88,6 +90,70 @@ def test_an_unknown_argument_with_what_is_near(make):
     text = refusal(ArgumentError, make, imge="shop:2")
     assert text.startswith("imge='shop:2': expected")
     assert "did you mean image" in text
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        *(
+            (name, f"dbt_build({name}=...)")
+            for name in DbtBuild.__struct_fields__
+            if name not in {"select", "exclude"}
+        ),
+        ("install_deps", "deps=True"),
+        ("test_behavior", "tests="),
+        ("render_config", "select="),
+        ("profile_config", "profiles_dir="),
+        ("project_config", "manifest="),
+        ("execution_config", "image="),
+        ("operator_args", "one by one"),
+        ("models", "select="),
+    ],
+)
+def test_what_people_try_who_know_other_tools_is_answered_with_what_to_write(make, argument, hint):
+    text = refusal(ArgumentError, make, **{argument: 1})
+    assert text.startswith(f"{argument}=1: expected ")
+    assert hint in text
+    assert "unknown" not in text
+
+
+def test_an_operator_of_ones_own_may_have_such_an_argument(make):
+    class Own(KubernetesPodOperator):
+        def __init__(self, *, target=None, **kwargs):
+            super().__init__(**kwargs)
+
+    assert make(operator_class=Own, target="warehouse")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            {"retires": 2},
+            "retires=2: expected an argument of @dbt_node or of Airflow's @task; .*did you mean retries",
+        ),
+        ({"image": "shop:1"}, "image='shop:1': expected to be left out inside of a project"),
+        ({"exclude": "a"}, "exclude='a': expected to be left out inside of a project"),
+        ({"build": 7}, "build=7: expected to be returned by the function under @dbt_k8s_project"),
+    ],
+)
+def test_an_argument_that_a_bound_function_does_not_take(make, arguments, words):
+    def body():
+        dbt_node("customers", **arguments)(lambda result: None)
+
+    assert re.match(words, refusal(ArgumentError, make, body))
+
+
+def test_arguments_of_airflows_task_are_those_of_a_bound_function(make):
+    def body():
+        @dbt_node(
+            "customers", retries=2, pool="slow", multiple_outputs=True, doc_md="x", task_id="other", queue="q"
+        )
+        def check(result): ...
+
+        check()
+
+    assert make(body)
 
 
 def test_a_missing_image(make):

@@ -170,6 +170,49 @@ def test_wrong_arguments_outside_of_a_project(dag, project, arguments, words):
         dbt_node("orders", manifest=project / "target/manifest.json", **arguments)(check)()
 
 
+def test_a_bound_function_that_is_never_called_is_refused_with_the_call_to_write(dag, decorate):
+    @decorate()
+    def build():
+        @dbt_node("orders")
+        def first(result): ...
+
+        @dbt_node("customers")
+        def count(result, unit, *, floor, ceiling=9, **more): ...
+
+        first()
+
+    with pytest.raises(ArgumentError) as caught:
+        build()
+    assert str(caught.value).startswith("@dbt_node('customers')='count': expected a function that is called")
+    assert str(caught.value).endswith(": count(unit=..., floor=...)")
+
+
+def test_a_function_bound_to_a_selection_that_is_never_called(dag, decorate):
+    @decorate()
+    def build():
+        @dbt_node(select="tag:nightly")
+        def note(result): ...
+
+    with pytest.raises(ArgumentError, match=r"note\(\)$"):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("task_id", "owner"),
+    [("orders", "model.jaffle_shop.orders"), ("orders.test", r"test\.jaffle_shop\.")],
+)
+def test_a_bound_function_does_not_take_the_task_id_of_a_node(dag, decorate, task_id, owner):
+    @decorate()
+    def build():
+        @dbt_node("customers", task_id=task_id)
+        def check(result): ...
+
+        check()
+
+    with pytest.raises(ArgumentError, match=rf"task_id='{task_id}': expected another name .*{owner}"):
+        build()
+
+
 def test_a_manifest_inside_of_a_project_is_refused(bound):
     with pytest.raises(ArgumentError, match="to be left out inside of a project"):
         bound("orders", manifest="manifest.json")

@@ -31,6 +31,14 @@ def test_a_page_shows_its_example_line_for_line(page):
         assert code(block) in source, f"{page}.md shows what {example} does not hold:\n{block}"
 
 
+@pytest.mark.parametrize(
+    "path", [*(ROOT / "examples").glob("*_dag.py"), *(ROOT / "docs").glob("*.md")], ids=lambda path: path.name
+)
+def test_a_number_of_rows_that_is_not_known_is_never_taken_for_none_in_what_people_copy(path):
+    code_of_page = path.read_text() if path.suffix == ".py" else "\n".join(blocks(path.read_text()))
+    assert not re.search(r"rows_affected\W+or\b|rows_affected\W+(or\W+)?0\b", code_of_page)
+
+
 def test_every_page_is_named_on_the_first_one():
     first = (ROOT / "docs/authoring.md").read_text()
     for page in PAGES:

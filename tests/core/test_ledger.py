@@ -299,7 +299,7 @@ class TestTheEnd:
             1, ("LogStartLine", ORDERS, "started", {"total": 2}), ("LogModelResult", ORDERS, "error", {})
         )
         assert entries["model.shop.other"].not_run is NotRun.FAIL_FAST
-        assert ORDERS in entries["model.shop.other"].message
+        assert entries["model.shop.other"].message == "dbt stopped at the first failure: orders"
 
     def test_an_empty_model_is_told_from_fail_fast_by_dbts_own_count(self):
         entries = self.close(

@@ -70,6 +70,23 @@ def test_nothing_selected_is_an_empty_answer(path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_each_criterion_that_matches_nothing_is_a_warning_on_stderr_as_with_dbt(path, capsys):
+    arguments = ["--select", "a", "tag:nightly,b", "--exclude", "webb+", "source:wep", "--output", "json"]
+    assert run("--manifest", path, *arguments) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out) == ["model.shop.a", "test.shop.not_null.x"]
+    assert output.err.splitlines() == [
+        "dbt-watch ls: --select: The selection criterion 'tag:nightly,b' does not match any enabled nodes",
+        "dbt-watch ls: --exclude: The selection criterion 'webb+' does not match any enabled nodes",
+        "dbt-watch ls: --exclude: The selection criterion 'source:wep' does not match any enabled nodes; did you mean source:web, source:web.clicks?",
+    ]
+
+
+def test_what_is_not_asked_for_by_name_is_no_warning(path, capsys):
+    assert run("--manifest", path, "--resource-type", "seed") == 0
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [

@@ -1,8 +1,8 @@
 """
 `dbt-watch ls`: the nodes that dbt would select, from a manifest alone.
 
-The command line (`dbt_watch.cli`) calls `add_arguments` and `run`. Exit status: 0, also when nothing matches, as `dbt ls` has it; 2 when the
-manifest or the selection cannot be understood.
+The command line (`dbt_watch.cli`) calls `add_arguments` and `run`. Exit status: 0, also when nothing matches, as `dbt ls` has it, with a
+warning on stderr; 2 when the manifest or the selection cannot be understood.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dbt_watch.core.manifest import load_manifest
 from dbt_watch.core.readable import MAX_LINE_CHARS
 from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.spec import IndirectSelection
 from dbt_watch.core.text import printable
 from dbt_watch.exceptions import ArgumentError
@@ -56,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
     :returns: the exit status
     """
     try:
+        graph = load_manifest(args.manifest, argument="--manifest")
         selected = select_nodes(
-            load_manifest(args.manifest, argument="--manifest"),
+            graph,
             select=args.select,
             exclude=args.exclude,
             selector=args.selector,
@@ -65,9 +67,10 @@ def run(args: argparse.Namespace) -> int:
             exclude_resource_types=args.exclude_resource_type,
             indirect_selection=args.indirect_selection,
             buildable_only=False,
+            on_unmatched=lambda found: _say(f"--{complaint(graph, found)}"),
         )
     except ArgumentError as error:
-        sys.stderr.write(f"dbt-watch ls: {printable(_as_option(error), MAX_LINE_CHARS)}\n")
+        _say(_as_option(error))
         return 2
     unique_ids = sorted(selected)
     if args.output == "json":
@@ -75,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.writelines(f"{printable(unique_id, len(unique_id))}\n" for unique_id in unique_ids)
     return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"dbt-watch ls: {printable(text, MAX_LINE_CHARS)}\n")
 
 
 #: the options by the names of the arguments that they become

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from dbt_watch.core.labels import label_of
 from dbt_watch.core.readable import MAX_LINE_CHARS
 from dbt_watch.core.replay import replay
 from dbt_watch.core.text import printable
@@ -87,7 +88,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 def _row(unique_id: str, node: Mapping[str, Any]) -> tuple[str, ...]:
     seconds, rows = node.get("execution_time"), node.get("rows_affected")
-    message = node.get("message") or ", ".join(node.get("skipped_because", ()))
+    message = node.get("message") or ", ".join(map(label_of, node.get("skipped_because", ())))
     return (
         printable(unique_id, 200),
         printable(node["status"], 40),

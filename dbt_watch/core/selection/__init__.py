@@ -14,15 +14,15 @@ from dbt_watch.core.selection.evaluator import Evaluator
 from dbt_watch.core.selection.index import index_of
 from dbt_watch.core.selection.parser import parse_arguments
 from dbt_watch.core.selection.resource_types import asked_for, release
-from dbt_watch.core.selection.spec import IndirectSelection
+from dbt_watch.core.selection.spec import IndirectSelection, Written
 from dbt_watch.exceptions import SelectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from dbt_watch.core.graph import Graph
 
-__all__ = ["default_selector", "select_nodes"]
+__all__ = ["Written", "default_selector", "select_nodes"]
 
 #: the first dbt whose `selector:` is a method like the others
 _SELECTOR_METHOD = (1, 12)
@@ -38,6 +38,7 @@ def select_nodes(
     exclude_resource_types: Sequence[str] = (),
     indirect_selection: str = "eager",
     buildable_only: bool = True,
+    on_unmatched: Callable[[Written], object] = lambda _: None,
 ) -> frozenset[str]:
     """
     Give the unique_ids that dbt would select, ephemeral models included.
@@ -51,6 +52,7 @@ def select_nodes(
     :param exclude_resource_types: as `--exclude-resource-type`
     :param indirect_selection: which tests come along: "eager", "cautious", "buildable" or "empty"
     :param buildable_only: True for what `dbt build` builds, False for what `dbt ls` lists
+    :param on_unmatched: is told of each part of `select` and `exclude` that matches nothing, of which dbt warns
     :returns: the ids; none when nothing matches
     :raises SelectionError: when a part of the selection cannot be understood, or cannot be known while a DAG is parsed
     """
@@ -69,7 +71,7 @@ def select_nodes(
     definitions = Definitions(
         graph.selectors, indirect=indirect, inherit=release(graph.dbt_version) < _SELECTOR_METHOD
     )
-    evaluator = Evaluator(graph, keep, definitions)
+    evaluator = Evaluator(graph, keep, definitions, on_unmatched)
     selects, excludes = _texts("select", select), _texts("exclude", exclude)
     if selector is not None and (selects or excludes):
         raise SelectionError(

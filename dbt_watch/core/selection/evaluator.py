@@ -19,6 +19,7 @@ from dbt_watch.core.selection.spec import (
     IndirectSelection,
     Operator,
     Specification,
+    Written,
 )
 from dbt_watch.exceptions import SelectionError
 
@@ -53,13 +54,21 @@ class Evaluator:
 
     :param keep: the nodes of a kind that is asked for
     :param definitions: the YAML selectors, for `selector:`
+    :param on_unmatched: is told of what the user wrote and matches nothing
     """
 
-    def __init__(self, graph: Graph, keep: AbstractSet[str], definitions: Definitions) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        keep: AbstractSet[str],
+        definitions: Definitions,
+        on_unmatched: Callable[[Written], object],
+    ) -> None:
         self._graph = graph
         self._index = index_of(graph)
         self._keep = keep
         self._definitions = definitions
+        self._on_unmatched = on_unmatched
         self._open: list[str] = []
 
     def select(self, specification: Specification, *, argument: str) -> set[str]:
@@ -74,7 +83,10 @@ class Evaluator:
     def _find(self, specification: Specification, argument: str) -> _Found:
         if isinstance(specification, Criterion):
             return self._find_criterion(specification, argument)
-        return self._find_group(specification, argument)
+        found = self._find_group(specification, argument)
+        if specification.written is not None and not found.selected:
+            self._on_unmatched(specification.written)
+        return found
 
     def _find_group(self, group: Group, argument: str) -> _Found:
         if not group.parts:

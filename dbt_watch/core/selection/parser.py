@@ -17,6 +17,7 @@ from dbt_watch.core.selection.spec import (
     IndirectSelection,
     Operator,
     Specification,
+    Written,
 )
 from dbt_watch.exceptions import SelectionError
 
@@ -115,6 +116,7 @@ def _union(argument: str, texts: Iterable[str], indirect: IndirectSelection) -> 
             Operator.INTERSECTION,
             tuple(parse_criterion(part, argument=argument, indirect=indirect) for part in word.split(",")),
             indirect,
+            None if texts is EVERYTHING else Written(argument, word),
         )
         for text in texts
         for word in text.split(" ")

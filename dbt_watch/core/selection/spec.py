@@ -68,11 +68,25 @@ class Group(msgspec.Struct, frozen=True):
     Several specifications put together.
 
     :param indirect: how tests that only some parts brought along are looked at again, once all parts are known
+    :param written: what the user wrote, where it should match something
     """
 
     operator: Operator
     parts: tuple[Specification, ...]
     indirect: IndirectSelection = IndirectSelection.EAGER
+    written: Written | None = None
+
+
+class Written(msgspec.Struct, frozen=True):
+    """
+    A part of a selection as the user wrote it.
+
+    :param argument: where: "select" or "exclude"
+    :param text: one word of it, such as "tag:nightly,+orders"
+    """
+
+    argument: str
+    text: str
 
 
 Specification = Criterion | Group

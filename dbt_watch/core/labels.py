@@ -1,0 +1,31 @@
+"""
+How people call a node: the one place that shortens a unique_id.
+
+Everything that names a node in a text for people asks here; what is compared or stored is the unique_id.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+# What dbt puts behind the name of a generic test, so that its key is distinct.
+_HASH: Final = re.compile(r"\.[0-9a-f]{10}\Z")
+
+
+def label_of(unique_id: str) -> str:
+    """
+    Return the name of a node as people say it.
+
+    A model's with its version (`orders.v2`), a source's table with the source in front (`raw.orders`), a test's without
+    dbt's hash, a unit test's without its model, any other's as it is.
+
+    :param unique_id: dbt's key of the node; what is no such key is returned unchanged
+    """
+    resource_type, _, rest = unique_id.partition(".")
+    name = rest.partition(".")[2]
+    if resource_type == "test":
+        name = _HASH.sub("", name)
+    elif resource_type == "unit_test":
+        name = name.partition(".")[2] or name
+    return name or unique_id

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbt_watch.core.journal import JournalState
-from dbt_watch.core.pages import decode_page, page_key
+from dbt_watch.core.journal_reader import JournalReader, read
 from dbt_watch.supervisor import read_xcom, write_xcom
 
 if TYPE_CHECKING:
@@ -34,16 +33,12 @@ class JournalStore:
         """
         await write_xcom(self._key, key, value)
 
-    async def read_back(self) -> JournalState:
+    async def read_back(self) -> JournalReader:
         """
         Read the journal as it was left by whoever wrote it before.
 
         :raises Exception: when it cannot be read
         """
-        state = JournalState()
-        while state.closed is None:
-            page = decode_page(await read_xcom(self._key, page_key(state.next_seq)) or "")
-            if page is None:
-                break
-            state.apply(page.chunk)
-        return state
+        reader = JournalReader()
+        await read(reader, lambda name: read_xcom(self._key, name))
+        return reader

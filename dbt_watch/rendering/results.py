@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
 
-from dbt_watch.core.journal import JournalState
-from dbt_watch.core.pages import HEAD_KEY, decode_page, page_key
+from dbt_watch.core.journal_reader import JournalReader, read_now
+from dbt_watch.core.pages import HEAD_KEY
 from dbt_watch.core.values import results_in
 from dbt_watch.rendering.ids import PRODUCER_ID
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import BaseOperator
 
+    from dbt_watch.core.journal import JournalState
     from dbt_watch.core.results import NodeResult
     from dbt_watch.rendering.group import GroupTasks
     from dbt_watch.supervisor import TaskKey
@@ -89,13 +90,9 @@ class ProjectResults(XComArg):
 def _journal(key: TaskKey) -> JournalState:
     from dbt_watch.supervisor import read_xcom_now  # noqa: PLC0415
 
-    state = JournalState()
-    last = read_xcom_now(key, HEAD_KEY)
-    for number in range(0 if last is None else int(last) + 1):
-        page = decode_page(read_xcom_now(key, page_key(number)) or "")
-        if page is not None:
-            state.apply(page.chunk)
-    return state
+    reader = JournalReader()
+    read_now(reader, lambda name: read_xcom_now(key, name))
+    return reader.state
 
 
 def _left_by(key: TaskKey) -> list[NodeResult]:

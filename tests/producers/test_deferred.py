@@ -7,7 +7,7 @@ import pytest
 from kubernetes_asyncio.client import ApiException
 
 from dbt_watch.core.journal import JournalWriter
-from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
+from dbt_watch.core.pages import Tail, decode_page, page_key
 from dbt_watch.core.results import NodeInfo, NodeResult
 from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.deferred import DbtPodTrigger, pack, unpack
@@ -100,17 +100,17 @@ def writer():
 
 def test_a_journal_is_gone_on_with_at_the_page_that_comes_next(writer):
     store = Store()
-    pen = AsyncPen(Draft(writer, will_retry=True, first_page=7), store.push)
+    pen = AsyncPen(Draft(writer, will_retry=True, tail=Tail(next_seq=7)), store.push)
     asyncio.run(pen.write())
+    assert list(store.pages) == [page_key(8), page_key(7)]
     page = decode_page(store.pages[page_key(7)])
     assert page.chunk.seq == 7
-    assert store.pages[page_key(8)] == EMPTY_PAGE
 
 
 def test_in_a_triggerer_a_failing_write_loses_nothing(writer, monkeypatch):
     monkeypatch.setattr("dbt_watch.producers.pen.BACKOFF_FIRST", 0.01)
     store = Store(failures=3)
-    pen = AsyncPen(Draft(writer, will_retry=True), store.push)
+    pen = AsyncPen(Draft(writer, will_retry=True, tail=Tail()), store.push)
     asyncio.run(pen.write())
     assert not store.pages
     writer.close(0)

@@ -11,7 +11,7 @@ import pytest
 
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.outcome import Verdict
-from dbt_watch.core.pages import page_key
+from dbt_watch.core.pages import part_key
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.pen import Pen
 from dbt_watch.sensors.hub import Hub, Pace, Subscription
@@ -43,9 +43,9 @@ class Airflow:
         self._count()
         return self.current_state
 
-    async def page(self, number):
+    async def page(self, key):
         self._count()
-        value = self.xcoms.get(page_key(number))
+        value = self.xcoms.get(key)
         self.misses += value is None
         return value
 
@@ -332,7 +332,7 @@ async def test_errors_of_the_api_are_survived(airflow):
 async def test_a_journal_that_cannot_be_read_lets_nobody_wait_for_ever(airflow):
     async with hub_of(airflow) as hub:
         airflow.begin(1)
-        airflow.xcoms[page_key(0)] = '{"foreign": true}'
+        airflow.xcoms[part_key(0)] = '{"foreign": true}'
         waiting = asyncio.create_task(verdict(hub, ORDERS))
         assert await stays_waiting(waiting)
         airflow.current_state = "failed"

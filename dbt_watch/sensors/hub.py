@@ -38,7 +38,7 @@ class Pace(msgspec.Struct, frozen=True):
     """
     How often a hub looks, in seconds.
 
-    :param page: between two looks at the next page while dbt runs
+    :param page: between two looks at the next page while dbt runs, at first
     :param state: between two looks at the producer's state
     :param idle: the same while the producer is not even scheduled
     :param verify: the least time between two looks on behalf of new subscribers
@@ -194,7 +194,7 @@ class Hub:
     :param pace: how often
 
     A hub never trusts what it remembers for a new subscriber: the run may have been cleared since. It looks at the
-    producer's state and at the first page once more before it decides about a newcomer.
+    producer's state and at the next page once more before it decides about a newcomer.
     """
 
     def __init__(self, name: str, source: Source, pace: Pace = DEFAULT_PACE) -> None:

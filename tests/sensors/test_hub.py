@@ -11,7 +11,7 @@ import pytest
 
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.outcome import Verdict
-from dbt_watch.core.pages import part_key
+from dbt_watch.core.pages import PAGES, part_key
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.pen import Pen
 from dbt_watch.sensors.hub import Hub, Pace, Subscription
@@ -336,6 +336,89 @@ async def test_a_journal_that_cannot_be_read_lets_nobody_wait_for_ever(airflow):
         waiting = asyncio.create_task(verdict(hub, ORDERS))
         assert await stays_waiting(waiting)
         airflow.current_state = "failed"
+        assert (await waiting).verdict is Verdict.FAIL
+
+
+LONG = 3_000
+
+
+def build_many(airflow):
+    """Write a journal whose pages have been overwritten many times."""
+    airflow.begin(1)
+    for number in range(LONG):
+        airflow.report(f"model.shop.m{number}", "success", message="x" * 200)
+
+
+@scenario
+async def test_a_hub_that_comes_late_reads_little_more_than_the_entries_fill(airflow):
+    build_many(airflow)
+    airflow.report(ORDERS, "error")
+    async with hub_of(airflow) as hub:
+        waiting = asyncio.create_task(verdict(hub, "model.shop.m7"))
+        assert (await waiting).verdict is Verdict.SUCCEED
+        assert airflow.requests < LONG * 400 / (48 * 1024) + PAGES + 10
+        assert (await verdict(hub, ORDERS)).verdict is Verdict.FAIL
+    assert airflow.misses == 0
+
+
+@scenario
+async def test_a_hub_asks_less_often_when_the_pages_of_a_long_journal_come_less_often(airflow):
+    build_many(airflow)
+    hub = Hub("build.dbt_build", airflow)
+    with Subscription(hub, (ORDERS,)):
+        await hub._look(0.0, verify=True)
+        before = airflow.requests
+        for tick in range(1, 200):
+            await hub._look(tick * 0.3, verify=False)
+        assert airflow.requests - before < 60 / 0.9 + 60 / 2 + 5
+        airflow.close(0)
+        airflow.current_state = "success"
+        before = airflow.requests
+        await hub._look(62.0, verify=False)
+        assert airflow.requests == before + 3  # what is there now is all there will be
+
+
+@scenario
+async def test_a_hub_that_was_held_up_misses_nothing(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1)
+        airflow.report(CUSTOMERS, "started")
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        assert await stays_waiting(waiting)
+        airflow.report(ORDERS, "success")
+        for number in range(5 * PAGES):  # the hub's turn comes after these only
+            airflow.report(f"model.shop.m{number}", "success")
+        assert (await waiting).verdict is Verdict.SUCCEED
+
+
+@scenario
+async def test_an_error_in_the_middle_of_a_snapshot_costs_no_second_reading(airflow):
+    build_many(airflow)
+    page, asked = airflow.page, []
+
+    async def fail_once(key):
+        asked.append(key)
+        if key == part_key(5) and asked.count(key) == 1:
+            raise ConnectionError("500")
+        return await page(key)
+
+    airflow.page = fail_once
+    async with hub_of(airflow) as hub:
+        assert (await verdict(hub, "model.shop.m7")).verdict is Verdict.SUCCEED
+    assert asked.count(part_key(4)) == 1
+
+
+@scenario
+async def test_a_long_journal_of_an_attempt_that_is_over_is_not_mixed_with_the_next(airflow):
+    build_many(airflow)
+    async with hub_of(airflow) as hub:
+        assert (await verdict(hub, "model.shop.m7")).verdict is Verdict.SUCCEED
+        airflow.begin(2)
+        for number in range(2 * PAGES):
+            airflow.report(f"model.shop.other{number}", "success")
+        waiting = asyncio.create_task(verdict(hub, "model.shop.m7"))
+        assert await stays_waiting(waiting)
+        airflow.report("model.shop.m7", "error")
         assert (await waiting).verdict is Verdict.FAIL
 
 

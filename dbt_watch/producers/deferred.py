@@ -21,7 +21,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import CoreV1Api
 
 from dbt_watch.compat import TELLS_TRIGGERS_OF_KILLS
-from dbt_watch.core.journal import Closed, JournalWriter
+from dbt_watch.core.journal import Closed, JournalError, JournalWriter
+from dbt_watch.core.journal_reader import JournalReader
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.core.stale import StaleSources
 from dbt_watch.last_event import last_event
@@ -36,7 +37,6 @@ from dbt_watch.supervisor import key_of, read_state
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from dbt_watch.core.journal_reader import JournalReader
     from dbt_watch.core.results import SelectedNode
     from dbt_watch.producers.reader import ContainerEnd
 
@@ -129,7 +129,11 @@ class DbtPodTrigger(BaseTrigger):
         while True:
             try:
                 return await store.read_back()
-            except Exception as error:  # noqa: BLE001, PERF203 - whatever fails on the way is tried again
+            except JournalError as error:  # noqa: PERF203 - it ends the loop
+                # Asking again would not mend it, and the log tells everything once more.
+                self.log.warning("The journal cannot be read (%s); it is begun anew", error)
+                return JournalReader()
+            except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
                 self.log.warning("Reading the journal failed (%s); again in %.0f s", error, wait)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 15.0)

@@ -17,8 +17,10 @@ import msgspec
 from dbt_watch.core.results import NodeResult, shortened
 from dbt_watch.exceptions import DbtWatchError
 
-JOURNAL_VERSION: Final = 1
-"""The version of the format; a reader refuses a newer one."""
+JOURNAL_VERSION: Final = 2
+"""The version of the format; a reader refuses any other."""
+MAX_CHUNK_BYTES: Final = 48 * 1024
+"""How long a chunk's JSON may be: what any XCom backend takes."""
 
 _KIND: Final = "dbt_watch.journal"
 
@@ -44,15 +46,18 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     A piece of a journal.
 
     :param attempt: which attempt of the producer, from 1
-    :param seq: the number of the chunk within the attempt, from 0
+    :param seq: the number of the chunk within the attempt, from 0; of a part of the snapshot (`core.pages`), the number of
+        the last chunk that the snapshot holds, -1 for none
     :param changes: the nodes that changed, each with its entry
     :param closed: in the last chunk, how the attempt ended
+    :param more: whether another part of the snapshot follows
     """
 
     attempt: int
     seq: int
     changes: tuple[NodeResult, ...] = ()
     closed: Closed | None = None
+    more: bool = False
 
     def fields(self) -> dict[str, Any]:
         """Give what `decode_chunk` reads, for `msgspec` to encode: that is much faster than making builtins first."""
@@ -65,6 +70,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.closed is not None:
             value["closed"] = self.closed
+        if self.more:
+            value["more"] = True
         return value
 
     def to_json(self) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def decode_chunk(value: Any) -> Chunk:
     Read a chunk.
 
     :param value: what `Chunk.to_json` gave, or a text that holds its JSON
-    :raises JournalError: it is something else, damaged, or of a newer version
+    :raises JournalError: it is something else, damaged, or of another version
     """
     if isinstance(value, (str, bytes)):
         try:
@@ -90,9 +97,9 @@ def decode_chunk(value: Any) -> Chunk:
     if not isinstance(value, Mapping) or value.get("kind") != _KIND:
         raise JournalError(f"not a chunk of a journal: {shortened(repr(value), 200)}")
     version = value.get("version")
-    if not isinstance(version, int) or version > JOURNAL_VERSION:
+    if version != JOURNAL_VERSION:
         raise JournalError(
-            f"a chunk of the journal has version {version!r}; this one reads up to {JOURNAL_VERSION}"
+            f"a chunk of the journal has version {version!r}; this one reads {JOURNAL_VERSION} only"
         )
     try:
         return msgspec.convert({key: value[key] for key in Chunk.__struct_fields__ if key in value}, Chunk)
@@ -112,19 +119,17 @@ class JournalWriter:
     :param max_changes: how many nodes one chunk may hold
     """
 
-    def __init__(self, *, attempt: int, max_chunk_bytes: int = 48 * 1024, max_changes: int = 200) -> None:
-        self._attempt = attempt
-        self._room = max(max_chunk_bytes, _MIN_BYTES) - _ENVELOPE_BYTES
+    def __init__(
+        self, *, attempt: int, max_chunk_bytes: int = MAX_CHUNK_BYTES, max_changes: int = 1_000
+    ) -> None:
+        self.attempt = attempt
+        self._room = max(max_chunk_bytes, _MIN_BYTES) - ENVELOPE_BYTES
         self._max_changes = max(max_changes, 1)
         self._waiting: list[NodeResult] = []
         self._seq = 0
         self._taken: Chunk | None = None
         self._closing: Closed | None = None
         self._change_bytes = 1.0  # what a change took in the chunk before
-
-    def open(self) -> None:
-        """Let the first chunk say no more than that the attempt has begun."""
-        self._taken = Chunk(attempt=self._attempt, seq=self._seq)
 
     def add(self, changes: Iterable[NodeResult]) -> None:
         """Take changes to be written, in their order."""
@@ -134,6 +139,12 @@ class JournalWriter:
     def pending(self) -> int:
         """How many changes wait to be written, those of a chunk that was taken and not stored among them."""
         return len(self._waiting) + (max(1, len(self._taken.changes)) if self._taken is not None else 0)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what waits fills a chunk, judged by the chunk before."""
+        count = len(self._waiting)
+        return count >= self._max_changes or count * self._change_bytes >= self._room
 
     def close(self, exit_code: int | None, *, reason: str | None = None) -> None:
         """Take the end of the attempt; the last chunk will tell it."""
@@ -146,7 +157,7 @@ class JournalWriter:
             closed = None
             if not self._waiting:
                 closed, self._closing = self._closing, None
-            self._taken = Chunk(attempt=self._attempt, seq=self._seq, changes=changes, closed=closed)
+            self._taken = Chunk(attempt=self.attempt, seq=self._seq, changes=changes, closed=closed)
         return self._taken
 
     def written(self, chunk: Chunk) -> None:
@@ -162,7 +173,7 @@ class JournalWriter:
         while count > 1:
             latest = {change.unique_id: change for change in waiting[:count]}
             entries = tuple(latest.values())
-            size = _size(entries)
+            size = json_size(entries)
             if size <= self._room and len(entries) <= self._max_changes:
                 del waiting[:count]
                 self._change_bytes = max(1.0, _MARGIN * size / count)
@@ -178,7 +189,7 @@ _MIN_BYTES: Final = 2_048
 _MARGIN: Final = 1.05
 _MAX_REASON_BYTES: Final = 600
 # The keys and numbers of a chunk, and the reason.
-_ENVELOPE_BYTES: Final = 200 + _MAX_REASON_BYTES
+ENVELOPE_BYTES: Final = 200 + _MAX_REASON_BYTES
 
 
 def _bounded(reason: str | None) -> str | None:
@@ -193,8 +204,8 @@ def _bounded(reason: str | None) -> str | None:
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def _size(entries: tuple[NodeResult, ...]) -> int:
-    """Give the bytes that entries take in the JSON that a backend may write, or a few more."""
+def json_size(entries: tuple[NodeResult, ...]) -> int:
+    """Return the bytes that entries take in the JSON that a backend may write, or a few more."""
     encoded = _encode(entries)
     if encoded.isascii() and b"\x7f" not in encoded:
         # `json.dumps` puts a blank behind each colon and comma, and is much slower.
@@ -205,13 +216,13 @@ def _size(entries: tuple[NodeResult, ...]) -> int:
 def _fitted(change: NodeResult, room: int) -> NodeResult:
     """Shorten an entry until it fits."""
     slim = change
-    if _size((slim,)) <= room:
+    if json_size((slim,)) <= room:
         return slim
     slim = msgspec.structs.replace(slim, sql=None)
     for limit in (8_000, 4_000, 2_000, 1_000, 500, 200, 60, 0):
         message = shortened(slim.message, limit) if slim.message and limit else None
         slim = msgspec.structs.replace(slim, message=message)
-        if _size((slim,)) <= room:
+        if json_size((slim,)) <= room:
             return slim
         if limit == _THEN_WITHOUT_EXTRAS:
             slim = msgspec.structs.replace(
@@ -263,6 +274,23 @@ class JournalState:
         """How the attempt ended; None while it has not."""
         return self._closed
 
+    def begin(self, attempt: int) -> None:
+        """Start over with an attempt."""
+        self._attempt = attempt
+        self._next_seq = 0
+        self._entries.clear()
+        self._closed = None
+
+    def adopt(self, seq: int, changes: Iterable[NodeResult]) -> None:
+        """
+        Take the last entries of all nodes that changed up to a chunk, or at least since `next_seq`.
+
+        :param seq: the number of the chunk, at least `next_seq - 1`
+        """
+        self._next_seq = seq + 1
+        for change in changes:
+            self._entries[change.unique_id] = change
+
     def apply(self, chunk: Chunk) -> tuple[NodeResult, ...]:
         """
         Take a chunk.
@@ -270,15 +298,10 @@ class JournalState:
         :returns: the changes in it; nothing when it was applied before, is of an earlier attempt, or does not follow
         """
         if chunk.attempt > self._attempt:
-            self._attempt = chunk.attempt
-            self._next_seq = 0
-            self._entries.clear()
-            self._closed = None
+            self.begin(chunk.attempt)
         if chunk.attempt < self._attempt or chunk.seq != self._next_seq:
             return ()
-        self._next_seq += 1
-        for change in chunk.changes:
-            self._entries[change.unique_id] = change
+        self.adopt(chunk.seq, chunk.changes)
         if chunk.closed is not None:
             self._closed = chunk.closed
         return chunk.changes

@@ -21,7 +21,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import CoreV1Api
 
 from dbt_watch.compat import TELLS_TRIGGERS_OF_KILLS
-from dbt_watch.core.journal import Closed, JournalState, JournalWriter
+from dbt_watch.core.journal import Closed, JournalError, JournalWriter
+from dbt_watch.core.journal_reader import JournalReader
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.core.stale import StaleSources
 from dbt_watch.last_event import last_event
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 TRIGGER_CLASS: Final = "dbt_watch.producers.deferred.DbtPodTrigger"
 
-# In seconds. A page is three requests of about 10 ms, which all triggers of a process share.
+# In seconds. A page is two requests of about 10 ms, which all triggers of a process share.
 PAGE_INTERVAL: Final = 0.5
 TICK: Final = 0.1
 
@@ -110,9 +111,9 @@ class DbtPodTrigger(BaseTrigger):
     async def _event(self) -> dict[str, Any]:
         store = JournalStore(key_of(self.task_instance))
         written = await self._read_back(store)
-        if written.closed is not None:
+        if written.state.closed is not None:
             # Another triggerer came to the end, but not to the event.
-            return self._finished(written.closed, "")
+            return self._finished(written.state.closed, "")
         following = _Following(self, store, written)
         follower = asyncio.ensure_future(following.run())
         stock = asyncio.ensure_future(self._stock_event())
@@ -123,12 +124,16 @@ class DbtPodTrigger(BaseTrigger):
                 task.cancel()
             await asyncio.gather(follower, stock, return_exceptions=True)
 
-    async def _read_back(self, store: JournalStore) -> JournalState:
+    async def _read_back(self, store: JournalStore) -> JournalReader:
         wait = 1.0
         while True:
             try:
                 return await store.read_back()
-            except Exception as error:  # noqa: BLE001, PERF203 - whatever fails on the way is tried again
+            except JournalError as error:  # noqa: PERF203 - it ends the loop
+                # Asking again would not mend it, and the log tells everything once more.
+                self.log.warning("The journal cannot be read (%s); it is begun anew", error)
+                return JournalReader()
+            except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
                 self.log.warning("Reading the journal failed (%s); again in %.0f s", error, wait)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 15.0)
@@ -239,7 +244,7 @@ class DbtPodTrigger(BaseTrigger):
 class _Following:
     """The log's way into the journal, for as long as it takes."""
 
-    def __init__(self, trigger: DbtPodTrigger, store: JournalStore, written: JournalState) -> None:
+    def __init__(self, trigger: DbtPodTrigger, store: JournalStore, written: JournalReader) -> None:
         writer = JournalWriter(attempt=trigger.attempt)
         packed = unpack(trigger.nodes)
         self.watch = BuildWatch(
@@ -248,14 +253,14 @@ class _Following:
             show=lambda line: trigger.log.info("%s", line),
             writer=writer,
             redact=redact,
-            known=written.entries,
+            known=written.state.entries,
             stale=packed.stale,
         )
         draft = Draft(
             writer,
             will_retry=trigger.will_retry,
             began=trigger.began,
-            first_page=written.next_seq,
+            tail=written.tail,
             interval=PAGE_INTERVAL,
         )
         self._pen = AsyncPen(draft, store.push)

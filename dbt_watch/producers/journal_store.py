@@ -1,19 +1,31 @@
 """
-The journal of a task in XCom, written and read back in a triggerer.
+The journal of a task in XCom: written and read back in a triggerer, read on a worker.
 
-`producers.deferred` uses it. On a worker the task instance itself does this (`xcom_push`); in a triggerer there is none.
+`producers.deferred` writes with it. On a worker the task instance itself does this (`xcom_push`); in a triggerer there is none.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbt_watch.core.journal import JournalState
-from dbt_watch.core.pages import decode_page, page_key
-from dbt_watch.supervisor import read_xcom, write_xcom
+from dbt_watch.core.journal_reader import JournalReader, read, read_now
+from dbt_watch.supervisor import read_xcom, read_xcom_now, write_xcom
 
 if TYPE_CHECKING:
+    from dbt_watch.core.journal import JournalState
     from dbt_watch.supervisor import TaskKey
+
+
+def stored_journal(key: TaskKey) -> JournalState:
+    """
+    Return what the journal of a task tells, on a worker.
+
+    :param key: the task instance
+    :raises Exception: when it cannot be read
+    """
+    reader = JournalReader()
+    read_now(reader, lambda name: read_xcom_now(key, name))
+    return reader.state
 
 
 class JournalStore:
@@ -34,16 +46,12 @@ class JournalStore:
         """
         await write_xcom(self._key, key, value)
 
-    async def read_back(self) -> JournalState:
+    async def read_back(self) -> JournalReader:
         """
         Read the journal as it was left by whoever wrote it before.
 
         :raises Exception: when it cannot be read
         """
-        state = JournalState()
-        while state.closed is None:
-            page = decode_page(await read_xcom(self._key, page_key(state.next_seq)) or "")
-            if page is None:
-                break
-            state.apply(page.chunk)
-        return state
+        reader = JournalReader()
+        await read(reader, lambda name: read_xcom(self._key, name))
+        return reader

@@ -14,17 +14,26 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dbt_watch.core.pages import EMPTY_PAGE, HEAD_KEY, Page, encode_page, page_key
+from dbt_watch.core.pages import (
+    HEAD_KEY,
+    Page,
+    Tail,
+    blank,
+    encode_page,
+    interval_after,
+    page_key,
+    part_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from dbt_watch.core.journal import JournalWriter
+    from dbt_watch.core.journal import Chunk, JournalWriter
 
 log = logging.getLogger(__name__)
 
 # All in seconds.
-FLUSH_INTERVAL: Final = 0.3
+FLUSH_INTERVAL: Final = 0.3  # at first; see `interval_after`
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_LIMIT: Final = 10.0
 LAST_WORDS: Final = 60.0  # how long the end of a journal is tried for
@@ -39,9 +48,8 @@ class Draft:
     :param writer: the changes
     :param will_retry: whether another attempt follows if this one ends badly
     :param began: as of `Page`
-    :param first_page: the number of the first page; more than 0 for one who goes on with a journal
-    :param interval: seconds between two pages
-    :param max_pending: so many changes are written without waiting for the interval
+    :param tail: for one who goes on with a journal, the end of it
+    :param interval: seconds between two pages at first; a full page does not wait
     """
 
     def __init__(
@@ -50,17 +58,16 @@ class Draft:
         *,
         will_retry: bool,
         began: float = 0.0,
-        first_page: int = 0,
+        tail: Tail | None = None,
         interval: float = FLUSH_INTERVAL,
-        max_pending: int = 200,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
         self._will_retry = will_retry
         self._began = began
-        self._first_page = first_page
+        self._is_open = tail is not None
+        self._tail = tail or Tail()
         self._interval = interval
-        self._max_pending = max_pending
         self.clock = clock
         self.due = clock()
         self._failures = 0
@@ -68,25 +75,50 @@ class Draft:
     @property
     def is_due(self) -> bool:
         """Whether there is something to write now."""
-        urgent = self._writer.pending >= self._max_pending and not self._failures
-        return bool(self._writer.pending) and (urgent or self.clock() >= self.due)
+        urgent = self._writer.is_full and not self._failures
+        waits = bool(self._writer.pending) or not self._is_open
+        return waits and (urgent or self.clock() >= self.due)
 
     def rest(self) -> Iterator[tuple[str, Value]]:
         """Give all that waits, by key; whoever does not come to the end of a page is given it again."""
+        if not self._is_open:
+            yield from self._opening()
         while (chunk := self._writer.take()) is not None:
-            number = self._first_page + chunk.seq
-            # The empty page comes first: a reader who has read this one finds it.
-            if chunk.closed is None:
-                yield page_key(number + 1), EMPTY_PAGE
+            if self._tail.is_full:
+                yield from self._parts()
+            number = self._tail.next_seq
+            # The blank one comes first: a reader who has read this page finds it.
+            yield page_key(number + 1), self._text(blank(chunk.attempt, number + 1))
             numbered = msgspec.structs.replace(chunk, seq=number)
-            yield page_key(number), encode_page(Page(numbered, self._will_retry, self._began))
-            yield HEAD_KEY, number
+            yield page_key(number), self._text(numbered)
+            self._tail.add(numbered)
             self._writer.written(chunk)
+
+    def _opening(self) -> Iterator[tuple[str, Value]]:
+        """Say that the attempt has begun, so that nobody takes an earlier one for it; the part that is read first comes last."""
+        nothing = self._text(blank(self._writer.attempt, 0))
+        yield page_key(0), nothing
+        yield HEAD_KEY, 0
+        yield part_key(0), nothing
+        self._is_open = True
+
+    def _parts(self) -> Iterator[tuple[str, Value]]:
+        """Take all pages into the snapshot; the last part, which leads to the new ones, is replaced after them."""
+        parts = self._tail.parts(self._writer.attempt)
+        numbered = list(enumerate(parts, self._tail.part))
+        for number, part in reversed(numbered):
+            yield part_key(number), self._text(part)
+        if len(parts) > 1:
+            yield HEAD_KEY, numbered[-1][0]
+        self._tail.settle(parts)
+
+    def _text(self, chunk: Chunk) -> str:
+        return encode_page(Page(chunk, self._will_retry, self._began))
 
     def worked(self) -> None:
         """Say that writing has worked."""
         self._failures = 0
-        self.due = self.clock() + self._interval
+        self.due = self.clock() + interval_after(self._tail.next_seq, self._interval)
 
     def failed(self, error: Exception) -> None:
         """Say that writing has failed; the next time is later then."""
@@ -108,7 +140,6 @@ class Pen:
     :param push: stores an XCom under a key; may raise anything
     :param will_retry: whether another attempt follows if this one ends badly
     :param began: as of `Page`
-    :param max_pending: so many changes are written without waiting for the interval
     """
 
     def __init__(
@@ -118,18 +149,15 @@ class Pen:
         *,
         will_retry: bool,
         began: float = 0.0,
-        max_pending: int = 200,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._writer = writer
-        self._draft = Draft(writer, will_retry=will_retry, began=began, max_pending=max_pending, clock=clock)
+        self._draft = Draft(writer, will_retry=will_retry, began=began, clock=clock)
         self._push = push
         self._sleep = sleep
 
     def open(self) -> None:
-        """Say in a first page that the attempt has begun, so that nobody takes an earlier one for it."""
-        self._writer.open()
+        """Say that the attempt has begun, so that nobody takes an earlier one for it."""
         self._write_all()
 
     def write(self) -> None:

@@ -30,6 +30,7 @@ from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, DbtWatchError, ProjectIsBusy
 from dbt_watch.producers.attempt import Attempt, failure_of
 from dbt_watch.producers.deferred import END, DbtPodTrigger, pack
+from dbt_watch.producers.journal_store import stored_journal
 from dbt_watch.producers.memory import Memory
 from dbt_watch.producers.plan import Plan, Planner, named
 from dbt_watch.producers.project_pods import ProjectPods
@@ -306,6 +307,9 @@ class DbtPodMixin:
             raise failure_of(**told) from None
         if told is not None and told["exit_code"] != 0:
             raise failure_of(**told)
+        ti = context["ti"]
+        if ti.try_number > 1:
+            self._raise_if_outdated(ti, patiently(lambda: stored_journal(key_of(ti))).entries)
         return result
 
     def _write_logs(self, *_: Any, **__: Any) -> None:
@@ -344,19 +348,17 @@ class DbtPodMixin:
             raise attempt.failure()  # a source is stale, or the pod was left to another attempt
         if attempt.number > 1 and attempt.watch is not None:
             entries = {result.unique_id: result for result in attempt.watch.results}
-            self._raise_if_outdated(context, attempt.watch.closed, entries)
+            self._raise_if_outdated(attempt.task_instance, entries)
         return result
 
-    def _raise_if_outdated(
-        self, context: Context, closed: Closed | None, entries: Mapping[str, NodeResult]
-    ) -> None:
+    def _raise_if_outdated(self, task_instance: Any, entries: Mapping[str, NodeResult]) -> None:
         """
         See to it that the task is not green over sensors that show something else than what dbt has done now.
 
         :raises AirflowFailException: naming them; another attempt would change nothing
         """
-        states = patiently(lambda: read_states_now(key_of(context["ti"]), self.watched))
-        tasks = outdated_tasks(self.watched, states, closed or Closed(0), entries)
+        states = patiently(lambda: read_states_now(key_of(task_instance), self.watched))
+        tasks = outdated_tasks(self.watched, states, Closed(0), entries)
         if tasks:
             raise AirflowFailException(
                 f"dbt ended well, but {named(tasks)} had ended before and show something else. Clear them together with"

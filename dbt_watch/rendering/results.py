@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
 
-from dbt_watch.core.journal import JournalState
-from dbt_watch.core.pages import HEAD_KEY, decode_page, page_key
+from dbt_watch.core.pages import HEAD_KEY
 from dbt_watch.core.values import results_in
 from dbt_watch.rendering.ids import PRODUCER_ID
 
@@ -72,10 +71,12 @@ class ProjectResults(XComArg):
         return list(range(ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=[producer])))
 
     def _read(self, ti: Any, map_index: int) -> list[NodeResult]:
-        from dbt_watch.supervisor import TaskKey  # noqa: PLC0415 - for a worker, not for a DAG file to load
+        # For a worker, not for a DAG file to load.
+        from dbt_watch.producers.journal_store import stored_journal  # noqa: PLC0415
+        from dbt_watch.supervisor import TaskKey  # noqa: PLC0415
 
         group = self._tasks.group
-        state = _journal(TaskKey(ti.dag_id, ti.run_id, group.child_id(PRODUCER_ID), map_index))
+        state = stored_journal(TaskKey(ti.dag_id, ti.run_id, group.child_id(PRODUCER_ID), map_index))
         found = dict(state.entries)
         if state.attempt > 1:
             for planned in self._tasks.plan.tasks.values():
@@ -84,18 +85,6 @@ class ProjectResults(XComArg):
                     for result in _left_by(key):
                         found.setdefault(result.unique_id, result)
         return [result for result in found.values() if result.is_final]
-
-
-def _journal(key: TaskKey) -> JournalState:
-    from dbt_watch.supervisor import read_xcom_now  # noqa: PLC0415
-
-    state = JournalState()
-    last = read_xcom_now(key, HEAD_KEY)
-    for number in range(0 if last is None else int(last) + 1):
-        page = decode_page(read_xcom_now(key, page_key(number)) or "")
-        if page is not None:
-            state.apply(page.chunk)
-    return state
 
 
 def _left_by(key: TaskKey) -> list[NodeResult]:

@@ -9,6 +9,7 @@ never on the number of sensors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import random
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from dbt_watch.core.journal import JournalError, JournalState
+from dbt_watch.core.journal import JournalError
+from dbt_watch.core.journal_reader import JournalReader
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
-from dbt_watch.core.pages import EMPTY_PAGE, Page, decode_page, page_key
+from dbt_watch.core.pages import decode_page, interval_after
 from dbt_watch.sensors.rebuild_order import RebuildOrder
 from dbt_watch.sensors.updates import Update, update_of
 from dbt_watch.supervisor import TaskKey, read_state, read_states, read_xcom
@@ -38,7 +40,7 @@ class Pace(msgspec.Struct, frozen=True):
     """
     How often a hub looks, in seconds.
 
-    :param page: between two looks at the next page while dbt runs
+    :param page: between two looks at the next page while dbt runs, at first
     :param state: between two looks at the producer's state
     :param idle: the same while the producer is not even scheduled
     :param verify: the least time between two looks on behalf of new subscribers
@@ -77,8 +79,8 @@ class Source(Protocol):
     async def state(self) -> str | None:
         """Give the producer's state."""
 
-    async def page(self, number: int) -> Any:
-        """Give a page of the journal as it was written; None when there is no such XCom."""
+    async def page(self, key: str) -> Any:
+        """Give a value of the journal as it was written, by its key; None when there is no such XCom."""
 
     async def states(self, task_ids: tuple[str, ...]) -> Mapping[str, str | None]:
         """Return the states of tasks of the same run."""
@@ -147,7 +149,7 @@ class Hub:
     :param pace: how often
 
     A hub never trusts what it remembers for a new subscriber: the run may have been cleared since. It looks at the
-    producer's state and at the first page once more before it decides about a newcomer.
+    producer's state and at the next page once more before it decides about a newcomer.
     """
 
     def __init__(self, name: str, source: Source, pace: Pace = DEFAULT_PACE) -> None:
@@ -166,7 +168,8 @@ class Hub:
 
     def _forget(self) -> None:
         """Drop what was read of the journal."""
-        self._journal = JournalState()
+        self._reader = JournalReader()
+        self._journal = self._reader.state
         self._is_damaged = False
         self._producer = Producer(self._state)
         self._began = 0.0
@@ -258,8 +261,12 @@ class Hub:
         """Notice that the journal has been begun anew."""
         if not self._journal.attempt:
             return
-        page = self._decoded(await self._source.page(0) or EMPTY_PAGE)
-        if page is None or page.chunk.attempt != self._journal.attempt:
+        value = await self._source.page(self._reader.key)
+        attempt = 0
+        if value is not None:
+            with self._heeding_damage():
+                attempt = decode_page(value).chunk.attempt
+        if attempt != self._journal.attempt:
             self._forget()
 
     def _is_readable(self, now: float) -> bool:
@@ -267,34 +274,41 @@ class Hub:
         return self._state in JOURNAL_IS_CURRENT and is_open and now >= self._page_due
 
     async def _read_pages(self, now: float) -> None:
-        """Read on from the next page to the last one that is written."""
-        while self._producer.closed is None:
-            value = await self._source.page(self._journal.next_seq)
+        """Read on to the last page that is written."""
+        more = self._producer.closed is None
+        while more:
+            value = await self._source.page(self._reader.key)
             if value is None:
                 # Not begun yet, or wiped because a new attempt has begun.
                 misses = self._misses
                 self._forget()
                 self._page_due = now + self._pace.after_misses(misses)
                 self._misses = misses + 1
-                break
-            page = self._decoded(value)
-            if page is None:
-                break
-            if self._journal.attempt not in {0, page.chunk.attempt}:
-                self._forget()
-                continue
-            self._changed.update(result.unique_id for result in self._journal.apply(page.chunk))
+                return
+            more = self._take(value)
+        # Half of what the writer takes at least, so that the delay stays with the writer's.
+        self._page_due = now + interval_after(self._journal.next_seq, self._pace.page) / 2
+
+    def _take(self, value: Any) -> bool:
+        """Take what lies under the reader's key; tell whether there is more to read now."""
+        more = False
+        with self._heeding_damage():
+            more = self._reader.take(value)
+        self._changed.update(result.unique_id for result in self._reader.news)
+        page = self._reader.page
+        if page is not None:
             self._producer = Producer(self._state, page.chunk.closed, page.will_retry)
             self._began = page.began
+        return more
 
-    def _decoded(self, value: Any) -> Page | None:
+    @contextlib.contextmanager
+    def _heeding_damage(self) -> Iterator[None]:
         try:
-            return decode_page(value)
+            yield
         except JournalError as error:
             # Asking again would not mend it. The sensors go by the producer's state, so that none waits for ever.
             log.error("The journal of %s cannot be read: %s", self.name, error)  # noqa: TRY400 - says it all
             self._is_damaged = True
-            return None
 
     def _welcome(self, newcomers: Iterable[Subscription]) -> None:
         for subscription in newcomers:
@@ -369,9 +383,9 @@ class JournalSource:
         """Give the producer's state."""
         return await read_state(self._key)
 
-    async def page(self, number: int) -> Any:
-        """Give a page as it was written; None when there is no such XCom."""
-        return await read_xcom(self._key, page_key(number))
+    async def page(self, key: str) -> Any:
+        """Give a value of the journal as it was written, by its key; None when there is no such XCom."""
+        return await read_xcom(self._key, key)
 
     async def states(self, task_ids: tuple[str, ...]) -> Mapping[str, str | None]:
         """Return the states of tasks of the same run."""

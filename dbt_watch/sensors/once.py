@@ -1,5 +1,5 @@
 """
-A single look at the journal, on a worker: from its last page backwards.
+A single look at the journal, on a worker: at the end of its snapshot and its pages first, then backwards.
 
 A sensor that starts late finds its nodes near the end and need not be deferred at all; in `dag.test()`, where there is
 no triggerer, looking is all it can do.
@@ -8,10 +8,11 @@ no triggerer, looking is all it can do.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dbt_watch.core.journal_reader import JournalReader, read_now
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
-from dbt_watch.core.pages import HEAD_KEY, decode_page, page_key
+from dbt_watch.core.pages import HEAD_KEY, decode_page, part_key
 from dbt_watch.sensors.updates import Update, update_of
 from dbt_watch.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
 
@@ -40,7 +41,7 @@ def look_once(
     :param task_instance: the sensor's own; the producer is in the same DAG run
     :param producer_task_id: the task that runs dbt
     :param sensor: the sensor
-    :param max_pages: how far to go back; None for the whole journal
+    :param max_pages: how many values to read of a journal before going no further back; None for the whole journal
     """
     key = key_of(task_instance, producer_task_id)
     try:
@@ -73,20 +74,32 @@ def _read_backwards(
     key: TaskKey, producer: Producer, wanted: frozenset[str], max_pages: int | None
 ) -> _Found | None:
     """Find the latest entry of each wanted node; the last page tells how the attempt stands. None when that is not known."""
-    last = read_xcom_now(key, HEAD_KEY)
-    last = -1 if last is None else int(last)
-    first = 0 if max_pages is None else max(0, last + 1 - max_pages)
-    found = _Found(producer, {}, 0.0)
-    for number in range(last, first - 1, -1):
-        page = decode_page(read_xcom_now(key, page_key(number)) or "")
-        if page is None:
-            return None  # a new attempt has begun meanwhile
-        if number == last:
-            closed = page.chunk.closed
-            found = _Found(Producer(producer.state, closed, page.will_retry), {}, page.began)
-        for result in page.chunk.changes:
+    head = read_xcom_now(key, HEAD_KEY)
+    if head is None:
+        return _Found(producer, {}, 0.0)
+    asked: list[str] = []
+
+    def ask(name: str) -> Any:
+        asked.append(name)
+        return read_xcom_now(key, name)
+
+    reader = JournalReader(part=int(head))
+    is_whole = read_now(reader, ask)
+    page = reader.page
+    if page is None or not is_whole:
+        return None  # a new attempt has begun meanwhile
+    entries = {name: entry for name, entry in reader.state.entries.items() if name in wanted}
+    found = _Found(Producer(producer.state, page.chunk.closed, page.will_retry), entries, page.began)
+    for number in range(reader.first_part - 1, -1, -1):
+        if wanted <= entries.keys():
+            break
+        value = ask(part_key(number)) if max_pages is None or len(asked) < max_pages else None
+        if value is None:
+            return None
+        part = decode_page(value).chunk
+        if part.attempt != page.chunk.attempt:
+            return None
+        for result in part.changes:
             if result.unique_id in wanted:
-                found.entries.setdefault(result.unique_id, result)
-        if wanted <= found.entries.keys():
-            return found
-    return found if first == 0 else None
+                entries.setdefault(result.unique_id, result)
+    return found

@@ -17,7 +17,6 @@ from typing import Any
 
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.outcome import Verdict
-from dbt_watch.core.pages import page_key
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.pen import Pen
 from dbt_watch.sensors.hub import Hub, Subscription
@@ -46,9 +45,9 @@ class Project:
         """Answer as Airflow would, which takes a moment."""
         return await self._answer(self._state)
 
-    async def page(self, number: int) -> Any:
-        """The same for a page of the journal."""
-        return await self._answer(self._xcoms.get(page_key(number)))
+    async def page(self, key: str) -> Any:
+        """The same for a value of the journal."""
+        return await self._answer(self._xcoms.get(key))
 
     async def states(self, task_ids: tuple[str, ...]) -> dict[str, str | None]:
         """The same for the states of tasks."""

@@ -72,6 +72,26 @@ def test_chunks_are_numbered_and_hold_so_many_changes_at_most():
     ]
 
 
+def test_a_chunk_holds_as_many_changes_as_have_room():
+    writer = JournalWriter(attempt=1)
+    writer.add(node(str(number), "started") for number in range(1_000))
+    chunks = all_chunks(writer)
+    assert len(chunks) < 4
+    assert sum(len(chunk.changes) for chunk in chunks) == 1_000
+
+
+@pytest.mark.parametrize("message", ["", "x" * 500])
+def test_it_is_told_when_a_chunk_is_full(message):
+    writer = JournalWriter(attempt=1)
+    writer.add([node("first", message=message), node("second", message=message)])
+    all_chunks(writer)
+    while not writer.is_full:
+        writer.add([node(str(writer.pending), message=message)])
+    first, *others = all_chunks(writer)
+    assert len(json.dumps(first.to_json())) > 40_000
+    assert len(others) < 2
+
+
 def test_only_the_last_chunk_closes():
     writer = JournalWriter(attempt=1, max_changes=2)
     writer.add(node(str(number)) for number in range(3))
@@ -134,11 +154,12 @@ def test_an_entry_survives_the_way_with_all_that_it_holds():
     [None, 5, "", "text", "[]", [], {}, {"kind": "other"}, b"\xff", "[" * 100_000,
      {"kind": "dbt_watch.journal"},
      {"kind": "dbt_watch.journal", "version": JOURNAL_VERSION + 1, "attempt": 1, "seq": 0},
-     {"kind": "dbt_watch.journal", "version": 1, "attempt": "one", "seq": 0},
-     {"kind": "dbt_watch.journal", "version": 1, "attempt": 1},
-     {"kind": "dbt_watch.journal", "version": 1, "attempt": 1, "seq": 0, "changes": [{"status": "success"}]}],
+     {"kind": "dbt_watch.journal", "version": JOURNAL_VERSION - 1, "attempt": 1, "seq": 0},
+     {"kind": "dbt_watch.journal", "version": JOURNAL_VERSION, "attempt": "one", "seq": 0},
+     {"kind": "dbt_watch.journal", "version": JOURNAL_VERSION, "attempt": 1},
+     {"kind": "dbt_watch.journal", "version": JOURNAL_VERSION, "attempt": 1, "seq": 0, "changes": [{"status": "success"}]}],
 )  # fmt: skip
-def test_a_foreign_newer_or_damaged_value_is_refused(value):
+def test_a_foreign_or_damaged_value_or_one_of_another_version_is_refused(value):
     with pytest.raises(JournalError):
         decode_chunk(value)
 

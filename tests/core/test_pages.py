@@ -6,8 +6,19 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from dbt_watch.core.journal import JournalError, JournalWriter
-from dbt_watch.core.pages import EMPTY_PAGE, Page, born_at, decode_page, encode_page, page_key
+from dbt_watch.core.journal import Chunk, JournalError, JournalWriter
+from dbt_watch.core.pages import (
+    PAGES,
+    Page,
+    Tail,
+    blank,
+    born_at,
+    decode_page,
+    encode_page,
+    interval_after,
+    page_key,
+    part_key,
+)
 from dbt_watch.core.results import NodeResult
 
 
@@ -22,21 +33,70 @@ def test_a_page_comes_back_as_it_was_written():
     assert decode_page(json.loads(encode_page(page))) == page
 
 
-def test_an_empty_page_is_no_page():
-    assert decode_page(EMPTY_PAGE) is None
-
-
 @pytest.mark.parametrize(
-    "value", ["{", "[]", "42", 42, {"chunk": {}}, '{"chunk": 1, "will_retry": true, "began": 0}']
+    "value", [None, "", "{", "[]", "42", 42, {"chunk": {}}, '{"chunk": 1, "will_retry": true, "began": 0}']
 )
 def test_what_is_no_page_is_refused(value):
     with pytest.raises(JournalError):
         decode_page(value)
 
 
-def test_keys_sort_as_pages_do():
-    keys = [page_key(number) for number in (0, 9, 10, 9_999)]
+def test_keys_sort_as_parts_do():
+    keys = [part_key(number) for number in (0, 9, 10, 9_999)]
     assert keys == sorted(keys)
+
+
+def test_pages_use_few_keys_in_turn():
+    keys = [page_key(number) for number in range(1_000)]
+    assert len(set(keys)) == PAGES
+    assert keys[:PAGES] == sorted(set(keys)) == keys[PAGES : 2 * PAGES]
+
+
+def test_the_longer_a_journal_the_longer_the_interval_up_to_a_limit():
+    intervals = [interval_after(pages, 0.3) for pages in range(10_000)]
+    assert intervals == sorted(intervals)
+    assert (intervals[0], intervals[-1]) == (0.3, 2.0)
+    assert interval_after(10_000, 5.0) == 5.0
+
+
+class TestTheSnapshot:
+    def tail(self, *entries):
+        tail = Tail()
+        tail.add(Chunk(attempt=1, seq=0, changes=entries))
+        return tail
+
+    def entry(self, number, status="success", **more):
+        return NodeResult(unique_id=f"model.shop.m{number}", status=status, **more)
+
+    def test_there_is_a_part_without_entries(self):
+        assert Tail().parts(2) == [blank(2, 0)]
+
+    def test_parts_are_not_longer_than_the_bound_and_all_but_the_last_are_full(self):
+        tail = self.tail(*(self.entry(number, message="x" * (number * 37 % 9_000)) for number in range(300)))
+        parts = tail.parts(1)
+        sizes = [len(json.dumps(part.to_json())) for part in parts]
+        assert max(sizes) <= 48 * 1024
+        assert min(sizes[:-1]) > 38 * 1024
+        assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
+        assert {part.seq for part in parts} == {0}
+        assert {entry.unique_id: entry for part in parts for entry in part.changes} == tail.entries
+
+    def test_what_may_still_change_stands_in_the_last_part(self):
+        running = [self.entry(number, "started") for number in range(10)]
+        tail = self.tail(*running, *(self.entry(number, message="x" * 1_000) for number in range(10, 200)))
+        *full, last = tail.parts(1)
+        assert len(full) > 2
+        assert all(entry.is_final for part in full for entry in part.changes)
+        assert list(last.changes[-10:]) == running
+
+    def test_an_entry_that_was_replaced_leaves_nothing_behind(self):
+        tail = Tail()
+        for seq in range(1_000):
+            tail.add(Chunk(attempt=1, seq=seq, changes=(self.entry(1, "started", batch_count=seq),)))
+            if tail.is_full:
+                tail.settle(tail.parts(1))
+        assert tail.part == 0
+        assert [entry.batch_count for entry in tail.parts(1)[0].changes] == [999]
 
 
 def test_the_id_of_a_task_instance_tells_when_it_was_made():

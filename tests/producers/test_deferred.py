@@ -7,10 +7,11 @@ import pytest
 from kubernetes_asyncio.client import ApiException
 
 from dbt_watch.core.journal import JournalWriter
-from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
+from dbt_watch.core.pages import Tail, decode_page, page_key, part_key
 from dbt_watch.core.results import NodeInfo, NodeResult
 from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.deferred import DbtPodTrigger, pack, unpack
+from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.pen import AsyncPen, Draft
 
 INNER = (
@@ -102,17 +103,34 @@ def writer():
 
 def test_a_journal_is_gone_on_with_at_the_page_that_comes_next(writer):
     store = Store()
-    pen = AsyncPen(Draft(writer, will_retry=True, first_page=7), store.push)
+    pen = AsyncPen(Draft(writer, will_retry=True, tail=Tail(next_seq=7)), store.push)
     asyncio.run(pen.write())
+    assert list(store.pages) == [page_key(8), page_key(7)]
     page = decode_page(store.pages[page_key(7)])
     assert page.chunk.seq == 7
-    assert store.pages[page_key(8)] == EMPTY_PAGE
+
+
+def test_a_journal_of_another_version_is_begun_anew(writer, monkeypatch):
+    store = Store()
+    store.pages[part_key(0)] = '{"chunk": {"kind": "dbt_watch.journal", "version": 1}}'
+
+    async def read(_, name):
+        return store.pages.get(name)
+
+    monkeypatch.setattr("dbt_watch.producers.journal_store.read_xcom", read)
+    trigger = DbtPodTrigger(
+        inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
+    )
+    written = asyncio.run(asyncio.wait_for(trigger._read_back(JournalStore(None)), 2))
+    asyncio.run(AsyncPen(Draft(writer, will_retry=True, tail=written.tail), store.push).write())
+    again = asyncio.run(trigger._read_back(JournalStore(None)))
+    assert list(again.state.entries) == ["model.shop.a"]
 
 
 def test_in_a_triggerer_a_failing_write_loses_nothing(writer, monkeypatch):
     monkeypatch.setattr("dbt_watch.producers.pen.BACKOFF_FIRST", 0.01)
     store = Store(failures=3)
-    pen = AsyncPen(Draft(writer, will_retry=True), store.push)
+    pen = AsyncPen(Draft(writer, will_retry=True, tail=Tail()), store.push)
     asyncio.run(pen.write())
     assert not store.pages
     writer.close(0)

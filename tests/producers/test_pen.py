@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
-from dbt_watch.core.journal import JournalWriter
-from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
+from dbt_watch.core.journal import Closed, JournalWriter
+from dbt_watch.core.journal_reader import JournalReader, read_now
+from dbt_watch.core.pages import HEAD_KEY, LONGEST_INTERVAL, PAGES, decode_page, page_key, part_key
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.pen import BACKOFF_FIRST, FLUSH_INTERVAL, Pen
 
@@ -23,15 +24,22 @@ class Store:
             self.failures -= 1
             raise ConnectionError("api-server is away")
         self.pages[key] = value
-        self.log.append((key, value == EMPTY_PAGE))
+        self.log.append((key, value if isinstance(value, int) else decode_page(value).chunk.seq))
 
     def read(self):
-        chunks = []
-        while (page := decode_page(self.pages[page_key(len(chunks))])) is not None:
-            chunks.append(page.chunk)
-            if page.chunk.closed is not None:
+        """Give the chunks of a journal that is short."""
+        chunks = [decode_page(self.pages[part_key(0)]).chunk]
+        for number in range(PAGES):
+            chunk = decode_page(self.pages[page_key(number)]).chunk
+            if chunk.seq < number:
                 break
+            chunks.append(chunk)
         return chunks
+
+    def reader(self):
+        reader = JournalReader()
+        assert read_now(reader, self.pages.get)
+        return reader
 
 
 class Clock:
@@ -75,22 +83,23 @@ def names(chunks):
 
 def test_a_reader_always_finds_a_page_to_look_at(pen, writer, store, clock):
     pen.open()
-    assert store.log == [("journal_0001", True), ("journal_0000", False), ("journal_head", False)]
+    assert store.log == [("journal_page_00", -1), ("journal_head", 0), ("journal_0000", -1)]
     clock.now += FLUSH_INTERVAL
     writer.add(changes("orders"))
     pen.write()
-    assert store.log[3:] == [("journal_0002", True), ("journal_0001", False), ("journal_head", False)]
+    assert store.log[3:] == [("journal_page_01", 0), ("journal_page_00", 0)]
     assert names(store.read()) == [[], ["orders"]]
 
 
-def test_the_first_page_tells_of_the_attempt_before_anything_has_happened(store, clock):
+def test_the_opening_tells_of_the_attempt_before_anything_has_happened(store, clock):
     pen = Pen(JournalWriter(attempt=2), store.push, will_retry=True, began=12.5, clock=clock)
     pen.open()
     page = decode_page(store.pages["journal_0000"])
+    assert page.chunk.changes == ()
     assert (page.chunk.attempt, page.will_retry, page.began) == (2, True, 12.5)
 
 
-def test_a_first_page_that_could_not_be_written_is_not_forgotten(pen, store, clock):
+def test_an_opening_that_could_not_be_written_is_not_forgotten(pen, store, clock):
     store.failures = 1
     pen.open()
     assert not store.pages
@@ -111,12 +120,99 @@ def test_changes_wait_for_the_interval_and_then_go_out_together(pen, writer, sto
     assert names(store.read()) == [[], ["a", "b"]]
 
 
-def test_many_changes_do_not_wait(writer, store, clock):
-    pen = Pen(writer, store.push, will_retry=False, max_pending=3, clock=clock, sleep=clock.sleep)
+def test_a_full_page_does_not_wait(store, clock):
+    writer = JournalWriter(attempt=1, max_changes=3)
+    pen = Pen(writer, store.push, will_retry=False, clock=clock, sleep=clock.sleep)
     pen.open()
-    writer.add(changes("a", "b", "c"))
+    writer.add(changes("a", "b"))
+    pen.write()
+    assert names(store.read()) == [[]]
+    writer.add(changes("c"))
     pen.write()
     assert names(store.read()) == [[], ["a", "b", "c"]]
+
+
+def test_a_burst_goes_out_in_few_pages(pen, writer, store, clock):
+    pen.open()
+    clock.now += FLUSH_INTERVAL
+    writer.add(changes(*map(str, range(2_000))))
+    pen.write()
+    assert len(store.reader().state.entries) == 2_000
+    assert len(store.log) < 20
+
+
+def test_the_interval_grows_with_the_journal(pen, writer, store, clock):
+    pen.open()
+    start = clock.now
+    while clock.now < start + 3_600:
+        writer.add(changes(str(clock.now)))
+        pen.write()
+        clock.now += 0.1
+    before = len(store.log)
+    assert 2_000 < store.reader().state.next_seq < 3_500
+    assert before < 8_000
+    writer.add(changes("late"))
+    pen.write()
+    clock.now += LONGEST_INTERVAL
+    pen.write()
+    assert store.reader().state.entries["model.shop.late"].is_success
+
+
+class TestALongJournal:
+    """So long that its pages have been overwritten."""
+
+    @pytest.fixture
+    def length(self):
+        return 3 * PAGES
+
+    @pytest.fixture
+    def long(self, pen, writer, length):
+        pen.open()
+        for number in range(length):
+            writer.add(
+                [
+                    NodeResult(
+                        unique_id=f"model.shop.m{number}",
+                        status="error",
+                        message=chr(33 + number) * 9_000,
+                        execution_time=0.5,
+                        rows_affected=number,
+                        adapter_response={"code": "x"},
+                    )
+                ]
+            )
+            assert pen._write_all()
+
+    @pytest.mark.usefixtures("long")
+    def test_takes_no_more_rows_than_its_entries_fill_and_a_few(self, store, length):
+        assert length > len(store.pages) - PAGES - 1
+        assert len(store.pages) <= PAGES + 1 + length * 9_500 / (48 * 1024) * 1.3 + 1
+
+    @pytest.mark.usefixtures("long")
+    def test_tells_a_late_reader_all_that_the_pages_told(self, store, length):
+        entries = store.reader().state.entries
+        assert [entry.rows_affected for entry in entries.values()] == list(range(length))
+        assert {len(entry.message) for entry in entries.values()} == {9_000}
+        assert {str(entry.adapter_response) for entry in entries.values()} == {"{'code': 'x'}"}
+
+    @pytest.mark.usefixtures("long")
+    def test_has_a_head_that_names_the_last_part(self, store):
+        head = store.pages[HEAD_KEY]
+        assert head > 1
+        assert decode_page(store.pages[part_key(head - 1)]).chunk.more
+        assert not decode_page(store.pages[part_key(head)]).chunk.more
+
+    def test_is_not_lost_to_a_reader_who_has_fallen_behind(self, pen, writer, store):
+        pen.open()
+        writer.add(changes("first"))
+        assert pen._write_all()
+        behind = store.reader()
+        for number in range(2 * PAGES + 5):
+            writer.add(changes(str(number)))
+            assert pen._write_all()
+        assert read_now(behind, store.pages.get)
+        assert behind.state.entries == store.reader().state.entries
+        assert behind.state.next_seq == 2 * PAGES + 6
 
 
 def test_nothing_is_written_while_nothing_changes(pen, store, clock):
@@ -159,8 +255,7 @@ def test_the_end_is_tried_again_until_it_is_written(pen, writer, store):
     writer.add(changes("a"))
     writer.close(1, reason="OOMKilled")
     assert pen.finish()
-    assert store.read()[-1].closed.exit_code == 1
-    assert store.read()[-1].closed.reason == "OOMKilled"
+    assert store.reader().state.closed == Closed(1, "OOMKilled")
 
 
 def test_the_end_is_given_up_after_a_while_without_an_error(pen, writer, store, clock):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dbt_watch.core.journal import JournalState, JournalWriter
-from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
+from dbt_watch.core.journal import JournalWriter
+from dbt_watch.core.journal_reader import JournalReader, read_now
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.pen import Draft
@@ -58,14 +58,13 @@ class Follower:
     def __init__(self, pages, *, attempt=1):
         self.pages = pages
         self.shown = []
-        state = JournalState()
-        while (page := decode_page(pages.get(page_key(state.next_seq), EMPTY_PAGE))) is not None:
-            state.apply(page.chunk)
+        reader = JournalReader()
+        read_now(reader, pages.get)
         writer = JournalWriter(attempt=attempt)
         self.watch = BuildWatch(
-            NODES, attempt=attempt, show=self.shown.append, writer=writer, known=state.entries
+            NODES, attempt=attempt, show=self.shown.append, writer=writer, known=reader.state.entries
         )
-        self.draft = Draft(writer, will_retry=False, first_page=state.next_seq)
+        self.draft = Draft(writer, will_retry=False, tail=reader.tail)
 
     def read(self, lines):
         for line in lines:
@@ -79,17 +78,20 @@ class Follower:
 
 def journal(pages):
     """Read a journal as a hub does that has followed it from the beginning; give all changes in order."""
-    state, changes = JournalState(), []
-    while (page := decode_page(pages.get(page_key(state.next_seq), EMPTY_PAGE))) is not None:
-        changes += state.apply(page.chunk)
-    return state, changes
+    reader, changes, more = JournalReader(), [], True
+    while more:
+        more = reader.take(pages.get(reader.key))
+        changes += reader.news
+    return reader.state, changes
 
 
 @pytest.mark.parametrize("read", range(1, len(LOG)))
 def test_whoever_goes_on_writes_what_is_missing_and_shows_it_once(read):
     pages = {}
     first = Follower(pages).read(LOG[:read])
-    before = {key: value for key, value in pages.items() if value != EMPTY_PAGE and "head" not in key}
+    reader = JournalReader()
+    read_now(reader, pages.get)
+    before = {key: value for key, value in pages.items() if key != reader.key}  # a blank page lies there
     second = Follower(pages).read(LOG)
     second.watch.end(0)
     second.write()

@@ -28,6 +28,7 @@ from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, DbtWatchError
 from dbt_watch.producers.attempt import Attempt, failure_of
 from dbt_watch.producers.deferred import END, DbtPodTrigger, pack
+from dbt_watch.producers.interrupt import interrupt_before_stop
 from dbt_watch.producers.memory import Memory
 from dbt_watch.producers.plan import Plan, Planner, mark
 from dbt_watch.producers.reader import PodLogReader, Position, container_end
@@ -402,22 +403,6 @@ class DbtPodMixin:
 
     def _base_container(self, pod: k8s.V1Pod) -> k8s.V1Container:
         return next(item for item in pod.spec.containers if item.name == self.base_container_name)
-
-
-def interrupt_before_stop(container: k8s.V1Container) -> None:
-    """
-    Give a container a hook that sends SIGINT to its first process before Kubernetes sends SIGTERM.
-
-    dbt cancels its queries and closes its log on SIGINT only, and as the first process of a container it does not
-    even notice a SIGTERM. The hook ends when the process does; where an image has no shell it fails, which Kubernetes
-    takes for done, and the image's own STOPSIGNAL follows.
-    """
-    if container.lifecycle is not None and container.lifecycle.pre_stop is not None:
-        return
-    script = "kill -INT 1; while kill -0 1 2>/dev/null; do sleep 0.2; done"
-    hook = k8s.V1LifecycleHandler(_exec=k8s.V1ExecAction(command=["/bin/sh", "-c", script]))
-    post_start = None if container.lifecycle is None else container.lifecycle.post_start
-    container.lifecycle = k8s.V1Lifecycle(pre_stop=hook, post_start=post_start)
 
 
 @cache

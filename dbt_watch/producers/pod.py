@@ -12,7 +12,6 @@ import sys
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.configuration import conf
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus, PodManager
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
@@ -27,6 +26,7 @@ from dbt_watch.core.stale import OnStale, StaleSources
 from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, DbtWatchError
 from dbt_watch.producers.attempt import Attempt, failure_of
+from dbt_watch.producers.capacity import has_place
 from dbt_watch.producers.deferred import END, DbtPodTrigger, pack
 from dbt_watch.producers.interrupt import interrupt_before_stop
 from dbt_watch.producers.memory import Memory
@@ -334,7 +334,7 @@ class DbtPodMixin:
         ti = context["ti"]
         # A sensor that was cleared alone waits for its own pod itself, as everything does in `dag.test()`.
         stays = ti.task_id != self.task_id or runs_in_dag_test()
-        self.deferrable = self.deferrable and not stays and self._has_place()
+        self.deferrable = self.deferrable and not stays and has_place(ti, len(self.watched), self.log)
         self.name = self._set_name(self.name)
         self.pod_request_obj = self.build_pod_request_obj(context)
         if ti.max_tries:
@@ -365,19 +365,6 @@ class DbtPodMixin:
         if plan.pod is not None and container_end(plan.pod, self.base_container_name) is not None:
             self.deferrable = False  # there is a log to be read, but nothing to wait for
         return True
-
-    def _has_place(self) -> bool:
-        """Tell whether a triggerer has a place left for this task when all its sensors, which wait for it, have theirs."""
-        places = conf.getint("triggerer", "capacity")
-        if len(self.watched) < places:
-            return True
-        self.log.warning(
-            "Not deferred: the %d sensors of this project could take all %d places of a triggerer ([triggerer] capacity)"
-            " and wait there for a producer that finds none. The worker follows dbt.",
-            len(self.watched),
-            places,
-        )
-        return False
 
     def _close(self, attempt: Attempt, reason: str) -> None:
         """End the journal of an attempt in which dbt has not come to its end."""

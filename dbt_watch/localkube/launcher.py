@@ -171,7 +171,8 @@ class _Child:
         if self._own_group_only:
             self._kill()  # what the process left running; there is no namespace that ends with it
         elif self._is_guest:
-            _kill_all_with_our_mounts()
+            with contextlib.suppress(OSError):  # the namespace has ended, and all that was in it
+                _kill_all_with_our_mounts()
         _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):
             return {"signal": os.WTERMSIG(status)}

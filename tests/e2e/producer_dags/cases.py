@@ -90,6 +90,6 @@ case("deferred_evicted", deferrable=True, retries=0)
 
 # A triggerer that has places for the sensors of one run, but not for those of two; known to the worker of this DAG alone.
 if get_parsing_context().dag_id == "crowded":
-    os.environ["AIRFLOW__TRIGGERER__CAPACITY"] = "25"
+    os.environ["AIRFLOW__TRIGGERER__CAPACITY"] = "22"
 RUN = "{{ dag_run.run_after.timestamp() | int }}"
-case("crowded", deferrable=True, database=RUN)
+case("crowded", deferrable=True, sensors="eager", database=RUN)

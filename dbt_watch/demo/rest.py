@@ -225,9 +225,10 @@ class AirflowClient:
         """Mark a run as `success` or `failed`."""
         self._answer("PATCH", _run(dag_id, run_id), json={"state": state})
 
-    def create_pool(self, name: str, slots: int) -> None:
-        """Create a pool."""
-        self._answer("POST", "pools", json={"name": name, "slots": slots})
+    def create_pool(self, name: str, slots: int, *, include_deferred: bool = False) -> None:
+        """Create a pool; with `include_deferred`, tasks that wait in a triggerer take slots of it too."""
+        body = {"name": name, "slots": slots, "include_deferred": include_deferred}
+        self._answer("POST", "pools", json=body)
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         """

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dbt_watch.localkube.images import Image, Images
+    from dbt_watch.localkube.sandbox import Sandbox
     from dbt_watch.localkube.volumes import Volumes
 
 # What the kubelet grants at least after a preStop hook that has used up the grace period, in seconds.
@@ -105,6 +106,7 @@ class Container:
 
     :param spec: its part of the pod's spec
     :param pod: returns the pod as it is now
+    :param sandbox: what it shares with the pod's other containers
     :param directory: for the files of this container alone
     :param changed: called after every change of state
     """
@@ -116,6 +118,7 @@ class Container:
         *,
         pod: Callable[[], Item],
         volumes: Volumes,
+        sandbox: Sandbox,
         directory: Path,
         changed: Callable[[], None],
         init: bool = False,
@@ -132,6 +135,7 @@ class Container:
         self._machine = machine
         self._pod = pod
         self._volumes = volumes
+        self._sandbox = sandbox
         self._directory = directory
         self._changed = changed
         self._path = f"spec.{'initContainers' if init else 'containers'}{{{self.name}}}"
@@ -276,7 +280,8 @@ class Container:
         own.mkdir()
         process: Process | EmulatedSidecar
         if self._machine.isolation.namespaces:
-            around = Surroundings(own, environment.host_name(self._pod()), mounts)
+            beside = await self._sandbox.pause()
+            around = Surroundings(own, environment.host_name(self._pod()), mounts, beside)
             process = await self._spawn(plan, around)
         else:
             table = bare.PathTable.prepare(mounts, own)

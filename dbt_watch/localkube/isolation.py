@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 HOME = "/pod"
+# Nothing of the user's Python set-up may run here, and the start is faster.
+BARE = ("-I", "-S")
+# As Kubernetes' own first process of a pod: it collects what ends in its namespace, and ends on SIGINT and SIGTERM.
+PAUSE = """
+import os, signal
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: os._exit(0))
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects them itself
+while True:
+    signal.pause()
+"""
 
 
 class IsolationMode(str, Enum):
@@ -81,11 +92,13 @@ class Surroundings:
     What the main process of a container sees.
 
     :ivar directory: a directory of localkube's for this container alone
+    :ivar beside: a process whose PID namespace it shares; None for one of its own
     """
 
     directory: Path
     hostname: str
     mounts: Sequence[BoundPath] = ()
+    beside: Process | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +189,21 @@ class Isolation:
 
         :raises CannotStartError: the program is not there, a mount failed, ...
         """
-        return await self._launch({"kind": "container", **_file_system(around)}, command, streams)
+        pidfd = None if around.beside is None else _open(around.beside)
+        spec = {"kind": "container", **_file_system(around)}
+        return await self._launch(spec, command, streams, pidfd=pidfd)
+
+    async def pause(self) -> Process:
+        """
+        Start a process that does nothing, as the first of a PID namespace that containers may share.
+
+        :raises CannotStartError: there are no namespaces
+        """
+        if not self.namespaces:
+            raise CannotStartError("there are no namespaces to share")
+        return await self._launch(
+            {"kind": "pause"}, Command([sys.executable, *BARE, "-c", PAUSE], {}), Streams()
+        )
 
     async def execute(self, inside: Process, command: Command, streams: Streams) -> Process:
         """
@@ -184,9 +211,7 @@ class Isolation:
 
         :raises CannotStartError: the container is gone, the program is not there, or there are no namespaces
         """
-        if inside.pidfd is None:
-            raise CannotStartError("the container has ended, or has no namespaces of its own")
-        return await self._launch({"kind": "exec"}, command, streams, pidfd=inside.pidfd)
+        return await self._launch({"kind": "exec"}, command, streams, pidfd=_open(inside))
 
     async def _launch(
         self, spec: dict[str, Any], command: Command, streams: Streams, *, pidfd: int | None = None
@@ -194,10 +219,9 @@ class Isolation:
         ours, theirs = socket.socketpair()
         passed = [theirs.fileno()] if pidfd is None else [theirs.fileno(), pidfd]
         try:
-            # -S and -I: nothing of the user's Python set-up may run here, and the start is faster.
             # Not in a thread: the kernel kills the launcher when the very thread that started it ends.
             launcher = subprocess.Popen(  # noqa: ASYNC220, S603 - as said; our own program, given a number
-                [sys.executable, "-I", "-S", str(LAUNCHER), str(theirs.fileno())],
+                [sys.executable, *BARE, str(LAUNCHER), str(theirs.fileno())],
                 stdin=streams.stdin,
                 stdout=streams.stdout,
                 stderr=streams.stderr,
@@ -277,6 +301,13 @@ async def _try(candidate: Isolation, scratch: Path) -> None:
         finally:
             process.signal(signal.SIGKILL)
             await process.wait()
+
+
+def _open(process: Process) -> int:
+    """Return what stands for a process that runs; :raises CannotStartError: it has ended."""
+    if process.pidfd is None:
+        raise CannotStartError("the container has ended, or has no namespaces of its own")
+    return process.pidfd
 
 
 @dataclass(slots=True)

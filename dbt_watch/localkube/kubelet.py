@@ -15,6 +15,7 @@ from dbt_watch.localkube.environment import ConfigError
 from dbt_watch.localkube.errors import ApiError, unreachable
 from dbt_watch.localkube.events import EventType
 from dbt_watch.localkube.isolation import remove_tree
+from dbt_watch.localkube.sandbox import Sandbox
 from dbt_watch.localkube.statuses import (
     ADDRESS,
     NODE,
@@ -49,6 +50,7 @@ class PodWorker:
         self._namespace: str = pod["metadata"]["namespace"]
         self._name: str = pod["metadata"]["name"]
         self._volumes = Volumes(pod, directory / "volumes")
+        self._sandbox = Sandbox(pod, machine.isolation)
         self._stop = asyncio.Event()
         self._deadline: Deadline | None = None
         self._failure: PodFailure | None = None
@@ -107,6 +109,8 @@ class PodWorker:
                 await self._run_until(float(deadline))
         except ApiError:
             pass
+        finally:
+            await self._sandbox.close()
 
     async def _run_until(self, seconds: float) -> None:
         work = asyncio.ensure_future(self._run_containers())
@@ -262,6 +266,7 @@ class PodWorker:
             self._machine,
             pod=lambda: self.pod,
             volumes=self._volumes,
+            sandbox=self._sandbox,
             directory=self._directory / "containers" / spec["name"],
             changed=self._publish,
             init=init,

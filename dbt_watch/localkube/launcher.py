@@ -7,6 +7,9 @@ and imports nothing of the package. FD is one end of a socket pair; both directi
     localkube -> launcher   the `spec` (once), then "go", then any number of {"signal": 15}
     launcher -> localkube   {"pid": 123}, then {"error": "..."} or {"started": true}, then {"exit": 0} or {"signal": 9}
 
+A spec's `kind` is "container", "exec" for one more process in all namespaces of the one that `pidfd` stands for, or "pause"
+for the first process of a PID namespace that several containers share: theirs is then the `pidfd` of a container's spec.
+
 The launcher is the parent of the process and signals it only while it has not collected its exit status, so the
 number can never belong to another process by then. When the other end of the socket closes, for whatever reason
 (localkube was killed), the process is killed.
@@ -99,6 +102,7 @@ class _Child:
     def __init__(self, spec: dict[str, Any]) -> None:
         self._spec = spec
         self._own_group_only = not spec["namespaces"]
+        self._is_guest = spec["kind"] == "container" and spec["pidfd"] is not None
         self._go_read, self._go_write = os.pipe()
         self._failure_read, self._failure_write = os.pipe()
         # A byte arrives here when the process ends; set up before it can.
@@ -166,6 +170,9 @@ class _Child:
     def _collect(self) -> dict[str, int]:
         if self._own_group_only:
             self._kill()  # what the process left running; there is no namespace that ends with it
+        elif self._is_guest:
+            with contextlib.suppress(OSError):  # the namespace has ended, and all that was in it
+                _kill_all_with_our_mounts()
         _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):
             return {"signal": os.WTERMSIG(status)}
@@ -191,6 +198,26 @@ class _Child:
             os.write(self._failure_write, str(error).encode(errors="replace")[:4096] or b"unknown error")
         finally:
             os._exit(128)
+
+
+def _kill_all_with_our_mounts() -> None:
+    """
+    Kill what is left of a container in a PID namespace that does not end with it.
+
+    A child does it, which is in that namespace; its parent, the launcher, shares the mounts only.
+    """
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        ours = os.readlink("/proc/self/ns/mnt")
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):  # it has just ended
+                if int(name) != os.getpid() and os.readlink(f"/proc/{name}/ns/mnt") == ours:
+                    os.kill(int(name), signal.SIGKILL)
+    finally:
+        os._exit(0)
 
 
 def _heed_all_signals() -> None:
@@ -230,17 +257,19 @@ def _enter_namespaces(spec: dict[str, Any]) -> None:
         return
     user = CLONE_NEWUSER if spec["user_namespace"] else 0
     inner = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
-    if spec["kind"] == "exec":
-        _call("setns", spec["pidfd"], user | inner)
+    if spec["pidfd"] is not None:
+        joined = user | (inner if spec["kind"] == "exec" else CLONE_NEWPID)
+        _call("setns", spec["pidfd"], joined)
         os.close(spec["pidfd"])
-        return
-    if user:
+        inner &= ~joined
+    elif user:
         uid, gid = os.getuid(), os.getgid()
         _call("unshare", user)
         for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
-    _call("unshare", inner)
+    if inner:
+        _call("unshare", inner)
 
 
 def _die_with_parent(parent: int | None) -> None:

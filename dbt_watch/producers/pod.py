@@ -12,7 +12,6 @@ import sys
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.configuration import conf
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus, PodManager
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
@@ -29,7 +28,9 @@ from dbt_watch.core.stale import OnStale, StaleSources
 from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, DbtWatchError, ProjectIsBusy
 from dbt_watch.producers.attempt import Attempt, failure_of
+from dbt_watch.producers.capacity import has_place
 from dbt_watch.producers.deferred import END, DbtPodTrigger, pack
+from dbt_watch.producers.interrupt import interrupt_before_stop
 from dbt_watch.producers.journal_store import stored_journal
 from dbt_watch.producers.memory import Memory
 from dbt_watch.producers.plan import Plan, Planner, named
@@ -371,7 +372,7 @@ class DbtPodMixin:
         project = ProjectPods(self, ti)
         # A sensor that was cleared alone waits for its own pod itself, as everything does in `dag.test()`.
         stays = project.is_lone or runs_in_dag_test()
-        self.deferrable = self.deferrable and not stays and self._has_place()
+        self.deferrable = self.deferrable and not stays and has_place(ti, len(self.watched), self.log)
         self.name = self._set_name(self.name)
         self.pod_request_obj = self.build_pod_request_obj(context)
         if ti.max_tries:
@@ -404,19 +405,6 @@ class DbtPodMixin:
             self.deferrable = False  # there is a log to be read, but nothing to wait for
         return True
 
-    def _has_place(self) -> bool:
-        """Tell whether a triggerer has a place left for this task when all its sensors, which wait for it, have theirs."""
-        places = conf.getint("triggerer", "capacity")
-        if len(self.watched) < places:
-            return True
-        self.log.warning(
-            "Not deferred: the %d sensors of this project could take all %d places of a triggerer ([triggerer] capacity)"
-            " and wait there for a producer that finds none. The worker follows dbt.",
-            len(self.watched),
-            places,
-        )
-        return False
-
     def _close(self, attempt: Attempt, reason: str) -> None:
         """End the journal of an attempt in which dbt has not come to its end."""
         if attempt.watch is None:
@@ -441,22 +429,6 @@ class DbtPodMixin:
 
     def _base_container(self, pod: k8s.V1Pod) -> k8s.V1Container:
         return next(item for item in pod.spec.containers if item.name == self.base_container_name)
-
-
-def interrupt_before_stop(container: k8s.V1Container) -> None:
-    """
-    Give a container a hook that sends SIGINT to its first process before Kubernetes sends SIGTERM.
-
-    dbt cancels its queries and closes its log on SIGINT only, and as the first process of a container it does not
-    even notice a SIGTERM. The hook ends when the process does; where an image has no shell it fails, which Kubernetes
-    takes for done, and the image's own STOPSIGNAL follows.
-    """
-    if container.lifecycle is not None and container.lifecycle.pre_stop is not None:
-        return
-    script = "kill -INT 1; while kill -0 1 2>/dev/null; do sleep 0.2; done"
-    hook = k8s.V1LifecycleHandler(_exec=k8s.V1ExecAction(command=["/bin/sh", "-c", script]))
-    post_start = None if container.lifecycle is None else container.lifecycle.post_start
-    container.lifecycle = k8s.V1Lifecycle(pre_stop=hook, post_start=post_start)
 
 
 @cache

@@ -94,6 +94,9 @@ class DbtNodeSensor(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        # Airflow's constructor takes no less than 1. A sensor that held a slot of a pool while it waits, as it would in one
+        # with `include_deferred`, could keep its producer from ever starting, or that of another project.
+        self.pool_slots = 0
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
         self.custom_operator_name = kind

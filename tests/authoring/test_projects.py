@@ -247,15 +247,6 @@ def test_on_a_worker_only_the_task_to_be_run_is_made(project, monkeypatch):
     assert tasks_for("publish") == asked_for
 
 
-@pytest.mark.parametrize("more", [0, 1])
-def test_a_producer_is_deferred_only_where_its_own_sensors_leave_it_a_place(dag, shop, monkeypatch, more):
-    shop(deferrable=True)
-    producer = dag.task_dict["build.dbt_build"]
-    assert len(dag.tasks) - 1 == len(producer.watched)
-    monkeypatch.setenv("AIRFLOW__TRIGGERER__CAPACITY", str(len(producer.watched) + more))
-    assert producer._has_place() is bool(more)
-
-
 def test_each_sensor_has_a_turn_after_those_it_depends_on(shop):
     project = shop()
     sensors = {node.sensor.task_id: node.sensor for node in project.nodes.values()}
@@ -266,3 +257,17 @@ def test_each_sensor_has_a_turn_after_those_it_depends_on(shop):
         others = list(sensor._lone_build.others())
         assert set(others) == set(sensors) - {task_id}
         assert [turns[other] for other in others] == sorted(turns[other] for other in others)
+
+
+def test_a_sensor_takes_no_slot_of_a_pool_whatever_the_dag_says(project, serialized):
+    defaults = {"pool": "narrow", "pool_slots": 3}
+    with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1), default_args=defaults) as dag:
+
+        @dbt_k8s_project(manifest=project / "target/manifest.json", image="shop:1")
+        def build(): ...
+
+        build()
+    stored = {task["__var"]["task_id"]: task["__var"] for task in serialized(dag)["dag"]["tasks"]}
+    for task_id, slots in {"build.orders": 0, "build.orders.test": 0, "build.dbt_build": 3}.items():
+        assert (dag.task_dict[task_id].pool, dag.task_dict[task_id].pool_slots) == ("narrow", slots)
+        assert stored[task_id]["pool_slots"] == slots

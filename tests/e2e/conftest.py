@@ -90,6 +90,7 @@ def airflow(environment, tmp_path_factory):
     shutil.copy(HERE / "gated.py", dags)
     shutil.copy(ROOT / "examples/jaffle_shop_dag.py", dags)
     with LocalAirflow(dags, env=environment) as running:
+        running.client.create_pool("narrow", 2, include_deferred=True)
         yield running
 
 
@@ -148,7 +149,7 @@ def run_of(airflow):
     finished = {}
     cases = (
         "jaffle_shop", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "cleared", "lineage", "bound",
-        "crossed",
+        "crossed", "narrow", "narrow_producer",
     )  # fmt: skip
 
     def get(dag_id):

@@ -348,9 +348,10 @@ def is_gone(run):
     return pod
 
 
-@pytest.mark.quick
-def test_a_producer_that_is_marked_failed_ends_dbt(run_of, airflow):
-    run = working_on_the_slow_model(run_of("marked_failed"))
+@pytest.mark.quick(dag_id="marked_failed")
+@pytest.mark.parametrize("dag_id", ["marked_failed", "marked_failed_beside_others"])
+def test_a_producer_that_is_marked_failed_ends_dbt(run_of, airflow, dag_id):
+    run = working_on_the_slow_model(run_of(dag_id))
     airflow.client.set_task_state(run.dag_id, run.run_id, PRODUCER, "failed")
     is_gone(run)
     assert run.end() == "failed"
@@ -418,6 +419,16 @@ def test_a_deferred_producer_needs_no_worker_while_dbt_runs(run_of, airflow):
     assert starts.count(run.producer().id) == 2  # one before dbt runs, one to clean up
     lines = built_lines(run.log())
     assert len(lines) == len(set(lines)) >= 20
+
+
+def test_a_producer_stays_on_its_worker_where_those_of_another_run_could_take_all_places(run_of):
+    first = run_of("crowded").in_the_middle()
+    assert first.producer().state == "deferred"
+    second = run_of("crowded").in_the_middle()
+    assert second.producer().state == "running"
+    assert "The worker follows dbt" in second.log()
+    second.open_gate()
+    assert (first.end(), second.end()) == ("success", "success")
 
 
 def test_a_deferred_producer_outlives_its_triggerer(run_of, airflow):

@@ -133,6 +133,15 @@ def test_the_next_attempt_builds_what_is_not_done_and_the_sensors_wait_for_it(ru
     assert ("As in the first attempt, whatever has changed since: vars" in second) == STARTS_FROM_TRIGGER
 
 
+@pytest.mark.parametrize("case", ["narrow", "narrow_producer"])
+def test_sensors_that_wait_take_no_slot_of_a_pool_from_the_producer(run_of, airflow, case):
+    sensors = run_of(case).sensors()
+    assert len(sensors) > airflow.client.get("pools/narrow")["slots"]
+    assert run_of(case).state == "success"
+    assert set(run_of(case).states.values()) == {"success"}
+    assert run_of(case).tasks["shop.dbt_build"].try_number == {"narrow": 2, "narrow_producer": 1}[case]
+
+
 def test_sensors_may_start_along_the_lineage_through_a_worker(run_of, airflow):
     run = run_of("lineage")
     assert run.state == "success"

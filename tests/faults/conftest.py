@@ -177,6 +177,8 @@ def airflow(project, cluster, postgres, tmp_path_factory):
         running.env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{proxy.url}/execution/"
         with running:
             running.proxy = proxy
+            # Its slots are fewer than the sensors of a project, and tasks that wait are counted too.
+            running.client.create_pool("narrow", 4, include_deferred=True)
             yield running
 
 

@@ -79,6 +79,12 @@ def test_the_same_dag_runs_four_times_at_once(strike):
         strike.check(run)
 
 
+def test_a_pool_that_counts_deferred_tasks_is_smaller_than_the_project(strike, kubernetes):
+    run = strike("narrow").midway()
+    kubernetes.delete_namespaced_pod(run.pod(), "default", grace_period_seconds=0)
+    strike.check(run)
+
+
 @pytest.mark.parametrize("producer", ["on a worker"])
 def test_the_worker_of_the_producer_is_killed(strike, airflow):
     run = strike().midway()

@@ -73,12 +73,18 @@ def is_wanted(dag_id):
     return get_parsing_context().dag_id in {None, dag_id}
 
 
-def case(dag_id, build=None, before=None, **overrides):
+def case(dag_id, build=None, before=None, default_args=None, **overrides):
     """Make a DAG of one project."""
     if not is_wanted(dag_id):
         return
 
-    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
+    @dag(
+        dag_id=dag_id,
+        schedule=None,
+        start_date=datetime(2026, 1, 1),
+        catchup=False,
+        default_args=default_args or {},
+    )
     def make():
         @dbt_k8s_project(**{**ARGUMENTS, **overrides})
         def shop():
@@ -120,6 +126,17 @@ case(
     select="+orders",
     tests="none",
 )
+# In a pool of two slots, in which tasks that wait are counted too; in the second case the sensors have another pool.
+case(
+    "narrow",
+    default_args={"pool": "narrow"},
+    cmds=["{{ 'false' if ti.try_number == 1 else 'dbt' }}"],
+    retries=1,
+    sensors="eager",
+    select="+customers",
+    tests="none",
+)
+case("narrow_producer", pool="narrow", **FEWER)
 case("lineage", sensors="lineage", tests="node", select="+stg_orders")
 
 

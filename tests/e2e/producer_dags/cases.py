@@ -29,20 +29,22 @@ def case(dag_id, breaks="", elements=(), **overrides):
     """
     Make a DAG of one project, with a database and a gate of its own; on a worker only the one that runs there.
 
-    With `elements` it is mapped: a run of the project for each, with a database of its own and the same gate.
+    With `elements` it is mapped: a run of the project for each, with a database of its own and the same gate. `database` is
+    a part of the database's name.
     """
     if get_parsing_context().dag_id not in {None, dag_id}:
         return
     settings = dict(overrides)
     gate = settings.pop("gate", f"/warehouse/{dag_id}.gate")
     timeout = settings.pop("dagrun_timeout", None)
+    database = settings.pop("database", "{{ ti.map_index }}")
     if gate:
         settings["cmds"] = gated(gate)
 
     @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False, dagrun_timeout=timeout)
     def make():
         env = {
-            "JAFFLE_SHOP_DB": f"/warehouse/{dag_id}{{{{ ti.map_index }}}}.duckdb",
+            "JAFFLE_SHOP_DB": f"/warehouse/{dag_id}{database}.duckdb",
             "BREAK_MODEL": breaks,
         }
 
@@ -72,6 +74,8 @@ case("asked_to_end")
 # A task that is stopped while the database works on a query that never ends.
 SLOW = {"gate": None, "exclude": None, "select": "raw_orders slow after_slow", "tests": "none", "retries": 0}
 case("marked_failed", **{**SLOW, "retries": 1})
+SHARED = {"spec": {"shareProcessNamespace": True, "containers": [{"name": "base"}]}}
+case("marked_failed_beside_others", **{**SLOW, "retries": 1}, pod_template_dict=SHARED)
 case("marked_success", **SLOW)
 case("run_failed", **SLOW)
 case("timed_out", **SLOW, execution_timeout=timedelta(seconds=100))
@@ -83,3 +87,9 @@ case("deferred_timed_out", **SLOW, deferrable=True, execution_timeout=timedelta(
 case("deferred", deferrable=True)
 case("deferred_broken", BREAKS_ONCE, deferrable=True, gate=None)
 case("deferred_evicted", deferrable=True, retries=0)
+
+# A triggerer that has places for the sensors of one run, but not for those of two; known to the worker of this DAG alone.
+if get_parsing_context().dag_id == "crowded":
+    os.environ["AIRFLOW__TRIGGERER__CAPACITY"] = "22"
+RUN = "{{ dag_run.run_after.timestamp() | int }}"
+case("crowded", deferrable=True, sensors="eager", database=RUN)

@@ -33,13 +33,22 @@ def project(name, **arguments):
     return build()
 
 
-def case(dag_id, **projects):
-    """Make a DAG whose producers follow dbt on a worker, and one where they do so deferred; on a worker its own alone."""
+def case(dag_id, *, pool=None, **projects):
+    """
+    Make a DAG whose producers follow dbt on a worker, and one where they do so deferred; on a worker its own alone.
+
+    `pool` is that of all its tasks.
+    """
     for suffix, deferrable in (("", False), ("_deferred", True)):
         if get_parsing_context().dag_id not in {None, dag_id + suffix}:
             continue
         with DAG(
-            dag_id + suffix, schedule=None, start_date=datetime(2026, 1, 1), catchup=False, max_active_runs=16
+            dag_id + suffix,
+            schedule=None,
+            start_date=datetime(2026, 1, 1),
+            catchup=False,
+            max_active_runs=16,
+            default_args={"pool": pool} if pool else {},
         ):
             for name, arguments in projects.items():
                 project(name, deferrable=deferrable, **arguments)
@@ -50,7 +59,9 @@ def with_tables_of_its_own(name):
     return {"env_vars": {**ARGUMENTS["env_vars"], "STEADY_SCHEMA": schema}}
 
 
-case("steady", shop={"retries": 2, "retry_delay": timedelta(seconds=6)})
+RETRIED = {"retries": 2, "retry_delay": timedelta(seconds=6)}
+case("steady", shop=RETRIED)
+case("narrow", shop=RETRIED, pool="narrow")
 case("once", shop={"retries": 0})
 case("crowded", shop={"retries": 0, "startup_timeout_seconds": 15})
 case("stuck", shop={"retries": 0, "image": "registry.invalid/nothing:1", "startup_timeout_seconds": 15})

@@ -61,6 +61,8 @@ class AsyncPodLogReader(LogReading):
         self._connect = connect
         self.started = asyncio.Event()
         """Set as soon as the container is known to have started."""
+        self.pod: Any = None
+        """The pod as it was seen last."""
 
     async def follow(self) -> ContainerEnd:
         """Read until the container has ended and its whole log has been read."""
@@ -140,7 +142,8 @@ class AsyncPodLogReader(LogReading):
 
     async def _read_pod(self) -> Any:
         async with self._connect() as connection:
-            return await CoreV1Api(connection).read_namespaced_pod(self._name, self._namespace)
+            self.pod = await CoreV1Api(connection).read_namespaced_pod(self._name, self._namespace)
+            return self.pod
 
 
 async def _check(response: Any) -> None:

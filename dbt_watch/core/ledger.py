@@ -259,7 +259,8 @@ class Ledger:
         slot.path = node.node_path
         result = slot.result = entries.started(event, node, slot, self._attempt)
         self._entries[slot.unique_id] = result
-        return [result]
+        # dbt starts a node, too, that it is about to skip; that is nothing to tell.
+        return [] if self._causes.keep_back(slot.unique_id, tests=self.run.test_failed) else [result]
 
     def _on_result(self, event: DbtEvent) -> Changes:
         node = event.data.node_info

@@ -168,7 +168,7 @@ class DbtPodTrigger(BaseTrigger):
 
     def _finished(self, end: Closed, summary: str) -> dict[str, Any]:
         status = "success" if end.exit_code == 0 else "failed"
-        message = end.reason or f"dbt ended with exit code {end.exit_code}"
+        message = end.reason or "" if end.exit_code is None else f"dbt ended with exit code {end.exit_code}"
         told = {"exit_code": end.exit_code, "reason": end.reason, "summary": summary}
         return {**self._told(status, message), END: told}
 
@@ -285,7 +285,9 @@ class _Following:
 
     async def broken_off(self, event: dict[str, Any]) -> dict[str, Any]:
         """Close the journal before dbt has ended, and give the event on."""
-        reason = broken_off(words_of(str(event.get("message", ""))), self._reader.pod, self._container)
+        words = words_of(str(event.get("message", "")))
+        events = () if self.has_started else await self._reader.events()
+        reason = broken_off(words, self._reader.pod, self._container, events)
         self.watch.end(None, reason)
         await self._pen.finish()
         told = {"exit_code": None, "reason": reason, "summary": self.watch.summary()}

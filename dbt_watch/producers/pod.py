@@ -33,7 +33,7 @@ from dbt_watch.producers.attempt import Attempt, failure_of
 from dbt_watch.producers.deferred import END, DbtPodTrigger, pack
 from dbt_watch.producers.memory import Memory
 from dbt_watch.producers.plan import Plan, Planner, mark
-from dbt_watch.producers.reader import PodLogReader, Position, container_end
+from dbt_watch.producers.reader import PodLogReader, Position, container_end, has_started
 from dbt_watch.producers.reasons import broken_off, words_of
 from dbt_watch.producers.secrets import hide, redact, secrets_in
 from dbt_watch.producers.watch import BuildWatch
@@ -338,13 +338,24 @@ class DbtPodMixin:
         except AirflowSkipException:
             raise
         except Exception as error:
-            self._close(attempt, broken_off(words_of(error), attempt.pod, self.base_container_name))
+            seen = attempt.pod, self.base_container_name, self._events(attempt)
+            self._close(attempt, broken_off(words_of(error), *seen))
             if not self._is_told_by(attempt, error):
                 raise
             raise attempt.failure() from None
         if attempt.closed is not None and attempt.closed.exit_code != 0:
             raise attempt.failure()  # a source is stale, or the pod was left to another attempt
         return result
+
+    def _events(self, attempt: Attempt) -> Sequence[k8s.CoreV1Event]:
+        """Return what happened to a pod, for one that has not run dbt; nothing where that cannot be read."""
+        if attempt.pod is None or has_started(attempt.pod, self.base_container_name):
+            return ()
+        try:
+            return self.pod_manager.read_pod_events(attempt.pod).items or ()
+        except Exception as error:  # noqa: BLE001 - the pod's own status may say enough
+            self.log.info("The events of the pod cannot be read: %s", words_of(error))
+            return ()
 
     @staticmethod
     def _is_told_by(attempt: Attempt, error: Exception) -> bool:

@@ -13,9 +13,9 @@ from dbt_watch.core.text import one_line
 from dbt_watch.producers.reader import has_started, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from kubernetes.client import V1ContainerStatus, V1Pod
+    from kubernetes.client import CoreV1Event, V1ContainerStatus, V1Pod
 
 MAX_CHARS: Final = 800
 
@@ -25,17 +25,18 @@ _ON_ITS_WAY: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _ADVICE: Final = " Check the pod events in kubernetes."
 
 
-def broken_off(words: str, pod: V1Pod | None, container: str) -> str:
+def broken_off(words: str, pod: V1Pod | None, container: str, events: Sequence[CoreV1Event] = ()) -> str:
     """
     Return why there is no end of dbt.
 
     :param words: what the operator says, as of `words_of`
     :param pod: the pod as it was seen last; None when there is none
     :param container: the name of the container in which dbt is to run
+    :param events: those of the pod, the latest last; a volume that cannot be mounted is told of nowhere else
     """
     if pod is not None and has_started(pod, container):
         return f"the pod did not run dbt to its end: {words}"
-    obstacle = _obstacle(pod, container) if pod is not None else ""
+    obstacle = "" if pod is None else next(filter(None, _obstacles(pod, container, events)), "")
     if not obstacle:
         return f"the pod did not run dbt: {words}"
     if obstacle.partition(":")[0] in words:
@@ -63,12 +64,8 @@ def _message(body: str | bytes | None) -> str:
     return str(answer.get("message") or "") if isinstance(answer, dict) else ""
 
 
-def _obstacle(pod: V1Pod, container: str) -> str:
-    """Return what Kubernetes says keeps a container of a pod from starting; empty when it says nothing."""
-    return next(filter(None, _obstacles(pod, container)), "")
-
-
-def _obstacles(pod: V1Pod, container: str) -> Iterator[str]:
+def _obstacles(pod: V1Pod, container: str, events: Sequence[CoreV1Event]) -> Iterator[str]:
+    """Yield what Kubernetes says keeps a container of a pod from starting, the weightiest first; or nothing but empty texts."""
     status = pod.status
     statuses: Iterable[V1ContainerStatus] = status.container_statuses or []
     # dbt's own container first.
@@ -80,6 +77,9 @@ def _obstacles(pod: V1Pod, container: str) -> Iterator[str]:
     for condition in status.conditions or []:
         if condition.type == "PodScheduled" and condition.status != "True":
             yield _line(condition.reason, condition.message)
+    for event in reversed(events):
+        if event.type == "Warning":
+            yield _line(event.reason, event.message)
 
 
 def _waits(item: V1ContainerStatus) -> str:

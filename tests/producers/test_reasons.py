@@ -101,3 +101,25 @@ def test_a_pod_that_has_started_is_not_asked():
         container("base", running=k8s.V1ContainerStateRunning()), waiting("sidecar", "ImagePullBackOff")
     )
     assert broken_off("gone", seen, "base") == "the pod did not run dbt to its end: gone"
+
+
+def test_a_volume_that_cannot_be_mounted_is_told_by_an_event_only():
+    seen = pod(waiting("base", "ContainerCreating"))
+    told = [
+        happened("Normal", "Scheduled", "assigned"),
+        happened("Warning", "FailedMount", 'secret "p" not found'),
+    ]
+    pulled = happened("Normal", "Pulled", "there")
+    assert broken_off(TIMEOUT, seen, "base", [*told, pulled]) == (
+        'the pod did not run dbt: Pod took too long to start. More than 120s: FailedMount: secret "p" not found'
+    )
+
+
+def happened(kind, reason, message):
+    return k8s.CoreV1Event(
+        type=kind,
+        reason=reason,
+        message=message,
+        metadata=k8s.V1ObjectMeta(),
+        involved_object=k8s.V1ObjectReference(),
+    )

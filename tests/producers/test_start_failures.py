@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 from kubernetes.client import models as k8s
@@ -128,6 +128,9 @@ MISSING_SECRET = k8s.V1EnvVar(
     name="PASSWORD",
     value_from=k8s.V1EnvVarSource(secret_key_ref=k8s.V1SecretKeySelector(name="db", key="password")),
 )
+PROFILES = k8s.V1Volume(name="profiles", secret=k8s.V1SecretVolumeSource(secret_name="profiles"))  # noqa: S106 - its name
+MOUNT = k8s.V1VolumeMount(name="profiles", mount_path="/profiles")
+
 # What says why, and so must be said once; what else must be there.
 CASES = {
     "no such image": (
@@ -140,6 +143,11 @@ CASES = {
         {"env_vars": [MISSING_SECRET], "startup_timeout_seconds": 1},
         'secret "db" not found',
         ["More than 1s", "CreateContainerConfigError"],
+    ),
+    "no such secret to mount": (
+        {"volumes": [PROFILES], "volume_mounts": [MOUNT], "startup_timeout_seconds": 1},
+        'secret "profiles" not found',
+        ["More than 1s", "FailedMount"],
     ),
     "no dbt in the image": (
         {"image": "shop:without-dbt"},

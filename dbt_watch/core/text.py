@@ -64,7 +64,8 @@ def harmless(text: str) -> str:
 
 def one_line(text: str, limit: int) -> str:
     """Return a text of several lines as one harmless line of about `limit` characters, its beginning and its end kept."""
-    line = printable(" ".join(text.split()), len(text))
+    # A database points with carets at the place in the line above, which is there no more.
+    line = printable(" ".join(word for word in text.split() if word.strip("^")), len(text))
     if len(line) <= limit:
         return line
     head, tail = limit * 3 // 4, limit // 4

@@ -178,7 +178,7 @@ def failed_watch(*, exit_code=1):
     for node, second in (("a", 9), ("b", 5)):
         watch.take_lines([event("LogStartLine", node, "started", 1)], True)
         error = json.loads(event("CatchableExceptionOnRun", node, "started", second))
-        error["data"]["exc"] = f"Database Error in model {node}\n  no such column: hunter2"
+        error["data"]["exc"] = f"Database Error in model {node}\n  no such column: hunter2\n             ^^^^"
         watch.take_lines([json.dumps(error).encode(), event("LogModelResult", node, "error", second)], True)
     watch.take_lines([event("SkippingDetails", "c", "skipped", 10)], True)
     watch.end(exit_code)

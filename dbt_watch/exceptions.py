@@ -8,7 +8,7 @@ DbtWatchError
  ├── DbtRunFailed       dbt ended, and not well
  ├── NodeFailed         dbt reported a failure of this node
  ├── NodeNotBuilt       dbt did not come to this node
- └── PodLost            the pod went away before dbt was done
+ └── PodLost            the pod did not run dbt, or went away before dbt was done
 
 This module imports nothing, so every room may use it.
 """
@@ -79,7 +79,7 @@ class NodeNotBuilt(DbtWatchError):
 
 
 class PodLost(DbtWatchError):
-    """The pod went away before dbt was done."""
+    """The pod did not run dbt, or went away before dbt was done."""
 
 
 def _shown(value: object, limit: int = 200) -> str:

@@ -293,7 +293,7 @@ class DbtPodMixin:
         End as the trigger has found, after a deferral.
 
         :raises DbtRunFailed: when dbt ended with another exit code than 0
-        :raises PodLost: when the pod went away before dbt was done
+        :raises PodLost: when the pod did not run dbt, or went away before dbt was done
         """
         told = event.get(END)
         if told is not None and told["exit_code"] == 0:
@@ -320,7 +320,7 @@ class DbtPodMixin:
         Run dbt once, and the journal with it.
 
         :raises DbtRunFailed: when dbt ended with another exit code than 0
-        :raises PodLost: when the pod went away before dbt was done
+        :raises PodLost: when the pod did not run dbt, or went away before dbt was done
         """
         attempt = self._attempt = Attempt(context, self._kill_pod)
         # Before anything that takes time: readers look for it.

@@ -8,7 +8,7 @@ DbtWatchError
  ├── DbtRunFailed       dbt ended, and not well
  ├── NodeFailed         dbt reported a failure of this node
  ├── NodeNotBuilt       dbt did not come to this node
- ├── PodLost            the pod went away before dbt was done
+ ├── PodLost            the pod did not run dbt, or went away before dbt was done
  └── ProjectIsBusy      dbt runs for the same project and run in another pod
 
 and one warning, SelectionWarning: a part of a selection matches nothing.
@@ -85,7 +85,7 @@ class NodeNotBuilt(DbtWatchError):
 
 
 class PodLost(DbtWatchError):
-    """The pod went away before dbt was done."""
+    """The pod did not run dbt, or went away before dbt was done."""
 
 
 class ProjectIsBusy(DbtWatchError):

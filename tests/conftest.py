@@ -1,6 +1,7 @@
 """What the whole suite shares: the example project, and which cluster the end-to-end tests run on."""
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -88,6 +89,19 @@ def copied(name, tmp_path_factory):
     directory = tmp_path_factory.mktemp("project") / name
     ignore = shutil.ignore_patterns("target", "logs", "*.duckdb*")
     return shutil.copytree(ROOT / "examples" / name, directory, ignore=ignore)
+
+
+@pytest.fixture(scope="session")
+def readme_dag(project):
+    """Give a function that puts README's example into a folder, as a file `shop.py` with its manifest."""
+
+    def write(folder):
+        (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+        (folder / "dbt/shop/target").mkdir(parents=True)
+        shutil.copy(project / "target/manifest.json", folder / "dbt/shop/target")
+        (folder / "shop.py").write_text(block)
+
+    return write
 
 
 @pytest.fixture(scope="session")

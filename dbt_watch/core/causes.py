@@ -46,6 +46,14 @@ class SkipCauses:
         """
         return self._of(unique_id, lambda parent: self._entries[parent].skipped_because, tests=tests)
 
+    def keep_back(self, unique_id: str, *, tests: bool) -> bool:
+        """
+        Return whether a node stands behind a failure for which dbt is going to skip it; a stale source is none.
+
+        :param tests: as of `of`
+        """
+        return any(not cause.startswith("source.") for cause in self.of(unique_id, tests=tests))
+
     def settled(self) -> dict[str, tuple[str, ...]]:
         """Name the failed nodes of every skipped node, whatever the order in which they were reported."""
         found: dict[str, tuple[str, ...]] = {

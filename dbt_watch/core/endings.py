@@ -13,7 +13,9 @@ import msgspec
 from dbt_watch.core import statuses
 from dbt_watch.core.entries import unreported
 from dbt_watch.core.labels import label_of
-from dbt_watch.core.results import NodeResult, NotRun, shortened
+from dbt_watch.core.last_words import LastWords
+from dbt_watch.core.results import NodeResult, NotRun
+from dbt_watch.core.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,15 +35,21 @@ class End(msgspec.Struct, frozen=True, gc=False):
     How dbt ended.
 
     :param exit_code: None when it is not known
-    :param why: in words, where there is more to say than the exit code
+    :param reason: in one line, where there is more to say than the exit code
     :param early: whether dbt was ended, or broke off, before it had been through its nodes
     :param stopped_by: the failed nodes at which dbt stopped on request (--fail-fast); empty when it did not
     """
 
     exit_code: int | None
-    why: str
+    reason: str
     early: bool
     stopped_by: tuple[str, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """The exit code, unless it is 0 or not known, and the reason."""
+        code = "" if self.exit_code in {None, 0} else f"exit code {self.exit_code}"
+        return ": ".join(filter(None, (code, self.reason)))
 
 
 class Run:
@@ -52,15 +60,19 @@ class Run:
     :ivar completed: those that wrote their summary
     :ivar totals: for each, how many nodes dbt counted
     :ivar test_failed: whether any test failed
+    :ivar last_words: what was said last that was no record
+    :ivar end: how it all ended, once it has
     """
 
-    __slots__ = ("_crashes", "completed", "invocations", "test_failed", "totals")
+    __slots__ = ("_crashes", "completed", "end", "invocations", "last_words", "test_failed", "totals")
 
     def __init__(self) -> None:
         self.invocations: set[str] = set()
         self.completed: set[str] = set()
         self.totals: dict[str, int] = {}
         self.test_failed = False
+        self.last_words = LastWords()
+        self.end: End | None = None
         self._crashes: dict[str, tuple[str, str]] = {}
 
     def admit(self, invocation: str) -> bool:
@@ -86,9 +98,19 @@ class Run:
         slots: Iterable[Slot],
         entries: Mapping[str, NodeResult],
     ) -> End:
-        """Judge the end of the last command."""
+        """Judge the end of the last command, once."""
+        self.end = self._judged(exit_code, reason, slots, entries)
+        return self.end
+
+    def _judged(
+        self,
+        exit_code: int | None,
+        reason: str | None,
+        slots: Iterable[Slot],
+        entries: Mapping[str, NodeResult],
+    ) -> End:
         if exit_code == 0:
-            return End(exit_code, _why(exit_code, reason, ""), early=False)
+            return End(exit_code, _reason(reason), early=False)
         latest: dict[str, str] = {"": ""}
         reported: dict[str, int] = {}
         for slot in slots:
@@ -99,19 +121,20 @@ class Run:
         at, crash = max(self._crashes.values(), default=("", ""))
         if at < latest[last] and last not in self._crashes:
             crash = ""  # a command before the last one broke off
-        why = _why(exit_code, reason, crash)
         failed = tuple(sorted(key for key, entry in entries.items() if entry.is_failure))
         if failed and "OperationCanceled" in crash:  # how Fusion ends a run with --fail-fast
-            return End(exit_code, why, early=False, stopped_by=failed)
+            return End(exit_code, _reason(reason, crash), early=False, stopped_by=failed)
         if exit_code is None or exit_code < 0 or exit_code >= _CRASH or last not in self.completed:
-            return End(exit_code, why, early=True)
+            words = crash or ("" if exit_code is None else self.last_words.text())
+            return End(exit_code, _reason(reason, words), early=True)
         stopped = failed if reported.get(last, 0) < self.totals.get(last, 0) else ()
-        return End(exit_code, why, early=False, stopped_by=stopped)
+        return End(exit_code, _reason(reason, crash), early=False, stopped_by=stopped)
 
 
-def _why(exit_code: int | None, reason: str | None, crash: str) -> str:
-    parts = [reason or "", "" if exit_code in {None, 0} else f"exit code {exit_code}", crash]
-    return shortened(": ".join(part for part in parts if part), _MAX_REASON_CHARS)
+def _reason(outside: str | None, words: str = "") -> str:
+    """Join what somebody outside knows with the last words of dbt or of its container."""
+    parts = (one_line(part, _MAX_REASON_CHARS) for part in (outside or "", words))
+    return ": ".join(dict.fromkeys(filter(None, parts)))
 
 
 def settled(slot: Slot, info: SelectedNode | None, end: End, attempt: int) -> NodeResult:

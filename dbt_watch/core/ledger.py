@@ -59,6 +59,7 @@ class Ledger:
     :param attempt: which attempt of the producer this is, from 1
     :param stale: what becomes of the nodes that read from a stale source
     :ivar queries: takes note of what dbt sends to the database
+    :ivar run: what is known of the dbt commands as a whole
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Ledger:
         self._entries: dict[str, NodeResult] = {}
         self._causes = SkipCauses(self._nodes, self._entries)
         self._end_texts = EndTexts()
-        self._run = Run()
+        self.run = Run()
         self._foreign = 0
         self._by_name: dict[str, list[str]] = {}
         self._named_entries = 0
@@ -97,7 +98,7 @@ class Ledger:
     @property
     def has_summary(self) -> bool:
         """Whether a dbt command in this log came to its end and wrote its summary."""
-        return bool(self._run.completed)
+        return bool(self.run.completed)
 
     def apply(self, event: DbtEvent) -> Changes:
         """
@@ -125,9 +126,9 @@ class Ledger:
         self._closed = True
         self._handlers = {}
         changed: dict[str, NodeResult] = {}
-        end = self._run.ended(exit_code, reason, self._slots.values(), self._entries)
+        end = self.run.ended(exit_code, reason, self._slots.values(), self._entries)
         artifact = read_artifact(run_results)
-        if artifact is not None and artifact.invocation_id in self._run.invocations:
+        if artifact is not None and artifact.invocation_id in self.run.invocations:
             for result in self._conclude(artifact):
                 changed[result.unique_id] = result
         for text in tuple(self._unplaced.values()):
@@ -220,12 +221,12 @@ class Ledger:
         info = event.info
         slot = self._slots.get(unique_id)
         if slot is None:
-            if not unique_id or not self._has_room(unique_id) or not self._run.admit(info.invocation_id):
+            if not unique_id or not self._has_room(unique_id) or not self.run.admit(info.invocation_id):
                 return None
             slot = self._slots[unique_id] = Slot(unique_id, info.invocation_id, info.ts)
             return slot
         if slot.invocation != info.invocation_id:
-            if info.ts <= slot.latest or not self._run.admit(info.invocation_id):
+            if info.ts <= slot.latest or not self.run.admit(info.invocation_id):
                 return None
             slot.begin(info.invocation_id)
         if info.ts > slot.latest:  # noqa: PLR1730 - this is called for each line; `max` takes three times as long
@@ -254,11 +255,12 @@ class Ledger:
         if shown is not None and (shown.invocation_id == slot.invocation or shown.is_final):
             return []
         if data.total is not None and node.resource_type != "operation":
-            self._run.totals[slot.invocation] = data.total
+            self.run.totals[slot.invocation] = data.total
         slot.path = node.node_path
         result = slot.result = entries.started(event, node, slot, self._attempt)
         self._entries[slot.unique_id] = result
-        return [result]
+        # dbt starts a node, too, that it is about to skip; that is nothing to tell.
+        return [] if self._causes.keep_back(slot.unique_id, tests=self.run.test_failed) else [result]
 
     def _on_result(self, event: DbtEvent) -> Changes:
         node = event.data.node_info
@@ -398,12 +400,12 @@ class Ledger:
 
     def _on_crash(self, event: DbtEvent) -> Changes:
         text = event.data.exc if event.data.exc is not None else event.info.msg
-        self._run.crashed(event.info.invocation_id, event.info.ts, entries.message_of(text))
+        self.run.crashed(event.info.invocation_id, event.info.ts, entries.message_of(text))
         return []
 
     def _on_summary(self, event: DbtEvent) -> Changes:
-        if self._run.admit(event.info.invocation_id):
-            self._run.completed.add(event.info.invocation_id)
+        if self.run.admit(event.info.invocation_id):
+            self.run.completed.add(event.info.invocation_id)
         return []
 
     def _on_note(self, event: DbtEvent) -> Changes:
@@ -449,9 +451,9 @@ class Ledger:
         """Add what is known from elsewhere: the error, the cause of a skip, the batches."""
         more: dict[str, Any] = {}
         if result.is_failure and result.resource_type in entries.TESTS:
-            self._run.test_failed = True
+            self.run.test_failed = True
         if result.is_skipped:
-            more["skipped_because"] = self._causes.of(result.unique_id, tests=self._run.test_failed)
+            more["skipped_because"] = self._causes.of(result.unique_id, tests=self.run.test_failed)
         if slot.batches:
             more["batches"] = tuple(slot.batches[index] for index in sorted(slot.batches))
             more["batch_count"] = slot.batch_count

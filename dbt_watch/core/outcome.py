@@ -193,7 +193,7 @@ def _what_happened(producer: Producer, report: Report, result: NodeResult | None
         return f"not built: {_cause(result)}"
     if report is Report.NOTHING:
         return f"dbt ended before this node finished{_why(producer)}"
-    return f"not built: {message or 'dbt did not come to it'}{_why(producer)}"
+    return f"not built: {message or 'dbt did not come to it'}{_why(producer, message)}"
 
 
 def _cause(skipped: NodeResult) -> str:
@@ -205,7 +205,8 @@ def _cause(skipped: NodeResult) -> str:
     return skipped.message or "skipped by dbt"
 
 
-def _why(producer: Producer) -> str:
+def _why(producer: Producer, said: str = "") -> str:
+    """Return why the run ended, in brackets; nothing where the end of the run has been `said`, which holds the reason."""
     if producer.closed is None:
         return " (its task was marked as failed, or its worker died)" if producer.run is Run.DIED else ""
-    return f" ({producer.closed.reason})" if producer.closed.reason else ""
+    return f" ({producer.closed.reason})" if producer.closed.reason and not said else ""

@@ -120,11 +120,14 @@ class LogStream:
     def _take(self, parts: Iterable[DbtEvent | str]) -> Batch:
         batch = Batch([], [])
         apply, told, lines, readable = self._ledger.apply, self._told, batch.lines, self._readable
+        last_words = self._ledger.run.last_words
         for part in parts:
             if isinstance(part, str):
+                last_words.note(part)
                 if part and readable:
                     lines.append(line_of_text(part))
                 continue
+            last_words.forget()
             changes = apply(part)
             if changes:
                 batch.changes += changes

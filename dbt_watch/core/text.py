@@ -1,7 +1,7 @@
 """
 Foreign text made fit to be read: terminal colours taken out, control characters made visible, length bounded.
 
-Used by the ledger for messages and by `core.readable` for the task log.
+Used by the ledger for messages, by `core.readable` for the task log, and for the reasons of failures.
 """
 
 from __future__ import annotations
@@ -60,6 +60,16 @@ def harmless(text: str) -> str:
         return text
     text = without_escapes(text).replace("\r\n", "\n")
     return "\n".join(printable(line, len(line) + _TABS * line.count("\t")) for line in text.split("\n"))
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return a text of several lines as one harmless line of about `limit` characters, its beginning and its end kept."""
+    # A database points with carets at the place in the line above, which is there no more.
+    line = printable(" ".join(word for word in text.split() if word.strip("^")), len(text))
+    if len(line) <= limit:
+        return line
+    head, tail = limit * 3 // 4, limit // 4
+    return f"{line[:head]} [...] {line[-tail:]}"
 
 
 _TABS: Final = 3  # a tab becomes so many characters more

@@ -25,13 +25,13 @@ def finished_lines(result: NodeResult) -> list[str]:
     The text of a failure is the outcome's.
     """
     facts = [f"{result.resource_type} {result.label}: {result.status}"]
-    if result.execution_time is not None:
+    if result.execution_time is not None and not result.is_skipped:
         facts.append(f"in {result.execution_time:.2f} s")
     if result.rows_affected is not None and result.rows_affected >= 0:
         facts.append(f"{result.rows_affected} rows")
     if result.failures:
         facts.append(f"{result.failures} failures")
-    if result.relation_name:
+    if result.relation_name and (result.is_success or result.is_warning):
         facts.append(f"into {result.relation_name}")
     lines = [_line(", ".join(filter(None, facts)) + _at(result.finished_at))]
     if result.message and result.is_warning:

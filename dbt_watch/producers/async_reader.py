@@ -14,6 +14,7 @@ from kubernetes_asyncio.client import ApiException, CoreV1Api
 
 from dbt_watch.core.lines import LineSplitter
 from dbt_watch.producers.reader import (
+    CONNECT_TIMEOUT,
     HTTP_NOT_FOUND,
     RECONNECT_FIRST,
     RECONNECT_LIMIT,
@@ -27,9 +28,10 @@ from dbt_watch.producers.reader import (
     log,
     status_of,
 )
+from dbt_watch.producers.reasons import words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
 STARTED_POLL_S = 0.7
@@ -61,6 +63,8 @@ class AsyncPodLogReader(LogReading):
         self._connect = connect
         self.started = asyncio.Event()
         """Set as soon as the container is known to have started."""
+        self.pod: Any = None
+        """The pod as it was seen last."""
 
     async def follow(self) -> ContainerEnd:
         """Read until the container has ended and its whole log has been read."""
@@ -74,6 +78,20 @@ class AsyncPodLogReader(LogReading):
                 await asyncio.sleep(wait)
         await self._read_rest()
         return end
+
+    async def events(self) -> Sequence[Any]:
+        """Return what happened to the pod; nothing where that cannot be read."""
+        try:
+            async with self._connect() as connection:
+                listed = await CoreV1Api(connection).list_namespaced_event(
+                    self._namespace,
+                    field_selector=f"involvedObject.name={self._name}",
+                    _request_timeout=CONNECT_TIMEOUT,
+                )
+        except Exception as error:  # noqa: BLE001 - the pod's own status may say enough
+            log.info("The events of the pod cannot be read: %s", words_of(error))
+            return ()
+        return listed.items or ()
 
     async def _wait_for_start(self) -> ContainerEnd | None:
         wait = STARTED_POLL_S
@@ -140,7 +158,8 @@ class AsyncPodLogReader(LogReading):
 
     async def _read_pod(self) -> Any:
         async with self._connect() as connection:
-            return await CoreV1Api(connection).read_namespaced_pod(self._name, self._namespace)
+            self.pod = await CoreV1Api(connection).read_namespaced_pod(self._name, self._namespace)
+            return self.pod
 
 
 async def _check(response: Any) -> None:

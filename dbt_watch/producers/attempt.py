@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow.sdk import Context
+    from kubernetes.client import V1Pod
 
     from dbt_watch.exceptions import DbtWatchError
     from dbt_watch.producers.reader import ContainerEnd
@@ -50,6 +51,8 @@ class Attempt:
         self.nodes: frozenset[str] = frozenset()
         self.watch: BuildWatch | None = None
         self.end: ContainerEnd | None = None
+        self.pod: V1Pod | None = None
+        """The pod as it was seen last."""
         self._is_known: bool | None = None
         self._pen = Pen(self.writer, self._push, will_retry=self.will_retry, began=self.began)
         self._supervisor = None if runs_in_dag_test() else os.getppid()
@@ -123,8 +126,8 @@ class Attempt:
 
 
 def failure_of(exit_code: int | None, reason: str | None, summary: str) -> DbtWatchError:
-    """Say what became of dbt, as an exception."""
+    """Return what became of dbt, in one line, as an exception."""
+    why = "; ".join(part.rstrip(".") for part in (reason, summary) if part)
     if exit_code is None:
-        return PodLost(f"{reason}; {summary}")
-    why = f" ({reason})" if reason else ""
-    return DbtRunFailed(f"dbt ended with exit code {exit_code}{why}; {summary}")
+        return PodLost(why)
+    return DbtRunFailed(f"dbt ended with exit code {exit_code}: {why}")

@@ -30,6 +30,7 @@ from dbt_watch.producers.async_reader import AsyncPodLogReader
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.pen import AsyncPen, Draft
 from dbt_watch.producers.reader import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, Position, status_of
+from dbt_watch.producers.reasons import broken_off, words_of
 from dbt_watch.producers.secrets import hide, redact
 from dbt_watch.producers.watch import BuildWatch
 from dbt_watch.supervisor import key_of, read_state
@@ -154,11 +155,11 @@ class DbtPodTrigger(BaseTrigger):
             if stock in done:
                 waiting.discard(stock)
                 event = stock.result()
-                if event["status"] == "timeout" or not following.has_started:
+                # What the operator's own trigger gives up on once dbt runs, such as an API that does not answer for a
+                # while, the reader survives. And of a container that has ended it reads how.
+                if event["status"] == "timeout" or (event["status"] == "error" and not following.has_started):
                     await _ended(follower)
                     return await following.broken_off(event)
-                # What the operator's own trigger gives up on once dbt runs, such as an API that does not answer for a
-                # while, the reader survives.
         follower.result()
         end = following.watch.closed
         assert end is not None  # noqa: S101 - a follower that is done has closed the journal
@@ -172,7 +173,7 @@ class DbtPodTrigger(BaseTrigger):
 
     def _finished(self, end: Closed, summary: str) -> dict[str, Any]:
         status = "success" if end.exit_code == 0 else "failed"
-        message = end.reason or f"dbt ended with exit code {end.exit_code}"
+        message = end.reason or "" if end.exit_code is None else f"dbt ended with exit code {end.exit_code}"
         told = {"exit_code": end.exit_code, "reason": end.reason, "summary": summary}
         return {**self._told(status, message), END: told}
 
@@ -185,6 +186,11 @@ class DbtPodTrigger(BaseTrigger):
     def pod(self) -> tuple[str, str]:
         """Name and namespace of the pod."""
         return self._inner.pod_name, self._inner.pod_namespace
+
+    @property
+    def container(self) -> str:
+        """The name of the container in which dbt runs."""
+        return str(self._inner.base_container_name)
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[Any]:
@@ -202,7 +208,7 @@ class DbtPodTrigger(BaseTrigger):
         return AsyncPodLogReader(
             self.connect,
             *self.pod,
-            self._inner.base_container_name,
+            self.container,
             position=Position(),
             on_lines=watch.take_lines,
         )
@@ -265,6 +271,7 @@ class _Following:
         )
         self._pen = AsyncPen(draft, store.push)
         self._reader = trigger.reader(self.watch)
+        self._container = trigger.container
 
     @property
     def has_started(self) -> bool:
@@ -283,12 +290,14 @@ class _Following:
 
     async def broken_off(self, event: dict[str, Any]) -> dict[str, Any]:
         """Close the journal before dbt has ended, and give the event on."""
-        reason = f"the pod did not run dbt to its end: {event.get('message', '')}"
+        words = words_of(str(event.get("message", "")))
+        events = () if self.has_started else await self._reader.events()
+        reason = broken_off(words, self._reader.pod, self._container, events)
         self.watch.end(None, reason)
         await self._pen.finish()
         told = {"exit_code": None, "reason": reason, "summary": self.watch.summary()}
         # With any other status the operator would wait for the end of the pod before it deletes it.
-        return {**event, "status": "timeout", END: told}
+        return {**event, "status": "timeout", "message": reason, END: told}
 
     async def _tick(self) -> None:
         while True:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus, PodManager
-from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from airflow.sdk import get_current_context
 from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from dbt_watch.compat import AirflowFailException
 from dbt_watch.core.command import Selection, dbt_arguments, environment
@@ -35,7 +37,8 @@ from dbt_watch.producers.journal_store import stored_journal
 from dbt_watch.producers.memory import Memory
 from dbt_watch.producers.plan import Plan, Planner, named
 from dbt_watch.producers.project_pods import ProjectPods
-from dbt_watch.producers.reader import PodLogReader, Position, container_end
+from dbt_watch.producers.reader import PodLogReader, Position, container_end, has_started
+from dbt_watch.producers.reasons import broken_off, words_of
 from dbt_watch.producers.secrets import hide, redact, secrets_in
 from dbt_watch.producers.watch import BuildWatch
 from dbt_watch.supervisor import key_of, patiently, read_states_now, runs_in_dag_test
@@ -71,7 +74,13 @@ class WatchingPodManager(PodManager):
     def read_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod:
         """Read the pod afresh. This happens often while it starts, when there is no log to be read yet."""
         self._attempt.tick()
-        return super().read_pod(pod)
+        self._attempt.pod = super().read_pod(pod)
+        return self._attempt.pod
+
+    def run_pod_async(self, pod: k8s.V1Pod, **kwargs: Any) -> k8s.V1Pod:
+        """Make the pod. What the API refuses is the task's error to tell; the operator would log the whole request too."""
+        body = self._client.api_client.sanitize_for_serialization(pod)
+        return self._client.create_namespaced_pod(body=body, namespace=pod.metadata.namespace, **kwargs)
 
     def fetch_requested_container_logs(
         self, pod: k8s.V1Pod, containers: Any, follow_logs: Any = False, *args: Any, **kwargs: Any
@@ -240,12 +249,20 @@ class DbtPodMixin:
     def cleanup(self, *args: Any, **kwargs: Any) -> None:
         """Clean up as usual, unless the pod is another's now, which learns from it how dbt has ended."""
         attempt = self._attempt
+        error = sys.exc_info()[1]
         if attempt is not None and (attempt.is_orphaned or attempt.may_be_superseded):
             self._killed = True
-        elif isinstance(sys.exc_info()[1], AirflowTaskTimeout):
+        elif isinstance(error, AirflowTaskTimeout):
             # The operator would leave a pod running that it is to keep.
             self._kill_pod()
-        super().cleanup(*args, **kwargs)  # type: ignore[misc]
+        try:
+            super().cleanup(*args, **kwargs)  # type: ignore[misc]
+        except AirflowSkipException:
+            raise
+        except AirflowException:
+            # That the pod has failed, which follows from what went wrong before.
+            if error is None:
+                raise
 
     def on_kill(self) -> None:
         """Stop dbt, unless it is only this worker that has to go, and another attempt takes over."""
@@ -293,7 +310,7 @@ class DbtPodMixin:
         End as the trigger has found, after a deferral.
 
         :raises DbtRunFailed: when dbt ended with another exit code than 0
-        :raises PodLost: when the pod went away before dbt was done
+        :raises PodLost: when the pod did not run dbt, or went away before dbt was done
         """
         told = event.get(END)
         if told is not None and told["exit_code"] == 0:
@@ -303,7 +320,7 @@ class DbtPodMixin:
         except AirflowSkipException:
             raise
         except Exception:
-            if told is None:
+            if told is None or told["exit_code"] == 0:
                 raise
             raise failure_of(**told) from None
         if told is not None and told["exit_code"] != 0:
@@ -323,7 +340,7 @@ class DbtPodMixin:
         Run dbt once, and the journal with it.
 
         :raises DbtRunFailed: when dbt ended with another exit code than 0
-        :raises PodLost: when the pod went away before dbt was done
+        :raises PodLost: when the pod did not run dbt, or went away before dbt was done
         """
         attempt = self._attempt = Attempt(context, self._kill_pod)
         # Before anything that takes time: readers look for it.
@@ -341,8 +358,9 @@ class DbtPodMixin:
         except (AirflowSkipException, ProjectIsBusy):
             raise
         except Exception as error:
-            self._close(attempt, f"the pod did not run dbt: {error}")
-            if attempt.end is None:
+            seen = attempt.pod, self.base_container_name, self._events(attempt)
+            self._close(attempt, broken_off(words_of(error), *seen))
+            if not self._is_told_by(attempt, error):
                 raise
             raise attempt.failure() from None
         if attempt.closed is not None and attempt.closed.exit_code != 0:
@@ -365,6 +383,24 @@ class DbtPodMixin:
                 f"dbt ended well, but {named(tasks)} had ended before and show something else. Clear them together with"
                 f" {self.task_id}"
             )
+
+    def _events(self, attempt: Attempt) -> Sequence[k8s.CoreV1Event]:
+        """Return what happened to a pod, for one that has not run dbt; nothing where that cannot be read."""
+        if attempt.pod is None or has_started(attempt.pod, self.base_container_name):
+            return ()
+        try:
+            return self.pod_manager.read_pod_events(attempt.pod).items or ()
+        except Exception as error:  # noqa: BLE001 - the pod's own status may say enough
+            self.log.info("The events of the pod cannot be read: %s", words_of(error))
+            return ()
+
+    @staticmethod
+    def _is_told_by(attempt: Attempt, error: Exception) -> bool:
+        """Whether the end of the attempt says all that an error does: one of the operator, or of the cluster's answer."""
+        closed = attempt.closed
+        if isinstance(error, (DbtWatchError, AirflowFailException)) or (closed and closed.exit_code == 0):
+            return False
+        return attempt.end is not None or isinstance(error, (AirflowException, ApiException, HTTPError))
 
     def _prepare(self, context: Context, attempt: Attempt) -> bool:
         """Decide what is to be built, and in which pod; False when there is nothing left to do."""

@@ -7,6 +7,7 @@ Airflow, and reads and writes nothing.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import msgspec
 from dbt_watch.core.journal import Closed, JournalWriter
 from dbt_watch.core.ledger import Ledger
 from dbt_watch.core.stale import StaleSources
+from dbt_watch.core.statuses import CANCELLED
 from dbt_watch.core.stream import LogStream
-from dbt_watch.core.text import harmless
+from dbt_watch.core.text import harmless, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -83,10 +85,11 @@ class BuildWatch:
         """
         if self.closed is not None:
             return False
-        reason = self._redact(reason)
         self._is_catching_up = False
-        self._take(self._stream.close(exit_code, reason=reason), True)
-        self.closed = self._stale.end(Closed(exit_code, reason), self._ledger.entries)
+        self._take(self._stream.close(exit_code, reason=self._redact(reason)), True)
+        end = self._ledger.run.end
+        reason = self._redact(end.reason) if end is not None else None
+        self.closed = self._stale.end(Closed(exit_code, reason or None), self._ledger.entries)
         self.writer.close(self.closed.exit_code, reason=self.closed.reason)
         return True
 
@@ -96,14 +99,18 @@ class BuildWatch:
         return [*self._adopted, *map(self._without_secrets, self._ledger.entries.values())]
 
     def summary(self) -> str:
-        """Say in one line what became of the nodes: counts, and the names of those that failed."""
+        """Return in one line what became of the nodes: the first failure, counts, and the names of those that failed."""
         results = self.results
+        failed = [result for result in results if result.is_failure]
         counts = Counter(result.status for result in results)
-        text = ", ".join(f"{number} {status}" for status, number in counts.most_common())
-        failed = [result.label for result in results if result.is_failure]
+        parts = [
+            _root_cause(failed),
+            ", ".join(f"{number} {status}" for status, number in counts.most_common()),
+        ]
         if failed:
-            text += f"; failed: {', '.join(failed[:MAX_NAMES])}" + (" ..." if len(failed) > MAX_NAMES else "")
-        return harmless(text or "no node was reported")
+            names = ", ".join(result.label for result in failed[:MAX_NAMES])
+            parts.append(f"failed: {names}" + (" ..." if len(failed) > MAX_NAMES else ""))
+        return harmless("; ".join(filter(None, parts)) or "no node was reported")
 
     def _take(self, batch: Batch, is_new: bool) -> None:
         changes = map(self._without_secrets, batch.changes)
@@ -132,6 +139,21 @@ class BuildWatch:
         return True
 
 
+def _root_cause(failed: Iterable[NodeResult]) -> str:
+    """Return the text of the node that failed first; empty when dbt gave none."""
+    told = [result for result in failed if result.message and result.status != CANCELLED]
+    # Without a time it comes last: dbt had not told its end.
+    first = min(
+        told,
+        key=lambda result: result.finished_at.timestamp() if result.finished_at else math.inf,
+        default=None,
+    )
+    if first is None:
+        return ""
+    return f"{first.label}: {one_line(first.message or '', MAX_CAUSE_CHARS)}"
+
+
+MAX_CAUSE_CHARS = 600
 MAX_NAMES = 10
 # What a result says in words of the project or the database.
 _TEXTS = ("message", "sql", "adapter_response")

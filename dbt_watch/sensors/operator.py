@@ -7,7 +7,8 @@ more than the names of its nodes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from airflow.sdk import BaseOperator, timezone
 from airflow.triggers.base import StartTriggerArgs
@@ -141,7 +142,7 @@ class DbtNodeSensor(BaseOperator):
                 return self._end(context, update)
         if in_dag_test:
             # Tasks run one after the other here: a sensor that waited would keep the producer from starting.
-            raise AirflowRescheduleException(timezone.utcnow())
+            raise AirflowRescheduleException(timezone.utcnow() + pause_in_dag_test(context))
         return self._wait()
 
     def _wait(self, after: Sequence[str] = ()) -> Any:
@@ -265,6 +266,16 @@ class DbtNodeSensor(BaseOperator):
         super().update_relative(other, upstream, edge_modifier)
         if upstream:
             raise_if_held_back(self.task_id, other.leaves)
+
+
+def pause_in_dag_test(context: Context) -> timedelta:
+    """Return how long a sensor waits in `dag.test()` until it looks again: each time twice as long, up to a minute."""
+    looks = min(10, int(context.get("task_reschedule_count") or 0))
+    return min(FIRST_PAUSE * (1 << looks), LONGEST_PAUSE)
+
+
+FIRST_PAUSE: Final = timedelta(seconds=4)
+LONGEST_PAUSE: Final = timedelta(minutes=1)
 
 
 def raise_if_held_back(node: str, tasks: Iterable[Any]) -> None:

@@ -7,6 +7,7 @@ A fast run by default; `DBT_WATCH_HYPOTHESIS=thorough` tries forty times as many
 import json
 import random
 
+import msgspec
 import pytest
 from generated import logs, texts
 from hypothesis import given
@@ -163,9 +164,8 @@ class TestFreeText:
         ),
     )
     def test_changes_no_state_of_a_generated_log(self, made, insertions):
-        assert read(_with_text(made.lines, insertions), made.nodes, made.exit_code) == read(
-            made.log, made.nodes, made.exit_code
-        )
+        entries = read(_with_text(made.lines, insertions), made.nodes, made.exit_code)
+        assert _without_reasons(entries) == _without_reasons(read(made.log, made.nodes, made.exit_code))
 
     @given(
         recordings,
@@ -176,13 +176,24 @@ class TestFreeText:
     )
     def test_changes_no_state_of_a_recording(self, name, insertions):
         log = _with_text(lines_of(name), insertions)
-        assert read(log, graph_of(name), exit_code_of(name)) == entries_of(name)
+        entries = read(log, graph_of(name), exit_code_of(name))
+        assert _without_reasons(entries) == _without_reasons(entries_of(name))
 
     @given(logs())
     def test_records_without_an_end_between_them_are_all_read(self, made):
         assert read(b"".join(made.lines) + b"\n", made.nodes, made.exit_code) == read(
             made.log, made.nodes, made.exit_code
         )
+
+
+def _without_reasons(entries):
+    """Leave out why a node did not come to its end: the last words of a log that breaks off are a part of that."""
+    return {
+        key: msgspec.structs.replace(entry, message=None)
+        if entry.was_not_run or entry.status == "cancelled"
+        else entry
+        for key, entry in entries.items()
+    }
 
 
 def _with_text(lines, insertions):

@@ -110,6 +110,11 @@ def test_the_table_has_no_hole():
             "model.shop.orders: dbt ended before this node finished (OOMKilled)",
         ),
         (
+            Producer("failed", Closed(exit_code=137, reason="OOMKilled")),
+            result("not run", message="dbt ended before it came to this node (exit code 137: OOMKilled)"),
+            "orders: not built: dbt ended before it came to this node (exit code 137: OOMKilled)",
+        ),
+        (
             Producer("failed"),
             result("started"),
             "orders: dbt ended before this node finished (its task was marked as failed, or its worker died)",

@@ -32,3 +32,29 @@ def test_without_readable_lines_the_ledger_is_the_same(name):
     batches = [silent.feed(log), silent.close(exit_code_of(name))]
     assert [change for batch in batches for change in batch.changes] == changes
     assert not [line for batch in batches for line in batch.lines]
+
+
+@pytest.mark.parametrize("name", ["1.9__duckdb__build_t4_fail_debug", "1.12__postgres__build_t4_fail_debug"])
+def test_what_dbt_skips_is_not_told_as_started(name):
+    assert not told_twice(name)
+
+
+@pytest.mark.parametrize("engine", ["fusion-2.0.0-preview.196", "core-2.0.0-alpha.4"])
+def test_of_fusion_only_what_began_before_the_failure_is_told_as_started(engine):
+    # A test before them fails while they are compiled.
+    assert told_twice(f"{engine}__duckdb__build_t4_fail_fresh") <= {"warns", "orders_inc"}
+
+
+def told_twice(name):
+    """Name the nodes of a recording that are started, and then skipped, in the lines or in the changes."""
+    stream = LogStream(Ledger(graph_of(name)))
+    batch = stream.feed(log_of(name))
+    words = [line.split(" ") for line in batch.lines]
+    started = {line[1] for line in words if line[2:3] == ["started"]}
+    skipped = {line[1] for line in words if line[2:3] == ["SKIPPED"]}
+    changed = {change.name for change in batch.changes if change.status == "started"} & {
+        change.name for change in batch.changes if change.status == "skipped"
+    }
+    assert skipped
+    assert changed == started & skipped
+    return changed

@@ -15,6 +15,10 @@ from dbt_watch.localkube import Image, LocalKube, Mount
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 IMAGE = "jaffle-shop:tests"
+# What README's example asks for.
+README_IMAGE = "registry.example/shop-dbt:1.4"
+README_PROJECT_DIR = "/usr/app/shop"
+README_NAMESPACE = "dbt"
 # In seconds; ten runs go on side by side, on a machine that may be slow.
 RUN_TIMEOUT = 600
 # In characters, of a task whose test has failed.
@@ -56,7 +60,13 @@ def cluster(project, pytestconfig, warehouse):
         mounts={"/usr/app/jaffle_shop": project, "/warehouse": Mount(warehouse, shared=True)},
         workdir="/usr/app/jaffle_shop",
     )
-    with LocalKube(images={IMAGE: image}) as kube:
+    of_readme = Image(
+        venv=sys.prefix,
+        mounts={README_PROJECT_DIR: project},
+        workdir=README_PROJECT_DIR,
+        env={"JAFFLE_SHOP_DB": "/tmp/shop.duckdb"},  # noqa: S108 - in the pod
+    )
+    with LocalKube({IMAGE: image, README_IMAGE: of_readme}, namespaces=[README_NAMESPACE]) as kube:
         yield kube
 
 
@@ -84,11 +94,13 @@ def environment(project, kubeconfig, pytestconfig):
 
 
 @pytest.fixture(scope="session")
-def airflow(environment, tmp_path_factory):
+def airflow(environment, cluster, readme_dag, tmp_path_factory):
     dags = tmp_path_factory.mktemp("dags")
     shutil.copy(HERE / "dags/cases.py", dags)
     shutil.copy(HERE / "gated.py", dags)
     shutil.copy(ROOT / "examples/jaffle_shop_dag.py", dags)
+    if cluster is not None:
+        readme_dag(dags)
     with LocalAirflow(dags, env=environment) as running:
         running.client.create_pool("narrow", 2, include_deferred=True)
         yield running
@@ -143,7 +155,7 @@ class Run:
 
 
 @pytest.fixture(scope="session")
-def run_of(airflow):
+def run_of(airflow, cluster):
     """Give the finished run of a case. All cases are started at once, the first time that one is asked for."""
     started = {}
     finished = {}
@@ -151,6 +163,8 @@ def run_of(airflow):
         "jaffle_shop", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "cleared", "lineage", "bound",
         "crossed", "narrow", "narrow_producer",
     )  # fmt: skip
+    if cluster is not None:
+        cases += ("shop",)  # README's
 
     def get(dag_id):
         if not started:

@@ -445,7 +445,7 @@ def test_what_reads_from_a_stale_source_is_not_built_and_fails_or_is_skipped(run
 
 def test_a_project_whose_source_is_stale_says_which(run_of):
     run = run_of("freshness")
-    assert "dbt ended with exit code 1 (1 source is stale: landing.payments)" in run.log("build.dbt_build")
+    assert "dbt ended with exit code 1: 1 source is stale: landing.payments" in run.log("build.dbt_build")
     words = "landing.payments: error: stale"
     assert words in run.log("build.source.landing.payments", until=words)
 

@@ -11,59 +11,103 @@ from dbt_watch.demo.settings import Login, airflow_environment
 SCRIPT = """
 import sys
 sys.path.insert(0, "dags")
-import jaffle_shop_dag
-from airflow.sdk import DAG
-dag = jaffle_shop_dag.jaffle_shop()
-run = dag.test(run_conf={conf!r})
+import {module}
+run = {module}.{function}().test()
 print("RUN", run.state)
 for ti in run.get_task_instances():
     print("TASK", ti.task_id, ti.state)
 """
+STARTS_PER_TASK = 3
+
+# A build whose producer fails once, and waits for its second attempt.
+RETRIED = """
+import os
+from datetime import datetime
+from airflow.sdk import dag
+from dbt_watch import dbt_k8s_project
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1))
+def retried():
+    @dbt_k8s_project(
+        manifest=os.environ["JAFFLE_SHOP_MANIFEST"],
+        image=os.environ["JAFFLE_SHOP_IMAGE"],
+        namespace=os.environ["JAFFLE_SHOP_NAMESPACE"],
+        project_dir="/usr/app/jaffle_shop",
+        env_vars={
+            "JAFFLE_SHOP_DB": "/warehouse/dag_test.duckdb",
+            "BREAK_MODEL": "{{ 'orders' if ti.try_number == 1 else '' }}",
+        },
+        select="+customers",
+        tests="none",
+        retries=1,
+        retry_delay=40,
+    )
+    def shop(): ...
+
+    shop()
+
+retried()
+"""
 
 
-@pytest.fixture(scope="session")
-def run_dag_test(environment, tmp_path_factory, pytestconfig):
-    """Run the example in an Airflow home of its own, and give its states."""
+@pytest.fixture(scope="module")
+def home(environment, readme_dag, tmp_path_factory, pytestconfig):
+    """An Airflow home with a database and the examples, and what their tasks read from their environment."""
     home = tmp_path_factory.mktemp("airflow")
     (home / "dags").mkdir()
     shutil.copy(pytestconfig.rootpath / "examples/jaffle_shop_dag.py", home / "dags")
+    readme_dag(home / "dags")
+    (home / "dags/retried.py").write_text(RETRIED)
     env = {
         **airflow_environment(home, home / "dags", 0, Login()),
         **environment,
         "JAFFLE_SHOP_DB": "/tmp/dag_test.duckdb",  # noqa: S108 - in the pod
     }
-    migration = subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
+    python(home, env, "-m", "airflow", "db", "migrate")
+    return home, env
+
+
+def python(home, env, *arguments):
+    done = subprocess.run(
+        [sys.executable, *arguments],
         env=env,
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
+        cwd=home,
     )
-    assert migration.returncode == 0, migration.stderr[-3000:]
-
-    def run(conf):
-        script = SCRIPT.format(conf=conf)
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            env=env,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            cwd=home,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        lines = [line.split() for line in done.stdout.splitlines()]
-        states = {line[1]: line[2] for line in lines if line[:1] == ["TASK"]}
-        (state,) = [line[1] for line in lines if line[:1] == ["RUN"]]
-        return state, states
-
-    return run
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
 
 
-def test_the_example_runs_in_dag_test(run_dag_test):
-    state, states = run_dag_test({})
+def run_of(home, module, function):
+    """Run a DAG in `dag.test()`; give its state, those of its tasks, and how often a task was started."""
+    done = python(*home, "-c", SCRIPT.format(module=module, function=function))
+    lines = [line.split() for line in done.stdout.splitlines()]
+    states = {line[1]: line[2] for line in lines if line[:1] == ["TASK"]}
+    (state,) = [line[1] for line in lines if line[:1] == ["RUN"]]
+    return state, states, (done.stdout + done.stderr).count("[DAG TEST] starting task_id=")
+
+
+@pytest.mark.parametrize(
+    ("module", "function"), [("jaffle_shop_dag", "jaffle_shop"), ("shop", "shop")], ids=["example", "readme"]
+)
+def test_the_examples_run_in_dag_test(home, cluster, module, function):
+    if cluster is None and module == "shop":
+        pytest.skip("the image of README's example is a local one")
+    state, states, starts = run_of(home, module, function)
     assert state == "success"
     assert len(states) > 20
     assert set(states.values()) == {"success"}
+    assert len(states) <= starts <= STARTS_PER_TASK * len(states)
+
+
+def test_sensors_do_not_spin_while_the_producer_waits_for_its_next_attempt(home, cluster):
+    if cluster is None:
+        pytest.skip("needs a database that outlives the pod, which the image cannot bring")
+    state, states, starts = run_of(home, "retried", "retried")
+    assert state == "success"
+    assert set(states.values()) == {"success"}
+    # At first, and after 4, 8, 16, 32 seconds.
+    assert starts <= 6 * len(states)

@@ -72,8 +72,12 @@ def test_a_broken_model_fails_its_task_with_dbts_own_words_and_what_depends_on_i
     assert log.index("dbt had sent to the database:") < log.index("select order_totl from")
     words = "not built: upstream `orders` failed"
     assert words in run.log("shop.customers", until=words)
-    assert "failed: orders" in run.log("shop.dbt_build")
-    assert "exit code 1" in run.log("shop.dbt_build")
+    of_producer = run.log("shop.dbt_build")
+    assert "dbt ended with exit code 1: orders: Runtime Error in model orders" in of_producer
+    assert "; failed: orders" in of_producer
+    assert " customers SKIPPED" in of_producer
+    assert " customers started" not in of_producer
+    assert "dbt started" not in run.log("shop.customers")
 
 
 def test_no_line_of_standard_output_fails_a_build_or_hides_a_node(run_of):
@@ -100,8 +104,12 @@ def test_an_image_that_cannot_be_pulled_fails_every_node_with_the_reason(run_of)
     run = run_of("unpullable")
     assert run.state == "failed"
     assert set(run.states.values()) == {"failed"}
-    words = "the pod did not run dbt"
-    assert words in run.log("shop.orders", until=words)
+    words = "the pod did not run dbt: "
+    for task_id in ("shop.dbt_build", "shop.orders"):
+        log = run.log(task_id, until=words)
+        assert "ErrImagePull" in log or "ImagePullBackOff" in log
+    (reason,) = [line for line in log.splitlines() if words in line]
+    assert reason.count("registry.invalid/nothing:1: not found") == 1
 
 
 def test_nothing_waits_for_a_project_that_never_runs(run_of):

@@ -8,6 +8,7 @@ from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.journal_reader import JournalReader, read_now
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.core.stale import StaleSources
+from dbt_watch.producers.attempt import failure_of
 from dbt_watch.producers.pen import Draft
 from dbt_watch.producers.watch import BuildWatch
 
@@ -169,3 +170,38 @@ def test_a_stale_source_makes_an_attempt_end_badly_though_the_build_was_good(on_
     assert state.closed == watch.closed
     assert state.closed.exit_code == exit_code
     assert state.entries["model.shop.d"].message == "source `raw.a` is stale"
+
+
+def failed_watch(*, exit_code=1):
+    """Give a watch of a build of which two nodes failed, the one that began last first."""
+    watch = BuildWatch(
+        NODES, attempt=1, show=lambda _: None, redact=lambda text: text and text.replace("hunter2", "***")
+    )
+    for node, second in (("a", 9), ("b", 5)):
+        watch.take_lines([event("LogStartLine", node, "started", 1)], True)
+        error = json.loads(event("CatchableExceptionOnRun", node, "started", second))
+        error["data"]["exc"] = f"Database Error in model {node}\n  no such column: hunter2\n             ^^^^"
+        watch.take_lines([json.dumps(error).encode(), event("LogModelResult", node, "error", second)], True)
+    watch.take_lines([event("SkippingDetails", "c", "skipped", 10)], True)
+    watch.end(exit_code)
+    return watch
+
+
+def test_a_failed_build_says_first_what_failed_first_in_dbts_words():
+    watch = failed_watch()
+    assert str(failure_of(1, watch.closed.reason, watch.summary())) == (
+        "dbt ended with exit code 1: b: Database Error in model b no such column: ***;"
+        " 2 error, 1 skipped, 1 not run; failed: a, b"
+    )
+
+
+def test_the_last_words_of_the_container_are_the_reason_of_the_end():
+    watch = BuildWatch(
+        NODES, attempt=1, show=lambda _: None, redact=lambda text: text and text.replace("hunter2", "***")
+    )
+    watch.take_lines([b"login as hunter2", b"sh: dbt: not found as hunter2."], True)
+    watch.end(127)
+    assert watch.closed.reason == "sh: dbt: not found as ***."
+    assert str(failure_of(127, watch.closed.reason, watch.summary())) == (
+        "dbt ended with exit code 127: sh: dbt: not found as ***; 4 not run"
+    )

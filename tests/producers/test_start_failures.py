@@ -1,0 +1,201 @@
+"""What keeps dbt from running, or from coming to its nodes: one line says it, on a worker and in a triggerer alike."""
+
+import asyncio
+import sys
+import uuid
+from datetime import datetime, timezone
+from types import SimpleNamespace
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import TaskStatesResult
+from kubernetes.client import models as k8s
+
+from dbt_watch.core.command import Selection
+from dbt_watch.core.journal import JournalState
+from dbt_watch.core.outcome import Producer, decide
+from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
+from dbt_watch.exceptions import DbtWatchError
+from dbt_watch.localkube import Image, LocalKube, Timings
+from dbt_watch.producers import deferred, pod
+from dbt_watch.producers.pod import producer_class
+
+ORDERS = "model.jaffle_shop.orders"
+NOWHERE = "/nowhere/jaffle_shop.duckdb"
+
+
+@pytest.fixture(scope="module")
+def kube(project):
+    shop = {"mounts": {"/usr/app/shop": project}, "workdir": "/usr/app/shop"}
+    images = {"shop:1": Image(venv=sys.prefix, **shop), "shop:without-dbt": Image(**shop)}
+    with LocalKube(images, timings=Timings(pull_error=0.3)) as kube:
+        yield kube
+
+
+class Airflow:
+    """Stands for the supervisor, and for the XComs of one task."""
+
+    def __init__(self):
+        self.pages = {}
+
+    def send(self, message):
+        return TaskStatesResult(task_states={"run": {}})
+
+    async def push(self, key, value):
+        self.pages[key] = value
+
+    async def read_back(self):
+        return self.journal()
+
+    def journal(self):
+        state = JournalState()
+        while (page := decode_page(self.pages.get(page_key(state.next_seq), EMPTY_PAGE))) is not None:
+            state.apply(page.chunk)
+        return state
+
+
+class Task:
+    """A producer in its last attempt, run without a whole Airflow."""
+
+    def __init__(self, kube, graph, monkeypatch, deferrable, arguments):
+        self.airflow = Airflow()
+        self.deferrable = deferrable
+        self.ti = SimpleNamespace(
+            id=uuid.uuid4(),
+            dag_id="shop",
+            task_id="dbt_build",
+            run_id="run",
+            try_number=1,
+            max_tries=0,
+            map_index=-1,
+            start_date=datetime.now(timezone.utc),
+            xcom_push=lambda key, value, **_: self.airflow.pages.__setitem__(key, value),
+        )
+        dag_run = SimpleNamespace(run_id="run", logical_date=None)
+        dag = SimpleNamespace(dag_id="shop", parent_dag=None)
+        self.context = {
+            "ti": self.ti, "task_instance": self.ti, "run_id": "run", "dag": dag, "dag_run": dag_run
+        }  # fmt: skip
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", self.airflow, raising=False)
+        monkeypatch.setattr(pod, "get_current_context", lambda: self.context)
+        monkeypatch.setattr(deferred, "JournalStore", lambda _: self.airflow)
+        pod_arguments = {"image": "shop:1", "namespace": "default", "cmds": ["dbt"], **arguments}
+        self.make = lambda: producer_class()(
+            task_id="dbt_build",
+            name="shop",
+            build={},
+            selection=Selection(),
+            graph=graph,
+            selected=frozenset(graph.nodes),
+            watched={"shop.orders": (ORDERS,)},
+            deferrable=deferrable,
+            kubernetes_conn_id=None,
+            config_file=str(kube.kubeconfig),
+            startup_check_interval_seconds=0.1,
+            poll_interval=0.1,
+            **pod_arguments,
+        )
+
+    def run(self):
+        """Run it to its end, deferred or not."""
+        try:
+            self.make().execute(self.context)
+        except TaskDeferred as deferral:
+            trigger = deferral.trigger
+            trigger.task_instance = self.ti
+        event = asyncio.run(trigger._event())
+        self.make().trigger_reentry(self.context, event)
+
+    def error(self):
+        """Run it, and give the text of its error."""
+        with pytest.raises(DbtWatchError) as caught:
+            self.run()
+        return str(caught.value)
+
+    def reason_of_orders(self):
+        """Give what a sensor says."""
+        journal = self.airflow.journal()
+        return decide(Producer("failed", journal.closed), [(ORDERS, journal.entries.get(ORDERS))]).reason
+
+
+@pytest.fixture(params=[False, True], ids=["worker", "triggerer"])
+def task_of(kube, graph, monkeypatch, request):
+    return lambda **arguments: Task(kube, graph, monkeypatch, request.param, arguments)
+
+
+MISSING_SECRET = k8s.V1EnvVar(
+    name="PASSWORD",
+    value_from=k8s.V1EnvVarSource(secret_key_ref=k8s.V1SecretKeySelector(name="db", key="password")),
+)
+PROFILES = k8s.V1Volume(name="profiles", secret=k8s.V1SecretVolumeSource(secret_name="profiles"))  # noqa: S106 - its name
+MOUNT = k8s.V1VolumeMount(name="profiles", mount_path="/profiles")
+
+# What says why, and so must be said once; what else must be there.
+CASES = {
+    "no such image": (
+        {"image": "registry.invalid/shop:2"},
+        "ErrImagePull",
+        ["registry.invalid/shop:2: not found"],
+    ),
+    "no such namespace": ({"namespace": "nowhere"}, 'namespaces "nowhere" not found', []),
+    "no such secret": (
+        {"env_vars": [MISSING_SECRET], "startup_timeout_seconds": 1},
+        'secret "db" not found',
+        ["More than 1s", "CreateContainerConfigError"],
+    ),
+    "no such secret to mount": (
+        {"volumes": [PROFILES], "volume_mounts": [MOUNT], "startup_timeout_seconds": 1},
+        'secret "profiles" not found',
+        ["More than 1s", "FailedMount"],
+    ),
+    "no dbt in the image": (
+        {"image": "shop:without-dbt"},
+        'exec: "dbt": executable file not found',
+        ["exit code 128", "StartError"],
+    ),
+    "no such project_dir": (
+        {"project_dir": "/usr/app/nowhere"},
+        "'/usr/app/nowhere' does not exist",
+        ["exit code 2", "'--project-dir'"],
+    ),
+    "no profile": ({"profiles_dir": "/usr"}, "Could not find profile named 'jaffle_shop'", ["exit code 2"]),
+    "no database": (
+        {"env_vars": {"JAFFLE_SHOP_DB": NOWHERE}},
+        f'Cannot open file "{NOWHERE}": No such file or directory',
+        ["exit code 2"],
+    ),
+}
+
+
+def say_why(task, why, more):
+    """Run a task, and tell of its error and of a node's reason whether they say why: once, and in one line."""
+    for text in (task.error(), task.reason_of_orders()):
+        assert text.count(why) == 1, text
+        assert all(words in text for words in more), text
+        assert "\n" not in text
+        assert "HTTP response" not in text
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_task_and_each_node_say_why_once_in_one_line(task_of, case):
+    arguments, why, more = CASES[case]
+    say_why(task_of(**arguments), why, more)
+
+
+def test_a_cluster_without_room_is_quoted(task_of, kube):
+    kube.faults.no_room()
+    try:
+        say_why(
+            task_of(schedule_timeout_seconds=1), "1 Insufficient memory", ["More than 1s", "Unschedulable"]
+        )
+    finally:
+        kube.faults.no_room(None)
+
+
+def test_a_quota_that_is_used_up_is_quoted(task_of, kube):
+    kube.faults.limit_pods("default", 0)
+    try:
+        say_why(task_of(), "exceeded quota: compute-quota", ["is forbidden"])
+    finally:
+        kube.faults.limit_pods("default", None)

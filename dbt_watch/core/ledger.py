@@ -58,6 +58,7 @@ class Ledger:
         reports without being among them (hooks, for instance) are taken in too
     :param attempt: which attempt of the producer this is, from 1
     :param stale: what becomes of the nodes that read from a stale source
+    :ivar run: what the log says of the dbt commands as a whole
     :ivar queries: takes note of what dbt sends to the database
     """
 
@@ -76,7 +77,7 @@ class Ledger:
         self._entries: dict[str, NodeResult] = {}
         self._causes = SkipCauses(self._nodes, self._entries)
         self._end_texts = EndTexts()
-        self._run = Run()
+        self.run = Run()
         self._foreign = 0
         self._by_name: dict[str, list[str]] = {}
         self._named_entries = 0
@@ -93,11 +94,6 @@ class Ledger:
     def entries(self) -> Mapping[str, NodeResult]:
         """What is known of each node by now; a view that follows the ledger."""
         return MappingProxyType(self._entries)
-
-    @property
-    def has_summary(self) -> bool:
-        """Whether a dbt command in this log came to its end and wrote its summary."""
-        return bool(self._run.completed)
 
     def apply(self, event: DbtEvent) -> Changes:
         """
@@ -125,9 +121,10 @@ class Ledger:
         self._closed = True
         self._handlers = {}
         changed: dict[str, NodeResult] = {}
-        end = self._run.ended(exit_code, reason, self._slots.values(), self._entries)
+        end = self.run.ended(exit_code, reason, self._slots.values(), self._entries)
         artifact = read_artifact(run_results)
-        if artifact is not None and artifact.invocation_id in self._run.invocations:
+        if artifact is not None and artifact.invocation_id in self.run.commands:
+            end = msgspec.structs.replace(end, lacks="", check_lacks="")
             for result in self._conclude(artifact):
                 changed[result.unique_id] = result
         for text in tuple(self._unplaced.values()):
@@ -207,8 +204,10 @@ class Ledger:
             Role.EPHEMERAL_FAILED: self._on_ephemeral_failed,
             Role.END_OF_RUN: self._on_end_of_run,
             Role.CANCEL: self._on_cancel,
-            Role.CRASH: self._on_crash,
-            Role.SUMMARY: self._on_summary,
+            Role.COMMAND: self._on_command,
+            Role.CRASH: self._on_command,
+            Role.SUMMARY: self._on_command,
+            Role.NOTHING: self._on_command,
             Role.NOTE: self._on_note,
         }
         return {name: by_role[role] for name, role in MEANS.items()}
@@ -220,17 +219,24 @@ class Ledger:
         info = event.info
         slot = self._slots.get(unique_id)
         if slot is None:
-            if not unique_id or not self._has_room(unique_id) or not self._run.admit(info.invocation_id):
+            if not unique_id or not self._has_room(unique_id) or not self.run.admit(info.invocation_id):
                 return None
             slot = self._slots[unique_id] = Slot(unique_id, info.invocation_id, info.ts)
-            return slot
-        if slot.invocation != info.invocation_id:
-            if info.ts <= slot.latest or not self._run.admit(info.invocation_id):
+        elif slot.invocation != info.invocation_id:
+            if info.ts <= slot.latest or not self.run.admit(info.invocation_id):
                 return None
             slot.begin(info.invocation_id)
+        if not slot.is_counted and event.data.total is not None:
+            self._count(slot, event.data.total)
         if info.ts > slot.latest:  # noqa: PLR1730 - this is called for each line; `max` takes three times as long
             slot.latest = info.ts
         return slot
+
+    def _count(self, slot: Slot, total: int) -> None:
+        """Take note of dbt's own count of its nodes; that of the hooks is another one."""
+        if not slot.is_hook:
+            slot.is_counted = True
+            self.run.commands[slot.invocation].count = total
 
     def _has_room(self, unique_id: str) -> bool:
         """Tell whether one more node may be taken in."""
@@ -253,8 +259,6 @@ class Ledger:
         shown = slot.result
         if shown is not None and (shown.invocation_id == slot.invocation or shown.is_final):
             return []
-        if data.total is not None and node.resource_type != "operation":
-            self._run.totals[slot.invocation] = data.total
         slot.path = node.node_path
         result = slot.result = entries.started(event, node, slot, self._attempt)
         self._entries[slot.unique_id] = result
@@ -275,6 +279,8 @@ class Ledger:
         ):
             return self._end(event, node, statuses.final_word(status, event.data.status))
         # What `_end` does for a node that went well, without its questions: half of a long log goes this way.
+        if not slot.is_counted and event.data.total is not None:
+            self._count(slot, event.data.total)
         slot.over, slot.latest, slot.began, slot.path = True, info.ts, node.node_started_at, node.node_path
         result = slot.result = entries.ended(event, node, slot, status, self._attempt)
         self._entries[slot.unique_id] = result
@@ -346,7 +352,7 @@ class Ledger:
     def _on_message(self, event: DbtEvent) -> Changes:
         if event.info.level != "error":
             return []
-        return self._on_error_text(event) if event.unique_id else self._on_crash(event)
+        return self._on_error_text(event) if event.unique_id else self._on_command(event)
 
     def _on_ephemeral_failed(self, event: DbtEvent) -> Changes:
         # The event names a node by its name only; when several have it, the end of the log has to decide.
@@ -396,14 +402,8 @@ class Ledger:
             slot.cancelled = True
         return []
 
-    def _on_crash(self, event: DbtEvent) -> Changes:
-        text = event.data.exc if event.data.exc is not None else event.info.msg
-        self._run.crashed(event.info.invocation_id, event.info.ts, entries.message_of(text))
-        return []
-
-    def _on_summary(self, event: DbtEvent) -> Changes:
-        if self._run.admit(event.info.invocation_id):
-            self._run.completed.add(event.info.invocation_id)
+    def _on_command(self, event: DbtEvent) -> Changes:
+        self.run.take(event)
         return []
 
     def _on_note(self, event: DbtEvent) -> Changes:
@@ -449,9 +449,9 @@ class Ledger:
         """Add what is known from elsewhere: the error, the cause of a skip, the batches."""
         more: dict[str, Any] = {}
         if result.is_failure and result.resource_type in entries.TESTS:
-            self._run.test_failed = True
+            self.run.test_failed = True
         if result.is_skipped:
-            more["skipped_because"] = self._causes.of(result.unique_id, tests=self._run.test_failed)
+            more["skipped_because"] = self._causes.of(result.unique_id, tests=self.run.test_failed)
         if slot.batches:
             more["batches"] = tuple(slot.batches[index] for index in sorted(slot.batches))
             more["batch_count"] = slot.batch_count

@@ -42,6 +42,7 @@ def event(name, node, status, second):
     ).encode()
 
 
+BEGINNING = event("MainReportVersion", "", "", 0)
 LOG = [
     line
     for number, node in enumerate("abcd")
@@ -68,7 +69,8 @@ class Follower:
         self.draft = Draft(writer, will_retry=False, first_page=state.next_seq)
 
     def read(self, lines):
-        for line in lines:
+        begins = lines[0] is LOG[0]
+        for line in [BEGINNING, *lines] if begins else lines:
             self.watch.take_lines([line], True)
             self.write()
         return self
@@ -139,7 +141,7 @@ def test_secrets_are_taken_out_before_anything_is_shown_or_written():
         show=shown.append,
         redact=lambda value: value and str(value).replace("s3cr3t", "***"),
     )
-    watch.take_lines([*LOG[:3], b"Runtime Error: no s3cr3t here"], True)
+    watch.take_lines([BEGINNING, *LOG[:3], b"Runtime Error: no s3cr3t here"], True)
     watch.end(1, "killed with s3cr3t")
     (chunk,) = [watch.writer.take()]
     assert "s3cr3t" not in repr((shown, chunk, watch.results, watch.closed, watch.summary()))

@@ -147,7 +147,7 @@ def run_of(airflow):
     started = {}
     finished = {}
     cases = (
-        "jaffle_shop", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "cleared", "lineage", "bound",
+        "jaffle_shop", "quiet", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "cleared", "lineage", "bound",
     )  # fmt: skip
 
     def get(dag_id):

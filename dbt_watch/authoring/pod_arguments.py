@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import get_parsing_context
 
 from dbt_watch.authoring.settings import ProjectSettings
+from dbt_watch.core.flags import check_variables
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
@@ -49,6 +51,10 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
                 known=known,
                 sought=name,
             )
+    variables = pod.get("env_vars")
+    if isinstance(variables, Iterable) and not isinstance(variables, str):
+        names = [name if isinstance(name, str) else getattr(name, "name", "") for name in variables]
+        check_variables("env_vars", variables, names)
     if not any(pod.get(name) for name in _IMAGE_SOURCES):
         raise ArgumentError(
             "image",
@@ -69,7 +75,18 @@ def known_arguments(operator_class: Any) -> frozenset[str]:
 
 _IMAGE_SOURCES: Final = ("image", "pod_template_file", "pod_template_dict", "full_pod_spec")
 _OURS: Final = frozenset(
-    {"build", "selection", "graph", "selected", "on_stale", "watched", "task_id", "dag", "task_group"}
+    {
+        "build",
+        "selection",
+        "graph",
+        "selected",
+        "on_stale",
+        "on_drift",
+        "watched",
+        "task_id",
+        "dag",
+        "task_group",
+    }
 )
 _OPTIONS: Final = frozenset(ProjectSettings.__struct_fields__) - {"pod"}
 _REFUSED: Final = {

@@ -20,9 +20,10 @@ from dbt_watch.core.invocations import MAX_COMMANDS
 from dbt_watch.core.results import NodeResult, NotRun, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from dbt_watch.core.events import DbtEvent
+    from dbt_watch.core.journal import Closed
     from dbt_watch.core.results import SelectedNode
     from dbt_watch.core.slots import Slot
 
@@ -74,13 +75,16 @@ class Run:
 
     :ivar commands: those that were seen, by invocation_id, in the order in which they began
     :ivar test_failed: whether any test failed
+    :ivar lacks: once the log is closed, what is missing in that of the build, in words
+    :ivar check_lacks: the same of the check of sources
     """
 
-    __slots__ = ("commands", "test_failed")
+    __slots__ = ("check_lacks", "commands", "lacks", "test_failed")
 
     def __init__(self) -> None:
         self.commands: dict[str, Command] = {}
         self.test_failed = False
+        self.lacks = self.check_lacks = ""
 
     def admit(self, invocation: str) -> Command | None:
         """Take note of a command; None when there are too many, so that a foreign log cannot go on for ever."""
@@ -126,8 +130,8 @@ class Run:
     ) -> End:
         """Judge the end of the last command."""
         checks = {slot.invocation for slot in slots if slot.unique_id.startswith("source.")}
-        lacks = self._lacks([key for key in self.commands if key not in checks], slots)
-        check_lacks = self._lacks([key for key in self.commands if key in checks], slots)
+        lacks = self.lacks = self._lacks([key for key in self.commands if key not in checks], slots)
+        check_lacks = self.check_lacks = self._lacks([key for key in self.commands if key in checks], slots)
         if exit_code == 0:
             return End(exit_code, _why(exit_code, reason, ""), False, (), lacks, check_lacks)
         latest: dict[str, str] = {"": ""}
@@ -153,7 +157,7 @@ class Run:
     def _lacks(self, invocations: Collection[str], slots: Collection[Slot]) -> str:
         """Say what is missing in the log of the last one of some commands."""
         if not invocations:
-            return "the log holds no such command of dbt from its beginning on"
+            return f"the log holds no {'such command' if self.commands else 'record'} of dbt"
         last = [*invocations][-1]
         command = self.commands[last]
         parts = [
@@ -249,6 +253,30 @@ def _unfinished(end: End) -> str:
 
 def _because(what: str, end: End) -> str:
     return f"{what} ({end.why})" if end.why else what
+
+
+def end_of_unknown(closed: Closed, run: Run, entries: Iterable[NodeResult], *, is_known: bool) -> Closed:
+    """
+    Return the end of an attempt: it has not ended well when it is not known what became of a node, though dbt has.
+
+    :param closed: how dbt ended
+    :param run: what its log says as a whole
+    :param entries: those of all nodes, none of which is open
+    :param is_known: whether something is known of them without the log, or there is none
+    """
+    unknown = [entry for entry in entries if entry.not_run in _UNKNOWN]
+    if closed.exit_code != 0 or not (unknown or (not run.commands and not is_known)):
+        return closed
+    names = ", ".join(entry.label for entry in unknown[:_MAX_NAMED])
+    names += " ..." if len(unknown) > _MAX_NAMED else ""
+    nodes = "1 node" if len(unknown) == 1 else f"{len(unknown)} nodes"
+    what = f"it is not known what became of {nodes} ({names}): " if unknown else ""
+    is_check = bool(unknown) and all(entry.resource_type == "source" for entry in unknown)
+    reason = f"dbt ended well, but {what}{run.check_lacks if is_check else run.lacks}"
+    return msgspec.structs.replace(closed, exit_code=1, reason=closed.reason or reason)
+
+
+_UNKNOWN: Final = frozenset({NotRun.NOT_KNOWN, NotRun.UNFINISHED})
 
 
 def failed_start_hooks(entries: Mapping[str, NodeResult]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from airflow.sdk import get_current_context
 from kubernetes.client import models as k8s
 
 from dbt_watch.core.command import Selection, dbt_arguments, environment
+from dbt_watch.core.drift import Drift, OnDrift
 from dbt_watch.core.freshness import readers_of
 from dbt_watch.core.narrowing import narrowed
 from dbt_watch.core.resume import remaining_nodes
@@ -118,6 +119,7 @@ class DbtPodMixin:
     :param graph: the project
     :param selected: the unique_ids of both
     :param on_stale: what becomes of nodes that read from a stale source
+    :param on_drift: what becomes of an attempt in which dbt ran another project than the manifest's
     :param watched: the unique_ids that each sensor stands for, by its task id
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
@@ -138,6 +140,7 @@ class DbtPodMixin:
         selected: frozenset[str],
         watched: Mapping[str, Sequence[str]],
         on_stale: OnStale = "fail",
+        on_drift: OnDrift = "warn",
         project_dir: str | None = None,
         profiles_dir: str | None = None,
         **kwargs: Any,
@@ -149,6 +152,7 @@ class DbtPodMixin:
         self.selected = selected
         self.watched = watched
         self.on_stale = on_stale
+        self.on_drift = on_drift
         self.project_dir = project_dir
         self.profiles_dir = profiles_dir
         self._attempt: Attempt | None = None
@@ -261,7 +265,7 @@ class DbtPodMixin:
         limit = self.execution_timeout
         ours = DbtPodTrigger(
             inner=trigger.serialize(),
-            nodes=pack(self._nodes(nodes), self._stale(nodes)),
+            nodes=pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes)),
             attempt=attempt.number,
             will_retry=attempt.will_retry,
             born=attempt.born,
@@ -356,10 +360,13 @@ class DbtPodMixin:
             self.build, plan.selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
         )
         self.arguments = [verbatim(argument) for argument in arguments]
-        variables = [k8s.V1EnvVar(name, verbatim(value)) for name, value in environment(self.build).items()]
+        variables = environment(self.build)
         container = self._base_container(self.pod_request_obj)
         container.args = self.arguments
-        container.env = [*(container.env or []), *variables]
+        container.env = [
+            *(item for item in container.env or () if item.name not in variables),
+            *(k8s.V1EnvVar(name, verbatim(value)) for name, value in variables.items()),
+        ]
         self.pod = plan.pod
         if plan.pod is not None and container_end(plan.pod, self.base_container_name) is not None:
             self.deferrable = False  # there is a log to be read, but nothing to wait for
@@ -392,6 +399,8 @@ class DbtPodMixin:
             writer=attempt.writer,
             redact=redact,
             stale=self._stale(nodes),
+            drift=self._drift(nodes),
+            warn=lambda line: self.log.warning("%s", line),
         )
 
     def _nodes(self, nodes: Iterable[str]) -> dict[str, Node]:
@@ -399,6 +408,10 @@ class DbtPodMixin:
 
     def _stale(self, nodes: Collection[str]) -> StaleSources:
         return StaleSources(readers_of(self.graph, nodes), self.on_stale)
+
+    def _drift(self, nodes: Collection[str]) -> Drift:
+        all_nodes = self.selected.union(*self.watched.values())
+        return Drift(tuple(sorted(all_nodes.difference(nodes))), self.on_drift)
 
     def _base_container(self, pod: k8s.V1Pod) -> k8s.V1Container:
         return next(item for item in pod.spec.containers if item.name == self.base_container_name)

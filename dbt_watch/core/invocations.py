@@ -43,6 +43,7 @@ class Invocations:
         self._is_over = is_over
         self._past: set[str] = set()
         self._begun: dict[str, None] = {}
+        self._summed_up: dict[str, None] = {}
         self._held: dict[str, list[bytes]] = {}
         self._room = MAX_HELD_BYTES
 
@@ -63,20 +64,21 @@ class Invocations:
         has_told = role is not Role.COMMAND or invocation in self._held
         if invocation in self._begun and has_told and self._is_free:
             return [*self._begin(invocation), event]
-        self._hold(event)
+        if self._hold(event) and role is Role.SUMMARY:
+            self._summed_up[invocation] = None
         return []
 
     def rest(self) -> list[DbtEvent]:
         """
         Return what counts at the end of the log, where nothing else did.
 
-        A log whose beginning is lost is believed if all of it is of one command, or the last one that has begun.
+        That is the last command that has begun, or, where all beginnings are lost, the only one with a summary.
         """
-        if self.current is not None or not self._held:
+        if self.current is not None:
             return []
-        if len(self._held) == 1:
-            return self._begin(next(iter(self._held)))
-        return self._begin(list(self._begun)[-1]) if self._begun else []
+        if self._begun:
+            return self._begin(list(self._begun)[-1])
+        return self._begin(next(iter(self._summed_up))) if len(self._summed_up) == 1 else []
 
     def wrote(self, record: bytes) -> bool:
         """Tell whether a line that was not decoded may be a record of the command that is believed."""
@@ -95,10 +97,11 @@ class Invocations:
         self._room += sum(map(len, held))
         return [decode_record(record) for record in held]
 
-    def _hold(self, event: DbtEvent) -> None:
+    def _hold(self, event: DbtEvent) -> bool:
         record = _encode(event)
         known = self._held.get(event.info.invocation_id)
         if len(record) > self._room or (known is None and len(self._held) >= MAX_COMMANDS):
-            return
+            return False
         self._held.setdefault(event.info.invocation_id, []).append(record)
         self._room -= len(record)
+        return True

@@ -100,22 +100,30 @@ def test_a_command_that_tells_of_no_node_gives_way_to_the_next(first):
 
 def test_a_log_whose_beginning_is_lost_is_believed_in_the_end():
     tell = Teller("ours")
-    result = tell("LogModelResult", ORDERS, "success")
-    told, invocations = believed(result)
+    events = [tell("LogModelResult", ORDERS, "success"), tell("StatsLine")]
+    told, invocations = believed(*events)
     assert told == []
-    assert invocations.rest() == [result]
+    assert invocations.rest() == events
+    assert invocations.rest() == []
+
+
+def test_what_has_neither_a_beginning_nor_an_end_is_not():
+    _, invocations = believed(Teller("printed")("LogModelResult", ORDERS, "success"))
     assert invocations.rest() == []
 
 
 def test_of_two_whose_beginning_is_lost_neither_is():
-    _, invocations = believed(Teller("a")("LogModelResult", ORDERS), Teller("b")("LogModelResult", ORDERS))
+    _, invocations = believed(
+        *(Teller(name)(event, ORDERS) for name in "ab" for event in ("LogModelResult", "StatsLine"))
+    )
     assert invocations.rest() == []
 
 
 def test_what_is_held_back_is_bounded():
     tell = Teller("foreign")
-    events = [tell("LogModelResult", ORDERS, msg="x" * 1_000_000) for _ in range(40)]
+    events = [tell("StatsLine"), *(tell("LogModelResult", ORDERS, msg="x" * 1_000_000) for _ in range(40))]
     _, invocations = believed(*events)
-    assert sum(len(event.info.msg) for event in invocations.rest()) <= MAX_HELD_BYTES
+    kept = invocations.rest()
+    assert 1_000_000 < sum(len(event.info.msg) for event in kept) <= MAX_HELD_BYTES
     _, invocations = believed(*(Teller(f"i{number}")(BEGINNING) for number in range(3 * MAX_COMMANDS)))
     assert len(invocations._begun) == len(invocations._held) == MAX_COMMANDS

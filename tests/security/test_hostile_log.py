@@ -60,6 +60,7 @@ class Read:
                 self.pages.append(encode_page(Page(chunk, will_retry=False)))
                 writer.written(chunk)
 
+        stream.feed_lines([record("MainReportVersion")])
         for number, line in enumerate(lines):
             take(stream.feed_lines([line]))
             if number % pages_each == 0:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from dbt_watch.authoring.pod_types import PodArguments
+    from dbt_watch.core.drift import OnDrift
     from dbt_watch.core.freshness import Freshness
     from dbt_watch.core.results import NodeResult
     from dbt_watch.core.stale import OnStale
@@ -103,6 +104,7 @@ def dbt_k8s_project(
     deps: bool = ...,
     freshness: Freshness = ...,
     on_stale: OnStale = ...,
+    on_drift: OnDrift = ...,
     on_warning_callback: Callback | Sequence[Callback] | None = ...,
     operator_class: None = ...,
     **pod: Unpack[PodArguments],
@@ -126,6 +128,7 @@ def dbt_k8s_project(
     deps: bool = ...,
     freshness: Freshness = ...,
     on_stale: OnStale = ...,
+    on_drift: OnDrift = ...,
     on_warning_callback: Callback | Sequence[Callback] | None = ...,
     operator_class: type[Any] | None = ...,
     **pod: Any,
@@ -148,6 +151,7 @@ def dbt_k8s_project(
     deps: bool = False,
     freshness: Freshness = "none",
     on_stale: OnStale = "fail",
+    on_drift: OnDrift = "warn",
     on_warning_callback: Callback | Sequence[Callback] | None = None,
     operator_class: type[Any] | None = None,
     **pod: Any,
@@ -180,6 +184,8 @@ def dbt_k8s_project(
         selection, and build nothing; "none": check none. Each source that is checked has a task
     :param on_stale: what becomes of the nodes that read from a stale source; they are not built, and "fail": fail;
         "skip": are skipped
+    :param on_drift: what happens when the project in the image is not the manifest's, so that a node has a task and is not
+        built, or is built and has none: "warn": the log of dbt's task says which; "fail": that task fails, too
     :param on_warning_callback: called with the context of a node's task when it or a test of it has warned; what dbt reported
         is in the context as `dbt_results`. Airflow's own callbacks may be given as well, for the producer and all nodes.
     :param operator_class: KubernetesPodOperator (the default) or a subclass of it
@@ -204,6 +210,7 @@ def dbt_k8s_project(
         deps=deps,
         freshness=freshness,
         on_stale=on_stale,
+        on_drift=on_drift,
         on_warning_callback=on_warning_callback,
         operator_class=operator_class,
         pod=pod,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from dbt_watch.core.command import deps_arguments
+from dbt_watch.core.flags import check_flags
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def dbt_words(cmds: Any) -> list[str]:
     """
     Give the words by which dbt is called; none where the image's ENTRYPOINT is dbt.
 
-    :raises ArgumentError: when these are no words, or none of them names dbt
+    :raises ArgumentError: when these are no words, none of them names dbt, or options of dbt among them change its log
     """
     if cmds is None:
         return list(_DEFAULT)
@@ -71,6 +72,8 @@ def dbt_words(cmds: Any) -> list[str]:
             'words that call dbt, such as ["uv", "run", "dbt"]: its arguments follow them, and its log is what tells of'
             " the nodes; to run something before it, keep_entrypoint=True or init_containers",
         )
+    called = max((number for number, word in enumerate(cmds, 1) if "dbt" in word), default=0)
+    check_flags("cmds", cmds, cmds[called:])
     return list(cmds)
 
 

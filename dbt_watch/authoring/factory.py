@@ -158,6 +158,7 @@ class ProjectFactory(Generic[P]):
                 "graph": graph,
                 "selected": wanted.nodes,
                 "on_stale": settings.on_stale,
+                "on_drift": settings.on_drift,
                 "watched": tasks.watched(),
                 "project_dir": settings.project_dir,
                 "profiles_dir": settings.profiles_dir,

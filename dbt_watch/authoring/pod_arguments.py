@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import get_parsing_context
 
 from dbt_watch.authoring.settings import ProjectSettings
 from dbt_watch.core.command import DbtBuild
+from dbt_watch.core.flags import check_variables
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.rendering.plan import TESTS
 
@@ -52,6 +54,10 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
                 known=() if name in _ELSEWHERE else known,
                 sought=name,
             )
+    variables = pod.get("env_vars")
+    if isinstance(variables, Iterable) and not isinstance(variables, str):
+        names = [name if isinstance(name, str) else getattr(name, "name", "") for name in variables]
+        check_variables("env_vars", variables, names)
     if not any(pod.get(name) for name in _IMAGE_SOURCES):
         raise ArgumentError(
             "image",
@@ -77,7 +83,18 @@ def parameters_of(operator_class: Any) -> frozenset[str]:
 
 _IMAGE_SOURCES: Final = ("image", "pod_template_file", "pod_template_dict", "full_pod_spec")
 _OURS: Final = frozenset(
-    {"build", "selection", "graph", "selected", "on_stale", "watched", "task_id", "dag", "task_group"}
+    {
+        "build",
+        "selection",
+        "graph",
+        "selected",
+        "on_stale",
+        "on_drift",
+        "watched",
+        "task_id",
+        "dag",
+        "task_group",
+    }
 )
 _OPTIONS: Final = frozenset(ProjectSettings.__struct_fields__) - {"pod"}
 _REFUSED: Final = {

@@ -16,6 +16,7 @@ import msgspec
 
 from dbt_watch.core import resume
 from dbt_watch.core.command import Selection, criteria
+from dbt_watch.core.drift import ON_DRIFT, OnDrift
 from dbt_watch.core.freshness import (
     FRESHNESS,
     Freshness,
@@ -54,6 +55,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
     deps: bool = False
     freshness: Freshness = "none"
     on_stale: OnStale = "fail"
+    on_drift: OnDrift = "warn"
     on_warning_callback: Callback | Sequence[Callback] | None = None
     operator_class: type[Any] | None = None
     pod: Mapping[str, Any] = {}
@@ -109,6 +111,7 @@ _ALLOWED: Final[dict[str, Sequence[str]]] = {
     "sensors": SENSORS,
     "freshness": FRESHNESS,
     "on_stale": ON_STALE,
+    "on_drift": ON_DRIFT,
 }
 
 # Airflow's own, which a producer and its sensors both take.

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from dbt_watch.core.flags import LOG_ENVIRONMENT, check_flags
 from dbt_watch.core.verbatim import Reference
 from dbt_watch.exceptions import ArgumentError
 
@@ -80,9 +81,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
             arguments += ["--selector", self.selector]
         for resource_type in self.exclude_resource_types:
             arguments += ["--exclude-resource-type", resource_type]
-        if self.indirect_selection is not None:
-            arguments += ["--indirect-selection", self.indirect_selection]
-        return arguments
+        # Always, since the tasks are made by this rule, whatever the project's flags or the environment say.
+        return [*arguments, "--indirect-selection", self.indirect_selection or "eager"]
 
 
 def dbt_arguments(
@@ -118,13 +118,13 @@ def dbt_arguments(
 
 def environment(options: Mapping[str, Any]) -> dict[str, str]:
     """
-    Give the environment variables that the arguments of dbt refer to.
+    Give the environment variables of the container: those that the arguments of dbt refer to, and those of its log.
 
     :param options: as of `dbt_arguments`
     :raises ArgumentError: when `vars` are no variables
     """
     text = _vars(options.get("vars"))
-    return {} if text is None else {VARS_VARIABLE: text}
+    return LOG_ENVIRONMENT if text is None else {**LOG_ENVIRONMENT, VARS_VARIABLE: text}
 
 
 def deps_arguments(*, project_dir: str | None = None, profiles_dir: str | None = None) -> list[str]:
@@ -148,7 +148,7 @@ def _shared_arguments(
         ("--profiles-dir", profiles_dir),
         ("--target", _text("target", options.get("target"))),
         ("--threads", _threads(options.get("threads"))),
-        ("--vars", Reference(f"$({VARS_VARIABLE})") if environment(options) else None),
+        ("--vars", Reference(f"$({VARS_VARIABLE})") if _vars(options.get("vars")) is not None else None),
     )
 
 
@@ -260,4 +260,6 @@ def _flags(value: Any) -> list[str]:
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     if not is_list or not all(isinstance(flag, str | int | float) for flag in value):
         raise ArgumentError("flags", value, 'a list of dbt options, such as ["--warn-error"]')
-    return [str(flag) for flag in value]
+    flags = [str(flag) for flag in value]
+    check_flags("flags", value, flags)
+    return flags

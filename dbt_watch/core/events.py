@@ -198,7 +198,7 @@ def parse_parts(line: bytes) -> list[DbtEvent | str]:
     try:
         return [decode_record(line)]
     except MISREAD:
-        return _salvaged(line)
+        return salvaged(line)
 
 
 def is_noise(line: bytes) -> bool:
@@ -235,8 +235,8 @@ _MAX_MISSES: Final = 64
 _scan: Final = json.JSONDecoder(parse_constant=lambda _: None).raw_decode
 
 
-def _salvaged(line: bytes) -> list[DbtEvent | str]:
-    """Look for records in a line that is not exactly one."""
+def salvaged(line: bytes) -> list[DbtEvent | str]:
+    """Look for records in a line that is not exactly one; as `parse_parts`."""
     text = line.decode("utf-8", "replace")
     parts: list[DbtEvent | str] = []
     done = misses = 0

@@ -58,8 +58,8 @@ class Ledger:
         reports without being among them (hooks, for instance) are taken in too
     :param attempt: which attempt of the producer this is, from 1
     :param stale: what becomes of the nodes that read from a stale source
+    :ivar run: what the log says of the dbt commands as a whole
     :ivar queries: takes note of what dbt sends to the database
-    :ivar run: what is known of the dbt commands as a whole
     """
 
     def __init__(
@@ -95,11 +95,6 @@ class Ledger:
         """What is known of each node by now; a view that follows the ledger."""
         return MappingProxyType(self._entries)
 
-    @property
-    def has_summary(self) -> bool:
-        """Whether a dbt command in this log came to its end and wrote its summary."""
-        return bool(self.run.completed)
-
     def apply(self, event: DbtEvent) -> Changes:
         """
         Take one event.
@@ -128,7 +123,8 @@ class Ledger:
         changed: dict[str, NodeResult] = {}
         end = self.run.ended(exit_code, reason, self._slots.values(), self._entries)
         artifact = read_artifact(run_results)
-        if artifact is not None and artifact.invocation_id in self.run.invocations:
+        if artifact is not None and artifact.invocation_id in self.run.commands:
+            end = msgspec.structs.replace(end, lacks="", check_lacks="")
             for result in self._conclude(artifact):
                 changed[result.unique_id] = result
         for text in tuple(self._unplaced.values()):
@@ -208,8 +204,10 @@ class Ledger:
             Role.EPHEMERAL_FAILED: self._on_ephemeral_failed,
             Role.END_OF_RUN: self._on_end_of_run,
             Role.CANCEL: self._on_cancel,
-            Role.CRASH: self._on_crash,
-            Role.SUMMARY: self._on_summary,
+            Role.COMMAND: self._on_command,
+            Role.CRASH: self._on_command,
+            Role.SUMMARY: self._on_command,
+            Role.NOTHING: self._on_command,
             Role.NOTE: self._on_note,
         }
         return {name: by_role[role] for name, role in MEANS.items()}
@@ -224,14 +222,21 @@ class Ledger:
             if not unique_id or not self._has_room(unique_id) or not self.run.admit(info.invocation_id):
                 return None
             slot = self._slots[unique_id] = Slot(unique_id, info.invocation_id, info.ts)
-            return slot
-        if slot.invocation != info.invocation_id:
+        elif slot.invocation != info.invocation_id:
             if info.ts <= slot.latest or not self.run.admit(info.invocation_id):
                 return None
             slot.begin(info.invocation_id)
+        if not slot.is_counted and event.data.total is not None:
+            self._count(slot, event.data.total)
         if info.ts > slot.latest:  # noqa: PLR1730 - this is called for each line; `max` takes three times as long
             slot.latest = info.ts
         return slot
+
+    def _count(self, slot: Slot, total: int) -> None:
+        """Take note of dbt's own count of its nodes; that of the hooks is another one."""
+        if not slot.is_hook:
+            slot.is_counted = True
+            self.run.commands[slot.invocation].count = total
 
     def _has_room(self, unique_id: str) -> bool:
         """Tell whether one more node may be taken in."""
@@ -254,8 +259,6 @@ class Ledger:
         shown = slot.result
         if shown is not None and (shown.invocation_id == slot.invocation or shown.is_final):
             return []
-        if data.total is not None and node.resource_type != "operation":
-            self.run.totals[slot.invocation] = data.total
         slot.path = node.node_path
         result = slot.result = entries.started(event, node, slot, self._attempt)
         self._entries[slot.unique_id] = result
@@ -277,6 +280,8 @@ class Ledger:
         ):
             return self._end(event, node, statuses.final_word(status, event.data.status))
         # What `_end` does for a node that went well, without its questions: half of a long log goes this way.
+        if not slot.is_counted and event.data.total is not None:
+            self._count(slot, event.data.total)
         slot.over, slot.latest, slot.began, slot.path = True, info.ts, node.node_started_at, node.node_path
         result = slot.result = entries.ended(event, node, slot, status, self._attempt)
         self._entries[slot.unique_id] = result
@@ -348,7 +353,7 @@ class Ledger:
     def _on_message(self, event: DbtEvent) -> Changes:
         if event.info.level != "error":
             return []
-        return self._on_error_text(event) if event.unique_id else self._on_crash(event)
+        return self._on_error_text(event) if event.unique_id else self._on_command(event)
 
     def _on_ephemeral_failed(self, event: DbtEvent) -> Changes:
         # The event names a node by its name only; when several have it, the end of the log has to decide.
@@ -398,14 +403,8 @@ class Ledger:
             slot.cancelled = True
         return []
 
-    def _on_crash(self, event: DbtEvent) -> Changes:
-        text = event.data.exc if event.data.exc is not None else event.info.msg
-        self.run.crashed(event.info.invocation_id, event.info.ts, entries.message_of(text))
-        return []
-
-    def _on_summary(self, event: DbtEvent) -> Changes:
-        if self.run.admit(event.info.invocation_id):
-            self.run.completed.add(event.info.invocation_id)
+    def _on_command(self, event: DbtEvent) -> Changes:
+        self.run.take(event)
         return []
 
     def _on_note(self, event: DbtEvent) -> Changes:

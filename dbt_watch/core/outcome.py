@@ -58,6 +58,7 @@ class Report(enum.Enum):
     SKIPPED = "skipped"
     NOT_BUILT = "not built, because the run stopped"
     NOT_DUE = "not built, because there is nothing to build"
+    NOT_KNOWN = "not known, because a part of dbt's log is missing"
 
 
 class Producer(msgspec.Struct, frozen=True):
@@ -113,16 +114,16 @@ _OVER: Final = frozenset({"success", "failed"})
 _W, _S, _F, _K, _B = Verdict.WAIT, Verdict.SUCCEED, Verdict.FAIL, Verdict.SKIP, Verdict.BUILD
 
 # One row for each `Run`, one column for each `Report`, in the order of the enums.
-#                       NOTHING SUCCESS FAILURE SKIPPED NOT_BUILT NOT_DUE
+#                       NOTHING SUCCESS FAILURE SKIPPED NOT_BUILT NOT_DUE NOT_KNOWN
 _ROWS: Final = {
-    Run.PENDING:       (_W,     _W,     _W,     _W,     _W,       _W),
-    Run.RETRIABLE:     (_W,     _S,     _W,     _W,     _W,       _W),
-    Run.LAST_ATTEMPT:  (_W,     _S,     _F,     _F,     _W,       _W),
-    Run.ENDED_WELL:    (_K,     _S,     _F,     _K,     _K,       _K),
-    Run.FAILED:        (_F,     _S,     _F,     _F,     _F,       _K),
-    Run.DIED:          (_F,     _S,     _F,     _F,     _F,       _F),
-    Run.DID_NOT_RUN:   (_K,     _K,     _K,     _K,     _K,       _K),
-    Run.CLEARED_ALONE: (_B,     _B,     _B,     _B,     _B,       _B),
+    Run.PENDING:       (_W,     _W,     _W,     _W,     _W,       _W,     _W),
+    Run.RETRIABLE:     (_W,     _S,     _W,     _W,     _W,       _W,     _W),
+    Run.LAST_ATTEMPT:  (_W,     _S,     _F,     _F,     _W,       _W,     _W),
+    Run.ENDED_WELL:    (_F,     _S,     _F,     _K,     _F,       _K,     _F),
+    Run.FAILED:        (_F,     _S,     _F,     _F,     _F,       _K,     _F),
+    Run.DIED:          (_F,     _S,     _F,     _F,     _F,       _F,     _F),
+    Run.DID_NOT_RUN:   (_K,     _K,     _K,     _K,     _K,       _K,     _K),
+    Run.CLEARED_ALONE: (_B,     _B,     _B,     _B,     _B,       _B,     _B),
 }  # fmt: skip
 OUTCOMES: Final = {
     (run, report): verdict for run, row in _ROWS.items() for report, verdict in zip(Report, row, strict=True)
@@ -160,6 +161,8 @@ def _report(result: NodeResult | None) -> Report:
         return Report.SUCCESS
     if result.is_skipped:
         return Report.SKIPPED
+    if result.is_not_known:
+        return Report.NOT_KNOWN
     if result.was_not_run:
         return Report.NOT_DUE if result.is_not_due else Report.NOT_BUILT
     return Report.FAILURE
@@ -182,7 +185,7 @@ def _reason(
 
 
 def _is_bad(report: Report) -> bool:
-    return report in {Report.FAILURE, Report.SKIPPED, Report.NOT_BUILT}
+    return report in {Report.FAILURE, Report.SKIPPED, Report.NOT_BUILT, Report.NOT_KNOWN}
 
 
 def _what_happened(producer: Producer, report: Report, result: NodeResult | None) -> str:
@@ -191,9 +194,19 @@ def _what_happened(producer: Producer, report: Report, result: NodeResult | None
         return f"{result.status}: {message}" if message else result.status
     if report is Report.SKIPPED and result is not None:
         return f"not built: {_cause(result)}"
+    if report is Report.NOT_KNOWN:
+        return message or NOT_KNOWN
+    if report is Report.NOTHING and producer.run is Run.ENDED_WELL:
+        return NOT_KNOWN
     if report is Report.NOTHING:
         return f"dbt ended before this node finished{_why(producer)}"
     return f"not built: {message or 'dbt did not come to it'}{_why(producer, message)}"
+
+
+NOT_KNOWN: Final = (
+    "it is not known what became of it: dbt's task is a success, but its journal does not tell how this node ended (the"
+    " task was marked as success, or its XComs were deleted)"
+)
 
 
 def _cause(skipped: NodeResult) -> str:

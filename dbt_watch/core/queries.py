@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from dbt_watch.core.events import DbtEvent, salvaged
 from dbt_watch.core.results import shortened
 from dbt_watch.core.text import harmless
 
@@ -64,7 +65,7 @@ class Queries:
         if kept is None:
             return None
         try:
-            sql = kept if isinstance(kept, str) else _decode(kept).data.sql
+            sql = kept if isinstance(kept, str) else _sql_in(kept)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
         return shortened(harmless(_COMMENT.sub("", sql).strip()), MAX_SQL_CHARS) or None
@@ -74,3 +75,12 @@ class Queries:
         self._latest[unique_id] = query
         if len(self._latest) > _MAX_NODES:
             del self._latest[next(iter(self._latest))]
+
+
+def _sql_in(record: bytes) -> str:
+    try:
+        return _decode(record).data.sql
+    except msgspec.MsgspecError:
+        # A print without an end may stand in front of the record, or behind it.
+        found = [part.data.sql for part in salvaged(record) if isinstance(part, DbtEvent)]
+        return next(filter(None, found), "")

@@ -43,7 +43,7 @@ def replay(
     stream = LogStream(ledger, readable=False)
     for piece in _pieces(log):
         stream.feed(piece)
-    if exit_code is None and ledger.has_summary:
+    if exit_code is None and ledger.run.has_summary:
         exit_code = int(any(entry.is_failure for entry in ledger.entries.values()))
     stream.close(exit_code, _content(run_results))
     return {

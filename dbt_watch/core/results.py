@@ -42,6 +42,10 @@ class SelectedNode(Protocol):
     def depends_on(self) -> tuple[str, ...]:
         """The unique_ids of its direct parents."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether its file holds nothing to run."""
+
 
 class NodeInfo(msgspec.Struct, frozen=True, gc=False):
     """A node of the selection, as the manifest knows it."""
@@ -50,6 +54,7 @@ class NodeInfo(msgspec.Struct, frozen=True, gc=False):
     resource_type: str = ""
     materialized: str = ""
     depends_on: tuple[str, ...] = ()
+    is_empty: bool = False
 
 
 class NotRun(str, enum.Enum):
@@ -57,11 +62,13 @@ class NotRun(str, enum.Enum):
 
     EPHEMERAL = "ephemeral"
     NOTHING_TO_RUN = "nothing to run"
+    NOT_IN_PROJECT = "not in the project"
     LEFT_OUT = "left out"
     STALE_SOURCE = "stale source"
     FAIL_FAST = "fail-fast"
     ENDED_EARLY = "dbt ended early"
     UNFINISHED = "unfinished"
+    NOT_KNOWN = "not known"
 
 
 class Batch(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -166,6 +173,11 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         """Whether it was not run because there was nothing to run, or it was to be left out of this run."""
         return self.not_run in _NOT_DUE
 
+    @property
+    def is_not_known(self) -> bool:
+        """Whether dbt may have built it, but the part of its log that would tell is missing."""
+        return self.not_run is NotRun.NOT_KNOWN
+
     def to_dict(self) -> dict[str, Any]:
         """Give it as JSON-able values; what is at its default is left out."""
         result: dict[str, Any] = msgspec.to_builtins(self)
@@ -186,7 +198,9 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return msgspec.convert(value, cls)
 
 
-_NOT_DUE: Final = frozenset({NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.LEFT_OUT, NotRun.STALE_SOURCE})
+_NOT_DUE: Final = frozenset({
+    NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.NOT_IN_PROJECT, NotRun.LEFT_OUT, NotRun.STALE_SOURCE,
+})  # fmt: skip
 
 
 def shortened(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:

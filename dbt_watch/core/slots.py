@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from dbt_watch.core.results import Batch, NodeResult
+from dbt_watch.core.statuses import is_known
 
 
 class Slot(msgspec.Struct, gc=False):
@@ -27,6 +28,7 @@ class Slot(msgspec.Struct, gc=False):
     :param began: `node_started_at` of the node itself, not of a batch; empty until known
     :param text: the error that dbt reported before it reported the end
     :param hint: what other events let suppose of the end: a status and a text; used when the end itself is never seen
+    :param is_counted: whether dbt has given it a number, "3 of 40"
     :param cancelled: whether dbt cancelled its query
     :param batches: of a microbatch model, by number
     :param batch_count: how many batches there are
@@ -41,6 +43,7 @@ class Slot(msgspec.Struct, gc=False):
     began: str = ""
     text: str | None = None
     hint: tuple[str, str | None] | None = None
+    is_counted: bool = False
     cancelled: bool = False
     batches: dict[int, Batch] | None = None
     batch_count: int | None = None
@@ -48,7 +51,7 @@ class Slot(msgspec.Struct, gc=False):
     def begin(self, invocation: str) -> None:
         """Forget what an earlier dbt command left here, except its result."""
         self.invocation = invocation
-        self.over = self.cancelled = False
+        self.over = self.cancelled = self.is_counted = False
         self.began = ""
         self.text = self.hint = self.batches = self.batch_count = None
 
@@ -56,3 +59,17 @@ class Slot(msgspec.Struct, gc=False):
     def shows_final(self) -> bool:
         """Whether the result shown is final, of whatever command."""
         return self.result is not None and self.result.is_final
+
+    @property
+    def is_hook(self) -> bool:
+        """Whether it is a hook of the project; dbt counts these for themselves."""
+        return self.unique_id.startswith("operation.")
+
+    @property
+    def is_told(self) -> bool:
+        """Whether this command has told how the node ended, be it in a word that is not known."""
+        if self.is_hook:
+            return False
+        is_own = self.result is not None and self.result.invocation_id == self.invocation
+        is_unknown = is_own and self.result is not None and not is_known(self.result.status)
+        return self.over or self.hint is not None or is_unknown

@@ -20,6 +20,7 @@ from dbt_watch.core.events import (
     is_query,
     parse_parts,
 )
+from dbt_watch.core.invocations import Invocations
 from dbt_watch.core.lines import LineSplitter
 from dbt_watch.core.readable import line_of_text, lines_of_message, tell_changes, tell_end
 from dbt_watch.core.results import NodeResult
@@ -48,6 +49,8 @@ class LogStream:
     """
     Reads one log.
 
+    What the ledger is told comes from the dbt commands that are believed (`core.invocations`); what others print is shown.
+
     A record that comes again, after a reader went back a little, shows nothing and changes nothing. Free text has no
     time by which a repetition could be told; the reader has to see to that.
 
@@ -57,6 +60,7 @@ class LogStream:
 
     def __init__(self, ledger: Ledger, *, readable: bool = True) -> None:
         self._ledger = ledger
+        self._invocations = Invocations(ledger.run.is_over)
         self._readable = readable
         self._splitter = LineSplitter()
         self._has_debug = False
@@ -98,6 +102,8 @@ class LogStream:
         :param reason: why dbt ended, where somebody outside knows it
         """
         batch = self._take(self._read(self._splitter.flush()))
+        for event in self._invocations.rest():
+            batch.changes += self._ledger.apply(event)
         changes = self._ledger.close(exit_code, run_results, reason=reason)
         if self._readable:
             tell_end(batch.lines, changes, self._told)
@@ -109,7 +115,7 @@ class LogStream:
         for line in lines:
             # At info every record is wanted; the look for noise is worth its time only where there is some.
             if self._has_debug and is_noise(line):
-                if is_query(line):
+                if is_query(line) and self._invocations.wrote(line):
                     self._ledger.queries.note_record(line)
                 continue
             try:
@@ -121,6 +127,7 @@ class LogStream:
         batch = Batch([], [])
         apply, told, lines, readable = self._ledger.apply, self._told, batch.lines, self._readable
         last_words = self._ledger.run.last_words
+        invocations = self._invocations
         for part in parts:
             if isinstance(part, str):
                 last_words.note(part)
@@ -128,20 +135,26 @@ class LogStream:
                     lines.append(line_of_text(part))
                 continue
             last_words.forget()
-            changes = apply(part)
+            is_current = part.info.invocation_id == invocations.current
+            changes = apply(part) if is_current else self._sifted(part)
             if changes:
                 batch.changes += changes
                 if readable:
                     tell_changes(lines, changes, told, part.info.ts)
             elif part.info.level == "debug":
                 self._has_debug = True
-                if part.info.name == QUERY:
+                if is_current and part.info.name == QUERY:
                     self._ledger.queries.note(part.unique_id, part.data.sql)
             elif readable:
                 message = lines_of_message(part)
                 if message and self._is_new(part):
                     lines += message
         return batch
+
+    def _sifted(self, event: DbtEvent) -> list[NodeResult]:
+        """Apply what counts now of an event of another command than the current one."""
+        events = self._invocations.sift(event)
+        return [change for counted in events for change in self._ledger.apply(counted)]
 
     def _is_new(self, event: DbtEvent) -> bool:
         key = (event.info.ts, event.info.name, hash(event.info.msg))

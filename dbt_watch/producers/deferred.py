@@ -21,6 +21,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import CoreV1Api
 
 from dbt_watch.compat import TELLS_TRIGGERS_OF_KILLS
+from dbt_watch.core.drift import Drift
 from dbt_watch.core.journal import Closed, JournalError, JournalWriter
 from dbt_watch.core.journal_reader import JournalReader
 from dbt_watch.core.results import NodeInfo
@@ -56,7 +57,8 @@ class DbtPodTrigger(BaseTrigger):
     Follows one attempt.
 
     :param inner: the trigger that the operator would have used, serialized
-    :param nodes: the nodes of this attempt, and what stale sources mean for them, as `pack` gives them
+    :param nodes: the nodes of this attempt, and what stale sources and another project mean for them, as `pack` gives
+        them
     :param attempt: the try number of the producer
     :param will_retry: whether another attempt follows if this one ends badly
     :param began: when this attempt began, in seconds since the epoch
@@ -261,6 +263,8 @@ class _Following:
             redact=redact,
             known=written.state.entries,
             stale=packed.stale,
+            drift=packed.drift,
+            warn=lambda line: trigger.log.warning("%s", line),
         )
         draft = Draft(
             writer,
@@ -314,20 +318,26 @@ async def _ended(task: asyncio.Future[None]) -> None:
 class _Packed(msgspec.Struct, frozen=True, array_like=True):
     nodes: dict[str, NodeInfo]
     stale: StaleSources
+    drift: Drift = Drift()
 
 
-def pack(nodes: Mapping[str, SelectedNode], stale: StaleSources) -> str:
+def pack(nodes: Mapping[str, SelectedNode], stale: StaleSources, drift: Drift | None = None) -> str:
     """
     Give what a trigger has to know as a short text: its arguments lie in Airflow's database (20 bytes for each node).
 
     :param nodes: the nodes of an attempt
     :param stale: what stale sources mean for them
+    :param drift: what it means when dbt runs another project than the manifest's
     """
     infos = {
-        unique_id: NodeInfo(node.name, node.resource_type, node.materialized or "", node.depends_on)
+        unique_id: NodeInfo(
+            node.name, node.resource_type, node.materialized or "", node.depends_on, node.is_empty
+        )
         for unique_id, node in nodes.items()
     }
-    return base64.b64encode(zlib.compress(msgspec.json.encode(_Packed(infos, stale)))).decode()
+    return base64.b64encode(
+        zlib.compress(msgspec.json.encode(_Packed(infos, stale, drift or Drift())))
+    ).decode()
 
 
 def unpack(text: str) -> _Packed:

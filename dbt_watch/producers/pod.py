@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus, PodManager
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from airflow.sdk import get_current_context
 from kubernetes.client import models as k8s
@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError
 
 from dbt_watch.compat import AirflowFailException
 from dbt_watch.core.command import Selection, dbt_arguments, environment
+from dbt_watch.core.drift import Drift, OnDrift
 from dbt_watch.core.freshness import readers_of
 from dbt_watch.core.journal import Closed
 from dbt_watch.core.narrowing import narrowed
@@ -36,8 +37,9 @@ from dbt_watch.producers.interrupt import interrupt_before_stop
 from dbt_watch.producers.journal_store import stored_journal
 from dbt_watch.producers.memory import Memory
 from dbt_watch.producers.plan import Plan, Planner, named
+from dbt_watch.producers.pod_manager import WatchingPodManager
 from dbt_watch.producers.project_pods import ProjectPods
-from dbt_watch.producers.reader import PodLogReader, Position, container_end, has_started
+from dbt_watch.producers.reader import Position, container_end, has_started
 from dbt_watch.producers.reasons import broken_off, words_of
 from dbt_watch.producers.secrets import hide, redact, secrets_in
 from dbt_watch.producers.watch import BuildWatch
@@ -54,76 +56,6 @@ if TYPE_CHECKING:
     from dbt_watch.core.results import NodeResult
 
 
-class WatchingPodManager(PodManager):
-    """
-    A pod manager that reads the log of one container for an attempt, and all else as usual.
-
-    :param container: the container in which dbt runs
-    :param attempt: what the lines are for
-    :param position: how far they have been read; kept when the manager is made anew with fresh credentials
-    """
-
-    def __init__(
-        self, *args: Any, container: str, attempt: Attempt, position: Position, **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._container = container
-        self._attempt = attempt
-        self._position = position
-
-    def read_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod:
-        """Read the pod afresh. This happens often while it starts, when there is no log to be read yet."""
-        self._attempt.tick()
-        self._attempt.pod = super().read_pod(pod)
-        return self._attempt.pod
-
-    def run_pod_async(self, pod: k8s.V1Pod, **kwargs: Any) -> k8s.V1Pod:
-        """Make the pod. What the API refuses is the task's error to tell; the operator would log the whole request too."""
-        body = self._client.api_client.sanitize_for_serialization(pod)
-        return self._client.create_namespaced_pod(body=body, namespace=pod.metadata.namespace, **kwargs)
-
-    def fetch_requested_container_logs(
-        self, pod: k8s.V1Pod, containers: Any, follow_logs: Any = False, *args: Any, **kwargs: Any
-    ) -> list[PodLoggingStatus]:
-        """Follow the log of dbt first, and of the others read what there is: one that runs for ever has no end of log."""
-        fetch = super().fetch_requested_container_logs
-        statuses = fetch(pod, self._container, follow_logs, *args, **kwargs)
-        names = self.get_container_names(pod) if containers is True else containers
-        others = [
-            name for name in ([names] if isinstance(names, str) else names or ()) if name != self._container
-        ]
-        return [*statuses, *(fetch(pod, others, False, *args, **kwargs) if others else ())]
-
-    def fetch_container_logs(
-        self,
-        pod: k8s.V1Pod,
-        container_name: str,
-        *,
-        follow: bool = False,
-        since_time: Any = None,
-        **kwargs: Any,
-    ) -> PodLoggingStatus:
-        """Follow the log until the container has ended, and close the journal with what it ended as."""
-        attempt = self._attempt
-        if container_name != self._container or attempt.watch is None:
-            return super().fetch_container_logs(
-                pod, container_name, follow=follow, since_time=since_time, **kwargs
-            )
-        reader = PodLogReader(
-            self._client,
-            super().read_pod,
-            pod,
-            container_name,
-            position=self._position,
-            on_lines=attempt.watch.take_lines,
-            on_tick=attempt.tick,
-        )
-        attempt.end = reader.follow()
-        # At once: the sensors need not wait until the pod has been cleaned up.
-        attempt.close(attempt.end.exit_code, attempt.end.reason)
-        return PodLoggingStatus(running=False, last_log_time=None)
-
-
 class DbtPodMixin:
     """
     Runs `dbt build`, `dbt source freshness`, or both in the base container of a KubernetesPodOperator.
@@ -133,6 +65,7 @@ class DbtPodMixin:
     :param graph: the project
     :param selected: the unique_ids of both
     :param on_stale: what becomes of nodes that read from a stale source
+    :param on_drift: what becomes of an attempt in which dbt ran another project than the manifest's
     :param watched: the unique_ids that each sensor stands for, by its task id
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
@@ -153,6 +86,7 @@ class DbtPodMixin:
         selected: frozenset[str],
         watched: Mapping[str, Sequence[str]],
         on_stale: OnStale = "fail",
+        on_drift: OnDrift = "warn",
         project_dir: str | None = None,
         profiles_dir: str | None = None,
         **kwargs: Any,
@@ -164,6 +98,7 @@ class DbtPodMixin:
         self.selected = selected
         self.watched = watched
         self.on_stale = on_stale
+        self.on_drift = on_drift
         self.project_dir = project_dir
         self.profiles_dir = profiles_dir
         self._attempt: Attempt | None = None
@@ -296,7 +231,7 @@ class DbtPodMixin:
         limit = self.execution_timeout
         ours = DbtPodTrigger(
             inner=trigger.serialize(),
-            nodes=pack(self._nodes(nodes), self._stale(nodes)),
+            nodes=pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes)),
             attempt=attempt.number,
             will_retry=attempt.will_retry,
             began=attempt.began,
@@ -432,10 +367,13 @@ class DbtPodMixin:
             self.build, plan.selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
         )
         self.arguments = [verbatim(argument) for argument in arguments]
-        variables = [k8s.V1EnvVar(name, verbatim(value)) for name, value in environment(self.build).items()]
+        variables = environment(self.build)
         container = self._base_container(self.pod_request_obj)
         container.args = self.arguments
-        container.env = [*(container.env or []), *variables]
+        container.env = [
+            *(item for item in container.env or () if item.name not in variables),
+            *(k8s.V1EnvVar(name, verbatim(value)) for name, value in variables.items()),
+        ]
         self.pod = plan.pod
         if plan.pod is not None and container_end(plan.pod, self.base_container_name) is not None:
             self.deferrable = False  # there is a log to be read, but nothing to wait for
@@ -455,6 +393,8 @@ class DbtPodMixin:
             writer=attempt.writer,
             redact=redact,
             stale=self._stale(nodes),
+            drift=self._drift(nodes),
+            warn=lambda line: self.log.warning("%s", line),
         )
 
     def _nodes(self, nodes: Iterable[str]) -> dict[str, Node]:
@@ -462,6 +402,10 @@ class DbtPodMixin:
 
     def _stale(self, nodes: Collection[str]) -> StaleSources:
         return StaleSources(readers_of(self.graph, nodes), self.on_stale)
+
+    def _drift(self, nodes: Collection[str]) -> Drift:
+        all_nodes = self.selected.union(*self.watched.values())
+        return Drift(tuple(sorted(all_nodes.difference(nodes))), self.on_drift)
 
     def _base_container(self, pod: k8s.V1Pod) -> k8s.V1Container:
         return next(item for item in pod.spec.containers if item.name == self.base_container_name)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dbt_watch.core.drift import Drift
+from dbt_watch.core.endings import end_of_unknown
 from dbt_watch.core.journal import Closed, JournalWriter
 from dbt_watch.core.ledger import Ledger
 from dbt_watch.core.stale import StaleSources
@@ -39,6 +41,8 @@ class BuildWatch:
     :param known: what the journal of this attempt holds already, for one who goes on where another has stopped. The
         log is read from its beginning again; what is known is neither shown nor written
     :param stale: what stale sources mean for this attempt
+    :param drift: what it means when the project that dbt runs is not the manifest's
+    :param warn: writes a warning to the task log
     """
 
     def __init__(
@@ -51,11 +55,16 @@ class BuildWatch:
         redact: Callable[[Any], Any] = lambda value: value,
         known: Mapping[str, NodeResult] | None = None,
         stale: StaleSources | None = None,
+        drift: Drift | None = None,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.writer = writer or JournalWriter(attempt=attempt)
         self.closed: Closed | None = None
         """How the attempt ended, once it has."""
+        self._nodes = nodes
         self._stale = stale or StaleSources()
+        self._drift = drift or Drift()
+        self._warn = warn
         self._ledger = Ledger(nodes, attempt=attempt, stale=self._stale)
         self._stream = LogStream(self._ledger)
         self._show = show
@@ -89,9 +98,25 @@ class BuildWatch:
         self._take(self._stream.close(exit_code, reason=self._redact(reason)), True)
         end = self._ledger.run.end
         reason = self._redact(end.reason) if end is not None else None
-        self.closed = self._stale.end(Closed(exit_code, reason or None), self._ledger.entries)
+        self.closed = self._judged(Closed(exit_code, reason or None))
         self.writer.close(self.closed.exit_code, reason=self.closed.reason)
         return True
+
+    def _judged(self, closed: Closed) -> Closed:
+        """Give the end of the attempt: dbt may have ended well though something was not as it has to be."""
+        entries = {key: self._latest(entry) for key, entry in self._ledger.entries.items()}
+        closed = self._stale.end(closed, entries)
+        differences = self._drift.between(self._nodes, entries)
+        if differences:
+            self._warn(f"{differences}. Both have to come from the same commit.")
+        closed = self._drift.end(closed, differences)
+        is_known = bool(self._known) or not self._nodes
+        return end_of_unknown(closed, self._ledger.run, entries.values(), is_known=is_known)
+
+    def _latest(self, entry: NodeResult) -> NodeResult:
+        """Give what the journal holds of a node, where that is more than what was read of the log."""
+        known = self._known.get(entry.unique_id)
+        return known if known is not None and known.is_final and entry.was_not_run else entry
 
     @property
     def results(self) -> list[NodeResult]:

@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG, task
+from kubernetes.client import models as k8s
 
 from dbt_watch import dbt_build, dbt_k8s_project, dbt_node
 from dbt_watch.core.command import DbtBuild, Selection, dbt_arguments
@@ -178,7 +179,27 @@ def test_what_would_break_the_watching(make, argument, value):
     assert refusal(ArgumentError, make, **{argument: value}).startswith(f"{argument}={value!r}: expected ")
 
 
-@pytest.mark.parametrize(("argument", "value"), [("tests", "every"), ("sensors", "lazy")])
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"A": "1", "DBT_RESOURCE_TYPES": "model"},
+        [k8s.V1EnvVar("A", "1"), k8s.V1EnvVar("DBT_ENGINE_RECORDER_MODE", "replay")],
+    ],
+)
+def test_a_variable_that_would_have_dbt_build_something_else(make, variables):
+    text = refusal(ArgumentError, make, env_vars=variables)
+    assert text.startswith("env_vars=")
+    assert ": expected variables without DBT_" in text
+
+
+def test_variables_that_are_ours_or_harmless_may_be_given(make):
+    assert make(env_vars={"DBT_QUIET": "1", "DBT_TARGET": "prod", "QUIET": "1"})
+    assert make(group_id="again", env_vars="{{ params.variables }}")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("tests", "every"), ("sensors", "lazy"), ("on_drift", "skip")]
+)
 def test_a_value_that_is_none_of_those_allowed(make, argument, value):
     assert f"{argument}={value!r}: expected one of " in refusal(ArgumentError, make, **{argument: value})
 

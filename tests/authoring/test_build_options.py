@@ -34,9 +34,9 @@ def test_every_option_becomes_dbts_own():
 
 
 def test_variables_reach_dbt_through_the_environment_of_the_container():
-    assert environment(dbt_build(vars={"day": "x"}).to_dict()) == {"DBT_WATCH_VARS": '{"day": "x"}'}
-    assert environment(dbt_build(vars="day: x").to_dict()) == {"DBT_WATCH_VARS": "day: x"}
-    assert environment(dbt_build(vars="").to_dict()) == {}
+    assert environment(dbt_build(vars={"day": "x"}).to_dict())["DBT_WATCH_VARS"] == '{"day": "x"}'
+    assert environment(dbt_build(vars="day: x").to_dict())["DBT_WATCH_VARS"] == "day: x"
+    assert "DBT_WATCH_VARS" not in environment(dbt_build(vars="").to_dict())
 
 
 def test_options_that_render_to_nothing_are_left_out():
@@ -56,6 +56,23 @@ def test_options_that_render_to_nothing_are_left_out():
         ({"target": 7}, "target=7: expected text"),
         ({"flags": "--warn-error"}, "flags='--warn-error': expected a list"),
         ({"flags": [None]}, "flags=[None]: expected a list"),
+        (
+            {"flags": ["--quiet"]},
+            "flags=['--quiet']: expected options without --quiet: what becomes of each node is read",
+        ),
+        ({"flags": ["-fq"]}, "flags=['-fq']: expected options without -q: "),
+        ({"flags": ["--log-level=error"]}, "expected options without --log-level: "),
+        ({"flags": ["--log-format", "text"]}, "expected options without --log-format: "),
+        (
+            {"flags": ["--exclude", "orders"]},
+            "without --exclude: a task stands for each node that is built; use select=",
+        ),
+        ({"flags": ["-sorders"]}, "expected options without -s: "),
+        (
+            {"flags": ["--resource-type", "model"]},
+            "without --resource-type: a task stands for each node that is built; use",
+        ),
+        ({"flags": ["--version"]}, "expected options without --version: with it dbt builds nothing"),
         ({"select": 7}, "select=7: expected a selection in dbt's syntax"),
         ({"exclude": [None]}, "exclude=[None]: expected a selection in dbt's syntax"),
         ({"event_time_start": 2026}, "event_time_start=2026: expected text"),
@@ -65,6 +82,44 @@ def test_a_value_that_is_known_already_is_checked_while_the_dag_is_parsed(option
     with pytest.raises(ArgumentError) as caught:
         dbt_build(**options)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--warn-error"],
+        ["-x"],
+        ["-tquick"],
+        ["--profile", "quiet"],
+        ["--log-path", "logs"],
+        ["--debug"],
+        ["--no-print"],
+    ],
+)
+def test_options_that_change_neither_the_log_nor_what_is_built_reach_dbt(flags):
+    assert command(flags=flags).endswith(f"{' '.join(flags)} --indirect-selection eager")
+
+
+def test_an_option_that_is_known_only_when_it_runs_is_refused_then():
+    build = dbt_build(flags=["{{ params.flag }}"])
+    with pytest.raises(ArgumentError, match="expected options without --quiet"):
+        dbt_arguments({**build.to_dict(), "flags": ["--quiet"]}, Selection())
+
+
+def test_the_log_of_dbt_is_what_is_read_whatever_the_environment_says():
+    variables = environment({})
+    assert {name: variables[name] for name in ("DBT_QUIET", "DBT_ENGINE_QUIET")} == {
+        "DBT_QUIET": "false",
+        "DBT_ENGINE_QUIET": "false",
+    }
+    assert command().startswith(
+        "--log-format json --log-level debug --log-level-file none --no-use-colors build"
+    )
+
+
+def test_tests_are_selected_as_the_tasks_are_made_whatever_the_environment_says():
+    assert command().endswith("--indirect-selection eager")
+    assert dbt_arguments({}, Selection(indirect_selection="empty"))[-1] == "empty"
 
 
 def test_templates_and_references_wait_for_the_run(dag, decorate):

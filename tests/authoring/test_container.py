@@ -64,6 +64,16 @@ def test_a_command_without_dbt_is_refused_with_the_reason(producer, cmds):
         producer(cmds=cmds)
 
 
+@pytest.mark.parametrize("cmds", [["dbt", "--quiet"], ["uv", "run", "dbt", "--log-level", "info"]])
+def test_a_command_that_changes_the_log_of_dbt_is_refused(producer, cmds):
+    with pytest.raises(ArgumentError, match=r"cmds=.* expected options without --"):
+        producer(cmds=cmds)
+
+
+def test_what_calls_dbt_may_be_quiet(producer):
+    assert producer(cmds=["uv", "run", "--quiet", "dbt"]).cmds == ["uv", "run", "--quiet", "dbt"]
+
+
 @pytest.mark.parametrize("cmds", ["dbt", [1], {"dbt"}])
 def test_a_command_that_is_no_list_of_words(cmds):
     with pytest.raises(ArgumentError, match="cmds="):

@@ -78,7 +78,7 @@ def test_tests_may_be_part_of_their_node_or_one_task_or_left_out(dag, decorate, 
     assert not tests & set(watched["none"])
     assert len(dag.task_dict["one.tests"].unique_ids) == len(tests)
     assert dag.task_dict["none.dbt_build"].selection.arguments() == [
-        "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test",
+        "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test", "--indirect-selection", "eager",
     ]  # fmt: skip
 
 

@@ -196,7 +196,7 @@ def write_project(directory: Path, nodes: int) -> Path:
     lines = []
     for line in info_log(infos):
         record = json.loads(line)
-        info = record["data"]["node_info"]
+        info = record["data"].get("node_info")
         if record["info"]["name"] == "LogModelResult" and is_broken(
             int(info["node_name"].rpartition("_")[2])
         ):

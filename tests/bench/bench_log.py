@@ -44,8 +44,11 @@ def graph(count: int) -> dict[str, NodeInfo]:
 def info_log(
     nodes: dict[str, NodeInfo], invocation: str = "5236559e-90e8-486e-83ef-ef48c21ff47e"
 ) -> Iterator[bytes]:
-    """Write what dbt 1.12 writes at info for these nodes: a line when one starts, one when it is done."""
+    """Write what dbt 1.12 writes at info for these nodes: a line when one starts, one when it is done, and two around all."""
     total = len(nodes)
+    yield _line(
+        "MainReportVersion", "A001", _clock(0), invocation, "Running with dbt=1.12.6", {"version": "=1.12.6"}
+    )
     for index, (unique_id, node) in enumerate(nodes.items(), start=1):
         began, ended = _clock(index), _clock(index + 40)
         yield _line(
@@ -59,6 +62,14 @@ def info_log(
             {"description": f"sql table model main.{node.name}", "execution_time": 0.41234, "index": index, "total": total,
              "node_info": _node_info(unique_id, node, "success", began, ended), "status": "SELECT 100"},
         )  # fmt: skip
+    yield _line(
+        "StatsLine",
+        "Z023",
+        _clock(total + 41),
+        invocation,
+        f"Done. TOTAL={total}",
+        {"stats": {"total": total}},
+    )
 
 
 def _id(number: int) -> str:

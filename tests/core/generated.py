@@ -166,20 +166,25 @@ def logs(draw, max_nodes=7, max_commands=2):
     }
     debug, compact = draw(st.booleans()), draw(st.booleans())
     lines, tick = [], 0
-    for command in range(draw(st.integers(1, max_commands))):
+    commands = draw(st.integers(1, max_commands))
+    for command in range(commands):
         invocation = f"{command:08}-e90e-486e-83ef-ef48c21ff47e"
         stories = [
             story(unique_id, kind, draw(st.sampled_from(ENDINGS)), tick + number, debug=debug)
             for number, (unique_id, kind) in enumerate(zip(ids, kinds, strict=True))
         ]
         queues = [list(told.records) for told in stories if told.records]
+        lines.append(
+            encode(("MainReportVersion", "info", {"version": "1"}), _at(tick), invocation, compact=compact)
+        )
         tick += 5_000
         while queues:
             queue = queues[draw(st.integers(0, len(queues) - 1))]
             lines.append(encode(queue.pop(0), _at(tick), invocation, compact=compact))
             tick += 1
             queues = [queue for queue in queues if queue]
-        if draw(st.booleans()):
+        # Without the summary of one, another would not be believed.
+        if command + 1 < commands or draw(st.booleans()):
             lines.append(encode(("StatsLine", "info", {"stats": {}}), _at(tick), invocation, compact=compact))
         tick += 5_000
     return GeneratedLog(lines, nodes, draw(st.sampled_from([0, 1, 2, 137, None])))

@@ -36,8 +36,16 @@ def lines_of(name):
 
 @cache
 def graph_of(name):
+    """Give the nodes that the recorded commands can report: sources where they are checked, all else where there is a build."""
     graph = INDEX[name].get("graph")
-    return msgspec.json.decode((HERE / graph).read_bytes(), type=dict[str, NodeInfo]) if graph else {}
+    nodes = msgspec.json.decode((HERE / graph).read_bytes(), type=dict[str, NodeInfo]) if graph else {}
+    checks = "freshness" in name
+    builds = not checks or "freshness_build" in name
+    return {
+        unique_id: node
+        for unique_id, node in nodes.items()
+        if (checks if node.resource_type == "source" else builds)
+    }
 
 
 def exit_code_of(name):

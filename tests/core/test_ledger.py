@@ -255,6 +255,9 @@ class TestSkips:
         assert all(entry.is_skipped for entry in ledger.entries.values())
 
 
+BEGINNING = ("MainReportVersion", None, "", {})
+
+
 class TestTheEnd:
     NODES = MappingProxyType(
         {
@@ -274,8 +277,8 @@ class TestTheEnd:
         return ledger.entries
 
     def test_a_node_that_was_not_due_is_not_green(self):
-        entries = self.close(0, ("LogModelResult", ORDERS, "success", {}))
-        assert entries["model.shop.other"].not_run is NotRun.NOTHING_TO_RUN
+        entries = self.close(0, BEGINNING, ("LogModelResult", ORDERS, "success", {"total": 1}))
+        assert entries["model.shop.other"].not_run is NotRun.NOT_IN_PROJECT
         assert entries["model.shop.eph"].not_run is NotRun.EPHEMERAL
         assert all(
             entries[key].is_not_due and entries[key].was_not_run
@@ -302,10 +305,9 @@ class TestTheEnd:
         assert entries["model.shop.other"].message == "dbt stopped at the first failure: orders"
 
     def test_an_empty_model_is_told_from_fail_fast_by_dbts_own_count(self):
-        entries = self.close(
-            1, ("LogStartLine", ORDERS, "started", {"total": 1}), ("LogModelResult", ORDERS, "error", {})
-        )
-        assert entries["model.shop.other"].not_run is NotRun.NOTHING_TO_RUN
+        entries = self.close(1, BEGINNING, ("LogStartLine", ORDERS, "started", {"total": 1}),
+                             ("LogModelResult", ORDERS, "error", {}))  # fmt: skip
+        assert entries["model.shop.other"].not_run is NotRun.NOT_IN_PROJECT
 
     def test_a_crash_tells_its_error(self):
         entries = self.close(

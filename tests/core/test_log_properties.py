@@ -222,7 +222,24 @@ class TestOrder:
 
 
 def _reordered(lines, rng):
-    """Mix the records of different nodes; each node's stay in their order, and so do those that name none."""
+    """
+    Mix the records of different nodes within each command, behind its first one.
+
+    Each node's stay in their order, and so do those that name none.
+    """
+    starts = [number for number, line in enumerate(lines) if b'"MainReportVersion"' in line] or [0]
+    ends = [*starts[1:], len(lines)]
+    return [
+        *lines[: starts[0]],
+        *(
+            line
+            for start, end in zip(starts, ends, strict=True)
+            for line in (*lines[start : start + 1], *_mixed(lines[start + 1 : end], rng))
+        ),
+    ]
+
+
+def _mixed(lines, rng):
     queues = {}
     for line in lines:
         queues.setdefault(owner_of(line), []).append(line)

@@ -3,7 +3,7 @@
 import pytest
 
 from dbt_watch.core.journal import Closed
-from dbt_watch.core.outcome import OUTCOMES, Producer, Report, Run, Verdict, decide
+from dbt_watch.core.outcome import NOT_KNOWN, OUTCOMES, Producer, Report, Run, Verdict, decide
 from dbt_watch.core.results import NodeResult, NotRun
 
 OK = Closed(exit_code=0, reason=None)
@@ -57,19 +57,26 @@ REPORTS = {
     ],
     Report.NOT_DUE: [
         result("not run", not_run=reason)
-        for reason in (NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.LEFT_OUT, NotRun.STALE_SOURCE)
+        for reason in (
+            NotRun.EPHEMERAL,
+            NotRun.NOTHING_TO_RUN,
+            NotRun.NOT_IN_PROJECT,
+            NotRun.LEFT_OUT,
+            NotRun.STALE_SOURCE,
+        )
     ],
+    Report.NOT_KNOWN: [result("not run", not_run=NotRun.NOT_KNOWN)],
 }
 
 EXPECTED = {
-    "PENDING": "wait wait wait wait wait wait",
-    "RETRIABLE": "wait succeed wait wait wait wait",
-    "LAST_ATTEMPT": "wait succeed fail fail wait wait",
-    "ENDED_WELL": "skip succeed fail skip skip skip",
-    "FAILED": "fail succeed fail fail fail skip",
-    "DIED": "fail succeed fail fail fail fail",
-    "DID_NOT_RUN": "skip skip skip skip skip skip",
-    "CLEARED_ALONE": "build build build build build build",
+    "PENDING": "wait wait wait wait wait wait wait",
+    "RETRIABLE": "wait succeed wait wait wait wait wait",
+    "LAST_ATTEMPT": "wait succeed fail fail wait wait wait",
+    "ENDED_WELL": "fail succeed fail skip fail skip fail",
+    "FAILED": "fail succeed fail fail fail skip fail",
+    "DIED": "fail succeed fail fail fail fail fail",
+    "DID_NOT_RUN": "skip skip skip skip skip skip skip",
+    "CLEARED_ALONE": "build build build build build build build",
 }
 CELLS = [
     pytest.param(run, report, Verdict(word), id=f"{run.name}-{report.name}")
@@ -122,7 +129,18 @@ def test_the_table_has_no_hole():
         (Producer("upstream_failed"), None, "dbt did not run: its task is upstream_failed"),
         (Producer("queued"), None, "dbt has not started"),
         (Producer("running"), result("started"), ""),
-        (Producer("success", OK), None, "model.shop.orders: dbt ended before this node finished"),
+        (
+            Producer("success", OK),
+            None,
+            f"model.shop.orders: {NOT_KNOWN}",
+        ),
+        (
+            Producer("success", OK),
+            result(
+                "not run", not_run=NotRun.NOT_KNOWN, message="it is not known what became of it: no summary"
+            ),
+            "orders: it is not known what became of it: no summary",
+        ),
     ],
 )
 def test_a_decision_says_why(producer, entry, words):
@@ -142,5 +160,10 @@ def test_a_task_of_several_nodes_fails_when_one_does():
 
 
 def test_a_task_of_several_nodes_is_skipped_only_when_all_of_them_are():
-    assert decide(Producer("success", OK), [("a", None), ("b", result("pass"))]).verdict is Verdict.SUCCEED
-    assert decide(Producer("success", OK), [("a", None), ("b", None)]).verdict is Verdict.SKIP
+    empty = result("not run", not_run=NotRun.NOTHING_TO_RUN)
+    assert decide(Producer("success", OK), [("a", empty), ("b", result("pass"))]).verdict is Verdict.SUCCEED
+    assert decide(Producer("success", OK), [("a", empty), ("b", empty)]).verdict is Verdict.SKIP
+
+
+def test_a_task_of_several_nodes_fails_when_of_one_nothing_is_known():
+    assert decide(Producer("success", OK), [("a", None), ("b", result("pass"))]).verdict is Verdict.FAIL

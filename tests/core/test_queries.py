@@ -66,6 +66,16 @@ def test_the_last_query_counts_and_is_told_once():
 
 
 @pytest.mark.parametrize(
+    ("front", "behind"),
+    [(b"", b"}}"), (b'{"level":"info","data":"text"}', b""), (b'{"data": "x"}', b"42 {}}}")],
+)
+def test_a_print_without_an_end_does_not_hide_a_query(front, behind):
+    queries = Queries()
+    queries.note_record(front + record("model.a", "select 1") + behind)
+    assert queries.last_of("model.a") == "select 1"
+
+
+@pytest.mark.parametrize(
     "line", [b"", b'{"unique_id": "model.a"', record("model.a", None), record("model.a", " ")]
 )
 def test_what_is_no_query_is_none(line):

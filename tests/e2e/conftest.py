@@ -160,8 +160,8 @@ def run_of(airflow, cluster):
     started = {}
     finished = {}
     cases = (
-        "jaffle_shop", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "cleared", "lineage", "bound",
-        "crossed", "narrow", "narrow_producer",
+        "jaffle_shop", "quiet", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "cleared", "lineage",
+        "bound", "crossed", "narrow", "narrow_producer",
     )  # fmt: skip
     if cluster is not None:
         cases += ("shop",)  # README's

@@ -89,6 +89,12 @@ def test_no_line_of_standard_output_fails_a_build_or_hides_a_node(run_of):
     assert max(map(len, log.splitlines())) < 100_000
 
 
+def test_a_dbt_that_was_told_to_be_quiet_is_watched_all_the_same(run_of):
+    run = run_of("quiet")
+    assert run.state == "success"
+    assert set(run.states.values()) == {"success"}
+
+
 def test_a_dbt_that_was_killed_fails_what_it_had_not_finished(run_of):
     run = run_of("killed")
     assert run.state == "failed"

@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from kubernetes_asyncio.client import ApiException
 
+from dbt_watch.core.drift import Drift
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.pages import Tail, decode_page, page_key, part_key
 from dbt_watch.core.results import NodeInfo, NodeResult
@@ -60,13 +61,14 @@ def test_the_operators_hook_is_kept_until_its_credentials_are_refused(status, is
 
 def test_nodes_survive_the_way_and_take_little_room(graph):
     stale = StaleSources({"source.shop.raw.orders": ("model.jaffle_shop.orders",)}, "skip")
-    packed = unpack(pack(graph.nodes, stale))
+    drift = Drift(("model.shop.done",), "fail")
+    packed = unpack(pack(graph.nodes, stale, drift))
     nodes = packed.nodes
-    assert packed.stale == stale
+    assert (packed.stale, packed.drift) == (stale, drift)
     assert set(nodes) == set(graph.nodes)
     for unique_id, node in graph.nodes.items():
         assert nodes[unique_id] == NodeInfo(
-            node.name, node.resource_type, node.materialized or "", node.depends_on
+            node.name, node.resource_type, node.materialized or "", node.depends_on, node.is_empty
         )
 
 

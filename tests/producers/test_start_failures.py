@@ -13,9 +13,8 @@ from airflow.sdk.execution_time.comms import TaskStatesResult
 from kubernetes.client import models as k8s
 
 from dbt_watch.core.command import Selection
-from dbt_watch.core.journal import JournalState
+from dbt_watch.core.journal_reader import JournalReader, read_now
 from dbt_watch.core.outcome import Producer, decide
-from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
 from dbt_watch.exceptions import DbtWatchError
 from dbt_watch.localkube import Image, LocalKube, Timings
 from dbt_watch.producers import deferred, pod
@@ -46,13 +45,14 @@ class Airflow:
         self.pages[key] = value
 
     async def read_back(self):
-        return self.journal()
+        reader = JournalReader()
+        read_now(reader, self.pages.get)
+        return reader
 
     def journal(self):
-        state = JournalState()
-        while (page := decode_page(self.pages.get(page_key(state.next_seq), EMPTY_PAGE))) is not None:
-            state.apply(page.chunk)
-        return state
+        reader = JournalReader()
+        read_now(reader, self.pages.get)
+        return reader.state
 
 
 class Task:
@@ -70,6 +70,7 @@ class Task:
             max_tries=0,
             map_index=-1,
             start_date=datetime.now(timezone.utc),
+            get_ti_count=lambda **_: 0,
             xcom_push=lambda key, value, **_: self.airflow.pages.__setitem__(key, value),
         )
         dag_run = SimpleNamespace(run_id="run", logical_date=None)

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from dbt_watch.core.journal import JournalWriter
+from dbt_watch.core.drift import Drift
+from dbt_watch.core.journal import Closed, JournalWriter
 from dbt_watch.core.journal_reader import JournalReader, read_now
+from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.attempt import failure_of
@@ -43,6 +45,7 @@ def event(name, node, status, second):
     ).encode()
 
 
+BEGINNING = event("MainReportVersion", "", "", 0)
 LOG = [
     line
     for number, node in enumerate("abcd")
@@ -68,7 +71,8 @@ class Follower:
         self.draft = Draft(writer, will_retry=False, tail=reader.tail)
 
     def read(self, lines):
-        for line in lines:
+        begins = lines[0] is LOG[0]
+        for line in [BEGINNING, *lines] if begins else lines:
             self.watch.take_lines([line], True)
             self.write()
         return self
@@ -118,7 +122,7 @@ def test_the_end_alone_may_be_missing():
 def test_a_log_whose_beginning_is_lost_takes_nothing_back():
     pages = {}
     Follower(pages).read(LOG[:4])
-    second = Follower(pages).read(LOG[4:])
+    second = Follower(pages).read([*LOG[4:], event("StatsLine", "", "", 9)])
     second.watch.end(0)
     second.write()
     assert [entry.status for entry in journal(pages)[0].entries.values()] == ["success"] * 4
@@ -142,7 +146,7 @@ def test_secrets_are_taken_out_before_anything_is_shown_or_written():
         show=shown.append,
         redact=lambda value: value and str(value).replace("s3cr3t", "***"),
     )
-    watch.take_lines([*LOG[:3], b"Runtime Error: no s3cr3t here"], True)
+    watch.take_lines([BEGINNING, *LOG[:3], b"Runtime Error: no s3cr3t here"], True)
     watch.end(1, "killed with s3cr3t")
     (chunk,) = [watch.writer.take()]
     assert "s3cr3t" not in repr((shown, chunk, watch.results, watch.closed, watch.summary()))
@@ -163,7 +167,7 @@ def test_a_stale_source_makes_an_attempt_end_badly_though_the_build_was_good(on_
         .replace(b"model.shop.a", b"source.shop.raw.a")
         .replace(b'"model"', b'"source"')
     )
-    watch.take_lines([checked, *LOG[:6]], True)
+    watch.take_lines([BEGINNING, checked, *LOG[:6]], True)
     watch.end(0)
     pages.update(Draft(writer, will_retry=False).rest())
     state, _ = journal(pages)
@@ -205,3 +209,120 @@ def test_the_last_words_of_the_container_are_the_reason_of_the_end():
     assert str(failure_of(127, watch.closed.reason, watch.summary())) == (
         "dbt ended with exit code 127: sh: dbt: not found as ***; 4 not run"
     )
+
+
+def numbered(line, total=4):
+    """Give a record as dbt numbers its nodes: each tells how many there are."""
+    record = json.loads(line)
+    record["data"]["total"] = total
+    return json.dumps(record).encode()
+
+
+WHOLE = [BEGINNING, *map(numbered, LOG), event("StatsLine", "", "", 9)]
+
+
+def watched(lines, *, nodes=NODES, exit_code=0, **arguments):
+    """Give a watch that has seen these lines, and what it warned of."""
+    warnings = []
+    watch = BuildWatch(nodes, attempt=1, show=[].append, warn=warnings.append, **arguments)
+    watch.take_lines(lines, True)
+    watch.end(exit_code)
+    return watch, warnings
+
+
+def test_a_whole_log_ends_well_and_warns_of_nothing():
+    watch, warnings = watched(WHOLE)
+    assert watch.closed == Closed(0)
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], "4 nodes (a, b, c ...): the log holds no record of dbt"),
+        ([b"Killed", b"{}"], "4 nodes (a, b, c ...): the log holds no record of dbt"),
+        (WHOLE[:5], "2 nodes (c, d): the log lacks its summary, 2 of the 4 nodes that dbt counted"),
+        (WHOLE[5:], "2 nodes (a, b): the log lacks its beginning, 2 of the 4 nodes that dbt counted"),
+        ([*WHOLE[:4], *WHOLE[5:]], "1 node (b): the log lacks 1 of the 4 nodes that dbt counted"),
+    ],
+)
+def test_an_attempt_of_whose_nodes_not_all_is_known_has_not_ended_well(lines, words):
+    watch, _ = watched(lines)
+    assert watch.closed == Closed(1, f"dbt ended well, but it is not known what became of {words}")
+    assert watch.writer.take().closed == watch.closed
+
+
+def test_a_log_without_a_record_fails_even_where_no_node_could_have_been_told():
+    exposure = {"exposure.shop.e": NodeInfo("e", "exposure")}
+    assert watched([], nodes=exposure)[0].closed == Closed(
+        1, "dbt ended well, but the log holds no record of dbt"
+    )
+    assert watched([], nodes={})[0].closed == Closed(0)
+
+
+def test_of_a_check_of_sources_its_own_log_is_missed():
+    sources = {f"source.shop.raw.{name}": NodeInfo(name, "source") for name in "ab"}
+    check = numbered(event("LogFreshnessResult", "a", "pass", 1), total=2)
+    check = check.replace(b"model.shop.a", b"source.shop.raw.a").replace(b'"model"', b'"source"')
+    watch, _ = watched([BEGINNING, check, event("FreshnessCheckComplete", "", "", 2)], nodes=sources)
+    words = "1 node (raw.b): the log lacks 1 of the 2 nodes that dbt counted"
+    assert watch.closed == Closed(1, f"dbt ended well, but it is not known what became of {words}")
+
+
+def test_what_the_journal_holds_is_known_though_the_log_has_lost_it():
+    known = {result.unique_id: result for result in watched(WHOLE)[0].results if result.name in "ab"}
+    assert watched(WHOLE[5:], known=known)[0].closed == Closed(0)
+
+
+@pytest.mark.parametrize(("on_drift", "exit_code"), [("warn", 0), ("fail", 1)])
+def test_what_only_the_manifest_or_only_the_project_holds_is_named_once(on_drift, exit_code):
+    nodes = {**{key: NODES[key] for key in list(NODES)[:3]}, "model.shop.gone": NodeInfo("gone", "model")}
+    watch, warnings = watched(WHOLE, nodes=nodes, drift=Drift(on_drift=on_drift))
+    found = "the manifest and the project that dbt ran differ; only in the manifest: gone; only in the project that dbt ran: d"
+    assert warnings == [f"{found}. Both have to come from the same commit."]
+    assert watch.closed == Closed(exit_code, found if exit_code else None)
+    (gone,) = [result for result in watch.results if result.name == "gone"]
+    decision = decide(Producer("failed" if exit_code else "success", watch.closed), [(gone.unique_id, gone)])
+    assert decision.verdict is Verdict.SKIP
+    assert "the project that dbt ran does not hold this model" in decision.reason
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        NodeInfo("x", "model", "ephemeral"),
+        NodeInfo("x", "model", is_empty=True),
+        NodeInfo("x", "exposure"),
+        NodeInfo("x", "saved_query"),
+    ],
+)
+def test_what_dbt_has_no_need_to_report_is_no_difference(node):
+    assert watched(WHOLE, nodes={**NODES, "x": node})[1] == []
+
+
+def test_what_this_attempt_does_not_build_is_no_difference():
+    nodes = {key: NODES[key] for key in list(NODES)[2:]}
+    assert watched(WHOLE, nodes=nodes, drift=Drift(tuple(NODES)))[1] == []
+
+
+def test_a_log_that_is_not_whole_tells_of_no_node_that_it_is_not_in_the_project():
+    nodes = {**NODES, "model.shop.gone": NodeInfo("gone", "model")}
+    watch, warnings = watched(WHOLE[:-1], nodes=nodes)
+    assert warnings == []
+    assert watch.closed.exit_code == 1
+
+
+def test_nodes_that_a_failure_or_a_stale_source_keeps_back_are_no_difference():
+    hooks = event("LogHookEndLine", "x", "success", 1).replace(b'"model', b'"operation')
+    failed = [line.replace(b'"success"', b'"error"') for line in WHOLE[:3]]
+    assert watched([*failed, hooks, WHOLE[-1]], exit_code=1)[1] == []
+    source = {"source.shop.raw.a": NodeInfo("a", "source")}
+    stale = StaleSources({"source.shop.raw.a": ("model.shop.d",)}, "skip")
+    check = numbered(event("LogFreshnessResult", "a", "error", 1), total=1)
+    check = check.replace(b"model.shop.a", b"source.shop.raw.a").replace(b'"model"', b'"source"')
+    checked = [BEGINNING, check, event("FreshnessCheckComplete", "", "", 2)]
+    build = [numbered(line, total=3) for line in LOG[:6]]
+    lines = [line.replace(b'"i"', b'"check"') for line in checked]
+    watch, warnings = watched([*lines, BEGINNING, *build, WHOLE[-1]], nodes={**NODES, **source}, stale=stale)
+    assert warnings == []
+    assert watch.closed == Closed(0)

@@ -229,6 +229,7 @@ def _graph(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "resource_type": node["resource_type"],
             "materialized": node.get("config", {}).get("materialized") or "",
             "depends_on": node.get("depends_on", {}).get("nodes", []),
+            **({"is_empty": True} if node.get("raw_code", "x").strip() == "" and section == "nodes" else {}),
         }
         for section in _SECTIONS
         for unique_id, node in sorted(manifest.get(section, {}).items())

@@ -60,6 +60,7 @@ class Read:
                 self.pages.append(encode_page(Page(chunk, will_retry=False)))
                 writer.written(chunk)
 
+        stream.feed_lines([record("MainReportVersion")])
         for number, line in enumerate(lines):
             take(stream.feed_lines([line]))
             if number % pages_each == 0:
@@ -137,8 +138,13 @@ def test_a_node_of_the_selection_has_its_place_however_many_came_before():
 
 def test_a_log_cannot_begin_one_command_after_the_other_for_ever():
     log = (
-        record("LogModelResult", number, invocation=f"i{number}", node_info=node(), status="OK")
+        record(name, number, invocation=f"i{number}", **data)
         for number in range(20 * MAX_COMMANDS)
+        for name, data in (
+            ("MainReportVersion", {}),
+            ("LogModelResult", {"node_info": node(), "status": "OK"}),
+            ("StatsLine", {}),
+        )
     )
     found = Read(log, pages_each=1)
     changes = [change for page in found.pages for change in decode_page(page).chunk.changes]

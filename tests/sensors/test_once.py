@@ -82,8 +82,8 @@ def test_what_the_end_does_not_tell_is_left_open(airflow, unique_ids):
     assert verdict(*unique_ids, max_pages=5) is Verdict.WAIT
 
 
-def test_a_node_of_which_the_whole_journal_tells_nothing_was_not_built(airflow):
-    assert verdict("model.shop.another") is Verdict.SKIP
+def test_a_node_of_which_the_whole_journal_tells_nothing_is_not_known(airflow):
+    assert verdict("model.shop.another") is Verdict.FAIL
 
 
 @pytest.mark.parametrize("key", [part_key(2), page_key(NODES)])

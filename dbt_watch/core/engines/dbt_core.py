@@ -12,6 +12,7 @@ from typing import Final
 from dbt_watch.core.engines.roles import Role
 
 MEANS: Final[dict[str, Role]] = {
+    "MainReportVersion": Role.COMMAND,  # the first record of each command, of Fusion too
     "LogStartLine": Role.START,
     "LogHookStartLine": Role.START,
     "NodeStart": Role.START,
@@ -44,5 +45,6 @@ MEANS: Final[dict[str, Role]] = {
     "MainEncounteredError": Role.CRASH,
     "StatsLine": Role.SUMMARY,
     "FreshnessCheckComplete": Role.SUMMARY,
+    "NothingToDo": Role.NOTHING,
     "Note": Role.NOTE,
 }

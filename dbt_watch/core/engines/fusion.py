@@ -8,6 +8,7 @@ Generic error with the node's id. A skipped or ephemeral node gets a start befor
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from dbt_watch.core.engines.roles import Role
@@ -16,3 +17,13 @@ MEANS: Final[dict[str, Role]] = {
     "Generic": Role.MESSAGE,
     "CommandCompleted": Role.SUMMARY,
 }
+
+# Processed: 4 hooks | 15 models | 1 unit test
+_PROCESSED: Final = re.compile(r"^Processed: (.{1,1000})$", re.MULTILINE)
+_KIND: Final = re.compile(r"(\d{1,9}) (?!hooks?\b)\w")
+
+
+def nodes_processed(summary: str) -> int | None:
+    """Return how many nodes a summary counts, hooks left out; None when it counts none."""
+    found = _PROCESSED.search(summary)
+    return sum(int(number) for number in _KIND.findall(found[1])) if found is not None else None

@@ -8,6 +8,7 @@ import enum
 class Role(enum.Enum):
     """What an event tells."""
 
+    COMMAND = "a dbt command begins"
     START = "a node begins"
     RESULT = "a node is over, in a state"
     NO_OP = "a node is over, with nothing to do"
@@ -23,4 +24,5 @@ class Role(enum.Enum):
     CANCEL = "a query is cancelled"
     CRASH = "the command breaks off"
     SUMMARY = "the command came to its end"
+    NOTHING = "the command came to its end, with no node to run"
     NOTE = "a note, perhaps with an event inside that could not be encoded"

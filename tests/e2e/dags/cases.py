@@ -101,6 +101,7 @@ def refuse():
     raise RuntimeError("nothing has landed")
 
 
+case("quiet", env_vars={**ARGUMENTS["env_vars"], "DBT_QUIET": "1", "DBT_LOG_LEVEL": "none"}, **FEWER)
 case("broken", dbt_build(vars={"break_model": "orders"}))
 case("noisy", cmds=["python", "-c", NOISY], **FEWER)
 case("killed", cmds=["python", "-c", KILLED], **FEWER)

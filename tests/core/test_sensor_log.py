@@ -7,8 +7,8 @@ from dbt_watch.core.journal import Closed
 from dbt_watch.core.ledger import Ledger
 from dbt_watch.core.outcome import Producer
 from dbt_watch.core.stream import LogStream
-from dbt_watch.sensors.hub import update_of
 from dbt_watch.sensors.trigger import write_log
+from dbt_watch.sensors.updates import Sensor, update_of
 
 
 class Log(list):
@@ -29,7 +29,7 @@ def log_of_sensor(log, unique_id, nodes, exit_code, reason=None):
     end = Producer("failed", Closed(exit_code, stream.ledger.run.end.reason or None))
     for producer, change in (*during, *((end, change) for change in last)):
         if change.unique_id == unique_id:
-            update = update_of([unique_id], 0.0, producer, {unique_id: change}, 0.0)
+            update = update_of(Sensor(unique_ids=(unique_id,)), producer, {unique_id: change}, 0.0)
             write_log(shown, update, printed)
             if update.is_over:
                 break

@@ -181,6 +181,7 @@ def failed_watch(*, exit_code=1):
     watch = BuildWatch(
         NODES, attempt=1, show=lambda _: None, redact=lambda text: text and text.replace("hunter2", "***")
     )
+    watch.take_lines([BEGINNING], True)
     for node, second in (("a", 9), ("b", 5)):
         watch.take_lines([event("LogStartLine", node, "started", 1)], True)
         error = json.loads(event("CatchableExceptionOnRun", node, "started", second))

@@ -57,7 +57,7 @@ def test_two_clocks_that_differ_make_no_pods():
 
 
 @pytest.mark.parametrize(
-    ("state", "expected"), [("failed", Verdict.FAIL), ("success", Verdict.SKIP), ("running", Verdict.WAIT)]
+    ("state", "expected"), [("failed", Verdict.FAIL), ("success", Verdict.FAIL), ("running", Verdict.WAIT)]
 )
 def test_a_sensor_that_runs_for_the_first_time_builds_nothing_where_there_is_no_journal(state, expected):
     assert verdict(state, {}, began=0.0, made_at=100.0, is_first_try=True) is expected

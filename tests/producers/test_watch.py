@@ -1,6 +1,7 @@
 """One who goes on with another's journal: the log once more from its beginning, and nothing told twice."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +146,33 @@ def test_secrets_are_taken_out_before_anything_is_shown_or_written():
     assert "s3cr3t" not in repr((shown, chunk, watch.results, watch.closed, watch.summary()))
     assert "***" in repr(shown)
     assert "killed with ***" in repr(chunk.changes)
+
+
+RECORDED = Path(__file__).parent.parent / "recordings" / "1.9__duckdb__build_t4_fail_debug.jsonl"
+BROKEN, SEED = "model.shop.bad_model", "seed.shop.raw_customers"
+
+
+@pytest.mark.parametrize(
+    ("secret", "unique_id", "field"),
+    [
+        ("nonexistent_column", BROKEN, "message"),
+        ("nonexistent_column", BROKEN, "sql"),
+        ("INSERT 4", SEED, "adapter_response"),
+    ],
+)
+def test_secrets_are_taken_out_of_what_dbt_and_the_database_say_of_a_node(secret, unique_id, field):
+    watch = BuildWatch(
+        {},
+        attempt=1,
+        show=lambda line: None,
+        redact=lambda value: json.loads(json.dumps(value).replace(secret, "***")),
+    )
+    watch.take_lines(RECORDED.read_bytes().splitlines(), True)
+    watch.end(1)
+    for results in (watch.writer.take().changes, watch.results):
+        told = {result.unique_id: str(getattr(result, field)) for result in results}
+        assert "***" in told[unique_id]
+        assert not [text for text in told.values() if secret in text]
 
 
 @pytest.mark.parametrize(("on_stale", "exit_code"), [("fail", 1), ("skip", 0)])

@@ -7,7 +7,7 @@ import pytest
 
 from dbt_watch.core.journal import JournalState, JournalWriter
 from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
-from dbt_watch.core.results import NodeInfo
+from dbt_watch.core.results import NodeInfo, NodeResult
 from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.pen import Draft
 from dbt_watch.producers.watch import BuildWatch
@@ -146,6 +146,30 @@ def test_secrets_are_taken_out_before_anything_is_shown_or_written():
     assert "s3cr3t" not in repr((shown, chunk, watch.results, watch.closed, watch.summary()))
     assert "***" in repr(shown)
     assert "killed with ***" in repr(chunk.changes)
+
+
+def summary_of(results):
+    watch = BuildWatch({}, attempt=1, show=lambda line: None)
+    watch.adopt(results)
+    return watch.summary()
+
+
+def ended(name, status):
+    return NodeResult(unique_id=f"model.shop.{name}", name=name, resource_type="model", status=status)
+
+
+def test_a_summary_counts_the_nodes_and_names_those_that_failed():
+    results = [ended("a", "success"), ended("b", "success"), ended("c", "error"), ended("d", "skipped")]
+    assert summary_of(results) == "2 success, 1 error, 1 skipped; failed: c"
+    assert summary_of(results[:2]) == "2 success"
+    assert summary_of([]) == "no node was reported"
+
+
+@pytest.mark.parametrize(("count", "end"), [(10, "f9"), (11, "f9 ...")])
+def test_a_summary_names_ten_nodes_at_most(count, end):
+    summary = summary_of([ended(f"f{number}", "error") for number in range(count)])
+    assert summary.startswith(f"{count} error; failed: f0, f1, ")
+    assert summary.endswith(f", f8, {end}")
 
 
 RECORDED = Path(__file__).parent.parent / "recordings" / "1.9__duckdb__build_t4_fail_debug.jsonl"

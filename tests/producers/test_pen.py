@@ -129,9 +129,9 @@ def test_two_hundred_changes_do_not_wait_and_fewer_do(pen, writer, store, clock)
     assert len(store.read()[1].changes) == 200
 
 
-def test_who_does_not_know_when_the_attempt_was_made_says_that_it_was_long_ago(pen, writer, store):
+def test_who_does_not_know_when_the_attempt_began_says_that_it_was_long_ago(pen, writer, store):
     pen.open()
-    assert decode_page(store.pages["journal_0000"]).born == 0.0
+    assert decode_page(store.pages["journal_0000"]).began == 0.0
 
 
 def test_nothing_is_written_while_nothing_changes(pen, store, clock):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+import msgspec
 import pytest
 from kubernetes_asyncio.client import ApiException
 
@@ -105,8 +106,21 @@ def test_a_journal_is_gone_on_with_at_the_page_that_comes_next(writer):
     pen = AsyncPen(Draft(writer, will_retry=True, first_page=7), store.push)
     asyncio.run(pen.write())
     page = decode_page(store.pages[page_key(7)])
-    assert page.chunk.seq == 7
+    assert (page.chunk.seq, page.began) == (7, 0.0)
     assert store.pages[page_key(8)] == EMPTY_PAGE
+
+
+def test_in_a_triggerer_two_hundred_changes_do_not_wait_and_fewer_do():
+    writer, store = JournalWriter(attempt=1), Store()
+    pen = AsyncPen(Draft(writer, will_retry=True, clock=lambda: 0.0), store.push)
+    asyncio.run(pen.finish())
+    node = NodeResult(unique_id="model.shop.a", name="a", status="success")
+    writer.add([msgspec.structs.replace(node, unique_id=f"model.shop.{number}") for number in range(199)])
+    asyncio.run(pen.write())
+    assert not store.pages
+    writer.add([node])
+    asyncio.run(pen.write())
+    assert len(decode_page(store.pages[page_key(0)]).chunk.changes) == 200
 
 
 def test_in_a_triggerer_a_failing_write_loses_nothing(writer, monkeypatch):

@@ -87,8 +87,11 @@ def test_a_main_thread_that_comes_to_no_check_does_not_keep_dbt_running(monkeypa
     stopped = threading.Event()
     signal = StopSignal(lambda: "running", stopped.set)
     signal.watch()
+    # One that were no daemon would keep the process of the task alive.
+    assert {thread.daemon for thread in threading.enumerate() if thread.name == "dbt-watch-stop"} == {True}
     signal.receive()
     assert stopped.wait(10)
+    assert signal.reason == "the task was asked to end"
 
 
 def test_a_main_thread_that_waits_for_airflow_decides_when_it_has_its_answer(monkeypatch, stops):

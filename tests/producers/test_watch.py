@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dbt_watch.core.journal import JournalState, JournalWriter
+from dbt_watch.core.journal import Closed, JournalState, JournalWriter
 from dbt_watch.core.pages import EMPTY_PAGE, decode_page, page_key
-from dbt_watch.core.results import NodeInfo, NodeResult
+from dbt_watch.core.results import NodeInfo, NodeResult, NotRun
 from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.pen import Draft
 from dbt_watch.producers.watch import BuildWatch
@@ -103,6 +103,14 @@ def test_whoever_goes_on_writes_what_is_missing_and_shows_it_once(read):
     assert [*first.shown, *second.shown] == Follower({}).read(LOG).shown
 
 
+def test_a_log_that_is_read_again_in_one_piece_is_shown_from_where_it_is_new():
+    pages = {}
+    first = Follower(pages).read(LOG[:3])
+    second = Follower(pages)
+    second.watch.take_lines(LOG, True)
+    assert [*first.shown, *second.shown] == Follower({}).read(LOG).shown
+
+
 def test_the_end_alone_may_be_missing():
     pages = {}
     Follower(pages).read(LOG)
@@ -146,6 +154,36 @@ def test_secrets_are_taken_out_before_anything_is_shown_or_written():
     assert "s3cr3t" not in repr((shown, chunk, watch.results, watch.closed, watch.summary()))
     assert "***" in repr(shown)
     assert "killed with ***" in repr(chunk.changes)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "line", "not_run"),
+    [
+        (0, "b NOT RUN: dbt ended well, but never said how this node ended", NotRun.NOTHING_TO_RUN),
+        (
+            137,
+            "b NOT RUN: dbt ended before this node finished (OOMKilled: exit code 137)",
+            NotRun.ENDED_EARLY,
+        ),
+    ],
+)
+def test_the_end_is_taken_once_shown_and_written(exit_code, line, not_run):
+    shown = []
+    watch = BuildWatch(NODES, attempt=1, show=shown.append)
+    watch.take_lines(LOG[:3], True)
+    assert watch.end(exit_code, "OOMKilled")
+    assert not watch.end(1, "another")
+    assert shown[-1].strip() == line
+    assert watch.closed == watch.writer.take().closed == Closed(exit_code=exit_code, reason="OOMKilled")
+    assert [result.not_run for result in watch.results] == [None, NotRun.UNFINISHED, not_run, not_run]
+
+
+def test_who_goes_on_with_a_journal_shows_how_what_is_open_ended():
+    pages = {}
+    Follower(pages).read(LOG[:3])
+    second = Follower(pages).read(LOG[:3])
+    second.watch.end(1)
+    assert [line for line in second.shown if "b NOT RUN" in line]
 
 
 def summary_of(results):

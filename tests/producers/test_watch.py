@@ -183,7 +183,9 @@ def test_who_goes_on_with_a_journal_shows_how_what_is_open_ended():
     Follower(pages).read(LOG[:3])
     second = Follower(pages).read(LOG[:3])
     second.watch.end(1)
+    second.write()
     assert [line for line in second.shown if "b NOT RUN" in line]
+    assert journal(pages)[0].entries["model.shop.b"].not_run is NotRun.UNFINISHED
 
 
 def summary_of(results):

@@ -82,6 +82,7 @@ def sensor(monkeypatch):
     sensor.triggers = []
 
     def defer(*, trigger, method_name):
+        assert callable(getattr(sensor, method_name))
         sensor.triggers.append(trigger)
         raise Deferred
 

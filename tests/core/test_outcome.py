@@ -143,7 +143,7 @@ def test_the_table_has_no_hole():
         (
             Producer("failed", BAD),
             result("skipped", skipped_because=("model.shop.a", "source.shop.raw.b"), message="skipped"),
-            "orders: not built: upstream `a`, `b` failed",
+            "orders: not built: upstream `a`, `raw.b` failed",
         ),
         (
             Producer("failed", BAD),
@@ -155,7 +155,7 @@ def test_the_table_has_no_hole():
         (
             Producer("failed", BAD),
             result("skipped", skipped_because=("source.shop.raw.b",)),
-            "orders: not built: upstream `b` failed",
+            "orders: not built: upstream `raw.b` failed",
         ),
         (Producer("success", is_older=True), None, "cleared alone, so it is built in a pod of its own"),
     ],

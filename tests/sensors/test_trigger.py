@@ -166,6 +166,23 @@ def test_a_trigger_follows_the_journal_to_the_end_of_its_node(airflow, monkeypat
     assert [text for _, text in log] == ["dbt started  orders", " orders: success"]
 
 
+def test_the_log_of_a_task_of_several_nodes_shows_each_once(airflow, monkeypatch):
+    log = Log()
+    monkeypatch.setattr(NodeTrigger, "log", log)
+
+    async def scene():
+        airflow.begin(1)
+        airflow.report(ORDERS, "success")
+        waiting = asyncio.create_task(first_event(trigger_of(ORDERS, CUSTOMERS)))
+        await asyncio.sleep(0.5)
+        assert log
+        airflow.report(CUSTOMERS, "success")
+        await waiting
+
+    asyncio.run(scene())
+    assert [text for _, text in log] == [" orders: success", " customers: success"]
+
+
 def test_a_trigger_of_a_task_that_was_cleared_alone_takes_it_to_a_worker_in_its_turn(airflow):
     async def scene():
         airflow.begin(1)

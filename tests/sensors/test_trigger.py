@@ -202,6 +202,26 @@ def test_a_trigger_of_a_task_that_was_cleared_alone_takes_it_to_a_worker_in_its_
     assert asyncio.run(scene()).payload["verdict"] == "build"
 
 
+def test_tasks_that_were_cleared_alone_go_to_a_worker_in_their_order(airflow):
+    async def scene():
+        airflow.begin(1)
+        airflow.close(0)
+        airflow.current_state = "success"
+        waiting = []
+        for turn in (2, 1):
+            trigger = trigger_of(f"model.shop.m{turn}", task_id=f"shop.m{turn}", turn=turn)
+            trigger.task_instance.try_number = 2
+            trigger.task_instance.id = UUID("0fffffff-ffff-7000-8000-000000000000")
+            waiting.append(asyncio.create_task(first_event(trigger)))
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        ended = [task.done() for task in waiting]
+        for task in waiting:
+            task.cancel()
+        return ended
+
+    assert asyncio.run(scene()) == [False, True]
+
+
 def test_all_sensors_of_a_producer_share_a_hub_as_long_as_it_runs(airflow):
     key = key_of(trigger_of(ORDERS).task_instance, "shop.dbt_build")
     other = key_of(trigger_of(ORDERS).task_instance, "shop.another")

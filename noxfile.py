@@ -94,6 +94,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def mutation(session: nox.Session) -> None:
+    """Change the code in small ways, and list the changes that no unit test notices. A module follows `--`: sensors/hub."""
+    session.install("-e", ".[mutation]")
+    session.run("python", "tests/mutation/mutation.py", *session.posargs)
+
+
+@nox.session
 def record(session: nox.Session) -> None:
     """Record the example project with dbt 1.8 to 1.13 into tests/recordings. Options follow `--`: --versions 1.11."""
     session.install("uv")

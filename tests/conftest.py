@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dbt_watch.core.manifest import load_manifest
 from dbt_watch.demo.processes import ProcessSet, python_module
@@ -14,6 +15,10 @@ from dbt_watch.demo.processes import ProcessSet, python_module
 ROOT = Path(__file__).parents[1]
 # Where most pods of the tests have it. dbt's cache of the project, which saves them seconds, holds for the same path only.
 DATABASE = "/tmp/jaffle_shop.duckdb"  # noqa: S108
+# Where what dbt makes of the projects is kept between runs; without it, each run has dbt parse them anew.
+PARSED = os.environ.get("DBT_WATCH_PARSED")
+# For runs that are compared with each other.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 
 
 def pytest_addoption(parser):
@@ -56,6 +61,10 @@ def parse():
     """Give a function that lets dbt write the manifest of a project, with more variables in its environment."""
 
     def parse(directory, **variables):
+        kept = PARSED and not variables and Path(PARSED) / directory.name
+        if kept and kept.exists():
+            shutil.copytree(kept, directory / "target")
+            return directory
         processes = ProcessSet()
         try:
             process = processes.start(
@@ -68,6 +77,8 @@ def parse():
             assert process.wait(120) == 0, process.tail()
         finally:
             processes.stop()
+        if kept:
+            shutil.copytree(directory / "target", kept)
         return directory
 
     return parse

@@ -181,7 +181,7 @@ def _reason(
     if verdict is Verdict.SUCCEED or (verdict is Verdict.WAIT and not _is_bad(report)):
         return ""
     text = f"{name}: {_what_happened(producer, report, result)}"
-    return f"{text}\nthe next attempt will build it again" if verdict is Verdict.WAIT else text
+    return f"{text}\nthe next attempt will build it again" if run is Run.RETRIABLE else text
 
 
 def _is_bad(report: Report) -> bool:

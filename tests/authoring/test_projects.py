@@ -1,7 +1,7 @@
 """What a decorated function becomes: tasks, edges, and the handle."""
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from airflow.sdk import DAG, TriggerRule, task
@@ -188,7 +188,14 @@ def test_how_sensors_start_can_be_chosen(dag, decorate):
 
 
 def test_default_arguments_of_a_dag_leave_the_sensors_as_they_must_be(project):
-    defaults = {"retries": 5, "trigger_rule": "one_failed", "namespace": "dbt", "priority_weight": 7}
+    limit = timedelta(minutes=5)
+    defaults = {
+        "retries": 5,
+        "execution_timeout": limit,
+        "trigger_rule": "one_failed",
+        "namespace": "dbt",
+        "priority_weight": 7,
+    }
     with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1), default_args=defaults) as dag:
 
         @dbt_k8s_project(manifest=project / "target/manifest.json", image="shop:1", sensors="lineage")
@@ -196,8 +203,11 @@ def test_default_arguments_of_a_dag_leave_the_sensors_as_they_must_be(project):
 
         build()
     sensor = dag.task_dict["build.orders"]
-    assert (sensor.retries, sensor.trigger_rule) == (0, TriggerRule.ALL_DONE)
+    # A node takes as long as dbt takes; a sensor that runs again was cleared.
+    assert (sensor.retries, sensor.execution_timeout) == (0, None)
+    assert sensor.trigger_rule is TriggerRule.ALL_DONE
     assert dag.task_dict["build.dbt_build"].retries == 5
+    assert dag.task_dict["build.dbt_build"].execution_timeout == limit
     assert dag.task_dict["build.dbt_build"].namespace == "dbt"
 
 

@@ -141,6 +141,46 @@ def test_the_table_has_no_hole():
             ),
             "orders: it is not known what became of it: no summary",
         ),
+        (Producer("failed", BAD), result("fail"), "orders: fail"),
+        (
+            Producer("failed", Closed(exit_code=None, reason="Evicted")),
+            result("not run", not_run=NotRun.ENDED_EARLY),
+            "orders: not built: dbt did not come to it (Evicted)",
+        ),
+        (
+            Producer("success", OK),
+            result("not run", not_run=NotRun.EPHEMERAL, message="ephemeral"),
+            "orders: not built: ephemeral",
+        ),
+        (
+            Producer("running"),  # whose end is still to be read
+            result("not run", not_run=NotRun.ENDED_EARLY),
+            "orders: not built: dbt did not come to it",
+        ),
+        (Producer("failed", BAD), result("skipped"), "orders: not built: skipped by dbt"),
+        (
+            Producer("failed", BAD),
+            result("skipped", message="the schema could not be made"),
+            "orders: not built: the schema could not be made",
+        ),
+        (
+            Producer("failed", BAD),
+            result("skipped", skipped_because=("model.shop.a", "source.shop.raw.b"), message="skipped"),
+            "orders: not built: upstream `a`, `raw.b` failed",
+        ),
+        (
+            Producer("failed", BAD),
+            result(
+                "skipped", skipped_because=("source.shop.raw.b", "model.shop.a"), message="`raw.b` is stale"
+            ),
+            "orders: not built: `raw.b` is stale",
+        ),
+        (
+            Producer("failed", BAD),
+            result("skipped", skipped_because=("source.shop.raw.b",)),
+            "orders: not built: upstream `raw.b` failed",
+        ),
+        (Producer("success", is_older=True), None, "cleared alone, so it is built in a pod of its own"),
     ],
 )
 def test_a_decision_says_why(producer, entry, words):
@@ -167,3 +207,14 @@ def test_a_task_of_several_nodes_is_skipped_only_when_all_of_them_are():
 
 def test_a_task_of_several_nodes_fails_when_of_one_nothing_is_known():
     assert decide(Producer("success", OK), [("a", None), ("b", result("pass"))]).verdict is Verdict.FAIL
+
+
+def test_a_reason_is_told_once_and_each_in_a_line():
+    entries = [("a", result("fail")), ("b", result("fail")), ("c", result("error"))]
+    assert decide(Producer("running"), entries).reason == "orders: fail\norders: error"
+
+
+def test_a_task_that_stands_for_no_node_is_skipped():
+    decision = decide(Producer("running"), [])
+    assert decision.verdict is Verdict.SKIP
+    assert decision.reason == "this task stands for no node"

@@ -3,7 +3,9 @@
 import pytest
 
 from dbt_watch.core import resume
+from dbt_watch.core.command import Selection
 from dbt_watch.core.journal import Closed
+from dbt_watch.core.manifest import load_manifest
 from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.core.resume import deaf_tasks, outdated_tasks, remaining_nodes, selection_of
 from dbt_watch.core.selection import select_nodes
@@ -96,3 +98,34 @@ def test_a_selection_that_is_too_long_for_a_command_line_is_not_made(graph, monk
     monkeypatch.setattr(resume, "MAX_ARGUMENTS", 100)
     assert selection_of(graph, select_nodes(graph)) is None
     assert selection_of(graph, frozenset({"seed.jaffle_shop.raw_orders"})) is not None
+
+
+SOURCE, MODEL = "source.landed_shop.landing.orders", "model.landed_shop.orders"
+
+
+@pytest.fixture(scope="module")
+def landed(landed_shop):
+    return load_manifest(landed_shop / "target/manifest.json")
+
+
+@pytest.mark.parametrize("others", [(), ("model.landed_shop.paid",)])  # which is ephemeral
+def test_of_sources_alone_nothing_is_built(landed, others):
+    assert selection_of(landed, frozenset({SOURCE, *others})) == Selection(
+        sources=("source:landed_shop.landing.orders",), builds=False
+    )
+
+
+def test_sources_are_checked_beside_what_is_built(landed):
+    selection = selection_of(landed, frozenset({SOURCE, MODEL}))
+    assert selection.sources == ("source:landed_shop.landing.orders",)
+    assert selection.builds
+    assert select_nodes(landed, select=list(selection.select), indirect_selection="empty") == {MODEL}
+
+
+@pytest.mark.parametrize(("spare", "is_made"), [(0, True), (-1, False)])
+def test_a_selection_may_be_as_long_as_the_command_line_allows(landed, monkeypatch, spare, is_made):
+    nodes = frozenset({SOURCE, MODEL})
+    whole = selection_of(landed, nodes)
+    length = len(" ".join([*whole.select, *whole.sources]) + " ")
+    monkeypatch.setattr(resume, "MAX_ARGUMENTS", length + spare)
+    assert (selection_of(landed, nodes) is not None) is is_made

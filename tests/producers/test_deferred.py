@@ -109,7 +109,7 @@ def test_a_journal_is_gone_on_with_at_the_page_that_comes_next(writer):
     asyncio.run(pen.write())
     assert list(store.pages) == [page_key(8), page_key(7)]
     page = decode_page(store.pages[page_key(7)])
-    assert page.chunk.seq == 7
+    assert (page.chunk.seq, page.began) == (7, 0.0)
 
 
 def test_a_journal_of_another_version_is_begun_anew(writer, monkeypatch):
@@ -142,7 +142,15 @@ def test_in_a_triggerer_a_failing_write_loses_nothing(writer, monkeypatch):
     assert last.chunk.closed.exit_code == 0
 
 
-def test_in_a_triggerer_the_end_is_given_up_after_a_while(writer, monkeypatch):
-    monkeypatch.setattr("dbt_watch.producers.pen.BACKOFF_FIRST", 0.01)
-    pen = AsyncPen(Draft(writer, will_retry=True), Store(failures=10**9).push)
-    assert not asyncio.run(pen.finish(patience=0.05))
+def test_in_a_triggerer_it_waits_as_long_after_a_failure_and_gives_up_as_well(writer, monkeypatch, caplog):
+    now, slept = [100.0], []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr("dbt_watch.producers.pen.asyncio.sleep", sleep)
+    pen = AsyncPen(Draft(writer, will_retry=True, clock=lambda: now[0]), Store(failures=10**9).push)
+    assert not asyncio.run(pen.finish(patience=20))
+    assert slept == [0.5, 1.0, 2.0, 4.0, 8.0, 4.5]
+    assert "api-server is away" in caplog.text

@@ -10,7 +10,7 @@ from kubernetes.client import models as k8s
 
 from dbt_watch.localkube import Image, LocalKube
 from dbt_watch.producers import earlier
-from dbt_watch.producers.earlier import GENERATION, await_gone, sort_pods
+from dbt_watch.producers.earlier import GENERATION, attempt_of, await_gone, sort_pods
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 OURS = "2"
@@ -79,6 +79,13 @@ def test_a_pod_without_our_annotation_is_not_taken_over():
     foreign = pod("a")
     foreign.metadata.annotations = None
     assert names(sort_pods([foreign], "base", OURS)) == {"unwanted": ["a"]}
+
+
+def test_the_attempt_that_made_a_pod_is_told_by_its_label():
+    made, foreign = pod("a"), pod("b")
+    made.metadata.labels = {"try_number": "3"}
+    foreign.metadata.labels = None
+    assert (attempt_of(made), attempt_of(foreign)) == ("3", "?")
 
 
 STUBBORN = """

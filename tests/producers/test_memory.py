@@ -68,10 +68,11 @@ def test_a_secret_is_not_kept_and_is_as_it_is_now(store):
     assert memory(store).options_of_first_attempt(later) == {**later, "threads": "4"}
 
 
-def test_an_airflow_without_such_a_store_renders_them_anew():
+def test_an_airflow_without_such_a_store_renders_them_anew(caplog):
     memory = Memory({"ti": SimpleNamespace(max_tries=1)})
     assert memory.options_of_first_attempt(FIRST) == FIRST
     assert memory.options_of_first_attempt({"threads": "1"}) == {"threads": "1"}
+    assert not caplog.text
 
 
 def test_a_store_that_fails_is_no_error(caplog):

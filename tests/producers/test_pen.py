@@ -215,6 +215,11 @@ class TestALongJournal:
         assert behind.state.next_seq == 2 * PAGES + 6
 
 
+def test_who_does_not_know_when_the_attempt_began_says_that_it_was_long_ago(pen, writer, store):
+    pen.open()
+    assert decode_page(store.pages["journal_0000"]).began == 0.0
+
+
 def test_nothing_is_written_while_nothing_changes(pen, store, clock):
     pen.open()
     before = list(store.log)
@@ -256,6 +261,18 @@ def test_the_end_is_tried_again_until_it_is_written(pen, writer, store):
     writer.close(1, reason="OOMKilled")
     assert pen.finish()
     assert store.reader().state.closed == Closed(1, "OOMKilled")
+
+
+def test_after_a_failure_it_waits_longer_each_time_up_to_a_limit(writer, store, clock, caplog):
+    slept = []
+    pen = Pen(
+        writer, store.push, will_retry=True, clock=clock, sleep=lambda s: (slept.append(s), clock.sleep(s))
+    )
+    store.failures = 10**9
+    writer.close(0)
+    assert not pen.finish(patience=60)
+    assert slept == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 10.0, 4.5]
+    assert "api-server is away" in caplog.text
 
 
 def test_the_end_is_given_up_after_a_while_without_an_error(pen, writer, store, clock):

@@ -1,14 +1,23 @@
-"""What a later attempt does when no pod is left."""
+"""What a later attempt does, with a pod of an earlier one and without."""
 
+import json
+import logging
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
+from airflow.sdk.log import mask_secret
+from kubernetes import client, config
+from kubernetes.client import models as k8s
 
 from dbt_watch import supervisor
 from dbt_watch.compat import AirflowFailException
 from dbt_watch.core.command import Selection
+from dbt_watch.localkube import Image, LocalKube
+from dbt_watch.producers.earlier import GENERATION
 from dbt_watch.producers.memory import DONE_KEY, Memory
 from dbt_watch.producers.plan import Planner, named
 from dbt_watch.supervisor import SupervisorError
@@ -23,18 +32,20 @@ class StateStore(dict):
 
 
 class Project:
-    """An operator with three sensors, and no pod in the cluster."""
+    """An operator with three sensors, and no pod in the cluster unless a test makes one."""
 
     reattach_on_restart = True
     base_container_name = "base"
     task_id = "shop.dbt_build"
     silent = 0
     callbacks = ()
+    log = logging.getLogger("task")
 
     def __init__(self, graph, states, *, max_tries=2):
         nodes = {name: next(uid for uid in graph.nodes if uid.endswith(f".{name}")) for name in NAMES}
         self.graph = graph
-        self.selected = frozenset(nodes.values())
+        self.watched_nodes = list(nodes.values())
+        self.selected = frozenset(self.watched_nodes)
         self.selection = Selection(select=NAMES)
         self.watched = {f"shop.{name}": (uid,) for name, uid in nodes.items()}
         self.client = SimpleNamespace(list_namespaced_pod=lambda **_: SimpleNamespace(items=[]))
@@ -44,9 +55,15 @@ class Project:
             dag_id="shop", run_id="run", task_id="shop.dbt_build", map_index=-1, max_tries=max_tries
         )
         self.context = {"ti": self.ti, "task_state_store": self.store}
+        self.put_aside = []
 
     def _build_find_pod_label_selector(self, context, *, exclude_checked):
         return ""
+
+    def patch_already_checked(self, pod, *, reraise):
+        self.put_aside.append(pod.metadata.name)
+
+    process_pod_deletion = patch_already_checked
 
     def plan(self, *, is_first_since_clear=False):
         attempt = SimpleNamespace(
@@ -136,3 +153,117 @@ def test_of_many_tasks_the_first_are_named():
     tasks = [f"shop.m{number}" for number in range(30)]
     assert named(tasks).startswith("30 tasks (shop.m0, shop.m1, ")
     assert named(tasks).endswith("shop.m19 and 10 more)")
+
+
+BEGINNING = json.dumps(
+    {
+        "info": {
+            "name": "MainReportVersion",
+            "ts": "2026-01-01T00:00:00.000000Z",
+            "level": "info",
+            "invocation_id": "i",
+        },
+        "data": {},
+    }
+)
+
+
+def said(unique_id, status):
+    """Say as dbt does at the log level debug how a node has ended."""
+    info = {
+        "unique_id": unique_id,
+        "node_name": unique_id.split(".")[-1],
+        "node_status": status,
+        "resource_type": unique_id.split(".")[0],
+        "node_started_at": "2026-01-01T00:00:00",
+        "node_finished_at": "2026-01-01T00:00:01",
+    }
+    result = {"status": status, "message": f"{status} with pa55-of-the-warehouse", "execution_time": 1.0}
+    head = {
+        "name": "NodeFinished",
+        "ts": "2026-01-01T00:00:01.000000Z",
+        "level": "debug",
+        "invocation_id": "i",
+    }
+    return json.dumps({"info": head, "data": {"node_info": info, "run_result": result}})
+
+
+@pytest.fixture
+def with_ended_pod(project_of):
+    """Make a project whose first attempt has left a pod that has ended, of which nobody knows how."""
+    with LocalKube(images={"python:3": Image(venv=sys.prefix)}) as kube:
+
+        def make(exit_code, words):
+            project = project_of([None] * 3)
+            project.client = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
+            told = zip(project.watched_nodes, words, strict=True)
+            log = "\n".join([BEGINNING, *(said(uid, word) for uid, word in told if word)])
+            script = f"print({log!r})\nraise SystemExit({exit_code})"
+            pod = k8s.V1Pod(
+                metadata=k8s.V1ObjectMeta(name="dbt", annotations={GENERATION: str(project.ti.max_tries)}),
+                spec=k8s.V1PodSpec(
+                    restart_policy="Never",
+                    containers=[
+                        k8s.V1Container(name="base", image="python:3", command=["python", "-c", script])
+                    ],
+                ),
+            )
+            project.client.create_namespaced_pod("default", pod)
+            deadline = time.monotonic() + 30
+            while project.client.read_namespaced_pod("dbt", "default").status.phase in {"Pending", "Running"}:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            return project
+
+        yield make
+
+
+def test_of_a_pod_that_ended_badly_only_what_went_well_is_adopted_and_the_rest_is_built(with_ended_pod):
+    project = with_ended_pod(1, ["success", "warn", "error"])
+    seed, staged, orders = project.watched_nodes
+    plan = project.plan()
+    assert [(result.unique_id, result.status) for result in plan.adopted] == [
+        (seed, "success"),
+        (staged, "warn"),
+    ]
+    assert plan.nodes == {orders}
+    assert plan.pod is None
+    assert project.put_aside == ["dbt", "dbt"]
+
+
+@pytest.mark.parametrize("word", ["skipped", None])
+def test_what_a_pod_that_ended_badly_did_not_come_to_is_not_adopted(with_ended_pod, word):
+    project = with_ended_pod(1, ["success", "success", word])
+    assert project.plan().nodes == {project.watched_nodes[-1]}
+
+
+def test_what_a_pod_has_built_that_is_not_wanted_any_more_is_not_adopted(with_ended_pod):
+    project = with_ended_pod(1, ["success", "success", "error"])
+    project.states["shop.raw_orders"] = "success"
+    plan = project.plan()
+    assert [result.unique_id for result in plan.adopted] == [project.watched_nodes[1]]
+
+
+def test_a_pod_that_ended_badly_after_all_was_built_is_not_believed(with_ended_pod):
+    project = with_ended_pod(1, ["success"] * 3)
+    plan = project.plan()
+    assert plan.nodes == project.selected
+    assert not plan.adopted
+
+
+def test_a_pod_that_ended_well_is_taken_over_with_its_log(with_ended_pod):
+    project = with_ended_pod(0, ["success"] * 3)
+    plan = project.plan()
+    assert plan.pod.metadata.name == "dbt"
+    assert plan.nodes == project.selected
+    assert not plan.adopted
+    assert not project.put_aside
+
+
+def test_secrets_in_what_an_earlier_pod_has_built_are_neither_shown_nor_adopted(with_ended_pod, caplog):
+    mask_secret("pa55-of-the-warehouse")
+    project = with_ended_pod(1, ["success", "warn", "error"])
+    with caplog.at_level("INFO"):
+        assert [result.message for result in project.plan().adopted] == [None, "warn with ***"]
+    assert "error with ***" in caplog.text
+    assert "pa55" not in caplog.text

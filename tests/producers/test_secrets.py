@@ -14,6 +14,7 @@ from dbt_watch.producers.secrets import hide, redact, secrets_in
         ({"vars": {"hosts": [{"password": "deep-in-a-list"}]}}, ["deep-in-a-list"]),
         ({"vars": "{day: x}", "TOKEN": None}, []),
         ({"vars": None}, []),
+        ({"vars": {"api_token": ["one-of-two", "two-of-two"]}}, ["one-of-two", "two-of-two"]),
     ],
 )
 def test_what_stands_under_a_name_that_airflow_hides_is_secret(values, secrets):
@@ -24,6 +25,14 @@ def test_of_a_text_only_what_airflow_knows_for_a_secret_is_one():
     mask_secret("pa55-of-a-connection")
     assert secrets_in({"vars": {"url": "postgres://shop:pa55-of-a-connection@db"}}) == [
         "pa55-of-a-connection"
+    ]
+
+
+def test_of_a_text_with_several_secrets_all_is_one_from_the_first_to_the_last():
+    mask_secret("us3r-of-a-connection")
+    mask_secret("pa55-of-a-connection")
+    assert secrets_in({"vars": {"url": "postgres://us3r-of-a-connection:pa55-of-a-connection@db"}}) == [
+        "us3r-of-a-connection:pa55-of-a-connection"
     ]
 
 

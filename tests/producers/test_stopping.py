@@ -23,7 +23,8 @@ def test_a_task_that_was_stopped_stops_dbt(state, stops):
     signal.receive()
     signal.check()
     assert stops == [state]
-    assert state in signal.reason
+    assert signal.reason == f"the task was stopped; Airflow has it as {state}"
+    assert not signal.is_leaving
 
 
 @pytest.mark.parametrize("state", ["running", "up_for_retry", "scheduled", "queued", None])
@@ -33,6 +34,18 @@ def test_a_worker_that_has_to_go_leaves_dbt_alone(state, stops):
     signal.check()
     assert not stops
     assert signal.reason is None
+    assert signal.is_leaving
+
+
+def test_what_has_been_decided_is_not_asked_again_and_not_decided_late(stops):
+    asked = []
+    signal = StopSignal(lambda: asked.append(1) or "running", lambda: stops.append(1))
+    signal.receive()
+    signal.check()
+    signal.check()
+    assert asked == [1]
+    signal._decide_alone()
+    assert not stops
 
 
 def test_nothing_is_asked_before_a_signal(stops):
@@ -74,8 +87,11 @@ def test_a_main_thread_that_comes_to_no_check_does_not_keep_dbt_running(monkeypa
     stopped = threading.Event()
     signal = StopSignal(lambda: "running", stopped.set)
     signal.watch()
+    # One that were no daemon would keep the process of the task alive.
+    assert {thread.daemon for thread in threading.enumerate() if thread.name == "dbt-watch-stop"} == {True}
     signal.receive()
     assert stopped.wait(10)
+    assert signal.reason == "the task was asked to end"
 
 
 def test_a_main_thread_that_waits_for_airflow_decides_when_it_has_its_answer(monkeypatch, stops):

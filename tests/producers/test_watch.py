@@ -1,6 +1,7 @@
 """One who goes on with another's journal: the log once more from its beginning, and nothing told twice."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from dbt_watch.core.drift import Drift
 from dbt_watch.core.journal import Closed, JournalWriter
 from dbt_watch.core.journal_reader import JournalReader, read_now
 from dbt_watch.core.outcome import Producer, Verdict, decide
-from dbt_watch.core.results import NodeInfo
+from dbt_watch.core.results import NodeInfo, NodeResult, NotRun
 from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.attempt import failure_of
 from dbt_watch.producers.pen import Draft
@@ -109,6 +110,14 @@ def test_whoever_goes_on_writes_what_is_missing_and_shows_it_once(read):
     assert [*first.shown, *second.shown] == Follower({}).read(LOG).shown
 
 
+def test_a_log_that_is_read_again_in_one_piece_is_shown_from_where_it_is_new():
+    pages = {}
+    first = Follower(pages).read(LOG[:3])
+    second = Follower(pages)
+    second.watch.take_lines([BEGINNING, *LOG], True)
+    assert [*first.shown, *second.shown] == Follower({}).read(LOG).shown
+
+
 def test_the_end_alone_may_be_missing():
     pages = {}
     Follower(pages).read(LOG)
@@ -152,6 +161,79 @@ def test_secrets_are_taken_out_before_anything_is_shown_or_written():
     assert "s3cr3t" not in repr((shown, chunk, watch.results, watch.closed, watch.summary()))
     assert "***" in repr(shown)
     assert "killed with ***" in repr(chunk.changes)
+
+
+def test_the_end_is_taken_once_shown_and_written():
+    shown = []
+    watch = BuildWatch(NODES, attempt=1, show=shown.append)
+    watch.take_lines([BEGINNING, *LOG[:3]], True)
+    assert watch.end(137, "OOMKilled")
+    assert not watch.end(1, "another")
+    assert shown[-1].strip() == "b NOT RUN: dbt ended before this node finished (exit code 137: OOMKilled)"
+    assert watch.closed == watch.writer.take().closed == Closed(exit_code=137, reason="OOMKilled")
+    early = NotRun.ENDED_EARLY
+    assert [result.not_run for result in watch.results] == [None, NotRun.UNFINISHED, early, early]
+
+
+def test_who_goes_on_with_a_journal_shows_how_what_is_open_ended():
+    pages = {}
+    Follower(pages).read(LOG[:3])
+    second = Follower(pages).read(LOG[:3])
+    second.watch.end(1)
+    second.write()
+    assert [line for line in second.shown if "b NOT RUN" in line]
+    assert journal(pages)[0].entries["model.shop.b"].not_run is NotRun.UNFINISHED
+
+
+def summary_of(results):
+    watch = BuildWatch({}, attempt=1, show=lambda line: None)
+    watch.adopt(results)
+    return watch.summary()
+
+
+def ended(name, status):
+    return NodeResult(unique_id=f"model.shop.{name}", name=name, resource_type="model", status=status)
+
+
+def test_a_summary_counts_the_nodes_and_names_those_that_failed():
+    results = [ended("a", "success"), ended("b", "success"), ended("c", "error"), ended("d", "skipped")]
+    assert summary_of(results) == "2 success, 1 error, 1 skipped; failed: c"
+    assert summary_of(results[:2]) == "2 success"
+    assert summary_of([]) == "no node was reported"
+
+
+@pytest.mark.parametrize(("count", "end"), [(10, "f9"), (11, "f9 ...")])
+def test_a_summary_names_ten_nodes_at_most(count, end):
+    summary = summary_of([ended(f"f{number}", "error") for number in range(count)])
+    assert summary.startswith(f"{count} error; failed: f0, f1, ")
+    assert summary.endswith(f", f8, {end}")
+
+
+RECORDED = Path(__file__).parent.parent / "recordings" / "1.9__duckdb__build_t4_fail_debug.jsonl"
+BROKEN, SEED = "model.shop.bad_model", "seed.shop.raw_customers"
+
+
+@pytest.mark.parametrize(
+    ("secret", "unique_id", "field"),
+    [
+        ("nonexistent_column", BROKEN, "message"),
+        ("nonexistent_column", BROKEN, "sql"),
+        ("INSERT 4", SEED, "adapter_response"),
+    ],
+)
+def test_secrets_are_taken_out_of_what_dbt_and_the_database_say_of_a_node(secret, unique_id, field):
+    watch = BuildWatch(
+        {},
+        attempt=1,
+        show=lambda line: None,
+        redact=lambda value: json.loads(json.dumps(value).replace(secret, "***")),
+    )
+    watch.take_lines(RECORDED.read_bytes().splitlines(), True)
+    watch.end(1)
+    for results in (watch.writer.take().changes, watch.results):
+        told = {result.unique_id: str(getattr(result, field)) for result in results}
+        assert "***" in told[unique_id]
+        assert not [text for text in told.values() if secret in text]
 
 
 @pytest.mark.parametrize(("on_stale", "exit_code"), [("fail", 1), ("skip", 0)])

@@ -11,11 +11,11 @@ import pytest
 
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.outcome import Verdict, decide
-from dbt_watch.core.pages import PAGES, part_key
+from dbt_watch.core.pages import PAGES, page_key, part_key
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.pen import Pen
 from dbt_watch.sensors import updates
-from dbt_watch.sensors.hub import Hub, Pace, Subscription
+from dbt_watch.sensors.hub import DEFAULT_PACE, Hub, Pace, Subscription
 from dbt_watch.sensors.updates import Sensor
 
 PACE = Pace(
@@ -39,6 +39,7 @@ class Airflow:
         self.current_state = None
         self.xcoms = {}
         self.requests = 0
+        self.pages = 0
         self.misses = 0
         self.broken = False
         self.states_of = {}
@@ -53,6 +54,7 @@ class Airflow:
 
     async def page(self, key):
         self._count()
+        self.pages += 1
         value = self.xcoms.get(key)
         self.misses += value is None
         return value
@@ -429,6 +431,61 @@ async def test_a_long_journal_of_an_attempt_that_is_over_is_not_mixed_with_the_n
         assert await stays_waiting(waiting)
         airflow.report("model.shop.m7", "error")
         assert (await waiting).verdict is Verdict.FAIL
+
+
+async def looks_of(airflow, seconds, pace=DEFAULT_PACE, states=None):
+    """Let a hub look ten times a second, by a clock of our own; give the times at which it asked for a page."""
+    hub, looks = Hub("build.dbt_build", airflow, pace), []
+    with Subscription(hub, Sensor(unique_ids=(ORDERS,))):
+        for now in (tick / 10 for tick in range(seconds * 10)):
+            airflow.current_state = (states or {}).get(now, airflow.current_state)
+            before = airflow.pages
+            await hub._look(now, verify=False)
+            looks += [now] * (airflow.pages - before)
+    return looks
+
+
+def test_a_journal_that_cannot_be_read_is_not_asked_for_again_and_again(caplog):
+    airflow = Airflow()
+    airflow.begin(1)
+    airflow.xcoms[part_key(0)] = '{"foreign": true}'
+    assert asyncio.run(looks_of(airflow, 10)) == [0.0]
+    assert caplog.text.count("cannot be read") == 1
+
+
+@pytest.mark.parametrize("key", [part_key(0), page_key(0), page_key(1)])
+def test_a_journal_that_cannot_be_read_is_forgotten_with_the_next_attempt(key):
+    @scenario
+    async def check(airflow):
+        async with hub_of(airflow) as hub:
+            airflow.begin(1, will_retry=True)
+            airflow.report(CUSTOMERS, "success")
+            airflow.xcoms[key] = '{"foreign": true}'
+            waiting = asyncio.create_task(verdict(hub, ORDERS))
+            for state in ("running", "up_for_retry", "queued"):
+                airflow.current_state = state
+                assert await stays_waiting(waiting)
+            airflow.begin(2)
+            airflow.report(ORDERS, "success")
+            airflow.close(0)
+            airflow.current_state = "success"
+            assert (await waiting).verdict is Verdict.SUCCEED
+
+    check()
+
+
+def test_a_worker_is_given_time_to_begin_the_journal_and_more_time_with_each_look_in_vain():
+    airflow = Airflow()
+    airflow.current_state = "queued"
+    pace = Pace(state=1.0, first_page=1.5, first_page_limit=6.0)
+    looks = asyncio.run(looks_of(airflow, 25, pace, {3.0: "running"}))
+    assert looks == [4.5, 6.0, 9.0, 15.0, 21.0]
+
+
+def test_the_journal_of_a_producer_that_has_run_for_a_while_is_looked_for_at_once():
+    airflow = Airflow()
+    airflow.current_state = "running"
+    assert asyncio.run(looks_of(airflow, 1)) == [0.0]
 
 
 @scenario

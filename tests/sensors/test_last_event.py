@@ -117,9 +117,10 @@ def test_a_sensor_that_a_worker_defers_says_so(monkeypatch):
         task_id="orders", producer_task_id="shop.dbt_build", unique_ids=["model.shop.orders"]
     )
     given = []
-    monkeypatch.setattr(sensor, "defer", lambda *, trigger, method_name: given.append(trigger))
+    monkeypatch.setattr(sensor, "defer", lambda *, trigger, method_name: given.append((trigger, method_name)))
     sensor.execute({"ti": SimpleNamespace(try_number=1)})
-    (trigger,) = given
+    ((trigger, method_name),) = given
+    assert method_name == "execute_complete"
     assert trigger.from_worker
     path, arguments = trigger.serialize()
     assert NodeTrigger(**arguments).serialize() == (path, arguments)

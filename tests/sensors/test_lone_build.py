@@ -82,6 +82,7 @@ def sensor(monkeypatch):
     sensor.triggers = []
 
     def defer(*, trigger, method_name):
+        assert callable(getattr(sensor, method_name))
         sensor.triggers.append(trigger)
         raise Deferred
 
@@ -165,3 +166,14 @@ def test_an_airflow_that_answers_badly_fails_no_sensor(airflow, sensor):
     airflow.silent = 1
     with pytest.raises(Deferred):
         sensor.execute(context())
+
+
+def test_one_that_does_not_learn_of_the_others_waits_for_its_turn(airflow, sensor, monkeypatch):
+    def others():
+        airflow.silent = 1
+        return ["shop.raw"]
+
+    monkeypatch.setattr(sensor._lone_build, "others", others)
+    with pytest.raises(Deferred):
+        sensor.execute(context())
+    assert not sensor._lone_build.runs

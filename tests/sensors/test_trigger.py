@@ -1,0 +1,239 @@
+"""A sensor's trigger: how it ends the task for each decision, and what the task's log shows."""
+
+import asyncio
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult, XComResult
+from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+from test_hub import Airflow
+
+from dbt_watch.core.outcome import Decision, Verdict
+from dbt_watch.core.results import NodeResult
+from dbt_watch.sensors.hub import hub_for, hubs
+from dbt_watch.sensors.trigger import NodeTrigger, parts, write_log
+from dbt_watch.sensors.updates import Update
+from dbt_watch.supervisor import key_of
+
+ORDERS, CUSTOMERS = "model.shop.orders", "model.shop.customers"
+# Of version 7, of long ago: a task that was there before its producer began.
+IDENTITY = UUID("00000000-05dc-7000-8000-000000000000")
+
+
+def result(unique_id, status, **more):
+    return NodeResult(
+        unique_id=unique_id, name=unique_id.split(".")[-1], resource_type="model", status=status, **more
+    )
+
+
+def trigger_of(*unique_ids, task_id="shop.orders", **more):
+    trigger = NodeTrigger(producer_task_id="shop.dbt_build", unique_ids=unique_ids, **more)
+    trigger.task_instance = SimpleNamespace(
+        id=IDENTITY, dag_id="shop", run_id="run", task_id=task_id, map_index=-1, try_number=1
+    )
+    return trigger
+
+
+@pytest.mark.parametrize(
+    ("verdict", "event"),
+    [
+        (Verdict.SUCCEED, TaskSuccessEvent),
+        (Verdict.SKIP, TaskSkippedEvent),
+        (Verdict.FAIL, TaskFailedEvent),
+    ],
+)
+def test_each_decision_ends_the_task_as_it_says_with_what_dbt_reported(verdict, event):
+    ended = result(ORDERS, "success")
+    found = trigger_of(ORDERS)._event(Update((ended,), Decision(verdict)))
+    assert type(found) is event
+    assert found.xcoms == {"return_value": ended.to_dict()}
+
+
+def test_a_task_that_goes_on_on_a_worker_takes_the_decision_with_it():
+    ended = result(ORDERS, "error")
+    found = trigger_of(ORDERS)._event(Update((ended,), Decision(Verdict.BUILD, "cleared alone")))
+    assert type(found) is TriggerEvent
+    assert found.payload == {"verdict": "build", "reason": "cleared alone", "results": ended.to_dict()}
+
+
+class Log(list):
+    """A logger that keeps what it is told."""
+
+    def info(self, text, *values):
+        self.append(("info", text % values))
+
+    def error(self, text, *values):
+        self.append(("error", text % values))
+
+
+def test_a_log_shows_what_became_of_each_node_and_then_why_the_task_ends():
+    log = Log()
+    results = (result(ORDERS, "started"), result(CUSTOMERS, "success"))
+    write_log(log, Update(results, Decision(Verdict.FAIL, "orders: error: no such\ncolumn")))
+    assert log == [
+        ("info", "dbt started model orders"),
+        ("info", "model customers: success"),
+        ("error", "failed: orders: error: no such"),
+        ("error", "column"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word"), [(Verdict.WAIT, "waiting"), (Verdict.SKIP, "skipped"), (Verdict.BUILD, "building")]
+)
+def test_only_a_failure_is_an_error_in_the_log(verdict, word):
+    log = Log()
+    write_log(log, Update((), Decision(verdict, "why")))
+    assert log == [("info", f"{word}: why")]
+
+
+def test_a_log_does_not_repeat_itself():
+    log, printed = Log(), set()
+    for results in ((result(ORDERS, "started"),), (result(ORDERS, "started"), result(CUSTOMERS, "started"))):
+        write_log(log, Update(results, Decision(Verdict.WAIT, "dbt has not started")), printed)
+    assert [text for _, text in log] == [
+        "dbt started model orders",
+        "waiting: dbt has not started",
+        "dbt started model customers",
+    ]
+
+
+def test_a_log_leaves_the_reason_to_an_exception_that_will_tell_it():
+    log = Log()
+    write_log(log, Update((), Decision(Verdict.FAIL, "orders: error")), with_reason=False)
+    write_log(log, Update((), Decision(Verdict.SUCCEED)))
+    assert not log
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 200, 250])
+def test_many_results_are_shown_in_parts_and_the_decision_with_the_last(count):
+    results = tuple(result(f"model.shop.m{number}", "success") for number in range(count))
+    decision = Decision(Verdict.SKIP, "why")
+    *first, last = parts(Update(results, decision))
+    assert sum((part.results for part in [*first, last]), ()) == results
+    assert {len(part.results) for part in first} <= {100}
+    assert len(first) == max(0, count - 1) // 100
+    assert not [part for part in first if part.decision != Decision(Verdict.WAIT)]
+    assert last.decision == decision
+
+
+class Supervisor(Airflow):
+    """A producer's state and journal, as the supervisor of a triggerer tells of them."""
+
+    async def asend(self, message):
+        if isinstance(message, GetTaskStates):
+            assert (message.dag_id, message.run_ids) == ("shop", ["run"])
+            states = {"shop.dbt_build": self.current_state, **self.states_of}
+            return TaskStatesResult(
+                task_states={"run": {name: states.get(name) for name in message.task_ids}}
+            )
+        assert (message.task_id, message.map_index) == ("shop.dbt_build", -1)
+        return XComResult(key=message.key, value=self.xcoms.get(message.key))
+
+
+@pytest.fixture
+def airflow(monkeypatch):
+    airflow = Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", airflow, raising=False)
+    return airflow
+
+
+async def first_event(trigger):
+    events = trigger.run()
+    event = await asyncio.wait_for(anext(events), 10)
+    await events.aclose()
+    return event
+
+
+def test_a_trigger_follows_the_journal_to_the_end_of_its_node(airflow, monkeypatch):
+    log = Log()
+    monkeypatch.setattr(NodeTrigger, "log", log)
+
+    async def scene():
+        airflow.begin(1)
+        airflow.report(ORDERS, "started")
+        waiting = asyncio.create_task(first_event(trigger_of(ORDERS)))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        airflow.report(ORDERS, "success")
+        return await waiting
+
+    event = asyncio.run(scene())
+    assert type(event) is TaskSuccessEvent
+    assert event.xcoms["return_value"]["status"] == "success"
+    assert [text for _, text in log] == ["dbt started  orders", " orders: success"]
+
+
+def test_the_log_of_a_task_of_several_nodes_shows_each_once(airflow, monkeypatch):
+    log = Log()
+    monkeypatch.setattr(NodeTrigger, "log", log)
+
+    async def scene():
+        airflow.begin(1)
+        airflow.report(ORDERS, "success")
+        waiting = asyncio.create_task(first_event(trigger_of(ORDERS, CUSTOMERS)))
+        await asyncio.sleep(0.5)
+        assert log
+        airflow.report(CUSTOMERS, "success")
+        await waiting
+
+    asyncio.run(scene())
+    assert [text for _, text in log] == [" orders: success", " customers: success"]
+
+
+def test_a_trigger_of_a_task_that_was_cleared_alone_takes_it_to_a_worker_in_its_turn(airflow):
+    async def scene():
+        airflow.begin(1)
+        airflow.report(ORDERS, "success")
+        airflow.close(0)
+        airflow.current_state = "success"
+        airflow.states_of = {"shop.raw_orders": "running"}
+        trigger = trigger_of(ORDERS, turn=1, after=["shop.raw_orders"])
+        trigger.task_instance.try_number = 2
+        trigger.task_instance.id = UUID("0fffffff-ffff-7000-8000-000000000000")
+        waiting = asyncio.create_task(first_event(trigger))
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        airflow.states_of = {"shop.raw_orders": "success"}
+        return await waiting
+
+    assert asyncio.run(scene()).payload["verdict"] == "build"
+
+
+def test_tasks_that_were_cleared_alone_go_to_a_worker_in_their_order(airflow):
+    async def scene():
+        airflow.begin(1)
+        airflow.close(0)
+        airflow.current_state = "success"
+        waiting = []
+        for turn in (2, 1):
+            trigger = trigger_of(f"model.shop.m{turn}", task_id=f"shop.m{turn}", turn=turn)
+            trigger.task_instance.try_number = 2
+            trigger.task_instance.id = UUID("0fffffff-ffff-7000-8000-000000000000")
+            waiting.append(asyncio.create_task(first_event(trigger)))
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        ended = [task.done() for task in waiting]
+        for task in waiting:
+            task.cancel()
+        return ended
+
+    assert asyncio.run(scene()) == [False, True]
+
+
+def test_all_sensors_of_a_producer_share_a_hub_as_long_as_it_runs(airflow):
+    key = key_of(trigger_of(ORDERS).task_instance, "shop.dbt_build")
+    other = key_of(trigger_of(ORDERS).task_instance, "shop.another")
+
+    async def scene():
+        hub = hub_for(key)
+        assert hub.name == "shop.dbt_build"
+        assert hub_for(key) is hub
+        assert hub_for(other) is not hub
+        assert set(hubs()) == {hub, hub_for(other)}
+        return hub
+
+    first = asyncio.run(scene())
+    assert not list(hubs())
+    assert asyncio.run(scene()) is not first

@@ -259,10 +259,10 @@ class Hub:
 
     async def _check_attempt(self) -> None:
         """Notice that the journal has been begun anew."""
-        if not self._journal.attempt:
+        if not (self._journal.attempt or self._is_damaged):
             return
         value = await self._source.page(self._reader.key)
-        attempt = 0
+        attempt = self._journal.attempt if value is not None else 0
         if value is not None:
             with self._heeding_damage():
                 attempt = decode_page(value).chunk.attempt
@@ -307,7 +307,8 @@ class Hub:
             yield
         except JournalError as error:
             # Asking again would not mend it. The sensors go by the producer's state, so that none waits for ever.
-            log.error("The journal of %s cannot be read: %s", self.name, error)  # noqa: TRY400 - says it all
+            if not self._is_damaged:
+                log.error("The journal of %s cannot be read: %s", self.name, error)  # noqa: TRY400 - says it all
             self._is_damaged = True
 
     def _welcome(self, newcomers: Iterable[Subscription]) -> None:

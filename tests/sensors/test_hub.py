@@ -433,6 +433,20 @@ async def test_a_long_journal_of_an_attempt_that_is_over_is_not_mixed_with_the_n
         assert (await waiting).verdict is Verdict.FAIL
 
 
+@scenario
+async def test_a_journal_whose_beginning_cannot_be_read_is_forgotten_with_an_attempt_that_nobody_saw(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1, will_retry=True)
+        airflow.xcoms[part_key(0)] = '{"foreign": true}'
+        waiting = asyncio.create_task(verdict(hub, ORDERS))
+        assert await stays_waiting(waiting)
+        airflow.begin(2)
+        airflow.report(ORDERS, "success")
+        airflow.close(0)
+        airflow.current_state = "success"
+        assert (await waiting).verdict is Verdict.SUCCEED
+
+
 async def looks_of(airflow, seconds, pace=DEFAULT_PACE, states=None):
     """Let a hub look ten times a second, by a clock of our own; give the times at which it asked for a page."""
     hub, looks = Hub("build.dbt_build", airflow, pace), []

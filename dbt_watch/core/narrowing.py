@@ -47,6 +47,7 @@ def narrowed(
     options: Mapping[str, Any],
     *,
     attempt: int = 1,
+    on_unmatched: Callable[[Written], object] = lambda _: None,
 ) -> Narrowed:
     """
     Narrow a selection down.
@@ -56,10 +57,11 @@ def narrowed(
     :param selection: how dbt is asked for them
     :param options: a rendered `DbtBuild.to_dict()`; its `select` and `exclude` count, blank ones do not
     :param attempt: of the producer
+    :param on_unmatched: as of `nodes_left`
     :raises SelectionError: when nothing is left, or dbt cannot be asked for what is left
     :raises ArgumentError: when `select` or `exclude` is no selection
     """
-    nodes = nodes_left(graph, selected, selection, options)
+    nodes = nodes_left(graph, selected, selection, options, on_unmatched)
     select, exclude = _criteria(options)
     if not (select or exclude):
         return Narrowed(selected, selection)

@@ -27,6 +27,7 @@ from dbt_watch.core.freshness import readers_of
 from dbt_watch.core.journal import Closed
 from dbt_watch.core.narrowing import narrowed
 from dbt_watch.core.resume import outdated_tasks, remaining_nodes
+from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.stale import OnStale, StaleSources
 from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, DbtWatchError, ProjectIsBusy
@@ -348,7 +349,14 @@ class DbtPodMixin:
         self.pod_request_obj = self.build_pod_request_obj(context)
         if ti.max_tries:
             self.build = attempt.memory.options_of_first_attempt(self.build)
-        narrow = narrowed(self.graph, self.selected, self.selection, self.build, attempt=attempt.number)
+        narrow = narrowed(
+            self.graph,
+            self.selected,
+            self.selection,
+            self.build,
+            attempt=attempt.number,
+            on_unmatched=lambda found: self.log.warning("%s", complaint(self.graph, found)),
+        )
         self.selected, self.selection = narrow.nodes, narrow.selection
         plan: Plan | None = Plan(self.selected, self.selection)
         project.await_others(attempt.tick)

@@ -62,3 +62,9 @@ def test_a_selection_that_leaves_nothing_is_an_error_of_the_run(graph, everythin
 def test_something_that_is_no_selection(graph, everything):
     with pytest.raises(ArgumentError, match="select=7: expected a selection"):
         narrowed(graph, everything, ALL, {"select": 7})
+
+
+def test_a_part_that_matches_nothing_is_told_when_dbt_runs(graph, everything):
+    unmatched = []
+    narrowed(graph, everything, ALL, {"select": "orders no_such_model"}, on_unmatched=unmatched.append)
+    assert [found.text for found in unmatched] == ["no_such_model"]

@@ -37,6 +37,7 @@ TASK_ANNOTATION: Final = "dbt-watch/task"
 # In seconds.
 POLL: Final = 2.0
 SAID_EVERY: Final = 60.0
+ENDS_WITHIN: Final = 60.0  # a task, after its pod
 
 
 class ProjectPods:
@@ -90,6 +91,7 @@ class ProjectPods:
         :raises TimeoutError: when a pod that is being deleted does not end
         """
         said: dict[str, float] = {}
+        waited_for: set[str] = set()
         while others := self.others():
             owners = sorted({_task_of(pod) for pod in others})
             states = patiently(functools.partial(read_states_now, self._producer, owners))
@@ -98,11 +100,22 @@ class ProjectPods:
                     self._stop(pod)
                 await_gone(unwanted, self._read, self._operator.base_container_name, on_tick)
                 continue
+            waited_for.update(owners)
             for pod in others:
                 if time.monotonic() - said.get(pod.metadata.name, -SAID_EVERY) >= SAID_EVERY:
                     said[pod.metadata.name] = time.monotonic()
                     log.info("Waiting until dbt has ended in pod %s of %s", pod.metadata.name, _task_of(pod))
             _pause(POLL, on_tick)
+        self._await_ends(waited_for, on_tick)
+
+    def _await_ends(self, tasks: set[str], on_tick: Callable[[], None]) -> None:
+        """Wait a while until tasks whose pods have ended have done so themselves: their states tell what is left to build."""
+        deadline = time.monotonic() + ENDS_WITHIN
+        while tasks and time.monotonic() < deadline:
+            states = patiently(functools.partial(read_states_now, self._producer, sorted(tasks)))
+            tasks = {task for task, state in states.items() if state == "running"}
+            if tasks:
+                _pause(POLL, on_tick)
 
     def give_way(self, pod: V1Pod) -> None:
         """

@@ -113,13 +113,23 @@ def test_the_producer_waits_until_a_sensor_has_built_its_node(cluster, states):
         ticks.append(1)
         if len(ticks) == 3:
             cluster.end(SENSOR)
+        if len(ticks) == 6:
+            states[SENSOR] = "success"
 
     project_pods_of_producer = pods_of(cluster, PRODUCER)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(project_pods, "POLL", 0.15)
         project_pods_of_producer.await_others(tick)
-    assert len(ticks) >= 3
+    assert states[SENSOR] == "success", "its state tells what is left to build"
     assert not cluster.deleted
+
+
+def test_the_producer_does_not_wait_for_ever_for_a_task_whose_pod_has_ended(cluster, states, monkeypatch):
+    start(cluster, SENSOR)
+    monkeypatch.setattr(project_pods, "ENDS_WITHIN", 0.05)
+    monkeypatch.setattr(project_pods, "POLL", 0.01)
+    pods_of(cluster, PRODUCER).await_others(lambda: cluster.end(SENSOR))
+    assert states[SENSOR] == "running"
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "upstream_failed"])

@@ -61,27 +61,39 @@ create trigger refuse before insert or update on xcom
 
 
 @pytest.fixture
-def journal_refused(postgres):
-    """For as long as a block lasts, have Airflow's database refuse the journal; gives how often it did so."""
+def meddling(postgres):
+    """For as long as a block lasts, have Airflow's database do something; gives a cursor."""
 
     @contextlib.contextmanager
-    def refused():
+    def meddled(begin, end):
         with contextlib.closing(
             psycopg2.connect(host=postgres, user="postgres", dbname="airflow")
         ) as connection:
             connection.autocommit = True
             cursor = connection.cursor()
+            cursor.execute(begin)
+            try:
+                yield cursor
+            finally:
+                cursor.execute(end)
+
+    return meddled
+
+
+@pytest.fixture
+def journal_refused(meddling):
+    """For as long as a block lasts, have Airflow's database refuse the journal; gives how often it did so."""
+
+    @contextlib.contextmanager
+    def refused():
+        with meddling(REFUSE, "drop trigger refuse on xcom") as cursor:
 
             def refusals():
                 cursor.execute("select last_value from refusals where is_called")
                 return (cursor.fetchone() or (0,))[0]
 
-            cursor.execute(REFUSE)
             before = refusals()
-            try:
-                yield lambda: refusals() - before
-            finally:
-                cursor.execute("drop trigger refuse on xcom")
+            yield lambda: refusals() - before
 
     return refused
 

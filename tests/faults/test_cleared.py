@@ -6,7 +6,6 @@ import os
 import time
 from pathlib import Path
 
-import psycopg2
 import pytest
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 
@@ -25,23 +24,9 @@ create trigger dawdle before insert on task_instance_history for each row execut
 
 
 @pytest.fixture
-def slow_clear(postgres):
+def slow_clear(meddling):
     """For as long as a block lasts, a clear of the whole project takes more than ten seconds."""
-
-    @contextlib.contextmanager
-    def slowed():
-        with contextlib.closing(
-            psycopg2.connect(host=postgres, user="postgres", dbname="airflow")
-        ) as connection:
-            connection.autocommit = True
-            cursor = connection.cursor()
-            cursor.execute(SLOW_CLEAR)
-            try:
-                yield
-            finally:
-                cursor.execute("drop trigger dawdle on task_instance_history")
-
-    return slowed
+    return lambda: meddling(SLOW_CLEAR, "drop trigger dawdle on task_instance_history")
 
 
 @pytest.fixture

@@ -364,9 +364,8 @@ class Hub:
 
     async def _let_next_build(self) -> None:
         """Let the next of the sensors that were cleared alone go to a worker, if none is there."""
-        found = await self._rebuilds.next(self._source.states)
-        if found is not None:
-            item, _ = found
+        item = await self._rebuilds.next(self._source.states)
+        if item is not None:
             item.offer(self._update(item, item.sensor.unique_ids))
 
 

@@ -47,9 +47,7 @@ class RebuildOrder(Generic[T]):
     def __contains__(self, place: T) -> bool:
         return place in self._waiting
 
-    async def next(
-        self, ask: Callable[[tuple[str, ...]], Awaitable[Mapping[str, str | None]]]
-    ) -> tuple[T, Sensor] | None:
+    async def next(self, ask: Callable[[tuple[str, ...]], Awaitable[Mapping[str, str | None]]]) -> T | None:
         """
         Return the sensor whose turn it is, which does not wait any more; None while another one builds.
 
@@ -71,4 +69,4 @@ class RebuildOrder(Generic[T]):
             return None  # it has gone while Airflow was asked
         del self._waiting[place]
         self._building = sensor.task_id
-        return place, sensor
+        return place

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,7 +148,7 @@ class Process:
     def signal(self, number: int) -> None:
         """Have its parent signal the process; nothing happens when it has ended."""
         if self.running:
-            self._link.write({"signal": int(number)})
+            self._link.send({"signal": int(number)})
 
     async def wait(self) -> Exit:
         """Wait for the end; may be called any number of times."""
@@ -314,14 +314,14 @@ def _open(process: Process) -> int:
 class _Link:
     """Our end of the socket pair to a launcher."""
 
+    _socket: socket.socket
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
-    _lost: bool = field(default=False)
 
     @classmethod
     async def open(cls, sock: socket.socket) -> _Link:
         reader, writer = await asyncio.open_unix_connection(sock=sock)
-        return cls(reader, writer)
+        return cls(sock, reader, writer)
 
     async def read(self) -> Any:
         """Wait for the next message; None when the launcher is gone."""
@@ -340,6 +340,15 @@ class _Link:
 
     def write(self, value: object) -> None:
         self._writer.write(json.dumps(value).encode() + b"\n")
+
+    def send(self, value: object) -> None:
+        """
+        Write past the stream, once it has nothing left to write, to a launcher that may have ended.
+
+        A write that fails would close the stream, and the last message of the launcher would be lost unread.
+        """
+        with contextlib.suppress(OSError):
+            self._socket.send(json.dumps(value).encode() + b"\n")
 
     def close(self) -> None:
         self._writer.close()

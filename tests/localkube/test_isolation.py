@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import subprocess
 import sys
 
@@ -9,6 +12,7 @@ import pytest
 
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.localkube import Image, LocalKube
+from dbt_watch.localkube.isolation import Command, Exit, IsolationMode, Streams, Surroundings, choose
 
 from .conftest import container, create, eventually, finished, log, manifest, running
 from .test_exec import connect
@@ -176,3 +180,20 @@ def test_a_container_sees_its_own_processes_only(api):
 def test_a_virtual_environment_may_be_given_by_its_path_alone():
     with LocalKube({"a": sys.prefix}, isolation="none") as kube:
         assert kube.url.startswith("https://127.0.0.1:")
+
+
+@pytest.mark.parametrize("mode", [IsolationMode.NAMESPACES, IsolationMode.NONE])
+def test_a_signal_to_a_process_that_has_just_ended_does_not_hide_its_exit_code(mode, tmp_path):
+    async def ended():
+        try:
+            isolation = await choose(mode, tmp_path)
+        except ArgumentError:
+            pytest.skip("no namespaces on this machine")
+        around = Surroundings(tmp_path, "ending", [])
+        process = await isolation.start(Command(["/bin/sh", "-c", "exit 3"], {}), Streams(), around)
+        # The loop stands still while the process ends and its launcher is gone, so nothing is known of it yet.
+        os.waitid(os.P_PID, process._launcher.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
+        process.signal(signal.SIGTERM)
+        return await process.wait()
+
+    assert asyncio.run(ended()) == Exit(3)

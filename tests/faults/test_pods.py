@@ -66,6 +66,11 @@ def test_the_log_is_rotated_away(strike, faults):
     strike.check(run)
 
 
+def test_the_environment_tells_dbt_to_log_nothing(strike):
+    run = strike("silenced")
+    strike.check(run)
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_the_clock_of_the_node_is_an_hour_off(strike, faults, hours):
     faults.set_node_clock(hours * 3600)

@@ -59,9 +59,20 @@ def with_tables_of_its_own(name):
     return {"env_vars": {**ARGUMENTS["env_vars"], "STEADY_SCHEMA": schema}}
 
 
+# What a platform team may have put into an image or an environment long ago.
+SILENT = {
+    "DBT_QUIET": "1",
+    "DBT_LOG_LEVEL": "none",
+    "DBT_LOG_FORMAT": "text",
+    "DBT_LOG_LEVEL_FILE": "none",
+    "DBT_PRINTER_WIDTH": "20",
+    "DBT_LOG_CACHE_EVENTS": "true",
+}
+
 RETRIED = {"retries": 2, "retry_delay": timedelta(seconds=6)}
 case("steady", shop=RETRIED)
 case("narrow", shop=RETRIED, pool="narrow")
+case("silenced", shop={"retries": 0, "env_vars": {**ARGUMENTS["env_vars"], **SILENT}})
 case("once", shop={"retries": 0})
 case("crowded", shop={"retries": 0, "startup_timeout_seconds": 15})
 case("stuck", shop={"retries": 0, "image": "registry.invalid/nothing:1", "startup_timeout_seconds": 15})

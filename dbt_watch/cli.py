@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "demo": ("dbt_watch.demo.command", "run an example project on a real Airflow, without a cluster"),
-    "localkube": ("dbt_watch.localkube.command", "serve a Kubernetes API whose pods are local processes"),
+    "demo": ("dbt_watch.local.demo.command", "run an example project on a real Airflow, without a cluster"),
+    "localkube": (
+        "dbt_watch.local.localkube.command",
+        "serve a Kubernetes API whose pods are local processes",
+    ),
     "ls": ("dbt_watch.core.commands.ls", "list the nodes of a manifest that a selection matches"),
     "replay": ("dbt_watch.core.commands.replay", "tell from a log of dbt what became of each node"),
 }

@@ -10,10 +10,10 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, overload
 
-from dbt_watch.authoring.alone import alone
-from dbt_watch.authoring.binding import After, Binding, Body, On
-from dbt_watch.authoring.factory import ProjectFactory
+from dbt_watch.authoring.node_functions import After, Binding, Body, On
+from dbt_watch.authoring.project_factory import ProjectFactory
 from dbt_watch.authoring.settings import Callback, ProjectSettings
+from dbt_watch.authoring.standalone_node import alone
 from dbt_watch.core.command import DbtBuild, check_literals
 from dbt_watch.exceptions import ArgumentError
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from dbt_watch.authoring.pod_types import PodArguments
-    from dbt_watch.core.drift import OnDrift
-    from dbt_watch.core.freshness import Freshness
+    from dbt_watch.core.log.drift import OnDrift
+    from dbt_watch.core.log.stale_sources import OnStale
     from dbt_watch.core.results import NodeResult
-    from dbt_watch.core.stale import OnStale
+    from dbt_watch.core.selection.source_freshness import Freshness
     from dbt_watch.rendering.group import Sensors
-    from dbt_watch.rendering.places import GroupBy
     from dbt_watch.rendering.plan import Tests
+    from dbt_watch.rendering.subgroups import GroupBy
 
 P = ParamSpec("P")
 

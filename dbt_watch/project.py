@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.definitions._internal.mixins import DependencyMixin
 
 from dbt_watch.core.labels import label_of
-from dbt_watch.core.naming import node_named
+from dbt_watch.core.manifest.node_names import node_named
 from dbt_watch.rendering.results import ProjectResults
 from dbt_watch.sensors.operator import raise_if_held_back
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, XComArg
     from airflow.sdk.definitions.edges import EdgeModifier
 
-    from dbt_watch.core.graph import Node
+    from dbt_watch.core.manifest.graph import Node
     from dbt_watch.rendering.group import GroupTasks
     from dbt_watch.sensors.operator import DbtNodeSensor
 

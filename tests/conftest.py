@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from dbt_watch.core.manifest import load_manifest
-from dbt_watch.demo.processes import ProcessSet, python_module
+from dbt_watch.core.manifest.load import load_manifest
+from dbt_watch.local.airflow.processes import ProcessSet, python_module
 
 ROOT = Path(__file__).parents[1]
 # Where most pods of the tests have it. dbt's cache of the project, which saves them seconds, holds for the same path only.

@@ -26,7 +26,7 @@ def test_the_core_needs_neither_airflow_nor_kubernetes_nor_dbt():
 
 
 def test_localkube_needs_neither_airflow_nor_dbt():
-    assert not loaded_by("import dbt_watch.localkube") & {"airflow", "dbt", "kubernetes"}
+    assert not loaded_by("import dbt_watch.local.localkube") & {"airflow", "dbt", "kubernetes"}
 
 
 def test_what_airflow_asks_each_package_for_brings_nothing_else_in():

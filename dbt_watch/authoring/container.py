@@ -1,7 +1,7 @@
 """
 How dbt is called in the container: as the command, behind the image's ENTRYPOINT, or after other calls of dbt.
 
-`authoring.factory` asks when a project is made.
+`authoring.project_factory` asks when a project is made.
 """
 
 from __future__ import annotations

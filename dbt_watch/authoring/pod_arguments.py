@@ -1,7 +1,7 @@
 """
 What may be passed on to KubernetesPodOperator, and what is refused with the reason.
 
-`authoring.factory` asks when a project is made, since only then the operator's class is looked at: a worker that runs
+`authoring.project_factory` asks when a project is made, since only then the operator's class is looked at: a worker that runs
 a sensor needs no Kubernetes.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def watching_class(operator_class: Any) -> Any:
     """Give the class of the producer for an operator; KubernetesPodOperator for None."""
     # Imported here: a worker that runs a sensor needs no Kubernetes.
-    from dbt_watch.producers.pod import producer_class  # noqa: PLC0415
+    from dbt_watch.producers.operator import producer_class  # noqa: PLC0415
 
     return producer_class() if operator_class is None else producer_class(operator_class)
 

@@ -1,7 +1,7 @@
 """
 The arguments of `@dbt_k8s_project`, checked one by one, and what follows from them: a manifest and a selection.
 
-`decorators` makes a `ProjectSettings`; `authoring.factory` reads it when the decorated function is called.
+`decorators` makes a `ProjectSettings`; `authoring.project_factory` reads it when the decorated function is called.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import msgspec
 
 from dbt_watch.core import resume
 from dbt_watch.core.command import Selection, criteria
-from dbt_watch.core.drift import ON_DRIFT, OnDrift
-from dbt_watch.core.freshness import (
+from dbt_watch.core.log.drift import ON_DRIFT, OnDrift
+from dbt_watch.core.log.stale_sources import ON_STALE, OnStale
+from dbt_watch.core.selection import Written, default_selector, select_nodes
+from dbt_watch.core.selection.near import alternatives
+from dbt_watch.core.selection.source_freshness import (
     FRESHNESS,
     Freshness,
     source_criterion,
     sources_read_by,
     sources_selected,
 )
-from dbt_watch.core.selection import Written, default_selector, select_nodes
-from dbt_watch.core.selection.near import alternatives
-from dbt_watch.core.stale import ON_STALE, OnStale
 from dbt_watch.exceptions import ArgumentError, SelectionError
 from dbt_watch.rendering.group import SENSORS, Sensors
-from dbt_watch.rendering.places import GROUPINGS, GroupBy
 from dbt_watch.rendering.plan import TEST_TYPES, TESTS, Tests
+from dbt_watch.rendering.subgroups import GROUPINGS, GroupBy
 
 if TYPE_CHECKING:
-    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.manifest.graph import Graph
 
 Callback = Callable[[Any], None]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dbt_watch.core.journal import Closed
+from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.text import harmless
 

@@ -12,16 +12,16 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.command import Selection
-from dbt_watch.core.freshness import SOURCE, source_criterion
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.selection.source_freshness import SOURCE, source_criterion
 from dbt_watch.exceptions import SelectionError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from dbt_watch.core.graph import Graph, Node
-    from dbt_watch.core.journal import Closed
+    from dbt_watch.core.journal.format import Closed
+    from dbt_watch.core.manifest.graph import Graph, Node
     from dbt_watch.core.results import NodeResult
 
 # In bytes. Kubernetes stores an object of 1.5 MB at most, and Linux takes 2 MB of arguments.

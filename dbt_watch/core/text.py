@@ -1,7 +1,7 @@
 """
 Foreign text made fit to be read: terminal colours taken out, control characters made visible, length bounded.
 
-Used by the ledger for messages, by `core.readable` for the task log, and for the reasons of failures.
+Used by the ledger for messages, by `core.log.task_log` for the task log, and for the reasons of failures.
 """
 
 from __future__ import annotations

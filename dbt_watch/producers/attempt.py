@@ -1,7 +1,7 @@
 """
 One attempt of the producer, on the worker that runs it: its journal, its signals, and what is known of the build.
 
-`producers.pod` makes one when the task begins.
+`producers.operator` makes one when the task begins.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from dbt_watch.core.journal import Closed, JournalWriter
-from dbt_watch.core.pages import born_at
+from dbt_watch.airflow.supervisor import key_of, read_state_now, runs_in_dag_test
+from dbt_watch.core.journal.format import Closed, JournalWriter
+from dbt_watch.core.journal.pages import born_at
 from dbt_watch.exceptions import DbtRunFailed, PodLost
-from dbt_watch.producers.memory import Memory
-from dbt_watch.producers.pen import Pen
-from dbt_watch.producers.stopping import StopSignal
-from dbt_watch.supervisor import key_of, read_state_now, runs_in_dag_test
+from dbt_watch.producers.journal_pen import Pen
+from dbt_watch.producers.retry_state import Memory
+from dbt_watch.producers.termination import StopSignal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from kubernetes.client import V1Pod
 
     from dbt_watch.exceptions import DbtWatchError
-    from dbt_watch.producers.reader import ContainerEnd
-    from dbt_watch.producers.watch import BuildWatch
+    from dbt_watch.producers.build_watch import BuildWatch
+    from dbt_watch.producers.log_reader import ContainerEnd
 
 
 class Attempt:

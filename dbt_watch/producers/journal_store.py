@@ -1,19 +1,19 @@
 """
 The journal of a task in XCom: written and read back in a triggerer, read on a worker.
 
-`producers.deferred` writes with it. On a worker the task instance itself does this (`xcom_push`); in a triggerer there is none.
+`producers.trigger` writes with it. On a worker the task instance itself does this (`xcom_push`); in a triggerer there is none.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbt_watch.core.journal_reader import JournalReader, read, read_now
-from dbt_watch.supervisor import read_xcom, read_xcom_now, write_xcom
+from dbt_watch.airflow.supervisor import read_xcom, read_xcom_now, write_xcom
+from dbt_watch.core.journal.reader import JournalReader, read, read_now
 
 if TYPE_CHECKING:
-    from dbt_watch.core.journal import JournalState
-    from dbt_watch.supervisor import TaskKey
+    from dbt_watch.airflow.supervisor import TaskKey
+    from dbt_watch.core.journal.format import JournalState
 
 
 def stored_journal(key: TaskKey) -> JournalState:

@@ -1,7 +1,7 @@
 """
 The operator's pod manager, but that it reads the log of dbt for an attempt of the build.
 
-`producers.pod` gives it to the operator.
+`producers.operator` gives it to the operator.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus, PodManager
 
-from dbt_watch.producers.reader import PodLogReader
+from dbt_watch.producers.log_reader import PodLogReader
 
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
 
     from dbt_watch.producers.attempt import Attempt
-    from dbt_watch.producers.reader import Position
+    from dbt_watch.producers.log_reader import Position
 
 
 class WatchingPodManager(PodManager):

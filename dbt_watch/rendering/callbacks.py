@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.results import NodeResult
-from dbt_watch.core.values import results_in
+from dbt_watch.core.xcom_values import results_in
 from dbt_watch.rendering.results import ProjectResults
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import msgspec
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TriggerRule, get_parsing_context
 
-from dbt_watch.compat import STARTS_FROM_TRIGGER
-from dbt_watch.rendering.alone import LoneBuild
-from dbt_watch.rendering.ids import PRODUCER_ID, START_ID
+from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
+from dbt_watch.rendering.rebuild import LoneBuild
+from dbt_watch.rendering.task_ids import PRODUCER_ID, START_ID
 from dbt_watch.sensors.operator import DbtNodeSensor
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import BaseOperator, TaskGroup
 
-    from dbt_watch.core.graph import Graph
-    from dbt_watch.rendering.looks import Looks
+    from dbt_watch.core.manifest.graph import Graph
+    from dbt_watch.rendering.node_display import Looks
     from dbt_watch.rendering.plan import Plan
 
 Sensors = Literal["auto", "eager", "lineage"]

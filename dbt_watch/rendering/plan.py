@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.rendering.ids import ALL_TESTS_ID, node_task_id, suffixed
+from dbt_watch.rendering.task_ids import ALL_TESTS_ID, node_task_id, suffixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
 
-    from dbt_watch.core.graph import Graph, Node
+    from dbt_watch.core.manifest.graph import Graph, Node
 
 Tests = Literal["each", "node", "one", "none"]
 TESTS: Final[tuple[Tests, ...]] = ("each", "node", "one", "none")

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
 
-from dbt_watch.core.pages import HEAD_KEY
-from dbt_watch.core.values import results_in
-from dbt_watch.rendering.ids import PRODUCER_ID
+from dbt_watch.core.journal.pages import HEAD_KEY
+from dbt_watch.core.xcom_values import results_in
+from dbt_watch.rendering.task_ids import PRODUCER_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from airflow.sdk import BaseOperator
 
+    from dbt_watch.airflow.supervisor import TaskKey
     from dbt_watch.core.results import NodeResult
     from dbt_watch.rendering.group import GroupTasks
-    from dbt_watch.supervisor import TaskKey
 
 
 class ProjectResults(XComArg):
@@ -72,8 +72,8 @@ class ProjectResults(XComArg):
 
     def _read(self, ti: Any, map_index: int) -> list[NodeResult]:
         # For a worker, not for a DAG file to load.
+        from dbt_watch.airflow.supervisor import TaskKey  # noqa: PLC0415
         from dbt_watch.producers.journal_store import stored_journal  # noqa: PLC0415
-        from dbt_watch.supervisor import TaskKey  # noqa: PLC0415
 
         group = self._tasks.group
         state = stored_journal(TaskKey(ti.dag_id, ti.run_id, group.child_id(PRODUCER_ID), map_index))
@@ -88,6 +88,6 @@ class ProjectResults(XComArg):
 
 
 def _left_by(key: TaskKey) -> list[NodeResult]:
-    from dbt_watch.supervisor import read_xcom_now  # noqa: PLC0415
+    from dbt_watch.airflow.supervisor import read_xcom_now  # noqa: PLC0415
 
     return results_in(read_xcom_now(key, "return_value"))

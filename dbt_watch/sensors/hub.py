@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from dbt_watch.core.journal import JournalError
-from dbt_watch.core.journal_reader import JournalReader
+from dbt_watch.airflow.supervisor import TaskKey, read_state, read_states, read_xcom
+from dbt_watch.core.journal.format import JournalError
+from dbt_watch.core.journal.pages import decode_page, interval_after
+from dbt_watch.core.journal.reader import JournalReader
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
-from dbt_watch.core.pages import decode_page, interval_after
 from dbt_watch.sensors.rebuild_order import RebuildOrder
 from dbt_watch.sensors.updates import Update, update_of
-from dbt_watch.supervisor import TaskKey, read_state, read_states, read_xcom
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

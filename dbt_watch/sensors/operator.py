@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from airflow.sdk import BaseOperator, timezone
 from airflow.triggers.base import StartTriggerArgs
 
-from dbt_watch.compat import (
+from dbt_watch.airflow.compat import (
     STARTS_FROM_TRIGGER,
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSkipException,
 )
 from dbt_watch.core.outcome import Verdict
-from dbt_watch.core.values import results_in
+from dbt_watch.core.xcom_values import results_in
 from dbt_watch.exceptions import ArgumentError, ProjectIsBusy
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions._internal.mixins import DependencyMixin
     from airflow.sdk.definitions.edges import EdgeModifier
 
-    from dbt_watch.core.journal import Closed
+    from dbt_watch.core.journal.format import Closed
     from dbt_watch.core.results import NodeResult
     from dbt_watch.sensors.updates import Update
 
@@ -124,9 +124,9 @@ class DbtNodeSensor(BaseOperator):
     def execute(self, context: Context) -> Any:
         """End at once if the nodes are done already, else hand over to the trigger."""
         # Not for a DAG file to load, but for a worker.
-        from dbt_watch.sensors.once import look_once  # noqa: PLC0415
+        from dbt_watch.airflow.supervisor import runs_in_dag_test  # noqa: PLC0415
+        from dbt_watch.sensors.journal_look import look_once  # noqa: PLC0415
         from dbt_watch.sensors.updates import sensor_of  # noqa: PLC0415
-        from dbt_watch.supervisor import runs_in_dag_test  # noqa: PLC0415
 
         in_dag_test = runs_in_dag_test()
         if in_dag_test or self.looks_first or context["ti"].try_number > 1:
@@ -158,7 +158,7 @@ class DbtNodeSensor(BaseOperator):
 
     def _end(self, context: Context, update: Update) -> Any:
         """End on this worker, with the log that the trigger would write."""
-        from dbt_watch.core.values import xcom_value  # noqa: PLC0415 - as in `execute`
+        from dbt_watch.core.xcom_values import xcom_value  # noqa: PLC0415 - as in `execute`
         from dbt_watch.sensors.trigger import decision_payload, write_log  # noqa: PLC0415
 
         # The exception of a failure tells its reason, that of a skip does not on every version.
@@ -208,7 +208,7 @@ class DbtNodeSensor(BaseOperator):
 
     def _is_cleared_alone(self, context: Context) -> bool:
         """Tell whether all other sensors have ended, so that nobody else is going to build nodes."""
-        from dbt_watch.supervisor import OVER, batches, key_of, read_states_now  # noqa: PLC0415 - as in `execute`
+        from dbt_watch.airflow.supervisor import OVER, batches, key_of, read_states_now  # noqa: PLC0415 - as in `execute`
 
         key = key_of(context["ti"])
         try:
@@ -228,8 +228,8 @@ class DbtNodeSensor(BaseOperator):
 
         A worker does not wait for other tasks: these may need its place.
         """
+        from dbt_watch.airflow.supervisor import OVER, key_of, patiently, read_states_now  # noqa: PLC0415
         from dbt_watch.sensors.updates import final_update  # noqa: PLC0415 - as in `execute`
-        from dbt_watch.supervisor import OVER, key_of, patiently, read_states_now  # noqa: PLC0415
 
         key = key_of(context["ti"])
         parents = self._alone.parents()

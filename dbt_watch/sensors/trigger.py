@@ -18,13 +18,13 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
+from dbt_watch.airflow.supervisor import key_of
+from dbt_watch.airflow.trigger_events import last_event
+from dbt_watch.core.log.sensor_log import finished_lines, started_line
 from dbt_watch.core.outcome import WARN, Decision, Verdict
-from dbt_watch.core.values import xcom_value
-from dbt_watch.core.wording import finished_lines, started_line
-from dbt_watch.last_event import last_event
+from dbt_watch.core.xcom_values import xcom_value
 from dbt_watch.sensors.hub import Subscription, hub_for
 from dbt_watch.sensors.updates import Update, sensor_of
-from dbt_watch.supervisor import key_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Sequence

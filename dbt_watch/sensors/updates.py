@@ -1,7 +1,7 @@
 """
 What a sensor learns from a journal: the entries of its nodes, and the decision that follows from them.
 
-The hub asks in a triggerer, `sensors.once` on a worker, and a sensor that has built its own nodes.
+The hub asks in a triggerer, `sensors.journal_look` on a worker, and a sensor that has built its own nodes.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dbt_watch.core.journal.pages import born_at
 from dbt_watch.core.outcome import Decision, Producer, Verdict, decide
-from dbt_watch.core.pages import born_at
 from dbt_watch.core.results import NodeResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from dbt_watch.core.journal import Closed
+    from dbt_watch.core.journal.format import Closed
 
 
 class Sensor(msgspec.Struct, frozen=True, kw_only=True):

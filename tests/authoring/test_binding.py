@@ -4,7 +4,7 @@ import pytest
 from airflow.sdk import TriggerRule, XComArg, task
 
 from dbt_watch import dbt_build, dbt_node
-from dbt_watch.authoring.binding import AFTER, ON
+from dbt_watch.authoring.node_functions import AFTER, ON
 from dbt_watch.exceptions import ArgumentError, SelectionError
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from dbt_watch import NodeResult, dbt_build, dbt_k8s_project, dbt_node
 from dbt_watch.core.command import dbt_arguments
-from dbt_watch.core.manifest import load_manifest
-from dbt_watch.core.narrowing import narrowed
+from dbt_watch.core.manifest.load import load_manifest
+from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.exceptions import ArgumentError, SelectionError
 
 CUSTOMERS, ORDERS, PAYMENTS, COUNTRIES = (

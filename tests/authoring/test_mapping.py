@@ -5,7 +5,7 @@ from airflow.sdk import TriggerRule, task, task_group
 from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
 from dbt_watch import DbtProject, dbt_build, dbt_node
-from dbt_watch.compat import STARTS_FROM_TRIGGER
+from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 
 
 def body(region, day="today"):

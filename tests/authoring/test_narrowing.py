@@ -3,9 +3,9 @@
 import pytest
 
 from dbt_watch.core.command import Selection
-from dbt_watch.core.narrowing import narrowed
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.exceptions import ArgumentError, SelectionError
 
 ALL = Selection()
@@ -43,7 +43,7 @@ def test_a_sensor_of_a_node_that_was_left_out_is_skipped_with_the_reason(graph, 
     left = narrowed(graph, everything, ALL, {"select": "raw_orders", "exclude": "test_type:unit"})
     assert {result.unique_id for result in left.left_out} == everything - left.nodes
     orders = next(result for result in left.left_out if result.name == "orders")
-    from dbt_watch.core.journal import Closed  # noqa: PLC0415
+    from dbt_watch.core.journal.format import Closed  # noqa: PLC0415
 
     closed = Closed(0 if state == "success" else 1, None)
     decision = decide(Producer(state, closed), [(orders.unique_id, orders)])

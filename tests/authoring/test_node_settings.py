@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dbt_watch.core.graph import Node
-from dbt_watch.core.node_settings import NodeSettings, node_settings
+from dbt_watch.core.manifest.graph import Node
+from dbt_watch.core.manifest.node_meta import NodeSettings, node_settings
 from dbt_watch.exceptions import ArgumentError
 
 

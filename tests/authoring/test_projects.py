@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk import DAG, TriggerRule, task
 
 from dbt_watch import DbtProject, dbt_build, dbt_k8s_project, dbt_node
-from dbt_watch.compat import STARTS_FROM_TRIGGER
+from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 
 
 @pytest.fixture

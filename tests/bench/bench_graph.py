@@ -17,14 +17,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbt_watch.core import manifest as reading
-from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.manifest import load as reading
+from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection import select_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.manifest.graph import Graph
 
 #: CPU seconds that each may take with 5,000 models
 LIMITS = {"first read": 0.25, "read from the cache": 0.05, "selection": 0.05}

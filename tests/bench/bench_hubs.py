@@ -15,10 +15,10 @@ import sys
 import time
 from typing import Any
 
-from dbt_watch.core.journal import JournalWriter
+from dbt_watch.core.journal.format import JournalWriter
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.pen import Pen
+from dbt_watch.producers.journal_pen import Pen
 from dbt_watch.sensors.hub import Hub, Subscription
 from dbt_watch.sensors.updates import Sensor
 

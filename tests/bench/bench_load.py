@@ -31,9 +31,9 @@ from bench_graph import manifest_of
 from bench_hubs import table
 from bench_log import info_log
 
-from dbt_watch.core.ledger import NodeInfo
-from dbt_watch.demo.airflow import LocalAirflow
-from dbt_watch.localkube import Image, LocalKube, Mount
+from dbt_watch.core.log.ledger import NodeInfo
+from dbt_watch.local.airflow.deployment import LocalAirflow
+from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

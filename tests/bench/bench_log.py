@@ -16,10 +16,10 @@ import time
 import tracemalloc
 from typing import TYPE_CHECKING
 
-from dbt_watch.core.journal import JournalWriter
-from dbt_watch.core.ledger import Ledger, NodeInfo
-from dbt_watch.core.pages import Page, encode_page
-from dbt_watch.core.stream import LogStream
+from dbt_watch.core.journal.format import JournalWriter
+from dbt_watch.core.journal.pages import Page, encode_page
+from dbt_watch.core.log.ledger import Ledger, NodeInfo
+from dbt_watch.core.log.stream import LogStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

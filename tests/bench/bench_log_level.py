@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbt_watch.core.ledger import Ledger
-from dbt_watch.core.stream import LogStream
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stream import LogStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 from hypothesis import HealthCheck, settings
 
-from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.results import NodeInfo
-from dbt_watch.core.stream import LogStream
 
 HERE = Path(__file__).parent.parent / "recordings"
 INDEX = json.loads((HERE / "index.json").read_text())

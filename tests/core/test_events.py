@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dbt_watch.core.events import NOISE, DbtEvent, event_inside, is_noise, parse_line, parse_parts
+from dbt_watch.core.log.events import NOISE, DbtEvent, event_inside, is_noise, parse_line, parse_parts
 
 
 def record(name="LogModelResult", level="info", *, compact=False, **data):

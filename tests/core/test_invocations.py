@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from recorded import NAMES, SMALL, entries_of, exit_code_of, graph_of, lines_of, read
 from test_ledger import ORDERS, Teller
 
-from dbt_watch.core.invocations import MAX_COMMANDS, MAX_HELD_BYTES, Invocations
-from dbt_watch.core.ledger import Ledger
-from dbt_watch.core.stream import LogStream
+from dbt_watch.core.log.invocations import MAX_COMMANDS, MAX_HELD_BYTES, Invocations
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stream import LogStream
 
 BEGINNING = "MainReportVersion"
 _STATUS = re.compile(rb'"(node_status|status)": ?"(success|error|fail|skipped|warn|pass)"')

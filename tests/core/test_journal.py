@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from dbt_watch.core.journal import (
+from dbt_watch.core.journal.format import (
     JOURNAL_VERSION,
     Chunk,
     Closed,

@@ -3,10 +3,10 @@
 import pytest
 from recorded import exit_code_of, graph_of, log_of
 
-from dbt_watch.core.last_words import LastWords
-from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.log.last_words import LastWords
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.results import NodeInfo
-from dbt_watch.core.stream import LogStream
 
 USAGE = """Usage: dbt build [OPTIONS]
 Try 'dbt build --help' for help.

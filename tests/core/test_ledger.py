@@ -5,8 +5,8 @@ from types import MappingProxyType
 
 import pytest
 
-from dbt_watch.core.events import Data, DbtEvent, Info, Node, RunResult
-from dbt_watch.core.ledger import Ledger, NodeInfo
+from dbt_watch.core.log.events import Data, DbtEvent, Info, Node, RunResult
+from dbt_watch.core.log.ledger import Ledger, NodeInfo
 from dbt_watch.core.results import NotRun
 
 BEGAN = "2026-11-21T08:00:00.000000"
@@ -366,7 +366,7 @@ class TestTheEnd:
 
 
 def test_a_foreign_log_does_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("dbt_watch.core.ledger.MAX_NODES", 10)
+    monkeypatch.setattr("dbt_watch.core.log.ledger.MAX_NODES", 10)
     ledger, tell = Ledger(), Teller()
     for number in range(50):
         ledger.apply(tell("LogModelResult", f"model.shop.n{number}", "success"))

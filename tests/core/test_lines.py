@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbt_watch.core.lines import LineSplitter
+from dbt_watch.core.log.lines import LineSplitter
 
 
 def fed(splitter, *pieces):

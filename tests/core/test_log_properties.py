@@ -25,8 +25,8 @@ from recorded import (
     stream_of,
 )
 
-from dbt_watch.core.events import NOISE, DbtEvent, decode_block, is_noise, parse_line, parse_parts
-from dbt_watch.core.journal import JournalState, JournalWriter, decode_chunk
+from dbt_watch.core.journal.format import JournalState, JournalWriter, decode_chunk
+from dbt_watch.core.log.events import NOISE, DbtEvent, decode_block, is_noise, parse_line, parse_parts
 
 recordings = st.sampled_from(SMALL)
 

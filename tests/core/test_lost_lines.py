@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded import NAMES, entries_of, exit_code_of, graph_of, lines_of, log_of, read
 
-from dbt_watch.core.endings import NEVER_RUN
-from dbt_watch.core.journal import Closed
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.log.end_of_run import NEVER_RUN
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.results import NotRun
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from manifest_builder import generic_test, manifest, resource
 
-from dbt_watch.core.manifest import decode_manifest, load_manifest
+from dbt_watch.core.manifest.load import decode_manifest, load_manifest
 from dbt_watch.exceptions import ManifestError
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def test_an_unknown_store_is_refused():
 
 def test_reading_and_selecting_import_no_airflow(tmp_path):
     code = (
-        "import sys; from dbt_watch.core.manifest import load_manifest; from dbt_watch.core.selection import select_nodes;"
+        "import sys; from dbt_watch.core.manifest.load import load_manifest; from dbt_watch.core.selection import select_nodes;"
         "select_nodes(load_manifest(sys.argv[1])); print('airflow' in sys.modules)"
     )
     path = write(tmp_path, SHOP)

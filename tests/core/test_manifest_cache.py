@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 from manifest_builder import generic_test, manifest, resource
 
-from dbt_watch.core import graph_cache
-from dbt_watch.core import manifest as reading
-from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.manifest import cache as graph_cache
+from dbt_watch.core.manifest import load as reading
+from dbt_watch.core.manifest.load import load_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.manifest.graph import Graph
 
 CONTENT = manifest(
     resource("model.shop.a", config={"meta": {"dbt_watch": {"task": "x"}, "level": 1}, "tags": ["é"]}),
@@ -193,7 +193,7 @@ def test_an_object_store_without_a_version_of_its_files_is_always_asked(cache, d
 
 READ_ALL_THE_TIME = """
 import sys
-from dbt_watch.core import manifest
+from dbt_watch.core.manifest import load as manifest
 for _ in range(30):
     manifest._IN_PROCESS.clear()
     graph = manifest.load_manifest(sys.argv[1])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dbt_watch.core.journal import Closed
+from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.outcome import NOT_KNOWN, OUTCOMES, Producer, Report, Run, Verdict, decide
 from dbt_watch.core.results import NodeResult, NotRun
 

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from dbt_watch.core.journal import Chunk, JournalError, JournalWriter
-from dbt_watch.core.pages import (
+from dbt_watch.core.journal.format import Chunk, JournalError, JournalWriter
+from dbt_watch.core.journal.pages import (
     PAGES,
     Page,
     Tail,

@@ -3,9 +3,9 @@
 import pytest
 from recorded import NAMES, exit_code_of, graph_of, log_of
 
-from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.results import NodeInfo
-from dbt_watch.core.stream import LogStream
 
 
 def nodes(*names):

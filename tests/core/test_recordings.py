@@ -17,10 +17,10 @@ from recorded import (
     stream_of,
 )
 
-from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stale_sources import StaleSources
+from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.results import NodeResult, NotRun
-from dbt_watch.core.stale import StaleSources
-from dbt_watch.core.stream import LogStream
 
 # Where dbt's log and dbt's run_results.json differ, by design of dbt. Each row: which recordings (a part of the name), what
 # run_results.json says, its message ("" for any), what the ledger says from the log alone, and why. The ledger is right to

@@ -4,8 +4,8 @@ import pytest
 
 from dbt_watch.core import resume
 from dbt_watch.core.command import Selection
-from dbt_watch.core.journal import Closed
-from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.core.resume import deaf_tasks, outdated_tasks, remaining_nodes, selection_of
 from dbt_watch.core.selection import select_nodes

@@ -7,7 +7,7 @@ import json
 import pytest
 from manifest_builder import generic_test, manifest, resource
 
-from dbt_watch.core.manifest import decode_manifest
+from dbt_watch.core.manifest.load import decode_manifest
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.exceptions import SelectionError
 

@@ -3,10 +3,10 @@
 import pytest
 from recorded import exit_code_of, graph_of, log_of
 
-from dbt_watch.core.journal import Closed
-from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.outcome import Producer
-from dbt_watch.core.stream import LogStream
 from dbt_watch.sensors.trigger import write_log
 from dbt_watch.sensors.updates import Sensor, update_of
 

@@ -5,9 +5,14 @@ import json
 import pytest
 from manifest_builder import generic_test, manifest, resource
 
-from dbt_watch.core.freshness import readers_of, source_criterion, sources_read_by, sources_selected
-from dbt_watch.core.manifest import decode_manifest
+from dbt_watch.core.manifest.load import decode_manifest
 from dbt_watch.core.resume import selection_of
+from dbt_watch.core.selection.source_freshness import (
+    readers_of,
+    source_criterion,
+    sources_read_by,
+    sources_selected,
+)
 
 DAILY = {"warn_after": {"count": 1, "period": "day"}, "error_after": {"count": None, "period": None}}
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from dbt_watch.core.journal import Closed
-from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.results import NodeInfo, NodeResult, NotRun
-from dbt_watch.core.stale import StaleSources
 
 RAW, OTHER, ORDERS, CUSTOMERS = (
     "source.shop.raw.orders",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbt_watch.core.results import NodeResult
-from dbt_watch.core.values import PACKED_ABOVE, results_in, xcom_value
+from dbt_watch.core.xcom_values import PACKED_ABOVE, results_in, xcom_value
 
 results = st.builds(
     NodeResult,

@@ -37,7 +37,7 @@ def test_a_missing_extra_is_told_with_the_command_that_installs_it(monkeypatch, 
     # `None` in sys.modules makes the import fail as if it were not installed.
     monkeypatch.setitem(sys.modules, "rich", None)
     for module in ("report", "live", "command"):
-        monkeypatch.delitem(sys.modules, f"dbt_watch.demo.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"dbt_watch.local.demo.{module}", raising=False)
     monkeypatch.delitem(sys.modules, "rich.console", raising=False)
     assert main(["demo"]) == 2
     assert "pip install 'dbt-watch[demo]'" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from dbt_watch.compat import STARTS_FROM_TRIGGER
+from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 
 COMMAND = [sys.executable, "-m", "dbt_watch.cli", "demo", "--format", "json"]
 

@@ -5,8 +5,8 @@ import textwrap
 import psutil
 import pytest
 
-from dbt_watch.demo.airflow import COMPONENTS, LocalAirflow
-from dbt_watch.demo.processes import CannotRun
+from dbt_watch.local.airflow.deployment import COMPONENTS, LocalAirflow
+from dbt_watch.local.airflow.processes import CannotRun
 
 DAG = """
     import datetime

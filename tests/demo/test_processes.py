@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from dbt_watch.demo.processes import (
+from dbt_watch.local.airflow.processes import (
     CannotRun,
     Interrupted,
     ProcessSet,

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from rich.console import Console
 
-from dbt_watch.demo.live import PlainView, view_for
-from dbt_watch.demo.observation import Observation, Task, node_reports
-from dbt_watch.demo.report import make_report, render
-from dbt_watch.demo.rest import TaskInstance
+from dbt_watch.local.airflow.rest import TaskInstance
+from dbt_watch.local.demo.live import PlainView, view_for
+from dbt_watch.local.demo.observation import Observation, Task, node_reports
+from dbt_watch.local.demo.report import make_report, render
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

@@ -1,6 +1,6 @@
 """The demo's stage, for more than the one run that the demo makes."""
 
-from dbt_watch.demo.stage import PROJECT, Stage
+from dbt_watch.local.demo.stage import PROJECT, Stage
 
 ORDERS = "build.orders"
 

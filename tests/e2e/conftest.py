@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
-from dbt_watch.demo.airflow import LocalAirflow
-from dbt_watch.localkube import Image, LocalKube, Mount
+from dbt_watch.local.airflow.deployment import LocalAirflow
+from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

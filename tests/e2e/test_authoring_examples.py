@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
-from dbt_watch.localkube import Image, LocalKube, Mount
+from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 ROOT = Path(__file__).parents[2]
 # In seconds, on a machine that may be slow.

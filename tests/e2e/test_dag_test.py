@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dbt_watch.demo.settings import Login, airflow_environment
+from dbt_watch.local.airflow.settings import Login, airflow_environment
 
 SCRIPT = """
 import sys

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dbt_watch.compat import STARTS_FROM_TRIGGER
+from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 
 pytestmark = pytest.mark.skipif(
     not STARTS_FROM_TRIGGER, reason="before Airflow 3.3 the sensors need the workers that held producers have"

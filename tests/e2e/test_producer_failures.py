@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dbt_watch.demo.airflow import LocalAirflow
-from dbt_watch.demo.rest import RestError
-from dbt_watch.localkube import Image, LocalKube, Mount
+from dbt_watch.local.airflow.deployment import LocalAirflow
+from dbt_watch.local.airflow.rest import RestError
+from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 HERE = Path(__file__).parent
 IMAGE = "jaffle-shop:producer"

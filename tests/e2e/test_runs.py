@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dbt_watch.compat import STARTS_FROM_TRIGGER
+from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 
 DOWNSTREAM_OF_ORDERS = {"daily_revenue", "daily_revenue.test", "customers", "customers.test", "orders.test"}
 

@@ -22,9 +22,9 @@ from local_postgres import airflow_on, local_postgres
 from proxy import Proxy
 from psycopg2 import sql
 
-from dbt_watch.demo.airflow import LocalAirflow
-from dbt_watch.demo.processes import CannotRun
-from dbt_watch.localkube import Image, LocalKube, Mount
+from dbt_watch.local.airflow.deployment import LocalAirflow
+from dbt_watch.local.airflow.processes import CannotRun
+from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 HERE = Path(__file__).parent
 IMAGE = "steady:tests"

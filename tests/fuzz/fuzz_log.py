@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "core"))
 
 from recorded import SMALL, lines_of
 
-from dbt_watch.core.events import NOISE, DbtEvent, decode_block, is_noise, parse_line, parse_parts
-from dbt_watch.core.journal import JournalState, JournalWriter, decode_chunk
-from dbt_watch.core.ledger import Ledger
+from dbt_watch.core.journal.format import JournalState, JournalWriter, decode_chunk
+from dbt_watch.core.log.events import NOISE, DbtEvent, decode_block, is_noise, parse_line, parse_parts
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.results import NodeResult
-from dbt_watch.core.stream import LogStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

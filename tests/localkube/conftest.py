@@ -10,7 +10,7 @@ import pytest
 from kubernetes import client, config
 
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.localkube import Image, LocalKube, Mount, Timings
+from dbt_watch.local.localkube import Image, LocalKube, Mount, Timings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

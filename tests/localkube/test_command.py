@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
-from dbt_watch.localkube import command
+from dbt_watch.local.localkube import command
 
 PROGRAM = """
 import argparse, sys
-from dbt_watch.localkube import command
+from dbt_watch.local.localkube import command
 parser = argparse.ArgumentParser()
 command.add_arguments(parser)
 sys.exit(command.run(parser.parse_args()))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from dbt_watch.localkube import LocalKube
+from dbt_watch.local.localkube import LocalKube
 
 from .conftest import container, create, eventually, finished, manifest, running
 
@@ -117,7 +117,7 @@ def test_a_pod_that_never_started_goes_too(api):
 
 SERVE = """
 import json, ssl, sys, time, urllib.request
-from dbt_watch.localkube import Image, LocalKube, Mount
+from dbt_watch.local.localkube import Image, LocalKube, Mount
 data, isolation = sys.argv[1:]
 image = Image(venv=sys.prefix, mounts={"/data": Mount(data, shared=True)})
 with LocalKube({"i": image}, isolation=isolation) as kube:
@@ -173,7 +173,7 @@ def test_a_stop_leaves_no_directory(images):
 
 def test_what_a_killed_server_left_is_removed_by_the_next_one(images):
     script = (
-        "import os; from dbt_watch.localkube import LocalKube; kube = LocalKube(isolation='none'); kube.start();"
+        "import os; from dbt_watch.local.localkube import LocalKube; kube = LocalKube(isolation='none'); kube.start();"
         " print(kube.kubeconfig.parent, flush=True); os.kill(os.getpid(), 9)"
     )
     output = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False).stdout

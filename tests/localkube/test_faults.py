@@ -12,7 +12,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.localkube import LocalKube
+from dbt_watch.local.localkube import LocalKube
 
 from .conftest import TIMINGS, create, eventually, finished, log, manifest, running
 

@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.localkube import Image, LocalKube
-from dbt_watch.localkube.isolation import Command, Exit, IsolationMode, Streams, Surroundings, choose
+from dbt_watch.local.localkube import Image, LocalKube
+from dbt_watch.local.localkube.isolation import Command, Exit, IsolationMode, Streams, Surroundings, choose
 
 from .conftest import container, create, eventually, finished, log, manifest, running
 from .test_exec import connect

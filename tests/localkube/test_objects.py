@@ -12,7 +12,7 @@ import pytest
 from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException
 
-from dbt_watch.localkube import LocalKube
+from dbt_watch.local.localkube import LocalKube
 
 from .conftest import container, create, eventually, finished, manifest
 

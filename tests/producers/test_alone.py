@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from dbt_watch.core.command import Selection, dbt_arguments
-from dbt_watch.core.manifest import load_manifest
-from dbt_watch.producers.alone import LonePod
-from dbt_watch.producers.pod import producer_class
+from dbt_watch.core.manifest.load import load_manifest
+from dbt_watch.producers.operator import producer_class
+from dbt_watch.producers.single_node import LonePod
 
 ORDERS = "model.jaffle_shop.orders"
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from dbt_watch.producers.capacity import has_place
+from dbt_watch.producers.triggerer_capacity import has_place
 
 
 class Producer:

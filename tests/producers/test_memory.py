@@ -8,7 +8,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.log import mask_secret
 
-from dbt_watch.producers.memory import Memory
+from dbt_watch.producers.retry_state import Memory
 
 
 class StateStore(dict):

@@ -4,11 +4,18 @@ import itertools
 
 import pytest
 
-from dbt_watch.core.journal import Closed, JournalWriter
-from dbt_watch.core.journal_reader import JournalReader, read_now
-from dbt_watch.core.pages import HEAD_KEY, LONGEST_INTERVAL, PAGES, decode_page, page_key, part_key
+from dbt_watch.core.journal.format import Closed, JournalWriter
+from dbt_watch.core.journal.pages import (
+    HEAD_KEY,
+    LONGEST_INTERVAL,
+    PAGES,
+    decode_page,
+    page_key,
+    part_key,
+)
+from dbt_watch.core.journal.reader import JournalReader, read_now
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.pen import BACKOFF_FIRST, FLUSH_INTERVAL, Pen
+from dbt_watch.producers.journal_pen import BACKOFF_FIRST, FLUSH_INTERVAL, Pen
 
 
 class Store:

@@ -11,14 +11,14 @@ import pytest
 from dbt.cli.main import cli
 
 from dbt_watch.core.command import Selection, dbt_arguments, environment
-from dbt_watch.core.drift import Drift
 from dbt_watch.core.flags import check_flags, check_variables
-from dbt_watch.core.journal import Closed
-from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.log.drift import Drift
+from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.producers.watch import BuildWatch
+from dbt_watch.producers.build_watch import BuildWatch
 
 RUNNER = Path(__file__).parent / "run_dbt.py"
 

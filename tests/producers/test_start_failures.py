@@ -13,12 +13,13 @@ from airflow.sdk.execution_time.comms import TaskStatesResult
 from kubernetes.client import models as k8s
 
 from dbt_watch.core.command import Selection
-from dbt_watch.core.journal_reader import JournalReader, read_now
+from dbt_watch.core.journal.reader import JournalReader, read_now
 from dbt_watch.core.outcome import Producer, decide
 from dbt_watch.exceptions import DbtWatchError
-from dbt_watch.localkube import Image, LocalKube, Timings
-from dbt_watch.producers import deferred, pod
-from dbt_watch.producers.pod import producer_class
+from dbt_watch.local.localkube import Image, LocalKube, Timings
+from dbt_watch.producers import operator as pod
+from dbt_watch.producers import trigger as deferred
+from dbt_watch.producers.operator import producer_class
 
 ORDERS = "model.jaffle_shop.orders"
 NOWHERE = "/nowhere/jaffle_shop.duckdb"

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from dbt_watch.producers import stopping
-from dbt_watch.producers.stopping import CALLED_OFF, StopSignal
+from dbt_watch.producers import termination as stopping
+from dbt_watch.producers.termination import CALLED_OFF, StopSignal
 
 
 @pytest.fixture

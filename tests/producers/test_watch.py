@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from dbt_watch.core.drift import Drift
-from dbt_watch.core.journal import Closed, JournalWriter
-from dbt_watch.core.journal_reader import JournalReader, read_now
+from dbt_watch.core.journal.format import Closed, JournalWriter
+from dbt_watch.core.journal.reader import JournalReader, read_now
+from dbt_watch.core.log.drift import Drift
+from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.results import NodeInfo, NodeResult, NotRun
-from dbt_watch.core.stale import StaleSources
 from dbt_watch.producers.attempt import failure_of
-from dbt_watch.producers.pen import Draft
-from dbt_watch.producers.watch import BuildWatch
+from dbt_watch.producers.build_watch import BuildWatch
+from dbt_watch.producers.journal_pen import Draft
 
 NODES = {f"model.shop.{name}": NodeInfo(name, "model") for name in "abcd"}
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dbt_watch.core.graph import Facts, Graph, Node
+from dbt_watch.core.manifest.graph import Facts, Graph, Node
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.rendering.ids import ALL_TESTS_ID, PRODUCER_ID, START_ID, node_task_id
 from dbt_watch.rendering.plan import RUN_TYPES, TEST_TYPES, TESTS, plan_tasks
+from dbt_watch.rendering.task_ids import ALL_TESTS_ID, PRODUCER_ID, START_ID, node_task_id
 
 # Words that stand in ids for something else than a name, and names that are made of them.
 WORDS = ["orders", "test", "unit_test", "source", "function", "saved_query", "model", "v1", "v2", "1", "5", "raw", "tests",

@@ -5,8 +5,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbt_watch.core.graph import Node
-from dbt_watch.rendering.ids import MAX_LENGTH, node_task_id, suffixed
+from dbt_watch.core.manifest.graph import Node
+from dbt_watch.rendering.task_ids import MAX_LENGTH, node_task_id, suffixed
 
 LEGAL = re.compile(r"^[\w.-]+$")
 

@@ -5,9 +5,9 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dbt_watch.core.graph import Facts, Graph, Node
-from dbt_watch.rendering.ids import MAX_LENGTH
+from dbt_watch.core.manifest.graph import Facts, Graph, Node
 from dbt_watch.rendering.plan import TESTS, plan_tasks
+from dbt_watch.rendering.task_ids import MAX_LENGTH
 
 LEGAL = re.compile(r"^[\w.-]+$")
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from aiohttp import web
 
-from dbt_watch.demo.settings import Login, airflow_environment
-from dbt_watch.localkube import Image, LocalKube
-from dbt_watch.localkube.accounts import Access
+from dbt_watch.local.airflow.settings import Login, airflow_environment
+from dbt_watch.local.localkube import Image, LocalKube
+from dbt_watch.local.localkube.accounts import Access
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "jaffle-shop:tests"

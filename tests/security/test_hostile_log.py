@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbt_watch.core.endings import MAX_COMMANDS
-from dbt_watch.core.events import event_inside, parse_line
-from dbt_watch.core.journal import JournalWriter, decode_chunk
-from dbt_watch.core.ledger import MAX_FOREIGN, Ledger, NodeInfo
-from dbt_watch.core.lines import LineSplitter
-from dbt_watch.core.pages import Page, decode_page, encode_page
-from dbt_watch.core.readable import MAX_LINE_CHARS, MAX_LINES
+from dbt_watch.core.journal.format import JournalWriter, decode_chunk
+from dbt_watch.core.journal.pages import Page, decode_page, encode_page
+from dbt_watch.core.log.end_of_run import MAX_COMMANDS
+from dbt_watch.core.log.events import event_inside, parse_line
+from dbt_watch.core.log.ledger import MAX_FOREIGN, Ledger, NodeInfo
+from dbt_watch.core.log.lines import LineSplitter
+from dbt_watch.core.log.stream import LogStream
+from dbt_watch.core.log.task_log import MAX_LINE_CHARS, MAX_LINES
 from dbt_watch.core.results import MAX_MESSAGE_CHARS
-from dbt_watch.core.stream import LogStream
 from dbt_watch.core.text import harmless, without_backtrace
 
 # What looks for a pattern in a hostile text may take for ever; then the test ends here.

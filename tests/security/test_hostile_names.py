@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from dbt_watch.cli import main
 from dbt_watch.core.command import Selection, dbt_arguments, environment
-from dbt_watch.core.graph import Node
-from dbt_watch.core.journal import Closed
-from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.log.sensor_log import finished_lines, started_line
+from dbt_watch.core.log.task_log import MAX_LINE_CHARS, tell_changes
+from dbt_watch.core.manifest.graph import Node
+from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.outcome import Producer, decide
-from dbt_watch.core.readable import MAX_LINE_CHARS, tell_changes
 from dbt_watch.core.results import NodeResult
 from dbt_watch.core.resume import selection_of
 from dbt_watch.core.verbatim import verbatim
-from dbt_watch.core.wording import finished_lines, started_line
 from dbt_watch.exceptions import ManifestError
-from dbt_watch.localkube.environment import expand
-from dbt_watch.rendering.ids import MAX_LENGTH, node_task_id, suffixed
+from dbt_watch.local.localkube.environment import expand
+from dbt_watch.rendering.task_ids import MAX_LENGTH, node_task_id, suffixed
 
 LEGAL = re.compile(r"^[\w.-]+$")
 

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 from kubernetes import client, config
 
-from dbt_watch.localkube.environment import expand
+from dbt_watch.local.localkube.environment import expand
 
 # A DAG with each runs in a real Airflow, on a machine that may be slow.
 pytestmark = pytest.mark.timeout(900)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from selection_project import write_project
 
-from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.manifest.load import load_manifest
 
 PYTHONS = os.environ.get("DBT_WATCH_SELECTION_PYTHONS", sys.executable).split(os.pathsep)
 THOROUGH = "DBT_WATCH_SELECTION_EXAMPLES" in os.environ

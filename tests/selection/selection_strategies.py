@@ -13,7 +13,7 @@ from dbt_watch.core.selection.methods import METHODS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.manifest.graph import Graph
 
 MODES = ["eager", "cautious", "buildable", "empty"]
 CONFIGS = {

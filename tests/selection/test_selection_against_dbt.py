@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from selection_strategies import requests
 
-from dbt_watch.core.graph import Graph
+from dbt_watch.core.manifest.graph import Graph
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.exceptions import SelectionError
 

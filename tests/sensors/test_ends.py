@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import DAG, BaseOperator
 
-from dbt_watch.compat import AirflowFailException, AirflowSkipException
-from dbt_watch.core.journal import Closed
+from dbt_watch.airflow.compat import AirflowFailException, AirflowSkipException
+from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.exceptions import ArgumentError

@@ -20,13 +20,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from dbt_watch.core.journal import JournalError, JournalWriter
-from dbt_watch.core.journal_reader import JournalReader, read_now
+from dbt_watch.core.journal.format import JournalError, JournalWriter
+from dbt_watch.core.journal.pages import HEAD_KEY, decode_page, page_key, part_key
+from dbt_watch.core.journal.reader import JournalReader, read_now
 from dbt_watch.core.outcome import Producer
-from dbt_watch.core.pages import HEAD_KEY, decode_page, page_key, part_key
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.pen import Draft
-from dbt_watch.sensors.once import _read_backwards
+from dbt_watch.producers.journal_pen import Draft
+from dbt_watch.sensors.journal_look import _read_backwards
 
 NODES = [f"model.shop.m{number}" for number in range(12)]
 STATUSES = ["started", "success", "error"]
@@ -177,7 +177,7 @@ class Journal(RuleBasedStateMachine):
 
         start = len(before) - 1
         was_open = part_key(0) in self.xcoms
-        with mock.patch("dbt_watch.sensors.once.read_xcom_now", ask):
+        with mock.patch("dbt_watch.sensors.journal_look.read_xcom_now", ask):
             found = _read_backwards(SimpleNamespace(), Producer("running"), wanted, max_pages)
         if found is None:
             assert max_pages is not None or not was_open or before is not self.went_through
@@ -218,7 +218,7 @@ class Journal(RuleBasedStateMachine):
 
 
 def test_readers_of_a_journal_end_with_the_entries_of_the_ledger():
-    with mock.patch.multiple("dbt_watch.core.pages", **SMALL):
+    with mock.patch.multiple("dbt_watch.core.journal.pages", **SMALL):
         run_state_machine_as_test(
             Journal, settings=settings(max_examples=300, stateful_step_count=40, deadline=None)
         )
@@ -241,7 +241,7 @@ def test_who_was_given_up_and_still_writes_is_not_heeded():
 @pytest.mark.parametrize("value", ["", "{}", 5, "[" * 100_000])
 def test_a_damaged_value_is_refused(key, value):
     xcoms = {}
-    with mock.patch.multiple("dbt_watch.core.pages", **SMALL):
+    with mock.patch.multiple("dbt_watch.core.journal.pages", **SMALL):
         writer = JournalWriter(attempt=1)
         draft = Draft(writer, will_retry=False)
         for number in range(20):

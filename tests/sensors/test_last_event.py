@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
-from dbt_watch import last_event as module
+from dbt_watch.airflow import trigger_events as module
+from dbt_watch.airflow.trigger_events import SETTLED_AFTER_S, last_event
 from dbt_watch.core.outcome import Decision, Verdict
-from dbt_watch.last_event import SETTLED_AFTER_S, last_event
-from dbt_watch.producers import deferred
+from dbt_watch.producers import trigger as deferred
 from dbt_watch.sensors import trigger as sensor_trigger
 from dbt_watch.sensors.operator import DbtNodeSensor
 from dbt_watch.sensors.trigger import NodeTrigger
@@ -112,7 +112,7 @@ def test_every_trigger_keeps_to_it(monkeypatch, slept, name, wait):
 
 
 def test_a_sensor_that_a_worker_defers_says_so(monkeypatch):
-    monkeypatch.setattr("dbt_watch.supervisor.runs_in_dag_test", lambda: False)
+    monkeypatch.setattr("dbt_watch.airflow.supervisor.runs_in_dag_test", lambda: False)
     sensor = DbtNodeSensor(
         task_id="orders", producer_task_id="shop.dbt_build", unique_ids=["model.shop.orders"]
     )

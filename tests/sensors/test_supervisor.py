@@ -10,8 +10,8 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time import task_runner, xcom
 from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, TaskStatesResult, XComResult
 
-from dbt_watch import supervisor as module
-from dbt_watch.supervisor import (
+from dbt_watch.airflow import supervisor as module
+from dbt_watch.airflow.supervisor import (
     SupervisorError,
     key_of,
     patiently,

@@ -11,8 +11,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from dbt_watch.core.manifest import load_manifest
-from dbt_watch.core.readable import MAX_LINE_CHARS
+from dbt_watch.core.log.task_log import MAX_LINE_CHARS
+from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.spec import IndirectSelection

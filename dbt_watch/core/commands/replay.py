@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbt_watch.core.labels import label_of
-from dbt_watch.core.readable import MAX_LINE_CHARS
-from dbt_watch.core.replay import replay
+from dbt_watch.core.log.replay import replay
+from dbt_watch.core.log.task_log import MAX_LINE_CHARS
 from dbt_watch.core.text import printable
 from dbt_watch.exceptions import ArgumentError
 
@@ -100,7 +100,7 @@ def _row(unique_id: str, node: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _graph(manifest: str) -> dict[str, SelectedNode]:
     # Imported late: reading a log needs no manifest.
-    from dbt_watch.core.manifest import load_manifest  # noqa: PLC0415
+    from dbt_watch.core.manifest.load import load_manifest  # noqa: PLC0415
 
     nodes = load_manifest(manifest).nodes
     return {unique_id: node for unique_id, node in nodes.items() if node.resource_type in _RUNNABLE}

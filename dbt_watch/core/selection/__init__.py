@@ -20,7 +20,7 @@ from dbt_watch.exceptions import SelectionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.manifest.graph import Graph
 
 __all__ = ["Written", "default_selector", "select_nodes"]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.manifest.graph import Graph
     from dbt_watch.core.selection.definitions import Definitions
 
 _COMBINE: Mapping[Operator, Callable[..., set[str]]] = {

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from dbt_watch.core.selection.files import Files
 
 if TYPE_CHECKING:
-    from dbt_watch.core.graph import Graph, Node
+    from dbt_watch.core.manifest.graph import Graph, Node
 
 Ids = Mapping[str, list[str]]
 

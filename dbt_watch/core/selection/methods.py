@@ -18,7 +18,7 @@ from dbt_watch.core.selection.index import Ids, Index, QualifiedName, index_of
 from dbt_watch.exceptions import SelectionError
 
 if TYPE_CHECKING:
-    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.manifest.graph import Graph
     from dbt_watch.core.selection.spec import Criterion
 
 #: all that dbt calls a resource type, whether or not it can be selected

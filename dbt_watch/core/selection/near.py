@@ -20,7 +20,7 @@ from dbt_watch.exceptions import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from dbt_watch.core.graph import Graph
+    from dbt_watch.core.manifest.graph import Graph
 
 _OPERATORS: Final = re.compile(r"^@?(\d*\+)?|\+\d*$")
 

@@ -11,7 +11,7 @@ from airflow.sdk import dag, get_parsing_context, task
 from gated import gated
 
 from dbt_watch import NodeResult, dbt_build, dbt_k8s_project, dbt_node
-from dbt_watch.compat import STARTS_FROM_TRIGGER
+from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 
 IMAGE = os.environ["JAFFLE_SHOP_IMAGE"]
 ARGUMENTS = {

@@ -11,7 +11,7 @@ from airflow.sdk import dag, get_parsing_context
 from gated import gated
 
 from dbt_watch import dbt_build, dbt_k8s_project
-from dbt_watch.compat import STARTS_FROM_TRIGGER
+from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 
 ARGUMENTS = {
     "manifest": os.environ["PRODUCER_MANIFEST"],

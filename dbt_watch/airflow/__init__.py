@@ -1,0 +1,1 @@
+"""What this library takes from inside Airflow and its providers: everything that may change without notice."""

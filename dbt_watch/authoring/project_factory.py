@@ -1,0 +1,189 @@
+"""
+The making of a project's group, once or mapped: what a function under `@dbt_k8s_project` becomes.
+
+Airflow's own `@task_group` makes and maps the group; what is in it is made here.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec
+
+from airflow.sdk import XComArg, get_parsing_context, task_group
+
+from dbt_watch.airflow.compat import current_task_group
+from dbt_watch.authoring.container import container_command
+from dbt_watch.authoring.node_functions import Body
+from dbt_watch.authoring.pod_arguments import check_pod_arguments, watching_class
+from dbt_watch.authoring.selection_warnings import warn_of
+from dbt_watch.authoring.settings import (
+    callbacks,
+    chosen,
+    resolve_manifest,
+)
+from dbt_watch.core.command import is_literal
+from dbt_watch.core.manifest.load import load_manifest
+from dbt_watch.core.selection.run_time import nodes_left
+from dbt_watch.project import DbtProject
+from dbt_watch.rendering.callbacks import callbacks_of, for_producer
+from dbt_watch.rendering.group import GroupTasks, sensor_start
+from dbt_watch.rendering.node_display import Looks
+from dbt_watch.rendering.plan import plan_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dbt_watch.authoring.settings import Chosen, ProjectSettings
+    from dbt_watch.core.command import DbtBuild
+    from dbt_watch.core.manifest.graph import Graph
+    from dbt_watch.core.selection import Written
+
+P = ParamSpec("P")
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class ProjectFactory(Generic[P]):
+    """
+    A decorated function; each call makes a task group.
+
+    :param function: what was decorated
+    :param settings: the arguments of the decorator
+    :param fixed: arguments of the function that `partial` has set
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, DbtBuild | None],
+        settings: ProjectSettings,
+        fixed: Mapping[str, Any] = _NOTHING,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._settings = settings
+        self._fixed = fixed
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> DbtProject:
+        """Make the task group, in the DAG or group around it."""
+        made: Any = self._group()(*args, **{**self._fixed, **kwargs})
+        return _project(made)
+
+    def override(self, **arguments: Any) -> ProjectFactory[P]:
+        """
+        Give the same project with other arguments.
+
+        :param arguments: as of `dbt_k8s_project`
+        :raises ArgumentError: as there
+        """
+        return ProjectFactory(self._function, self._settings.override(**arguments), self._fixed)
+
+    def partial(self, **arguments: Any) -> ProjectFactory[P]:
+        """
+        Set arguments of the function that are the same for each element of a mapping.
+
+        :param arguments: of the decorated function
+        :raises TypeError: when it has no such argument
+        """
+        again = sorted(self._fixed.keys() & arguments)
+        if again:
+            raise TypeError(f"duplicate partial argument: {', '.join(again)}")
+        self._group()._validate_arg_names("partial", arguments)  # noqa: SLF001 - Airflow's own check
+        return ProjectFactory(self._function, self._settings, {**self._fixed, **arguments})
+
+    def expand(self, **arguments: Any) -> DbtProject:
+        """
+        Make one run of the project, a pod and its sensors, for each combination of some values.
+
+        :param arguments: of the decorated function, each a list, a dict or an XComArg, as with Airflow's `@task_group`
+        """
+        return _project(self._mapped().expand(**arguments))
+
+    def expand_kwargs(self, arguments: Any) -> DbtProject:
+        """
+        Make one run of the project for each of some sets of arguments.
+
+        :param arguments: a list of dicts, or an XComArg that gives one
+        """
+        return _project(self._mapped().expand_kwargs(arguments))
+
+    def _mapped(self) -> Any:
+        group = self._group()
+        return group.partial(**self._fixed) if self._fixed else group
+
+    def _group(self) -> Any:
+        @functools.wraps(self._function)
+        def fill(*args: Any, **kwargs: Any) -> DbtProject:
+            return self._fill(args, kwargs)
+
+        return task_group(
+            group_id=self._settings.group_id or self._function.__name__,
+            tooltip=inspect.getdoc(self._function) or "",
+        )(fill)
+
+    def _fill(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> DbtProject:
+        """Make the tasks, in the group that has just been opened."""
+        settings = self._settings
+        check_pod_arguments(settings.pod, settings.operator_class)
+        graph = load_manifest(resolve_manifest(settings.manifest, self._function))
+        wanted = chosen(graph, settings)
+        warn_of(wanted.unmatched, graph, self._function)
+        plan = plan_tasks(graph, wanted.nodes, settings.tests)
+        group = current_task_group()
+        ends = callbacks_of(group, settings.pod)
+        looks = Looks(
+            graph,
+            group,
+            group_by=settings.group_by,
+            callbacks=ends,
+            on_warning=callbacks("on_warning_callback", settings.on_warning_callback),
+        )
+        is_mapped = any(group.iter_mapped_task_groups())
+        start = sensor_start(settings.sensors, len(plan.tasks), is_mapped=is_mapped)
+        tasks = GroupTasks(plan, graph, group, start, looks)
+        tasks.make_wanted()
+        body = Body(DbtProject(tasks))
+        build = body.run(self._function, args, kwargs)
+        self._check_narrowing(build, graph, wanted)
+        command = container_command(settings)
+        producer = tasks.producer(
+            functools.partial(watching_class, settings.operator_class),
+            {
+                **settings.pod,
+                **for_producer(ends, tasks),
+                "cmds": command.cmds,
+                "build": {**build.to_dict(), **({"leading": command.leading} if command.leading else {})},
+                "selection": wanted.selection,
+                "graph": graph,
+                "selected": wanted.nodes,
+                "on_stale": settings.on_stale,
+                "on_drift": settings.on_drift,
+                "watched": tasks.watched(),
+                "project_dir": settings.project_dir,
+                "profiles_dir": settings.profiles_dir,
+            },
+        )
+        project = DbtProject(tasks, producer, body.ends)
+        if producer is not None:
+            for operator, _ in XComArg.iter_xcom_references([*args, *kwargs.values()]):
+                if operator.task_id not in producer.upstream_task_ids:
+                    producer.set_upstream(operator)
+        return project
+
+    def _check_narrowing(self, build: DbtBuild, graph: Graph, wanted: Chosen) -> None:
+        """Refuse what `dbt_build` selects where it is known already and leaves nothing, and warn of what matches nothing."""
+        if get_parsing_context().task_id is not None:
+            return
+        known = {name: getattr(build, name) for name in ("select", "exclude")}
+        literal = {name: value for name, value in known.items() if is_literal(value)}
+        unmatched: list[Written] = []
+        nodes_left(graph, wanted.nodes, wanted.selection, literal, unmatched.append)
+        warn_of(unmatched, graph, self._function)
+
+
+def _project(made: Any) -> DbtProject:
+    # Airflow hands back what `fill` returned, but says it is some node of a DAG.
+    if not isinstance(made, DbtProject):
+        raise TypeError(f"a project was to be made, not {made!r}")
+    return made

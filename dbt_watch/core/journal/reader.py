@@ -1,0 +1,129 @@
+"""
+Reads a journal as it lies in XCom: first the snapshot, then the pages after it.
+
+It asks nothing itself, so that hubs, triggers and tasks share it: it names the key to ask for, and takes what lies there.
+Whoever begins late asks for as many values as the entries fill, and at most `PAGES` more, however long the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbt_watch.core.journal.format import JournalState
+from dbt_watch.core.journal.pages import Page, Tail, decode_page, page_key, part_key
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from dbt_watch.core.results import NodeResult
+
+
+class JournalReader:
+    """
+    The reading of one journal, from the beginning of an attempt to its end, and of the attempts that follow.
+
+    :param part: the part of the snapshot to begin with; what the parts before it hold is not read then
+
+    `state` knows what has been read: all up to a certain page, at any moment. While a snapshot is being read, that is what
+    was known before.
+    """
+
+    def __init__(self, part: int = 0) -> None:
+        self.state = JournalState()
+        self.first_part = part
+        """The part that was read first."""
+        self.page: Page | None = None
+        """What was read last: how the attempt stands; None before anything is known of it."""
+        self.news: Iterable[NodeResult] = ()
+        """The entries that were new in the last value."""
+        self._tail = Tail()
+        self._part = part
+        self._snapshot: dict[str, NodeResult] | None = {}  # None while pages are read
+
+    @property
+    def key(self) -> str:
+        """The key to ask for next."""
+        return part_key(self._part) if self._snapshot is not None else page_key(self.state.next_seq)
+
+    @property
+    def tail(self) -> Tail | None:
+        """What a writer must know to go on with this journal; None when it has not begun."""
+        return None if self.page is None else self._tail
+
+    def take(self, value: Any) -> bool:
+        """
+        Take what lies under `key`; None when there is nothing.
+
+        :returns: whether to ask on at once; if not, that was all for now
+        :raises JournalError: when it is no page of a journal, or a damaged one
+        """
+        self.news = ()
+        if value is None:
+            return False
+        page = decode_page(value)
+        before = self.state.attempt
+        if page.chunk.attempt > before:
+            self.state.begin(page.chunk.attempt)
+            if before:
+                self._read_snapshot(0)
+                self.first_part, self.page = 0, None
+                return True
+        elif page.chunk.attempt < before:
+            return False  # by somebody who does not know yet that he was given up
+        return self._take_page(page) if self._snapshot is None else self._take_part(page, self._snapshot)
+
+    def _read_snapshot(self, part: int) -> None:
+        self._part = part
+        self._snapshot = {}
+
+    def _take_part(self, page: Page, snapshot: dict[str, NodeResult]) -> bool:
+        part = page.chunk
+        entries = {entry.unique_id: entry for entry in part.changes}
+        snapshot.update(entries)
+        if part.more:
+            self._part += 1
+            return True
+        after = part.seq + 1
+        if self.page is not None and after <= self.state.next_seq:
+            self._read_snapshot(self._tail.part)  # it should hold what has been overwritten
+            return False
+        self._tail = Tail(self._part, after, after, entries)
+        self._snapshot = None
+        self.state.adopt(part.seq, snapshot.values())
+        self.page, self.news = page, snapshot.values()
+        return True
+
+    def _take_page(self, page: Page) -> bool:
+        chunk = page.chunk
+        if chunk.seq < self.state.next_seq:
+            return False  # not written yet
+        if chunk.seq > self.state.next_seq:
+            self._read_snapshot(self._tail.part)  # overwritten meanwhile
+            return True
+        self.page, self.news = page, self.state.apply(chunk)
+        self._tail.add(chunk)
+        return chunk.closed is None
+
+
+def read_now(reader: JournalReader, ask: Callable[[str], Any]) -> bool:
+    """
+    Read all that is there.
+
+    :param ask: gives an XCom by its key; None when it is not there
+    :returns: whether the journal was there to its end
+    :raises JournalError: as `JournalReader.take`
+    """
+    more = True
+    while more:
+        value = ask(reader.key)
+        more = reader.take(value)
+    return value is not None
+
+
+async def read(reader: JournalReader, ask: Callable[[str], Awaitable[Any]]) -> bool:
+    """Do the same in a triggerer."""
+    more = True
+    while more:
+        value = await ask(reader.key)
+        more = reader.take(value)
+    return value is not None

@@ -1,0 +1,1 @@
+"""From dbt's log to what is known of each node."""

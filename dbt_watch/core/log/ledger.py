@@ -1,0 +1,497 @@
+"""
+The ledger: what is known of every node, made from dbt's events alone.
+
+A pure state machine. It may be told the same event twice, or a part of the log again, and nothing changes; a node
+that is over stays in its state within one dbt command. When a log holds several commands (source freshness, then a
+build), the later one that finishes a node has the last word on it, told by the time of the events. Called by
+`core.log.stream`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from dbt_watch.core import statuses
+from dbt_watch.core.log import entries
+from dbt_watch.core.log.artifacts import read_artifact
+from dbt_watch.core.log.end_of_run import Run, failed_start_hooks, settled
+from dbt_watch.core.log.end_texts import EndTexts
+from dbt_watch.core.log.event_roles import MEANS, Role
+from dbt_watch.core.log.events import Node, RunResult, event_inside
+from dbt_watch.core.log.node_state import Slot
+from dbt_watch.core.log.queries import Queries
+from dbt_watch.core.log.skip_causes import SkipCauses
+from dbt_watch.core.log.stale_sources import StaleSources
+from dbt_watch.core.results import MAX_BATCHES, Batch, NodeInfo, NodeResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dbt_watch.core.log.artifacts import Artifact
+    from dbt_watch.core.log.end_of_run import End
+    from dbt_watch.core.log.end_texts import EndText, Target
+    from dbt_watch.core.log.events import Data, DbtEvent
+    from dbt_watch.core.results import SelectedNode
+
+__all__ = ["Ledger", "NodeInfo"]
+
+MAX_NODES: Final = 200_000
+"""How many nodes a log may name; more than any project has, so that a foreign log cannot fill the memory."""
+
+MAX_FOREIGN: Final = 10_000
+"""How many of them may be outside of a selection that is known: hooks, for instance."""
+
+MAX_UNPLACED: Final = 1_000
+"""How many texts are kept whose node is not known yet."""
+
+Changes = list[NodeResult]
+
+
+class Ledger:
+    """
+    Collects what dbt reports of each node.
+
+    :param nodes: the selected nodes by unique_id; may be empty when the selection is not known. Nodes that dbt
+        reports without being among them (hooks, for instance) are taken in too
+    :param attempt: which attempt of the producer this is, from 1
+    :param stale: what becomes of the nodes that read from a stale source
+    :ivar run: what the log says of the dbt commands as a whole
+    :ivar queries: takes note of what dbt sends to the database
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, SelectedNode] | None = None,
+        *,
+        attempt: int = 1,
+        stale: StaleSources | None = None,
+    ) -> None:
+        self._nodes: Mapping[str, SelectedNode] = nodes if nodes is not None else {}
+        self._attempt = attempt
+        self._stale = stale or StaleSources()
+        self.queries = Queries()
+        self._slots: dict[str, Slot] = {}
+        self._entries: dict[str, NodeResult] = {}
+        self._causes = SkipCauses(self._nodes, self._entries)
+        self._end_texts = EndTexts()
+        self.run = Run()
+        self._foreign = 0
+        self._by_name: dict[str, list[str]] = {}
+        self._named_entries = 0
+        self._unplaced: dict[Target, EndText] = {}
+        self._closed = False
+        self._handlers = self._handlers_by_event()
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of the producer this is."""
+        return self._attempt
+
+    @property
+    def entries(self) -> Mapping[str, NodeResult]:
+        """What is known of each node by now; a view that follows the ledger."""
+        return MappingProxyType(self._entries)
+
+    def apply(self, event: DbtEvent) -> Changes:
+        """
+        Take one event.
+
+        :returns: the nodes whose entry changed, with their new entries
+        """
+        handler = self._handlers.get(event.info.name)
+        return handler(event) if handler is not None else []
+
+    def close(
+        self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
+    ) -> Changes:
+        """
+        Take the end of the log: afterwards no node is open, and nothing changes any more.
+
+        :param exit_code: dbt's; None when it is not known, as after a lost pod
+        :param run_results: the run_results.json or sources.json of this run, if it could be had; one that belongs to
+            another dbt command is not believed
+        :param reason: why dbt ended, where somebody outside knows it ("OOMKilled")
+        :returns: the nodes whose entry changed; nothing the second time
+        """
+        if self._closed:
+            return []
+        self._closed = True
+        self._handlers = {}
+        changed: dict[str, NodeResult] = {}
+        end = self.run.ended(exit_code, reason, self._slots.values(), self._entries)
+        artifact = read_artifact(run_results)
+        if artifact is not None and artifact.invocation_id in self.run.commands:
+            end = msgspec.structs.replace(end, lacks="", check_lacks="")
+            for result in self._conclude(artifact):
+                changed[result.unique_id] = result
+        for text in tuple(self._unplaced.values()):
+            for result in self._on_end_text(text):
+                changed[result.unique_id] = result
+        unseen = [unique_id for unique_id in self._nodes if unique_id not in self._slots]
+        unfinished = [
+            unique_id for unique_id, slot in self._slots.items() if not slot.over and not slot.shows_final
+        ]
+        for unique_id in (*unfinished, *unseen):
+            for result in self._settle(unique_id, end):
+                changed[result.unique_id] = result
+        self._settle_causes(changed)
+        for result in self._stale.held_back(self._entries):
+            changed[result.unique_id] = self._entries[result.unique_id] = result
+        return list(changed.values())
+
+    # The end of the log.
+
+    def _conclude(self, artifact: Artifact) -> Changes:
+        """Take what dbt itself concluded: it adds to what is over, and decides what is not."""
+        trusted = not any(
+            (entry := self._entries.get(concluded.unique_id)) is not None
+            and entry.is_success
+            and statuses.meaning(concluded.status) is statuses.Meaning.FAILURE
+            for concluded in artifact.results
+        )  # with --fail-fast, Fusion writes "error" for every node, even for those that it built
+        changes: Changes = []
+        for concluded in artifact.results:
+            slot = self._slots.get(concluded.unique_id)
+            if slot is None:
+                slot = self._slots[concluded.unique_id] = Slot(concluded.unique_id, artifact.invocation_id)
+            if slot.invocation != artifact.invocation_id:
+                continue
+            result = slot.result
+            if result is not None and slot.over:
+                if result.status == concluded.status:
+                    changes += self._complete(slot, concluded.run_result, entries.more_in(concluded))
+            elif trusted and statuses.is_final(concluded.status):
+                slot.over = True
+                changes += self._put(
+                    slot, entries.concluded(concluded, slot, self._nodes.get(slot.unique_id), self._attempt)
+                )
+        return changes
+
+    def _settle(self, unique_id: str, end: End) -> Changes:
+        """Give a node that is still open its last state."""
+        slot = self._slots.get(unique_id)
+        if slot is None:
+            slot = self._slots[unique_id] = Slot(unique_id, "")
+        slot.over = True
+        return self._put(slot, settled(slot, self._nodes.get(unique_id), end, self._attempt))
+
+    def _settle_causes(self, changed: dict[str, NodeResult]) -> None:
+        """Name the causes of all skips once more, now that all that failed is known."""
+        settled_causes = self._causes.settled()
+        hooks = failed_start_hooks(self._entries) if settled_causes else ()
+        for unique_id, causes in settled_causes.items():
+            entry = self._entries[unique_id]
+            wanted = causes or hooks
+            if wanted != entry.skipped_because:
+                entry = msgspec.structs.replace(entry, skipped_because=wanted)
+                changed[unique_id] = self._entries[unique_id] = entry
+
+    def _handlers_by_event(self) -> dict[str, Callable[[DbtEvent], Changes]]:
+        by_role: dict[Role, Callable[[DbtEvent], Changes]] = {
+            Role.START: self._on_start,
+            Role.RESULT: self._on_result,
+            Role.NO_OP: self._on_no_op,
+            Role.SKIPPED: self._on_skipped,
+            Role.FINISHED: self._on_finished,
+            Role.MARKED: self._on_marked,
+            Role.BATCH_START: self._on_batch,
+            Role.BATCH_RESULT: self._on_batch,
+            Role.ERROR_TEXT: self._on_error_text,
+            Role.MESSAGE: self._on_message,
+            Role.EPHEMERAL_FAILED: self._on_ephemeral_failed,
+            Role.END_OF_RUN: self._on_end_of_run,
+            Role.CANCEL: self._on_cancel,
+            Role.COMMAND: self._on_command,
+            Role.CRASH: self._on_command,
+            Role.SUMMARY: self._on_command,
+            Role.NOTHING: self._on_command,
+            Role.NOTE: self._on_note,
+        }
+        return {name: by_role[role] for name, role in MEANS.items()}
+
+    # Finding the slot of an event.
+
+    def _slot(self, event: DbtEvent, unique_id: str) -> Slot | None:
+        """Give the slot that an event writes to; None when the event belongs to an earlier dbt command."""
+        info = event.info
+        slot = self._slots.get(unique_id)
+        if slot is None:
+            if not unique_id or not self._has_room(unique_id) or not self.run.admit(info.invocation_id):
+                return None
+            slot = self._slots[unique_id] = Slot(unique_id, info.invocation_id, info.ts)
+        elif slot.invocation != info.invocation_id:
+            if info.ts <= slot.latest or not self.run.admit(info.invocation_id):
+                return None
+            slot.begin(info.invocation_id)
+        if not slot.is_counted and event.data.total is not None:
+            self._count(slot, event.data.total)
+        if info.ts > slot.latest:  # noqa: PLR1730 - this is called for each line; `max` takes three times as long
+            slot.latest = info.ts
+        return slot
+
+    def _count(self, slot: Slot, total: int) -> None:
+        """Take note of dbt's own count of its nodes; that of the hooks is another one."""
+        if not slot.is_hook:
+            slot.is_counted = True
+            self.run.commands[slot.invocation].count = total
+
+    def _has_room(self, unique_id: str) -> bool:
+        """Tell whether one more node may be taken in."""
+        if self._nodes and unique_id not in self._nodes:
+            if self._foreign >= MAX_FOREIGN:
+                return False
+            self._foreign += 1
+        return len(self._slots) < MAX_NODES
+
+    # What the events do, one method for each role.
+
+    def _on_start(self, event: DbtEvent) -> Changes:
+        data = event.data
+        node = data.node_info
+        slot = self._slot(event, node.unique_id) if node is not None else None
+        if slot is None or node is None or slot.over:
+            return []
+        if not slot.began:
+            slot.began = node.node_started_at
+        shown = slot.result
+        if shown is not None and (shown.invocation_id == slot.invocation or shown.is_final):
+            return []
+        slot.path = node.node_path
+        result = slot.result = entries.started(event, node, slot, self._attempt)
+        self._entries[slot.unique_id] = result
+        # dbt starts a node, too, that it is about to skip; that is nothing to tell.
+        return [] if self._causes.keep_back(slot.unique_id, tests=self.run.test_failed) else [result]
+
+    def _on_result(self, event: DbtEvent) -> Changes:
+        node = event.data.node_info
+        if node is None:
+            return []
+        slot, status, info = self._slots.get(node.unique_id), node.node_status, event.info
+        if (
+            slot is None
+            or slot.over
+            or slot.batches
+            or slot.invocation != info.invocation_id
+            or info.ts < slot.latest
+            or status not in _PLAIN
+        ):
+            return self._end(event, node, statuses.final_word(status, event.data.status))
+        # What `_end` does for a node that went well, without its questions: half of a long log goes this way.
+        if not slot.is_counted and event.data.total is not None:
+            self._count(slot, event.data.total)
+        slot.over, slot.latest, slot.began, slot.path = True, info.ts, node.node_started_at, node.node_path
+        result = slot.result = entries.ended(event, node, slot, status, self._attempt)
+        self._entries[slot.unique_id] = result
+        return [result]
+
+    def _on_no_op(self, event: DbtEvent) -> Changes:
+        node = event.data.node_info
+        if node is None:
+            return []
+        word = statuses.final_word(node.node_status, event.data.status)
+        return self._end(event, node, word or statuses.NO_OP)
+
+    def _on_skipped(self, event: DbtEvent) -> Changes:
+        node = event.data.node_info
+        return self._end(event, node, statuses.SKIPPED) if node is not None else []
+
+    def _on_finished(self, event: DbtEvent) -> Changes:
+        node, result = event.data.node_info, event.data.run_result
+        slot = self._slots.get(node.unique_id) if node is not None else None
+        if node is None or result is None:
+            return []
+        if slot is None or slot.invocation != event.info.invocation_id:
+            # Of an incremental model it cannot be told from the end of one of its batches without the start.
+            began = None if node.materialized == "incremental" else node.node_started_at
+        else:
+            began = slot.began
+        if not node.node_started_at or node.node_started_at != began:
+            return []
+        if slot is not None and slot.over and slot.invocation == event.info.invocation_id:
+            return self._complete(slot, result)
+        return self._end(event, node, result.status or node.node_status, result)
+
+    def _on_marked(self, event: DbtEvent) -> Changes:
+        result = event.data.run_result
+        slot = self._slot(event, event.data.unique_id or "")
+        if slot is None or result is None:
+            return []
+        if slot.over:
+            return self._complete(slot, result)
+        self._hint(slot, result.status or event.data.status or "", result.message)
+        return []
+
+    def _on_batch(self, event: DbtEvent) -> Changes:
+        data, node = event.data, event.data.node_info
+        slot = self._slot(event, node.unique_id) if node is not None else None
+        if slot is None or node is None or slot.over:
+            return []
+        slot.batch_count = data.total_batches if data.total_batches is not None else slot.batch_count
+        if slot.began == node.node_started_at:
+            slot.began = ""  # the start that was seen was not the model's own
+        index = data.batch_index
+        if slot.batches is None:
+            slot.batches = {}
+        if data.status is not None and index is not None and len(slot.batches) < MAX_BATCHES:
+            word = statuses.final_word(node.node_status, data.status)
+            slot.batches.setdefault(index, Batch(index, word or data.status, data.execution_time))
+        return []
+
+    def _on_error_text(self, event: DbtEvent) -> Changes:
+        slot = self._slot(event, event.unique_id)
+        if slot is None:
+            return []
+        text = entries.message_of(event.data.exc or event.info.msg)
+        if slot.over:
+            return self._complete(slot, RunResult(message=text))
+        slot.text = slot.text or text
+        return []
+
+    def _on_message(self, event: DbtEvent) -> Changes:
+        if event.info.level != "error":
+            return []
+        return self._on_error_text(event) if event.unique_id else self._on_command(event)
+
+    def _on_ephemeral_failed(self, event: DbtEvent) -> Changes:
+        # The event names a node by its name only; when several have it, the end of the log has to decide.
+        named = [key for key, node in self._nodes.items() if node.name == event.data.relation]
+        for unique_id in named:
+            slot = self._slot(event, unique_id)
+            if slot is None or slot.over:
+                continue
+            if len(named) == 1:
+                info = self._nodes[unique_id]
+                node = Node(unique_id=unique_id, node_name=info.name, resource_type=info.resource_type)
+                return self._end(event, node, statuses.SKIPPED)
+            self._hint(slot, statuses.SKIPPED, None)
+        return []
+
+    def _on_end_of_run(self, event: DbtEvent) -> Changes:
+        node = event.data.node_info
+        if node is None:
+            found = self._end_texts.read(event)
+            return self._on_end_text(found) if found is not None else []
+        slot = self._slot(event, node.unique_id)
+        if slot is None:
+            return []
+        text = entries.message_of(event.data.msg)
+        if text == _NEVER_BEGUN:
+            return []
+        if slot.over:
+            return self._complete(slot, RunResult(message=text))
+        self._hint(slot, "warn" if "Warning" in event.info.name else entries.failure_word(node, text), text)
+        return []
+
+    def _on_end_text(self, found: EndText) -> Changes:
+        target, text = found.target, entries.message_of(found.text) or ""
+        slot = self._named(target.name, target.resource_type, target.path)
+        result = slot.result if slot is not None else None
+        if slot is None or result is None or not (result.is_failure or result.is_warning):
+            if len(self._unplaced) < MAX_UNPLACED:
+                self._unplaced[target] = found
+            return []
+        if result.message and not (text.startswith(result.message) and len(text) > len(result.message)):
+            return []
+        return self._put(slot, msgspec.structs.replace(result, message=text))
+
+    def _on_cancel(self, event: DbtEvent) -> Changes:
+        slot = self._slots.get(event.data.conn_name or "")
+        if slot is not None and slot.invocation == event.info.invocation_id:
+            slot.cancelled = True
+        return []
+
+    def _on_command(self, event: DbtEvent) -> Changes:
+        self.run.take(event)
+        return []
+
+    def _on_note(self, event: DbtEvent) -> Changes:
+        inside = event_inside(event)
+        return self.apply(inside) if inside is not None and inside.info.name != "Note" else []
+
+    # Changing an entry.
+
+    def _put(self, slot: Slot, result: NodeResult) -> Changes:
+        slot.result = result
+        self._entries[slot.unique_id] = result
+        return [result]
+
+    def _end(self, event: DbtEvent, node: Node, status: str, found: RunResult | None = None) -> Changes:
+        """Enter the end of a node, unless it is over already; then what was missing may be filled in."""
+        slot = self._slot(event, node.unique_id)
+        if slot is None or not status:
+            return []
+        if slot.over:
+            return self._complete(slot, found or _result_in(event.data))
+        shown = slot.result
+        if status in statuses.FINAL:
+            slot.over = True
+        elif statuses.is_known(status) or slot.shows_final:
+            return []
+        elif (
+            shown is not None
+            and shown.invocation_id == slot.invocation
+            and not statuses.is_known(shown.status)
+        ):
+            return self._complete(slot, found) if found is not None else []
+        slot.path = node.node_path
+        if found is None:
+            slot.began = node.node_started_at  # the event is the node's own, never a batch's
+        result = entries.ended(event, node, slot, status, self._attempt)
+        if found is not None:
+            result = entries.with_run_result(result, found)
+        if status not in _PLAIN or slot.batches:
+            result = self._with_circumstances(result, slot, found)
+        return self._put(slot, result)
+
+    def _with_circumstances(self, result: NodeResult, slot: Slot, found: RunResult | None) -> NodeResult:
+        """Add what is known from elsewhere: the error, the cause of a skip, the batches."""
+        more: dict[str, Any] = {}
+        if result.is_failure and result.resource_type in entries.TESTS:
+            self.run.test_failed = True
+        if result.is_skipped:
+            more["skipped_because"] = self._causes.of(result.unique_id, tests=self.run.test_failed)
+        if slot.batches:
+            more["batches"] = tuple(slot.batches[index] for index in sorted(slot.batches))
+            more["batch_count"] = slot.batch_count
+        if result.is_failure:
+            more["sql"] = self.queries.last_of(result.unique_id)
+        if entries.has_text(result.status):
+            text = slot.text or (entries.message_of(found.message) if found is not None else None)
+            more["message"] = text or entries.usual_text(result)
+        return msgspec.structs.replace(result, **more)
+
+    def _complete(self, slot: Slot, found: RunResult, more: dict[str, Any] | None = None) -> Changes:
+        result = entries.completed(slot.result, found, more) if slot.result is not None else None
+        return self._put(slot, result) if result is not None else []
+
+    def _hint(self, slot: Slot, status: str, text: str | None) -> None:
+        if statuses.is_final(status):
+            known = slot.hint[1] if slot.hint is not None else None
+            slot.hint = (status, known or entries.message_of(text))
+
+    def _named(self, name: str, resource_type: str, path: str) -> Slot | None:
+        """Find a node by what the log of an old dbt says of it; None when that fits several."""
+        if self._named_entries != len(self._entries):
+            self._named_entries = len(self._entries)
+            self._by_name = {}
+            for key, entry in self._entries.items():
+                self._by_name.setdefault(entry.name, []).append(key)
+        slots = [self._slots[key] for key in self._by_name.get(name, ())]
+        fitting = [
+            slot for slot in slots if slot.result is not None and slot.result.resource_type == resource_type
+        ]
+        if len(fitting) > 1:
+            fitting = [slot for slot in fitting if slot.path and path.endswith(slot.path)]
+        return fitting[0] if len(fitting) == 1 else None
+
+
+_PLAIN: Final = frozenset({"success", "pass", "no-op", "reused"})
+# With --fail-fast, dbt-core writes this as an error of nodes that it did not begin (`dbt/task/runnable.py`).
+_NEVER_BEGUN: Final = "Skipping due to fail_fast"
+
+
+def _result_in(data: Data) -> RunResult:
+    return RunResult(num_failures=data.num_failures, execution_time=data.execution_time)

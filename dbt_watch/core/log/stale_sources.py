@@ -1,0 +1,105 @@
+"""
+What stale sources mean for an attempt: for the nodes that read from them, and for how it ends.
+
+The shell in the container leaves these nodes out of the build, so dbt says nothing of them. `core.log.ledger` asks here when
+the log is closed, and `producers.build_watch` for the end of the attempt.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+from dbt_watch.core import statuses
+from dbt_watch.core.results import NotRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from dbt_watch.core.journal.format import Closed
+    from dbt_watch.core.results import NodeResult
+
+OnStale = Literal["fail", "skip"]
+ON_STALE: Final[tuple[OnStale, ...]] = ("fail", "skip")
+
+MAX_NAMES: Final = 10
+
+
+class StaleSources(msgspec.Struct, frozen=True):
+    """
+    What is to happen when a source turns out to be stale, or cannot be checked.
+
+    :param readers: for each source that the attempt checks, those of its nodes that read from it, directly or not
+    :param on_stale: "fail": they count as skipped because of it, and the attempt fails; "skip": they are left out
+    """
+
+    readers: Mapping[str, tuple[str, ...]] = {}
+    on_stale: OnStale = "fail"
+
+    def held_back(self, entries: Mapping[str, NodeResult]) -> list[NodeResult]:
+        """
+        Give the entries of the nodes that were not built because of a source.
+
+        :param entries: those of all nodes, none of which is open
+        """
+        because: defaultdict[str, tuple[str, ...]] = defaultdict(tuple)
+        for source in self._failed(entries):
+            for reader in self.readers[source]:
+                if entries[reader].was_not_run:
+                    because[reader] += (source,)
+        return [self._held_back(entries[reader], sources, entries) for reader, sources in because.items()]
+
+    def _held_back(
+        self, entry: NodeResult, sources: tuple[str, ...], entries: Mapping[str, NodeResult]
+    ) -> NodeResult:
+        found = [entries[source] for source in sources]
+        text = ", ".join(f"source `{source.label}` {_FAULTS[source.status][0]}" for source in found)
+        return msgspec.structs.replace(entry, message=text, **_ENDINGS[self.on_stale](sources))
+
+    def end(self, closed: Closed, entries: Mapping[str, NodeResult]) -> Closed:
+        """
+        Give the end of an attempt: it has not ended well when a stale source is a failure, though the build has.
+
+        :param closed: how dbt ended
+        :param entries: what is known of each node
+        """
+        failed = self._failed(entries)
+        if self.on_stale == "skip" or not failed or closed.exit_code not in {0, 1}:
+            return closed
+        return msgspec.structs.replace(
+            closed, exit_code=1, reason=closed.reason or _summary(entries[source] for source in failed)
+        )
+
+    def _failed(self, entries: Mapping[str, NodeResult]) -> list[str]:
+        return [
+            source
+            for source in self.readers
+            if (entry := entries.get(source)) is not None and entry.status in _FAULTS
+        ]
+
+
+_ENDINGS: Final[dict[OnStale, Callable[[tuple[str, ...]], dict[str, Any]]]] = {
+    "fail": lambda sources: {"status": statuses.SKIPPED, "skipped_because": sources, "not_run": None},
+    "skip": lambda _: {"status": statuses.NOT_RUN, "not_run": NotRun.STALE_SOURCE},
+}
+
+# What it means when dbt says so of a source, and of several. The script in the container goes by the same two words.
+_FAULTS: Final = {
+    "error": ("is stale", "are stale"),
+    "runtime error": ("could not be checked", "could not be checked"),
+}
+
+
+def _summary(failed: Iterable[NodeResult]) -> str:
+    named: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for source in failed:
+        named[_FAULTS[source.status]].append(source.label)
+    return "; ".join(
+        (f"1 source {of_one}" if len(names) == 1 else f"{len(names)} sources {of_several}")
+        + f": {', '.join(names[:MAX_NAMES])}"
+        + (" ..." if len(names) > MAX_NAMES else "")
+        for (of_one, of_several), names in named.items()
+    )

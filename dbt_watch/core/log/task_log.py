@@ -1,0 +1,132 @@
+"""
+What the producer's task log shows of dbt's log: one readable line per event worth showing.
+
+Called by `core.log.stream`. Never raw JSON; foreign text is made harmless and kept short.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from dbt_watch.core.labels import label_of
+from dbt_watch.core.log.event_roles import MEANS, Role
+from dbt_watch.core.log.events import DbtEvent, event_inside
+from dbt_watch.core.statuses import NOT_RUN, SKIPPED, STARTED
+from dbt_watch.core.text import printable, without_backtrace, without_escapes
+
+if TYPE_CHECKING:
+    from dbt_watch.core.results import NodeResult
+
+MAX_LINE_CHARS: Final = 2_000
+MAX_LINES: Final = 60
+"""How many lines one message may take."""
+
+_INDENT: Final = "    "
+# The line of the node itself says what these say.
+_SAID_BY_THE_NODE: Final = frozenset(Role) - {
+    Role.BATCH_RESULT, Role.MESSAGE, Role.CANCEL, Role.CRASH, Role.SUMMARY, Role.NOTE,
+}  # fmt: skip
+# Empty lines, and files that are there only inside the pod.
+_OF_NO_USE: Final = frozenset({"CheckNodeTestFailure", "Formatting", "SQLCompiledPath"})
+_HIDDEN: Final = _OF_NO_USE | {name for name, role in MEANS.items() if role in _SAID_BY_THE_NODE}
+_WORDS: Final = {"success": "OK"}
+
+
+def tell_changes(lines: list[str], changes: list[NodeResult], told: dict[str, NodeResult], ts: str) -> None:
+    """
+    Tell what happened to nodes.
+
+    :param lines: is given the lines
+    :param changes: their new entries
+    :param told: the final entries that were told before, by unique_id; is given those that are told now
+    :param ts: the time of the event, as dbt wrote it; empty when there is none
+    """
+    clock = ts[11:19]
+    for change in changes:
+        unique_id, name, status = change.unique_id, change.name, change.status
+        if not unique_id.endswith(name) or change.resource_type == "source":
+            name = change.label
+        if status == STARTED:
+            line = f"{clock} {name} started"
+        else:
+            before, told[unique_id] = told.get(unique_id), change
+            if before is not None and before.status == status:
+                if change.message and before.message != change.message:
+                    lines += _block(f"{clock} {name}: ", change.message)
+                continue
+            line = f"{clock} {name} {_WORDS.get(status) or status.upper()}{_figures(change)}"
+            if change.skipped_because:
+                line += f" because of {', '.join(map(label_of, change.skipped_because))}"
+            if change.message:
+                lines += _block(line + (": " if status == NOT_RUN else "\n"), change.message)
+                continue
+        lines.append(
+            line if line.isprintable() and len(line) < MAX_LINE_CHARS else printable(line, MAX_LINE_CHARS)
+        )
+
+
+def tell_end(lines: list[str], changes: list[NodeResult], told: dict[str, NodeResult]) -> None:
+    """
+    Tell what the end of dbt means for the nodes that were open; what is the same for many of them once.
+
+    :param lines: as of `tell_changes`, as are the others
+    """
+    not_run: dict[str, list[NodeResult]] = {}
+    others = []
+    for change in changes:
+        if change.status == NOT_RUN and change.unique_id not in told:
+            not_run.setdefault(change.message or "", []).append(change)
+        else:
+            others.append(change)
+    for message, nodes in not_run.items():
+        if len(nodes) == 1:
+            others += nodes
+            continue
+        told.update((node.unique_id, node) for node in nodes)
+        names = ", ".join(sorted(node.label for node in nodes)[:MAX_NAMES])
+        more = "" if len(nodes) <= MAX_NAMES else ", ..."
+        lines += _block(f" {len(nodes)} nodes {NOT_RUN.upper()} ({names}{more}): ", message)
+    tell_changes(lines, others, told, "")
+
+
+MAX_NAMES: Final = 20
+"""How many nodes one line names."""
+
+
+def lines_of_message(event: DbtEvent) -> list[str]:
+    """Tell a message of dbt that is not about the state of a node."""
+    info = event.info
+    if info.level == "debug" or info.name in _HIDDEN:
+        return []
+    if info.level == "error" and MEANS.get(info.name) is Role.MESSAGE and event.unique_id:
+        return []
+    if MEANS.get(info.name) is Role.NOTE and event_inside(event) is not None:
+        return []
+    text = without_backtrace(without_escapes(info.msg))
+    return _block(f"{info.ts[11:19]} ", text.strip("\n")) if text.strip() else []
+
+
+def line_of_text(text: str) -> str:
+    """Pass on a line that is not dbt's."""
+    return printable(text, MAX_LINE_CHARS)
+
+
+def _figures(change: NodeResult) -> str:
+    failures, rows, seconds = change.failures, change.rows_affected, change.execution_time
+    figures = ""
+    if failures:
+        figures += f" {failures} failures" if failures != 1 else " 1 failure"
+    if rows is not None:
+        figures += f" {rows} rows" if rows != 1 else " 1 row"
+    if seconds is not None and change.status != SKIPPED:
+        figures += f" {seconds:.1f} s"
+    return figures
+
+
+def _block(head: str, text: str) -> list[str]:
+    first, *more = (head + text).split("\n", MAX_LINES)
+    if len(more) == MAX_LINES:
+        more[-1] = f"[{more[-1].count(chr(10)) + 1} more lines]"
+    lines = [printable(first.rstrip(), MAX_LINE_CHARS)]
+    lines += [printable(_INDENT + line.rstrip(), MAX_LINE_CHARS) for line in more if line.strip()]
+    return lines

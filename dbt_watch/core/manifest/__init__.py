@@ -1,0 +1,1 @@
+"""From a manifest.json to a graph of nodes."""

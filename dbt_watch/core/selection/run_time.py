@@ -1,0 +1,140 @@
+"""
+A selection that is narrowed when dbt runs: `dbt_build(select=..., exclude=...)`.
+
+The producer asks before it starts dbt. What the tasks of a project are was decided when the DAG was parsed; here a part
+of them is chosen, never more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dbt_watch.core import statuses
+from dbt_watch.core.command import Selection, criteria
+from dbt_watch.core.results import NodeResult, NotRun
+from dbt_watch.core.resume import selection_of
+from dbt_watch.core.selection import Written, select_nodes
+from dbt_watch.core.selection.near import alternatives
+from dbt_watch.core.selection.source_freshness import sources_read_by, sources_selected
+from dbt_watch.exceptions import SelectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dbt_watch.core.manifest.graph import Graph
+
+
+class Narrowed(msgspec.Struct, frozen=True):
+    """
+    What is left of a selection.
+
+    :param nodes: the unique_ids that are built
+    :param selection: how dbt is asked for them
+    :param left_out: an entry for each node that is not built, with the reason
+    """
+
+    nodes: frozenset[str]
+    selection: Selection
+    left_out: tuple[NodeResult, ...] = ()
+
+
+def narrowed(
+    graph: Graph,
+    selected: frozenset[str],
+    selection: Selection,
+    options: Mapping[str, Any],
+    *,
+    attempt: int = 1,
+    on_unmatched: Callable[[Written], object] = lambda _: None,
+) -> Narrowed:
+    """
+    Narrow a selection down.
+
+    :param graph: the project
+    :param selected: the nodes of the selection
+    :param selection: how dbt is asked for them
+    :param options: a rendered `DbtBuild.to_dict()`; its `select` and `exclude` count, blank ones do not
+    :param attempt: of the producer
+    :param on_unmatched: as of `nodes_left`
+    :raises SelectionError: when nothing is left, or dbt cannot be asked for what is left
+    :raises ArgumentError: when `select` or `exclude` is no selection
+    """
+    nodes = nodes_left(graph, selected, selection, options, on_unmatched)
+    select, exclude = _criteria(options)
+    if not (select or exclude):
+        return Narrowed(selected, selection)
+    words = " ".join(
+        part
+        for name, value in (("select", select), ("exclude", exclude))
+        if value
+        for part in (f"--{name}", *value)
+    )
+    asked = selection_of(graph, nodes)
+    if asked is None:
+        raise SelectionError("select", words, "nodes that dbt can be asked for one by one")
+    left_out = [_left_out(graph, unique_id, words, attempt) for unique_id in sorted(selected - nodes)]
+    return Narrowed(nodes, asked, tuple(left_out))
+
+
+def nodes_left(
+    graph: Graph,
+    selected: frozenset[str],
+    selection: Selection,
+    options: Mapping[str, Any],
+    on_unmatched: Callable[[Written], object] = lambda _: None,
+) -> frozenset[str]:
+    """
+    Return the nodes that are left of a selection.
+
+    :param graph: as of `narrowed`, and so are the others
+    :param on_unmatched: is told of each part of `select` and `exclude` that matches nothing, unless nothing is left
+    :raises SelectionError: when nothing is left
+    :raises ArgumentError: when `select` or `exclude` is no selection
+    """
+    select, exclude = _criteria(options)
+    if not (select or exclude):
+        return selected
+    unmatched: list[Written] = []
+    asked: dict[str, Any] = {
+        "select": select or None,
+        "exclude": exclude or None,
+        "on_unmatched": unmatched.append,
+    }
+    if selection.builds:
+        types = selection.exclude_resource_types
+        built = selected & select_nodes(graph, exclude_resource_types=types, **asked)
+        nodes = built | (selected & sources_read_by(graph, built))
+    else:
+        nodes = selected & sources_selected(graph, **asked)
+    if not nodes:
+        name, value = ("select", select) if select else ("exclude", exclude)
+        sought, known = alternatives(graph, unmatched[0].text) if unmatched else (None, [])
+        raise SelectionError(
+            name,
+            " ".join(value),
+            "a selection that leaves at least one node of this project to build",
+            known=known,
+            sought=sought,
+        )
+    for written in unmatched:
+        on_unmatched(written)
+    return nodes
+
+
+def _criteria(options: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return criteria("select", options.get("select")), criteria("exclude", options.get("exclude"))
+
+
+def _left_out(graph: Graph, unique_id: str, words: str, attempt: int) -> NodeResult:
+    node = graph.nodes[unique_id]
+    return NodeResult(
+        unique_id=unique_id,
+        name=node.name,
+        resource_type=node.resource_type,
+        status=statuses.NOT_RUN,
+        message=f"left out of this run by {words}",
+        not_run=NotRun.LEFT_OUT,
+        attempt=attempt,
+    )

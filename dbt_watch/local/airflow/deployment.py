@@ -1,0 +1,293 @@
+"""
+A real Airflow for as long as a block of code runs: scheduler, triggerer, dag-processor and api-server.
+
+Used by `dbt-watch demo` and by the end-to-end tests::
+
+    with LocalAirflow(dags_folder) as airflow:
+        run_id = airflow.trigger_dag("shop")
+        airflow.wait_for_run("shop", run_id)
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import re
+import shutil
+import socket
+import sqlite3
+import tempfile
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+
+from dbt_watch.local.airflow.processes import CannotRun, ProcessSet, interrupts_held, python_module
+from dbt_watch.local.airflow.rest import AirflowClient, RestError
+from dbt_watch.local.airflow.settings import Login, airflow_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+# Logs are read from the disk that all parts share, so nobody needs to serve them.
+COMPONENTS: Final[dict[str, tuple[str, ...]]] = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+"""The parts of an Airflow and the arguments that start them, the slowest first."""
+
+FINAL_STATES: Final = frozenset({"success", "failed"})
+"""The states in which a DAG run stays."""
+
+# Both ways to write it: `path=/.../run query= status_code=200` and `"PATCH /.../run HTTP/1.1" 200 OK`. A request that
+# ran into its timeout has another status, and is made again.
+_TASK_START: Final = re.compile(r"/execution/task-instances/([0-9a-f-]{36})/run\b.*[ =]200\b")
+_POLL_S: Final = 0.2
+
+
+class LocalAirflow:
+    """
+    One Airflow in a directory of its own, on free ports of loopback.
+
+    Nothing of it outlives the block, the exit of the interpreter or an interrupt: `stop` ends the processes
+    that were started here, by id, and removes the directory.
+
+    :param dags_folder: where the DAG files are
+    :param env: more environment variables for all parts, such as connections
+    :param sql_alchemy_conn: the metadata database; SQLite in the directory by default
+    :param keep_home: leave the directory, with all logs, for reading
+    """
+
+    def __init__(
+        self,
+        dags_folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        sql_alchemy_conn: str | None = None,
+        keep_home: bool = False,
+    ) -> None:
+        self.login = Login()
+        self._keep_home = keep_home
+        self._processes = ProcessSet()
+        self._started: dict[str, datetime] = {}
+        with interrupts_held():
+            self.home = Path(tempfile.mkdtemp(prefix="dbt-watch-airflow-"))
+            atexit.register(self.stop)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = AirflowClient(self.url, self.login)
+        self.env = {
+            **airflow_environment(
+                self.home, dags_folder.resolve(), self.port, self.login, sql_alchemy_conn=sql_alchemy_conn
+            ),
+            **(env or {}),
+        }
+        self._is_sqlite = self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite")
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def prepare(self) -> None:
+        """Begin to create the database and return at once, so that other things can be done meanwhile."""
+        passwords = self.home / "passwords.json"
+        passwords.touch(mode=0o600)
+        passwords.write_text(json.dumps({self.login.username: self.login.password}))
+        (self.home / "plugins").mkdir()
+        (self.home / "tmp").mkdir()
+        self._run("db migrate", "db", "migrate")
+
+    def start(self, timeout: float = 240.0) -> None:
+        """
+        Start all parts and wait until they are healthy; does `prepare` if that was not done.
+
+        :param timeout: seconds
+        :raises CannotRun: if a part ends or is not healthy in time, with the last lines of its log
+        """
+        deadline = time.monotonic() + timeout
+        if not (self.home / "plugins").exists():
+            self.prepare()
+        self._finish_migration(timeout)
+        for component in COMPONENTS:
+            self._start_component(component)
+        self._wait_until_healthy(deadline - time.monotonic())
+
+    def stop(self) -> None:
+        """End everything that was started and remove the directory; may be called more than once."""
+        with interrupts_held():
+            self.client.close()
+            self._processes.stop()
+            if not self._keep_home:
+                shutil.rmtree(self.home, ignore_errors=True)
+            atexit.unregister(self.stop)
+
+    def pids(self) -> set[int]:
+        """Return the ids of all processes of this Airflow, those of its tasks included."""
+        return self._processes.pids()
+
+    def check(self) -> None:
+        """
+        Make sure that all parts run.
+
+        :raises CannotRun: with the name, exit code and last lines of one that does not
+        """
+        self._processes.check(COMPONENTS)
+
+    def restart_component(self, name: str, timeout: float = 60.0) -> None:
+        """
+        End one part and start it again.
+
+        :param name: one of `COMPONENTS`
+        :param timeout: seconds until it has to be healthy again
+        """
+        self.stop_component(name)
+        self._start_component(name)
+        self._wait_until_healthy(timeout)
+
+    def stop_component(self, name: str, grace: float = 5.0) -> None:
+        """End one part; a `grace` of 0 seconds is a SIGKILL at once. `restart_component` brings it back."""
+        self._started.pop(name, None)
+        self._processes.stop([name], grace=grace)
+
+    def start_another(self, name: str) -> str:
+        """
+        Start a second process of a part, as a deployment with two schedulers or triggerers has.
+
+        :param name: one of `COMPONENTS`, but not the api-server
+        :returns: the name by which `stop_component` ends it
+        """
+        other = f"{name} 2"
+        self._run(other, *COMPONENTS[name])
+        return other
+
+    def component_pid(self, name: str) -> int:
+        """Return the id of the process of a part."""
+        return self._processes[name].pid
+
+    def component_log(self, name: str) -> Path:
+        """Return the file that holds the output of a part."""
+        return self.home / f"{name.replace(' ', '-')}.log"
+
+    def wait_for_dag(self, dag_id: str, timeout: float = 60.0) -> None:
+        """
+        Wait until the DAG is there.
+
+        :raises CannotRun: with the stack trace if a file of the folder cannot be imported, or after `timeout` s
+        """
+        for _ in self._polls(timeout, lambda: f"DAG {dag_id!r} is not parsed"):
+            if self.client.has_dag(dag_id):
+                return
+            errors = self.client.import_errors()
+            if errors:
+                raise CannotRun(f"the DAG file cannot be imported:\n{errors[0].rstrip()}")
+
+    def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Wait for the DAG, start a run of it and return the run_id; `conf` overrides its parameters."""
+        self.wait_for_dag(dag_id)
+        return self.client.trigger_dag(dag_id, conf)
+
+    def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 300.0) -> str:
+        """
+        Wait for the end of a run and return its state.
+
+        :raises CannotRun: if a part of Airflow ends meanwhile, or after `timeout` seconds, naming what is unfinished
+        """
+        for _ in self._polls(timeout, lambda: self._unfinished(dag_id, run_id)):
+            state = str(self.client.dag_run(dag_id, run_id)["state"])
+            if state in FINAL_STATES:
+                return state
+        raise AssertionError  # pragma: no cover - the polls end by returning or raising
+
+    def task_starts(self) -> list[str]:
+        """
+        Return the id of the task instance for each start of a task on a worker so far, in order.
+
+        Read from the requests that the api-server logged, since a worker has to ask there before it may run a
+        task. Airflow's own records keep only the last start of a try. The id changes with each try.
+        """
+        return _TASK_START.findall(self.component_log("api-server").read_text(errors="replace"))
+
+    def _finish_migration(self, timeout: float) -> None:
+        migration = self._processes["db migrate"]
+        if migration.wait(timeout) != 0:
+            raise CannotRun(f"`airflow db migrate` failed; its last lines:\n{migration.tail()}")
+        if self._is_sqlite:
+            # Readers and a writer at the same time; the mode is a property of the file.
+            path, _, _ = self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].partition("?")
+            connection = sqlite3.connect(path.removeprefix("sqlite:///"))
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.close()
+
+    def _start_component(self, name: str) -> None:
+        self._started[name] = datetime.now(timezone.utc)
+        self._run(name, *COMPONENTS[name])
+
+    def _run(self, name: str, *arguments: str) -> None:
+        log = self.component_log(name)
+        self._processes.start(
+            name, python_module("airflow", *arguments), env=self.env, log=log, cwd=self.home
+        )
+
+    def _wait_until_healthy(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        for _ in self._polls(timeout, lambda: "the api-server does not answer"):
+            with contextlib.suppress(httpx.TransportError):
+                # While the other parts are still being loaded.
+                self.client.warm_up()
+                break
+        timeout = deadline - time.monotonic()
+        for _ in self._polls(timeout, lambda: f"Airflow is not healthy ({', '.join(self._unhealthy())})"):
+            if not self._unhealthy():
+                return
+
+    def _unhealthy(self) -> list[str]:
+        """Return the parts that run and have not given a sign of life since they were started."""
+        try:
+            health = self.client.health()
+        except (httpx.TransportError, RestError):
+            return ["api-server"]
+        parts = {name: health.get(name.replace("-", "_")) for name in self._started if name != "api-server"}
+        return [
+            name
+            for name, part in parts.items()
+            if not (part and part.is_healthy and part.heartbeat and part.heartbeat >= self._started[name])
+        ]
+
+    def _polls(self, timeout: float, trouble: Callable[[], str]) -> Iterator[None]:
+        """Yield now and then until `timeout` seconds passed, as long as all parts run; then raise."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            self.check()
+            yield
+            time.sleep(_POLL_S)
+        raise CannotRun(f"{trouble()} after {timeout:.0f} s")
+
+    def _unfinished(self, dag_id: str, run_id: str) -> str:
+        states = {ti.task_id: ti.state for ti in self.client.task_instances(dag_id, run_id)}
+        done = {"success", "failed", "skipped", "upstream_failed", "removed"}
+        waiting = ", ".join(f"{task} is {state}" for task, state in states.items() if state not in done)
+        return f"the run is not finished ({waiting or 'all tasks are'})"
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,177 @@
+"""Run the example project once: one pod, one task per node, on a real Airflow and without a cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import httpx
+from rich.console import Console
+
+from dbt_watch.exceptions import DbtWatchError
+from dbt_watch.local.airflow.processes import CannotRun, Interrupted, interrupts_raised
+from dbt_watch.local.demo.live import view_for
+from dbt_watch.local.demo.observation import Observer
+from dbt_watch.local.demo.report import make_report, render
+from dbt_watch.local.demo.stage import PROJECT, Stage
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from dbt_watch.local.demo.live import View
+    from dbt_watch.local.demo.observation import Observation, Task
+    from dbt_watch.local.demo.report import RunReport
+    from dbt_watch.local.localkube import PodFact
+
+BROKEN_MODEL: Final = "orders"
+"""The model that `--fail` breaks: models depend on it, and it on others."""
+
+PRODUCER: Final = "build.dbt_build"
+"""The task that runs dbt."""
+
+RUN_FAILED: Final = 1
+CANNOT_RUN: Final = 2
+# A look costs the api-server about 0.1 s, and it shares the machine with the run.
+_POLL_S: Final = 0.8
+_GROUP: Final = re.compile(r"^::group::.*?^::endgroup::$", re.MULTILINE | re.DOTALL)
+_LOG_LINES: Final = 20
+_WIDTH: Final = 200
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `dbt-watch demo`."""
+    parser.add_argument(
+        "--fail", action="store_true", help=f"let the model `{BROKEN_MODEL}` fail in the database"
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="leave Airflow running until Ctrl-C, and print its address and login",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("table", "json"),
+        default="table",
+        help="json: the last line of stdout is one JSON object, and progress goes to stderr",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=300.0,
+        metavar="S",
+        help="seconds until the run must have ended (300)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """
+    Run the demo.
+
+    :returns: 0 when the run succeeded, 1 when it failed, 2 when it could not run, 128 + n after signal n
+    """
+    try:
+        with interrupts_raised():
+            return _demo(args)
+    except Interrupted as interrupt:
+        _complain("interrupted; everything it started has been ended")
+        return 128 + interrupt.signum
+    except (DbtWatchError, httpx.HTTPError, OSError) as error:
+        _complain(f"could not run: {error}")
+        return CANNOT_RUN
+
+
+def _demo(args: argparse.Namespace) -> int:
+    as_json = args.format == "json"
+    progress = sys.stderr if as_json else sys.stdout
+    with Stage() as stage:
+        with view_for(progress) as view:
+            stage.set_up(view.step, timeout=args.timeout)
+            report, failures = _run_once(stage, view, args)
+        # Where there is no terminal, lines need not fit one.
+        console = Console(file=progress, width=None if progress.isatty() else _WIDTH)
+        console.print(render(report))
+        for failure in failures:
+            print(failure, file=progress)
+        if args.keep:
+            _keep(stage, progress=console)
+    if as_json:
+        sys.stdout.write(json.dumps(report.to_json()) + "\n")
+    return 0 if report.run_state == "success" else RUN_FAILED
+
+
+def _run_once(stage: Stage, view: View, args: argparse.Namespace) -> tuple[RunReport, list[str]]:
+    """Run the DAG; return the report and an excerpt of the log of each task that failed on its own account."""
+    airflow = stage.airflow
+    started = time.monotonic()
+    run_id = airflow.client.trigger_dag(PROJECT, {"break_model": BROKEN_MODEL} if args.fail else {})
+    observer = Observer(airflow.client, PROJECT, run_id)
+    view.step("the run begins")
+    while not (observation := observer.look()).is_final:
+        view.show(observation)
+        airflow.check()
+        if time.monotonic() - started > args.timeout:
+            raise CannotRun(f"the run has not ended after {args.timeout:.0f} s: {_unfinished(observation)}")
+        time.sleep(_POLL_S)
+    view.show(observation)
+    pods = stage.kube.pods()
+    report = make_report(
+        observation,
+        producer_task_id=PRODUCER,
+        wall_s=time.monotonic() - started,
+        dbt_s=_running_seconds(pods),
+        pods=len(pods),
+        starts=airflow.task_starts(),
+    )
+    failures = [_excerpt(stage, run_id, task) for task in observation.tasks if _failed_by_itself(task)]
+    return report, failures
+
+
+def _complain(why: str) -> None:
+    sys.stderr.write(f"dbt-watch demo: {why}\n")
+
+
+def _unfinished(observation: Observation) -> str:
+    states = {task.instance.task_id: task.instance.state for task in observation.tasks if not task.is_final}
+    return ", ".join(f"{task_id} is {state or 'not started'}" for task_id, state in states.items())
+
+
+def _running_seconds(pods: Sequence[PodFact]) -> float | None:
+    """Return how long pods ran altogether, from their creation to the end of their containers."""
+    ended = [(pod.finished_at - pod.created_at).total_seconds() for pod in pods if pod.finished_at]
+    return sum(ended) if ended else None
+
+
+def _failed_by_itself(task: Task) -> bool:
+    """Whether a task failed, and not only because something before it did."""
+    was_skipped = bool(task.nodes) and all(node.status == "skipped" for node in task.nodes)
+    return task.instance.state == "failed" and not was_skipped
+
+
+def _excerpt(stage: Stage, run_id: str, task: Task) -> str:
+    instance = task.instance
+    log = stage.airflow.client.task_log(
+        PROJECT, run_id, instance.task_id, instance.try_number, instance.map_index
+    )
+    # What Airflow itself has to say stands in groups, which its web interface folds.
+    lines = [line for line in _GROUP.sub("", log).splitlines() if line.strip()]
+    return f"\n{instance.task_id} failed; the end of its log:\n  " + "\n  ".join(lines[-_LOG_LINES:])
+
+
+def _keep(stage: Stage, *, progress: Console) -> None:
+    """Leave Airflow to the user until an interrupt, which is the way to end it."""
+    airflow = stage.airflow
+    progress.print(
+        f"\nAirflow: {airflow.url}   user {airflow.login.username}   password {airflow.login.password}\n"
+        "Ctrl-C ends it.",
+        highlight=False,
+    )
+    try:
+        while True:
+            airflow.check()
+            time.sleep(1)
+    except Interrupted:
+        progress.print("ending Airflow")

@@ -1,0 +1,315 @@
+"""
+`LocalKube`: the server with its thread, its directory and its kubeconfig, from start to stop.
+
+The public face of this package, for tests, the demo and `command`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import base64
+import concurrent.futures
+import contextlib
+import fcntl
+import ipaddress
+import os
+import secrets
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from dbt_watch.exceptions import ArgumentError
+from dbt_watch.local.localkube.accounts import ADMIN, Account, Accounts, parse_rules
+from dbt_watch.local.localkube.api.objects import LASTING_NAMESPACES
+from dbt_watch.local.localkube.containers import Machine, Timings
+from dbt_watch.local.localkube.events import EventRecorder
+from dbt_watch.local.localkube.facts import PodFact, PodFacts
+from dbt_watch.local.localkube.faults import Faults
+from dbt_watch.local.localkube.images import Image, Images
+from dbt_watch.local.localkube.isolation import Isolation, IsolationMode, choose, remove_tree
+from dbt_watch.local.localkube.kubelet import Kubelet
+from dbt_watch.local.localkube.server import Parts, make_app
+from dbt_watch.local.localkube.store import NAMESPACES, Store
+from dbt_watch.local.localkube.tls import make_identity
+from dbt_watch.local.localkube.traffic import Traffic
+from dbt_watch.local.localkube.validation import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from aiohttp.typedefs import Middleware
+    from typing_extensions import Self
+
+LOOPBACK = "127.0.0.1"
+# Of the names of the servers' directories, and the file in each that is locked while its server lives.
+PREFIX, LOCK = "localkube-", "lock"
+# Seconds that open connections get at the stop, after all pods are gone.
+SHUTDOWN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What there is only while the server runs."""
+
+    loop: asyncio.AbstractEventLoop
+    directory: Path
+    store: Store
+    accounts: Accounts
+    admin: Account
+    faults: Faults
+
+
+class LocalKube:
+    """
+    A Kubernetes API on loopback whose pods are processes of this machine.
+
+    Use it as a context manager, plain or async; the server runs in a thread of its own either way.
+
+    :param images: name as pods write it -> an `Image`, or the path of a virtual environment or directory
+    :param isolation: `auto`, `namespaces` (an error where none can be had) or `none`
+    :param host: a loopback address
+    :param port: 0 takes a free one
+    :param kubeconfig: where to write the kubeconfig; by default in the server's own directory
+    :param namespaces: to create besides `default`
+    :param timings: how long the kubelet waits, in seconds
+    :param middlewares: see `server`
+    :raises ArgumentError: an argument is wrong; for `isolation` and a port in use, when it is entered
+    """
+
+    def __init__(
+        self,
+        images: Mapping[str, Image | str | os.PathLike[str]] | None = None,
+        *,
+        isolation: str = "auto",
+        host: str = LOOPBACK,
+        port: int = 0,
+        kubeconfig: str | os.PathLike[str] | None = None,
+        namespaces: Sequence[str] = (),
+        timings: Timings | None = None,
+        middlewares: Sequence[Middleware] = (),
+    ) -> None:
+        self._mode = IsolationMode.parse(isolation)
+        self._host = _loopback(host)
+        self._port = port
+        self._images = Images(images or {})
+        self._namespaces = namespaces
+        self._timings = timings or Timings()
+        self._middlewares = middlewares
+        self._wanted_kubeconfig = Path(kubeconfig).absolute() if kubeconfig is not None else None
+        self._facts = PodFacts()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._leaving = threading.Event()
+        self._url = ""
+        self._isolated = False
+        self.namespace = "default"
+        self._running: _Running | None = None
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The file to point KUBECONFIG at; its user may do everything."""
+        return self._live.admin.path
+
+    @property
+    def token(self) -> str:
+        """The token in that file."""
+        return self._live.admin.token
+
+    @property
+    def faults(self) -> Faults:
+        """The switches for what goes wrong in a real cluster."""
+        return self._live.faults
+
+    @property
+    def _live(self) -> _Running:
+        if self._running is None:
+            raise RuntimeError("LocalKube is not running; use it as a context manager")
+        return self._running
+
+    def kubeconfig_for(
+        self, rules: Sequence[Mapping[str, Any]], *, namespace: str | None = None, name: str = "airflow"
+    ) -> Path:
+        """
+        Make a service account with no other rights than these, and give its kubeconfig.
+
+        What it may not do is refused as an API server with RBAC does.
+
+        :param rules: as they stand in a Role: `{"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]}`
+        :param namespace: where they hold, and what the kubeconfig names; None (a ClusterRole): everywhere, `default`
+        :param name: of the service account
+        :raises ArgumentError: a rule is not of that form
+        """
+        rights, home = parse_rules(rules, namespace), namespace or "default"
+        live = self._live
+        path = live.directory / f"kubeconfig-{secrets.token_hex(4)}"
+        user = f"system:serviceaccount:{home}:{name}"
+        return live.accounts.add(user, path, namespace=home, rules=rights).path
+
+    @property
+    def url(self) -> str:
+        """The address of the API, empty before the start."""
+        return self._url
+
+    @property
+    def isolated(self) -> bool:
+        """Whether pods have PID namespaces of their own."""
+        return self._isolated
+
+    def pods(self) -> list[PodFact]:
+        """Return the facts of every pod ever created, oldest first, also of those that are deleted."""
+        return self._facts.all()
+
+    def forget_history(self) -> None:
+        """Let every watch that resumes get a 410, as happens in a cluster after some minutes."""
+        live = self._live
+        live.loop.call_soon_threadsafe(live.store.forget_history)
+
+    def start(self) -> None:
+        """Start the server; returns when it serves."""
+        started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._leaving.clear()
+        atexit.register(self.stop)
+        self._thread = threading.Thread(target=self._run, args=[started], name="localkube", daemon=True)
+        self._thread.start()
+        try:
+            started.result()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Kill all pods, stop the server and remove its files; may be called twice."""
+        atexit.unregister(self.stop)
+        self._leaving.set()
+        thread, loop, stop = self._thread, self._loop, self._stop
+        if loop is not None and stop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                loop.call_soon_threadsafe(stop.set)
+        if thread is not None:
+            thread.join()
+        self._thread = self._loop = self._stop = self._running = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.stop)
+
+    def _run(self, started: concurrent.futures.Future[None]) -> None:
+        try:
+            asyncio.run(self._serve(started))
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that called start()
+            if not started.done():
+                started.set_exception(error)
+
+    async def _serve(self, started: concurrent.futures.Future[None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        stop = self._stop = asyncio.Event()
+        if self._leaving.is_set():  # stop() came before there was a loop to tell
+            return
+        directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+        lock = _lock(directory)
+        try:
+            _remove_leftovers(directory.parent)
+            isolation = await choose(self._mode, directory)
+            self._isolated = isolation.namespaces
+            store = self._make_store()
+            machine = Machine(store, self._images, isolation, EventRecorder(store), self._timings)
+            kubelet = Kubelet(machine, directory / "pods")
+            runner = await self._listen(store, kubelet, isolation, directory)
+            try:
+                started.set_result(None)
+                await stop.wait()
+            finally:
+                await kubelet.close()
+                await runner.cleanup()
+        finally:
+            if self._running is not None:
+                self._running.accounts.remove_files()
+            remove_tree(directory)
+            os.close(lock)
+
+    def _make_store(self) -> Store:
+        store = Store()
+        store.observers.append(self._facts.observe)
+        for name in dict.fromkeys([*LASTING_NAMESPACES, *self._namespaces]):
+            store.create(NAMESPACES, prepare(NAMESPACES, "", {"metadata": {"name": name}}))
+        return store
+
+    async def _listen(
+        self, store: Store, kubelet: Kubelet, isolation: Isolation, directory: Path
+    ) -> web.AppRunner:
+        identity = make_identity(self._host)
+        accounts = Accounts(base64.b64encode(identity.authority).decode())
+        loop, traffic = asyncio.get_running_loop(), Traffic()
+        faults = Faults(loop, store, kubelet, traffic, accounts)
+        app = make_app(Parts(store, kubelet, isolation, accounts, traffic, faults), self._middlewares)
+        runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=SHUTDOWN
+        )
+        await runner.setup()
+        site = web.TCPSite(runner, self._host, self._port, ssl_context=identity.server_context(directory))
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            raise ArgumentError("port", self._port, f"a free port ({error.strerror})") from None
+        host, port = runner.addresses[0][:2]
+        self._url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+        accounts.url = self._url
+        path = self._wanted_kubeconfig or directory / "kubeconfig"
+        admin = accounts.add(ADMIN, path, namespace=self.namespace)
+        self._running = _Running(loop, directory, store, accounts, admin, faults)
+        return runner
+
+
+def _lock(directory: Path) -> int:
+    """Mark a directory as in use, for as long as the returned descriptor is open."""
+    descriptor = os.open(directory / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _remove_leftovers(place: Path) -> None:
+    """Remove the directories of this user's servers that were killed; theirs are no longer locked."""
+    for directory in place.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if directory.stat().st_uid != os.getuid():
+                continue
+            descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_tree(directory)
+            finally:
+                os.close(descriptor)
+
+
+def _loopback(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(LOOPBACK if host == "localhost" else host)
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback:
+        raise ArgumentError(
+            "host", host, f"a loopback address such as {LOOPBACK}: pods run as processes of yours"
+        )
+    return str(address)

@@ -1,0 +1,184 @@
+"""
+One attempt of a build, watched: from the raw lines of a pod's log to the journal's changes and the task log.
+
+`producers.operator` makes one for each attempt, and `producers.trigger` one in a triggerer. It knows neither Kubernetes nor
+Airflow, and reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dbt_watch.core.journal.format import Closed, JournalWriter
+from dbt_watch.core.log.drift import Drift
+from dbt_watch.core.log.end_of_run import end_of_unknown
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stale_sources import StaleSources
+from dbt_watch.core.log.stream import LogStream
+from dbt_watch.core.statuses import CANCELLED
+from dbt_watch.core.text import harmless, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from dbt_watch.core.log.stream import Batch
+    from dbt_watch.core.results import NodeResult, SelectedNode
+
+
+class BuildWatch:
+    """
+    Follows one attempt.
+
+    :param nodes: the selected nodes by unique_id
+    :param attempt: the try number of the producer
+    :param show: writes a line to the task log
+    :param writer: takes the changes; one of its own by default
+    :param redact: takes secrets out of a text or of nested values, before anything is written or shown
+    :param known: what the journal of this attempt holds already, for one who goes on where another has stopped. The
+        log is read from its beginning again; what is known is neither shown nor written
+    :param stale: what stale sources mean for this attempt
+    :param drift: what it means when the project that dbt runs is not the manifest's
+    :param warn: writes a warning to the task log
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, SelectedNode],
+        *,
+        attempt: int,
+        show: Callable[[str], None],
+        writer: JournalWriter | None = None,
+        redact: Callable[[Any], Any] = lambda value: value,
+        known: Mapping[str, NodeResult] | None = None,
+        stale: StaleSources | None = None,
+        drift: Drift | None = None,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.writer = writer or JournalWriter(attempt=attempt)
+        self.closed: Closed | None = None
+        """How the attempt ended, once it has."""
+        self._nodes = nodes
+        self._stale = stale or StaleSources()
+        self._drift = drift or Drift()
+        self._warn = warn
+        self._ledger = Ledger(nodes, attempt=attempt, stale=self._stale)
+        self._stream = LogStream(self._ledger)
+        self._show = show
+        self._redact = redact
+        self._adopted: list[NodeResult] = []
+        self._known = dict(known or {})
+        self._is_catching_up = bool(self._known)
+
+    def adopt(self, results: Iterable[NodeResult]) -> None:
+        """Take what an earlier pod has built as done; the nodes must not be among those of this attempt."""
+        self._adopted = list(results)
+        self.writer.add(self._adopted)
+
+    def take_lines(self, lines: list[bytes], is_new: bool) -> None:
+        """Take raw lines of the log. Such as were read before change nothing, and are not shown again."""
+        if not self._is_catching_up:
+            self._take(self._stream.feed_lines(lines), is_new)
+            return
+        for line in lines:  # one by one, to find the first that says anything new
+            self._take(self._stream.feed_lines([line]), is_new)
+
+    def end(self, exit_code: int | None, reason: str | None = None) -> bool:
+        """
+        Take the end of the attempt: no node stays open.
+
+        :returns: False when it has ended before; then nothing changes
+        """
+        if self.closed is not None:
+            return False
+        self._is_catching_up = False
+        self._take(self._stream.close(exit_code, reason=self._redact(reason)), True)
+        end = self._ledger.run.end
+        reason = self._redact(end.reason) if end is not None else None
+        self.closed = self._judged(Closed(exit_code, reason or None))
+        self.writer.close(self.closed.exit_code, reason=self.closed.reason)
+        return True
+
+    def _judged(self, closed: Closed) -> Closed:
+        """Give the end of the attempt: dbt may have ended well though something was not as it has to be."""
+        entries = {key: self._latest(entry) for key, entry in self._ledger.entries.items()}
+        closed = self._stale.end(closed, entries)
+        differences = self._drift.between(self._nodes, entries)
+        if differences:
+            self._warn(f"{differences}. Both have to come from the same commit.")
+        closed = self._drift.end(closed, differences)
+        is_known = bool(self._known) or not self._nodes
+        return end_of_unknown(closed, self._ledger.run, entries.values(), is_known=is_known)
+
+    def _latest(self, entry: NodeResult) -> NodeResult:
+        """Give what the journal holds of a node, where that is more than what was read of the log."""
+        known = self._known.get(entry.unique_id)
+        return known if known is not None and known.is_final and entry.was_not_run else entry
+
+    @property
+    def results(self) -> list[NodeResult]:
+        """All entries, in the order in which dbt came to them."""
+        return [*self._adopted, *map(self._without_secrets, self._ledger.entries.values())]
+
+    def summary(self) -> str:
+        """Return in one line what became of the nodes: the first failure, counts, and the names of those that failed."""
+        results = self.results
+        failed = [result for result in results if result.is_failure]
+        counts = Counter(result.status for result in results)
+        parts = [
+            _root_cause(failed),
+            ", ".join(f"{number} {status}" for status, number in counts.most_common()),
+        ]
+        if failed:
+            names = ", ".join(result.label for result in failed[:MAX_NAMES])
+            parts.append(f"failed: {names}" + (" ..." if len(failed) > MAX_NAMES else ""))
+        return harmless("; ".join(filter(None, parts)) or "no node was reported")
+
+    def _take(self, batch: Batch, is_new: bool) -> None:
+        changes = map(self._without_secrets, batch.changes)
+        news = [change for change in changes if self._is_news(change)]
+        self.writer.add(news)
+        if news:
+            self._is_catching_up = False
+        if is_new and not self._is_catching_up:
+            for line in batch.lines:
+                self._show(self._redact(line))
+
+    def _without_secrets(self, result: NodeResult) -> NodeResult:
+        texts = {name: self._redact(value) for name in _TEXTS if (value := getattr(result, name))}
+        return msgspec.structs.replace(result, **texts) if texts else result
+
+    def _is_news(self, change: NodeResult) -> bool:
+        """Tell whether the journal does not hold this; a node that is over in it stays so."""
+        known = self._known.get(change.unique_id)
+        if known is None:
+            return True
+        if known.is_final and (change.was_not_run or not change.is_final):
+            return False
+        if change == known:
+            return False
+        del self._known[change.unique_id]
+        return True
+
+
+def _root_cause(failed: Iterable[NodeResult]) -> str:
+    """Return the text of the node that failed first; empty when dbt gave none."""
+    told = [result for result in failed if result.message and result.status != CANCELLED]
+    # Without a time it comes last: dbt had not told its end.
+    first = min(
+        told,
+        key=lambda result: result.finished_at.timestamp() if result.finished_at else math.inf,
+        default=None,
+    )
+    if first is None:
+        return ""
+    return f"{first.label}: {one_line(first.message or '', MAX_CAUSE_CHARS)}"
+
+
+MAX_CAUSE_CHARS = 600
+MAX_NAMES = 10
+# What a result says in words of the project or the database.
+_TEXTS = ("message", "sql", "adapter_response")

@@ -1,0 +1,384 @@
+"""
+Follows the log of a container, line by line, until the container is really done.
+
+The stock reader of KubernetesPodOperator hands a line on only when the next one arrives, and reads some lines twice
+after a cut. This one hands each line on at once, marks what it has seen before, and goes on after a cut where it
+left off. `producers.operator` runs it on the worker; `producers.async_log_reader` is its sister for a triggerer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import operator
+import queue
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from kubernetes.client.exceptions import ApiException
+
+from dbt_watch.core.log.lines import LineSplitter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kubernetes.client import CoreV1Api, V1ContainerState, V1Pod
+
+log = logging.getLogger(__name__)
+
+# All in seconds.
+TICK: Final = 0.1  # how often `on_tick` is called while no line arrives
+READ_TIMEOUT: Final = 60.0  # a silent connection is renewed after this: it may be dead
+CONNECT_TIMEOUT: Final = 30.0
+OVERLAP: Final = 5.0  # read again after a cut; the API counts in whole seconds
+REST_TIMEOUT: Final = 60.0  # how long the end of a log is tried for once its container has ended
+RECONNECT_FIRST: Final = 0.5
+RECONNECT_LIMIT: Final = 10.0
+
+HTTP_UNAUTHORIZED: Final = 401
+HTTP_NOT_FOUND: Final = 404
+
+
+class ContainerEnd(msgspec.Struct, frozen=True):
+    """
+    How a container ended.
+
+    :param exit_code: None when it was never told, because the pod went away
+    :param reason: what Kubernetes says of it when that is worth reading, such as `OOMKilled` or `Evicted`
+    """
+
+    exit_code: int | None
+    reason: str | None = None
+
+
+class Position(msgspec.Struct):
+    """
+    How far a log has been read. It outlives a reader, so that another one can go on.
+
+    :param stamp: the timestamp of the last line, in a form that compares
+    :param repeats: how many lines bore that timestamp
+    :param read_at: when it arrived, by our own monotonic clock; the pod's clock may be off by hours
+    """
+
+    stamp: tuple[str, str] | None = None
+    repeats: int = 0
+    read_at: float | None = None
+
+
+class LogReading:
+    """
+    What both readers have in common: the request, the lines, and what an error means.
+
+    :param name: the pod's
+    :param namespace: the pod's
+    :param container: the container's name
+    :param position: where to go on; a new one reads from the beginning
+    :param on_lines: called with raw lines without their ends, and whether they are new (not read before a cut)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        namespace: str,
+        container: str,
+        *,
+        position: Position,
+        on_lines: Callable[[list[bytes], bool], None],
+    ) -> None:
+        self._name = name
+        self._namespace = namespace
+        self._container = container
+        self._position = position
+        self._on_lines = on_lines
+
+    def _request(self, *, follow: bool) -> dict[str, Any]:
+        """Give the arguments of the request for the log, as both clients take them."""
+        arguments: dict[str, Any] = {
+            "name": self._name,
+            "namespace": self._namespace,
+            "container": self._container,
+            "follow": follow,
+            "timestamps": True,
+            "_preload_content": False,
+            "_request_timeout": (CONNECT_TIMEOUT, READ_TIMEOUT),
+        }
+        if self._position.read_at is not None:
+            # By our own clock: the kubelet counts back from its own now, whatever the pod's timestamps say.
+            arguments["since_seconds"] = math.ceil(time.monotonic() - self._position.read_at + OVERLAP)
+        return arguments
+
+    def _take(self, lines: list[bytes], overlap: Overlap) -> None:
+        told = [(overlap.is_new(stamp), text) for stamp, text in map(split_timestamp, lines)]
+        for is_new, group in itertools.groupby(told, key=operator.itemgetter(0)):
+            self._on_lines([text for _, text in group], is_new)
+
+    def _report_cut(self, error: Exception) -> None:
+        log.info("Reading the log of %s was cut (%s); reading on", self._name, error)
+
+    def _lost(self, error: Exception) -> ContainerEnd | None:
+        """Tell what an error means that came instead of the pod's state; None to ask again."""
+        if status_of(error) == HTTP_NOT_FOUND:
+            return ContainerEnd(None, "the pod was deleted")
+        log.warning("Asking for the pod's state failed (%s); asking again", error)
+        return None
+
+
+def status_of(error: Exception) -> int | None:
+    """Give the HTTP status of an error of either client; None when it never came to an answer."""
+    status = getattr(error, "status", None)
+    return int(status) if status else None
+
+
+class PodLogReader(LogReading):
+    """
+    Reads the log of one container.
+
+    :param client: an API client
+    :param read_pod: reads the pod afresh; may raise ApiException
+    :param pod: the pod, of which only name and namespace are used
+    :param container: the container's name
+    :param position: where to go on; a new one reads from the beginning
+    :param on_lines: called with raw lines without their ends, and whether they are new (not read before a cut)
+    :param on_tick: called after each piece of the log, and every 0.1 s while there is none
+    :param rest_timeout: seconds for which the end of a log is tried for once its container has ended
+    """
+
+    def __init__(
+        self,
+        client: CoreV1Api,
+        read_pod: Callable[[V1Pod], V1Pod],
+        pod: V1Pod,
+        container: str,
+        *,
+        position: Position,
+        on_lines: Callable[[list[bytes], bool], None],
+        on_tick: Callable[[], None],
+        rest_timeout: float | None = None,
+    ) -> None:
+        super().__init__(
+            pod.metadata.name, pod.metadata.namespace, container, position=position, on_lines=on_lines
+        )
+        self._client = client
+        self._read_pod = read_pod
+        self._pod = pod
+        self._on_tick = on_tick
+        self._rest_timeout = REST_TIMEOUT if rest_timeout is None else rest_timeout
+
+    def follow(self) -> ContainerEnd:
+        """
+        Read until the container has ended and its whole log has been read.
+
+        :raises ApiException: with status 401, when the credentials have expired; call again with a new client
+        """
+        wait = RECONNECT_FIRST
+        while True:
+            arrived, _ = self._read(follow=True)
+            end = self._end()
+            if end is not None:
+                self._read_rest()
+                return end
+            wait = RECONNECT_FIRST if arrived else min(wait * 2, RECONNECT_LIMIT)
+            self._pause(wait)
+
+    def _read_rest(self) -> None:
+        """Read what has reached the API after the stream was closed, until that has worked once."""
+        deadline = time.monotonic() + self._rest_timeout
+        wait = RECONNECT_FIRST
+        while True:
+            _, error = self._read(follow=False)
+            if error is None or status_of(error) == HTTP_NOT_FOUND:
+                return
+            if time.monotonic() > deadline:
+                log.warning("The end of the log could not be read (%s); the last lines may be missing", error)
+                return
+            self._pause(wait)
+            wait = min(wait * 2, RECONNECT_LIMIT)
+
+    def _read(self, *, follow: bool) -> tuple[bool, Exception | None]:
+        """Read one stream to its end; tell whether anything arrived, and what cut it if it was cut."""
+        pieces: queue.Queue[bytes | _StreamEnd] = queue.Queue(maxsize=256)
+        stream = _Stream(self._open, pieces, follow=follow)
+        splitter, overlap, arrived = LineSplitter(), Overlap(self._position), False
+        stream.start()
+        try:
+            while True:
+                try:
+                    piece = pieces.get(timeout=TICK)
+                except queue.Empty:
+                    self._on_tick()
+                    continue
+                if isinstance(piece, _StreamEnd):
+                    break
+                arrived = True
+                self._take(splitter.feed(piece), overlap)
+                self._on_tick()
+        finally:
+            stream.stop()
+        if piece.error is None:
+            self._take(splitter.flush(), overlap)
+        else:
+            self._report(piece.error)
+        return arrived, piece.error
+
+    def _open(self, *, follow: bool) -> Any:
+        return self._client.read_namespaced_pod_log(**self._request(follow=follow))
+
+    def _report(self, error: Exception) -> None:
+        if isinstance(error, ApiException) and error.status == HTTP_UNAUTHORIZED:
+            raise error
+        self._report_cut(error)
+
+    def _end(self) -> ContainerEnd | None:
+        """Tell how the container ended; None while it has not."""
+        try:
+            pod = self._read_pod(self._pod)
+        except Exception as error:
+            if status_of(error) == HTTP_UNAUTHORIZED:
+                raise
+            return self._lost(error)
+        return container_end(pod, self._container)
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._on_tick()
+            time.sleep(TICK)
+
+
+class _StreamEnd(msgspec.Struct, frozen=True):
+    """Comes last in the queue of a stream, with what ended it."""
+
+    error: Exception | None
+
+
+class _Stream:
+    """A thread that does nothing but read: all calls to Airflow stay in the task's own thread."""
+
+    def __init__(
+        self,
+        open_stream: Callable[..., Any],
+        pieces: queue.Queue[bytes | _StreamEnd],
+        *,
+        follow: bool,
+    ) -> None:
+        self._open_stream = open_stream
+        self._pieces = pieces
+        self._follow = follow
+        self._stopped = threading.Event()
+        self._response: Any = None
+        self._thread = threading.Thread(target=self._run, name="dbt-watch-log", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread end with its next piece; to close its response from here would wait for that, too."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            self._response = self._open_stream(follow=self._follow)
+            for piece in self._response.stream(amt=None, decode_content=True):
+                self._put(piece)
+                if self._stopped.is_set():
+                    break
+        except Exception as caught:  # noqa: BLE001 - whatever cuts a stream, the other thread decides
+            error = caught
+        finally:
+            if self._response is not None:
+                if self._stopped.is_set():
+                    self._response.close()  # with what is left in it, the connection is of no more use
+                else:
+                    self._response.release_conn()
+        self._put(_StreamEnd(error))
+
+    def _put(self, item: bytes | _StreamEnd) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._pieces.put(item, timeout=1.0)
+            except queue.Full:
+                continue
+            return
+
+
+class Overlap:
+    """Tells lines that were read before a cut from new ones, by their timestamps, and moves the position on."""
+
+    def __init__(self, position: Position) -> None:
+        self._position = position
+        self._until = position.stamp
+        self._skip = position.repeats
+
+    def is_new(self, stamp: tuple[str, str] | None) -> bool:
+        """Tell whether a line with this timestamp was not read before."""
+        if stamp is None:
+            return self._until is None
+        if self._until is not None:
+            if stamp < self._until:
+                return False
+            if stamp == self._until and self._skip > 0:
+                self._skip -= 1
+                return False
+            self._until = None
+        position = self._position
+        position.repeats = position.repeats + 1 if stamp == position.stamp else 1
+        position.stamp = stamp
+        position.read_at = time.monotonic()
+        return True
+
+
+def split_timestamp(line: bytes) -> tuple[tuple[str, str] | None, bytes]:
+    """
+    Split off the RFC 3339 timestamp that the API puts in front of each line.
+
+    :returns: the timestamp in a form that compares (seconds, nanoseconds), or None if there is none, and the rest
+    """
+    match = _TIMESTAMP.match(line)
+    if match is None:
+        return None, line
+    seconds, fraction = match.groups(b"")
+    # Trailing zeros are left out by the API.
+    return (seconds.decode(), fraction.decode().ljust(9, "0")), line[match.end() :]
+
+
+# A node writes its local time, so there may be an offset instead of the Z.
+_TIMESTAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]\d\d:\d\d)(?: |$)")
+
+
+def container_end(pod: V1Pod, container: str) -> ContainerEnd | None:
+    """
+    Tell how a container of a pod ended; None while it has not.
+
+    A pod that failed as a whole (evicted, its node lost) may never say how its container ended.
+    """
+    status = pod.status
+    statuses = (status.container_statuses if status is not None else None) or []
+    for item in statuses:
+        if item.name == container and item.state is not None and item.state.terminated is not None:
+            return ContainerEnd(item.state.terminated.exit_code, _reason(pod, item.state))
+    if status is not None and status.phase in {"Failed", "Succeeded"}:
+        return ContainerEnd(None, _reason(pod, None) or f"the pod ended as {status.phase}")
+    return None
+
+
+def _reason(pod: V1Pod, state: V1ContainerState | None) -> str | None:
+    words = [pod.status.reason, pod.status.message]
+    if state is not None and state.terminated.reason not in {"Completed", "Error"}:
+        words += [state.terminated.reason, state.terminated.message]
+    return ": ".join(dict.fromkeys(word for word in words if word)) or None
+
+
+def has_started(pod: V1Pod, container: str) -> bool:
+    """Tell whether a container of a pod runs, or has run."""
+    statuses = (pod.status.container_statuses if pod.status is not None else None) or []
+    return any(
+        item.name == container
+        and item.state is not None
+        and (item.state.running is not None or item.state.terminated is not None)
+        for item in statuses
+    )

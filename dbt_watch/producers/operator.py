@@ -1,0 +1,445 @@
+"""
+The task that runs a whole dbt project in one pod.
+
+`DbtPodMixin` goes in front of KubernetesPodOperator or a subclass of it; `producer_class` makes the combination.
+The operator's own way of starting, awaiting and cleaning up a pod stays as it is: what is replaced is the reading of
+the log, and what is added is the journal, and care that dbt never runs twice.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk import get_current_context
+from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from dbt_watch.airflow.compat import AirflowFailException
+from dbt_watch.airflow.supervisor import key_of, patiently, read_states_now, runs_in_dag_test
+from dbt_watch.core.command import Selection, dbt_arguments, environment
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.log.drift import Drift, OnDrift
+from dbt_watch.core.log.stale_sources import OnStale, StaleSources
+from dbt_watch.core.resume import outdated_tasks, remaining_nodes
+from dbt_watch.core.selection.near import complaint
+from dbt_watch.core.selection.run_time import narrowed
+from dbt_watch.core.selection.source_freshness import readers_of
+from dbt_watch.core.verbatim import verbatim
+from dbt_watch.exceptions import ArgumentError, DbtWatchError, ProjectIsBusy
+from dbt_watch.producers.attempt import Attempt, failure_of
+from dbt_watch.producers.build_watch import BuildWatch
+from dbt_watch.producers.failure_reasons import broken_off, words_of
+from dbt_watch.producers.journal_store import stored_journal
+from dbt_watch.producers.log_reader import Position, container_end, has_started
+from dbt_watch.producers.pod_manager import WatchingPodManager
+from dbt_watch.producers.pre_stop import interrupt_before_stop
+from dbt_watch.producers.project_pods import ProjectPods
+from dbt_watch.producers.retry_plan import Plan, Planner, named
+from dbt_watch.producers.retry_state import Memory
+from dbt_watch.producers.secrets import hide, redact, secrets_in
+from dbt_watch.producers.trigger import END, DbtPodTrigger, pack
+from dbt_watch.producers.triggerer_capacity import has_place
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import timedelta
+
+    from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
+
+    from dbt_watch.core.manifest.graph import Graph, Node
+    from dbt_watch.core.results import NodeResult
+
+
+class DbtPodMixin:
+    """
+    Runs `dbt build`, `dbt source freshness`, or both in the base container of a KubernetesPodOperator.
+
+    :param build: the options of `dbt_build(...)`, with templates and XComArgs
+    :param selection: the nodes to build, and the sources to check
+    :param graph: the project
+    :param selected: the unique_ids of both
+    :param on_stale: what becomes of nodes that read from a stale source
+    :param on_drift: what becomes of an attempt in which dbt ran another project than the manifest's
+    :param watched: the unique_ids that each sensor stands for, by its task id
+    :param project_dir: the directory of `dbt_project.yml` in the image
+    :param profiles_dir: the directory of `profiles.yml` in the image
+    """
+
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **getattr(KubernetesPodOperator, "template_fields_renderers", {}),
+        "build": "json",
+    }
+    ui_color = "#ff694a"
+
+    def __init__(
+        self,
+        *,
+        build: Mapping[str, Any],
+        selection: Selection,
+        graph: Graph,
+        selected: frozenset[str],
+        watched: Mapping[str, Sequence[str]],
+        on_stale: OnStale = "fail",
+        on_drift: OnDrift = "warn",
+        project_dir: str | None = None,
+        profiles_dir: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.build = dict(build)
+        self.selection = selection
+        self.graph = graph
+        self.selected = selected
+        self.watched = watched
+        self.on_stale = on_stale
+        self.on_drift = on_drift
+        self.project_dir = project_dir
+        self.profiles_dir = profiles_dir
+        self._attempt: Attempt | None = None
+        self._position = Position()
+        self._secrets: list[str] = []
+
+    if TYPE_CHECKING:
+        arguments: list[str]
+        base_container_name: str
+        callbacks: Any
+        client: Any
+        deferrable: bool
+        env_vars: Any
+        execution_timeout: timedelta | None
+        log: Any
+        name: str
+        patch_already_checked: Any
+        pod: k8s.V1Pod | None
+        pod_request_obj: k8s.V1Pod
+        process_pod_deletion: Any
+        reattach_on_restart: bool
+        task_id: str
+        termination_grace_period: int | None
+        _build_find_pod_label_selector: Any
+        _killed: bool
+        _set_name: Any
+
+    @property
+    def watch(self) -> BuildWatch | None:
+        """What has been seen of the build; None before it begins."""
+        return None if self._attempt is None else self._attempt.watch
+
+    # What the operator below calls.
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render as usual, and have Airflow mask what is secret among the variables of dbt and of the container."""
+        super().render_template_fields(context, jinja_env)  # type: ignore[misc]
+        env_vars = {item.name: item.value for item in self.env_vars or () if isinstance(item, k8s.V1EnvVar)}
+        self._secrets = secrets_in({**env_vars, "vars": self.build.get("vars")})
+        hide(self._secrets)
+
+    @cached_property
+    def pod_manager(self) -> PodManager:
+        """The pod manager, which reads for the journal while dbt runs; made anew when credentials have expired."""
+        if self._attempt is None:
+            return PodManager(kube_client=self.client, callbacks=self.callbacks)
+        return WatchingPodManager(
+            kube_client=self.client,
+            callbacks=self.callbacks,
+            container=self.base_container_name,
+            attempt=self._attempt,
+            position=self._position,
+        )
+
+    def build_pod_request_obj(self, context: Context | None = None, **kwargs: Any) -> k8s.V1Pod:
+        """Make the pod as usual, and see to it that a SIGTERM reaches dbt as SIGINT."""
+        pod: k8s.V1Pod = super().build_pod_request_obj(context, **kwargs)  # type: ignore[misc]
+        interrupt_before_stop(self._base_container(pod))
+        if context is not None:
+            ProjectPods(self, context["ti"]).mark(pod)
+        return pod
+
+    def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Context) -> k8s.V1Pod:
+        """
+        Make the pod as usual; for a sensor, find out once more whether dbt runs elsewhere.
+
+        :raises ProjectIsBusy: if so; the pod is deleted
+        """
+        pod: k8s.V1Pod = super().get_or_create_pod(pod_request_obj, context)  # type: ignore[misc]
+        project = ProjectPods(self, context["ti"])
+        if project.is_lone:
+            project.give_way(pod)
+        return pod
+
+    def is_istio_enabled(self, _: k8s.V1Pod) -> bool:
+        """
+        Have the task end with the base container, and be judged by it: whatever runs beside it may run for ever.
+
+        The operator does so itself for the one sidecar that it knows, Istio's; only its name for it is so narrow.
+        """
+        return True
+
+    def cleanup(self, *args: Any, **kwargs: Any) -> None:
+        """Clean up as usual, unless the pod is another's now, which learns from it how dbt has ended."""
+        attempt = self._attempt
+        error = sys.exc_info()[1]
+        if attempt is not None and (attempt.is_orphaned or attempt.may_be_superseded):
+            self._killed = True
+        elif isinstance(error, AirflowTaskTimeout):
+            # The operator would leave a pod running that it is to keep.
+            self._kill_pod()
+        try:
+            super().cleanup(*args, **kwargs)  # type: ignore[misc]
+        except AirflowSkipException:
+            raise
+        except AirflowException:
+            # That the pod has failed, which follows from what went wrong before.
+            if error is None:
+                raise
+
+    def on_kill(self) -> None:
+        """Stop dbt, unless it is only this worker that has to go, and another attempt takes over."""
+        attempt = self._attempt
+        is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
+        if attempt is None or is_timeout or not (self.reattach_on_restart and attempt.will_retry):
+            self._kill_pod()
+        else:
+            attempt.signal.receive()
+
+    def _kill_pod(self) -> None:
+        if not self._killed:
+            super().on_kill()  # type: ignore[misc]
+
+    def defer(
+        self,
+        *,
+        trigger: BaseTrigger,
+        method_name: str,
+        kwargs: dict[str, Any] | None = None,
+        timeout: Any = None,
+    ) -> None:
+        """Defer to a trigger that follows the log, with the operator's own inside."""
+        context = get_current_context()
+        ti = context["ti"]
+        attempt = self._attempt or Attempt(context, self._kill_pod)
+        # When a deferral is resumed only to defer once more, what this attempt builds is not known here any more.
+        nodes = attempt.nodes or remaining_nodes(
+            self.selected, self.watched, read_states_now(key_of(ti), self.watched)
+        )
+        limit = self.execution_timeout
+        ours = DbtPodTrigger(
+            inner=trigger.serialize(),
+            nodes=pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes)),
+            attempt=attempt.number,
+            will_retry=attempt.will_retry,
+            began=attempt.began,
+            deadline=None if limit is None else ti.start_date.timestamp() + limit.total_seconds(),
+            secrets=self._secrets,
+        )
+        super().defer(trigger=ours, method_name=method_name, kwargs=kwargs, timeout=timeout)  # type: ignore[misc]
+
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
+        """
+        End as the trigger has found, after a deferral.
+
+        :raises DbtRunFailed: when dbt ended with another exit code than 0
+        :raises PodLost: when the pod did not run dbt, or went away before dbt was done
+        """
+        told = event.get(END)
+        if told is not None and told["exit_code"] == 0:
+            Memory(context).remember_end()
+        try:
+            result = super().trigger_reentry(context, event)  # type: ignore[misc]
+        except AirflowSkipException:
+            raise
+        except Exception:
+            if told is None or told["exit_code"] == 0:
+                raise
+            raise failure_of(**told) from None
+        if told is not None and told["exit_code"] != 0:
+            raise failure_of(**told)
+        ti = context["ti"]
+        if ti.try_number > 1:
+            self._raise_if_outdated(ti, patiently(lambda: stored_journal(key_of(ti))).entries)
+        return result
+
+    def _write_logs(self, *_: Any, **__: Any) -> None:
+        """Leave out what the operator does after a deferral: the trigger has written the log."""
+
+    # One attempt.
+
+    def execute(self, context: Context) -> Any:
+        """
+        Run dbt once, and the journal with it.
+
+        :raises DbtRunFailed: when dbt ended with another exit code than 0
+        :raises PodLost: when the pod did not run dbt, or went away before dbt was done
+        """
+        attempt = self._attempt = Attempt(context, self._kill_pod)
+        # Before anything that takes time: readers look for it.
+        attempt.open()
+        try:
+            if not self._prepare(context, attempt):
+                return None
+            result = super().execute(context)  # type: ignore[misc]
+        except AirflowTaskTimeout:
+            self._kill_pod()
+            self._close(
+                attempt, f"the task took longer than its execution_timeout of {self.execution_timeout}"
+            )
+            raise
+        except (AirflowSkipException, ProjectIsBusy):
+            raise
+        except Exception as error:
+            seen = attempt.pod, self.base_container_name, self._events(attempt)
+            self._close(attempt, broken_off(words_of(error), *seen))
+            if not self._is_told_by(attempt, error):
+                raise
+            raise attempt.failure() from None
+        if attempt.closed is not None and attempt.closed.exit_code != 0:
+            raise attempt.failure()  # a source is stale, or the pod was left to another attempt
+        if attempt.number > 1 and attempt.watch is not None:
+            entries = {result.unique_id: result for result in attempt.watch.results}
+            self._raise_if_outdated(attempt.task_instance, entries)
+        return result
+
+    def _raise_if_outdated(self, task_instance: Any, entries: Mapping[str, NodeResult]) -> None:
+        """
+        See to it that the task is not green over sensors that show something else than what dbt has done now.
+
+        :raises AirflowFailException: naming them; another attempt would change nothing
+        """
+        states = patiently(lambda: read_states_now(key_of(task_instance), self.watched))
+        tasks = outdated_tasks(self.watched, states, Closed(0), entries)
+        if tasks:
+            raise AirflowFailException(
+                f"dbt ended well, but {named(tasks)} had ended before and show something else. Clear them together with"
+                f" {self.task_id}"
+            )
+
+    def _events(self, attempt: Attempt) -> Sequence[k8s.CoreV1Event]:
+        """Return what happened to a pod, for one that has not run dbt; nothing where that cannot be read."""
+        if attempt.pod is None or has_started(attempt.pod, self.base_container_name):
+            return ()
+        try:
+            return self.pod_manager.read_pod_events(attempt.pod).items or ()
+        except Exception as error:  # noqa: BLE001 - the pod's own status may say enough
+            self.log.info("The events of the pod cannot be read: %s", words_of(error))
+            return ()
+
+    @staticmethod
+    def _is_told_by(attempt: Attempt, error: Exception) -> bool:
+        """Whether the end of the attempt says all that an error does: one of the operator, or of the cluster's answer."""
+        closed = attempt.closed
+        if isinstance(error, (DbtWatchError, AirflowFailException)) or (closed and closed.exit_code == 0):
+            return False
+        return attempt.end is not None or isinstance(error, (AirflowException, ApiException, HTTPError))
+
+    def _prepare(self, context: Context, attempt: Attempt) -> bool:
+        """Decide what is to be built, and in which pod; False when there is nothing left to do."""
+        ti = context["ti"]
+        project = ProjectPods(self, ti)
+        # A sensor that was cleared alone waits for its own pod itself, as everything does in `dag.test()`.
+        stays = project.is_lone or runs_in_dag_test()
+        self.deferrable = self.deferrable and not stays and has_place(ti, len(self.watched), self.log)
+        self.name = self._set_name(self.name)
+        self.pod_request_obj = self.build_pod_request_obj(context)
+        if ti.max_tries:
+            self.build = attempt.memory.options_of_first_attempt(self.build)
+        narrow = narrowed(
+            self.graph,
+            self.selected,
+            self.selection,
+            self.build,
+            attempt=attempt.number,
+            on_unmatched=lambda found: self.log.warning("%s", complaint(self.graph, found)),
+        )
+        self.selected, self.selection = narrow.nodes, narrow.selection
+        plan: Plan | None = Plan(self.selected, self.selection)
+        project.await_others(attempt.tick)
+        if ti.try_number > 1 or project.is_lone:
+            plan = Planner(self, context, attempt).plan(self.pod_request_obj.metadata.namespace)
+        if self._killed:
+            raise DbtWatchError("the task was stopped before there was a pod")
+        if plan is None:
+            attempt.watch = self._watch_of((), attempt)
+            attempt.close(0)
+            return False
+        attempt.nodes = plan.nodes
+        attempt.watch = self._watch_of(plan.nodes, attempt)
+        attempt.watch.adopt([*narrow.left_out, *plan.adopted])
+        arguments = dbt_arguments(
+            self.build, plan.selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
+        )
+        self.arguments = [verbatim(argument) for argument in arguments]
+        variables = environment(self.build)
+        container = self._base_container(self.pod_request_obj)
+        container.args = self.arguments
+        container.env = [
+            *(item for item in container.env or () if item.name not in variables),
+            *(k8s.V1EnvVar(name, verbatim(value)) for name, value in variables.items()),
+        ]
+        self.pod = plan.pod
+        if plan.pod is not None and container_end(plan.pod, self.base_container_name) is not None:
+            self.deferrable = False  # there is a log to be read, but nothing to wait for
+        return True
+
+    def _close(self, attempt: Attempt, reason: str) -> None:
+        """End the journal of an attempt in which dbt has not come to its end."""
+        if attempt.watch is None:
+            attempt.watch = self._watch_of(self.selected, attempt)
+        attempt.close(None, reason)
+
+    def _watch_of(self, nodes: Collection[str], attempt: Attempt) -> BuildWatch:
+        return BuildWatch(
+            self._nodes(nodes),
+            attempt=attempt.number,
+            show=lambda line: self.log.info("%s", line),
+            writer=attempt.writer,
+            redact=redact,
+            stale=self._stale(nodes),
+            drift=self._drift(nodes),
+            warn=lambda line: self.log.warning("%s", line),
+        )
+
+    def _nodes(self, nodes: Iterable[str]) -> dict[str, Node]:
+        return {unique_id: self.graph.nodes[unique_id] for unique_id in nodes}
+
+    def _stale(self, nodes: Collection[str]) -> StaleSources:
+        return StaleSources(readers_of(self.graph, nodes), self.on_stale)
+
+    def _drift(self, nodes: Collection[str]) -> Drift:
+        all_nodes = self.selected.union(*self.watched.values())
+        return Drift(tuple(sorted(all_nodes.difference(nodes))), self.on_drift)
+
+    def _base_container(self, pod: k8s.V1Pod) -> k8s.V1Container:
+        return next(item for item in pod.spec.containers if item.name == self.base_container_name)
+
+
+@cache
+def producer_class(operator_class: type[Any] = KubernetesPodOperator) -> type[Any]:
+    """
+    Give the class of the task that runs dbt.
+
+    :param operator_class: KubernetesPodOperator or a subclass of it, such as GKEStartPodOperator
+    :raises ArgumentError: when it is no subclass of KubernetesPodOperator
+    """
+    if not (isinstance(operator_class, type) and issubclass(operator_class, KubernetesPodOperator)):
+        raise ArgumentError("operator_class", operator_class, "KubernetesPodOperator or a subclass of it")
+
+    class DbtProducer(DbtPodMixin, operator_class):  # type: ignore[misc] # known at run time only
+        """Runs a dbt project in a pod. Airflow prepares only what a class made of an operator defines itself."""
+
+        template_fields = tuple(dict.fromkeys([*operator_class.template_fields, "build"]))
+
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+
+        def execute(self, context: Context) -> Any:
+            return super().execute(context)
+
+    DbtProducer.__name__ = DbtProducer.__qualname__ = f"Dbt{operator_class.__name__}"
+    return DbtProducer

@@ -1,0 +1,108 @@
+"""
+What a producer remembers from one attempt to the next, in Airflow's store of a task's state (3.3 and later).
+
+Earlier versions of Airflow have no such place: a task's XComs are wiped when its next attempt begins. What is remembered
+belongs to the attempts between two clears; a person who clears a task wants it as the DAG is now. `producers.operator` uses it.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from dbt_watch.core.command import DbtBuild
+from dbt_watch.producers.secrets import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+DONE_KEY: Final = "dbt_watch_done"
+OPTIONS_KEY: Final = "dbt_watch_options"
+
+
+def generation_of(task_instance: Any) -> str:
+    """Tell between which clears an attempt is made: a clear adds to the attempts that a task may have."""
+    return str(task_instance.max_tries)
+
+
+class Memory:
+    """
+    What one task remembers.
+
+    :param context: of the task that runs here
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._store: Any = context.get("task_state_store")
+        self._generation = generation_of(context["ti"])
+
+    def remember_end(self, *, well: bool = True) -> bool | None:
+        """
+        Note how dbt has ended, for the case that the worker dies before Airflow knows.
+
+        :param well: whether it has ended well
+        :returns: whether Airflow still knows this attempt: it makes a new task instance for each one. None when it could not
+            be asked
+        """
+        return self._set(DONE_KEY, self._generation if well else "")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether dbt has ended well in an earlier attempt."""
+        return bool(self._get(DONE_KEY) == self._generation)
+
+    def options_of_first_attempt(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Give the options that the first attempt had, and remember these if there was none.
+
+        An option that holds a secret is not remembered, and so is as it is now.
+
+        :param options: a rendered `DbtBuild.to_dict()`, and what else belongs to the command
+        """
+        ours = {name: options[name] for name in DbtBuild.__struct_fields__ if name in options}
+        try:
+            rendered = _plain(ours)
+        except TypeError as error:
+            log.info("What JSON cannot hold is not kept for later attempts: %s", error)
+            return dict(options)
+        stored = self._get(OPTIONS_KEY)
+        if not (isinstance(stored, dict) and stored.get("generation") == self._generation):
+            kept = {name: None if redact(value, name) != value else value for name, value in rendered.items()}
+            self._set(OPTIONS_KEY, {"generation": self._generation, "options": kept})
+            return dict(options)
+        first = {
+            name: rendered.get(name) if value is None else value for name, value in stored["options"].items()
+        }
+        if changed := [name for name in {**first, **rendered} if first.get(name) != rendered.get(name)]:
+            log.info("As in the first attempt, whatever has changed since: %s", ", ".join(changed))
+        return {**{name: value for name, value in options.items() if name not in ours}, **first}
+
+    def _get(self, key: str) -> Any:
+        try:
+            return None if self._store is None else self._store.get(key)
+        except Exception as error:  # noqa: BLE001 - an attempt does without
+            log.warning("What earlier attempts have left cannot be read: %s", error)
+            return None
+
+    def _set(self, key: str, value: Any) -> bool | None:
+        if self._store is None:
+            return None
+        try:
+            self._store.set(key, value)
+        except Exception as error:  # noqa: BLE001 - of use in rare cases only
+            log.info("Leaving something for later attempts failed: %s", error)
+            detail = getattr(getattr(error, "error", None), "detail", None) or {}
+            return False if detail.get("status_code") == HTTPStatus.NOT_FOUND else None
+        return True
+
+
+def _plain(value: dict[str, Any]) -> Any:
+    """Give values as JSON has them."""
+    return msgspec.json.decode(msgspec.json.encode(value))

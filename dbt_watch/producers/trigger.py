@@ -1,0 +1,345 @@
+"""
+The trigger of a deferred producer: follows the log in the triggerer, and writes the journal from there.
+
+`producers.operator` hands the task over to it. The trigger that the operator would have used itself runs inside: it watches
+the start of the pod and the deadlines, and knows the way to the cluster. What is read of the log takes the same way as
+on a worker: `BuildWatch`, `Draft`, `Position`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import importlib
+import time
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from kubernetes_asyncio.client import CoreV1Api
+
+from dbt_watch.airflow.compat import TELLS_TRIGGERS_OF_KILLS
+from dbt_watch.airflow.supervisor import key_of, read_state
+from dbt_watch.airflow.trigger_events import last_event
+from dbt_watch.core.journal.format import Closed, JournalError, JournalWriter
+from dbt_watch.core.journal.reader import JournalReader
+from dbt_watch.core.log.drift import Drift
+from dbt_watch.core.log.stale_sources import StaleSources
+from dbt_watch.core.results import NodeInfo
+from dbt_watch.producers.async_log_reader import AsyncPodLogReader
+from dbt_watch.producers.build_watch import BuildWatch
+from dbt_watch.producers.failure_reasons import broken_off, words_of
+from dbt_watch.producers.journal_pen import AsyncPen, Draft
+from dbt_watch.producers.journal_store import JournalStore
+from dbt_watch.producers.log_reader import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, Position, status_of
+from dbt_watch.producers.secrets import hide, redact
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from dbt_watch.core.results import SelectedNode
+    from dbt_watch.producers.log_reader import ContainerEnd
+
+TRIGGER_CLASS: Final = "dbt_watch.producers.trigger.DbtPodTrigger"
+
+# In seconds. A page is two requests of about 10 ms, which all triggers of a process share.
+PAGE_INTERVAL: Final = 0.5
+TICK: Final = 0.1
+
+END: Final = "dbt_watch"
+"""The key of an event under which the end of dbt is told; the rest of the event is the operator's own."""
+
+
+class DbtPodTrigger(BaseTrigger):
+    """
+    Follows one attempt.
+
+    :param inner: the trigger that the operator would have used, serialized
+    :param nodes: the nodes of this attempt, and what stale sources and another project mean for them, as `pack` gives
+        them
+    :param attempt: the try number of the producer
+    :param will_retry: whether another attempt follows if this one ends badly
+    :param began: when this attempt began, in seconds since the epoch
+    :param deadline: when the task's execution_timeout is over, in seconds since the epoch
+    :param secrets: what must not be shown; Airflow encrypts the arguments of a trigger in its database
+    """
+
+    def __init__(
+        self,
+        *,
+        inner: tuple[str, dict[str, Any]] | list[Any],
+        nodes: str,
+        attempt: int,
+        will_retry: bool,
+        began: float,
+        deadline: float | None = None,
+        secrets: Sequence[str] = (),
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
+        self.inner_path: str = inner[0]
+        self.inner_arguments: dict[str, Any] = inner[1]
+        self.nodes = nodes
+        self.attempt = attempt
+        self.will_retry = will_retry
+        self.began = began
+        self.deadline = deadline
+        self.secrets = list(secrets)
+        module, _, name = self.inner_path.rpartition(".")
+        self._inner: Any = getattr(importlib.import_module(module), name)(**self.inner_arguments)
+        self._is_over = False
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give what another triggerer needs to make this trigger again."""
+        arguments = {
+            "inner": [self.inner_path, self.inner_arguments],
+            "nodes": self.nodes,
+            "attempt": self.attempt,
+            "will_retry": self.will_retry,
+            "began": self.began,
+            "deadline": self.deadline,
+            "secrets": self.secrets,
+        }
+        return (TRIGGER_CLASS, arguments)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Follow the build; yield one event, with which the operator goes on."""
+        deferred_at = time.monotonic()
+        hide(self.secrets)
+        async for event in last_event(TriggerEvent(await self._event()), deferred_at=deferred_at):
+            self._is_over = True
+            yield event
+
+    async def _event(self) -> dict[str, Any]:
+        store = JournalStore(key_of(self.task_instance))
+        written = await self._read_back(store)
+        if written.state.closed is not None:
+            # Another triggerer came to the end, but not to the event.
+            return self._finished(written.state.closed, "")
+        following = _Following(self, store, written)
+        follower = asyncio.ensure_future(following.run())
+        stock = asyncio.ensure_future(self._stock_event())
+        try:
+            return await self._first_of(following, follower, stock)
+        finally:
+            for task in (follower, stock):
+                task.cancel()
+            await asyncio.gather(follower, stock, return_exceptions=True)
+
+    async def _read_back(self, store: JournalStore) -> JournalReader:
+        wait = 1.0
+        while True:
+            try:
+                return await store.read_back()
+            except JournalError as error:  # noqa: PERF203 - it ends the loop
+                # Asking again would not mend it, and the log tells everything once more.
+                self.log.warning("The journal cannot be read (%s); it is begun anew", error)
+                return JournalReader()
+            except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
+                self.log.warning("Reading the journal failed (%s); again in %.0f s", error, wait)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 15.0)
+
+    async def _first_of(
+        self, following: _Following, follower: asyncio.Future[None], stock: asyncio.Future[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Wait for the end of dbt, or for what keeps it from running."""
+        waiting: set[asyncio.Future[Any]] = {follower, stock}
+        while not follower.done():
+            timeout = None if self.deadline is None else max(0.0, self.deadline - time.time())
+            done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                await _ended(follower)
+                return await following.broken_off(
+                    self._told("timeout", "the task took longer than its execution_timeout")
+                )
+            if stock in done:
+                waiting.discard(stock)
+                event = stock.result()
+                # What the operator's own trigger gives up on once dbt runs, such as an API that does not answer for a
+                # while, the reader survives. And of a container that has ended it reads how.
+                if event["status"] == "timeout" or (event["status"] == "error" and not following.has_started):
+                    await _ended(follower)
+                    return await following.broken_off(event)
+        follower.result()
+        end = following.watch.closed
+        assert end is not None  # noqa: S101 - a follower that is done has closed the journal
+        return self._finished(end, following.watch.summary())
+
+    async def _stock_event(self) -> dict[str, Any]:
+        self._inner.task_instance = self.task_instance
+        async for event in self._inner.run():
+            return dict(event.payload)
+        return self._told("error", "the operator's own trigger ended without an event")
+
+    def _finished(self, end: Closed, summary: str) -> dict[str, Any]:
+        status = "success" if end.exit_code == 0 else "failed"
+        message = end.reason or "" if end.exit_code is None else f"dbt ended with exit code {end.exit_code}"
+        told = {"exit_code": end.exit_code, "reason": end.reason, "summary": summary}
+        return {**self._told(status, message), END: told}
+
+    def _told(self, status: str, message: str) -> dict[str, Any]:
+        extras = self.inner_arguments.get("trigger_kwargs") or {}
+        name, namespace = self.pod
+        return {"status": status, "name": name, "namespace": namespace, "message": message, **extras}
+
+    @property
+    def pod(self) -> tuple[str, str]:
+        """Name and namespace of the pod."""
+        return self._inner.pod_name, self._inner.pod_namespace
+
+    @property
+    def container(self) -> str:
+        """The name of the container in which dbt runs."""
+        return str(self._inner.base_container_name)
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[Any]:
+        """Open an API client. The operator's hook keeps the credentials that it has read first, until they are refused."""
+        try:
+            async with self._inner.hook.get_conn() as connection:
+                yield connection
+        except Exception as error:
+            if status_of(error) == HTTP_UNAUTHORIZED:
+                vars(self._inner).pop("hook", None)  # a cached property, which makes a new one then
+            raise
+
+    def reader(self, watch: BuildWatch) -> AsyncPodLogReader:
+        """Give a reader of the pod's log."""
+        return AsyncPodLogReader(
+            self.connect,
+            *self.pod,
+            self.container,
+            position=Position(),
+            on_lines=watch.take_lines,
+        )
+
+    async def on_kill(self) -> None:
+        """Stop dbt, when a person has stopped the task (Airflow 3.3 and later)."""
+        if self._is_over or not self._deletes_when_killed:
+            return
+        name, namespace = self.pod
+        self.log.info("The task was stopped: deleting pod %s", name)
+        arguments: dict[str, Any] = {}
+        grace = self.inner_arguments.get("termination_grace_period")
+        if grace is not None:
+            arguments["grace_period_seconds"] = grace
+        try:
+            async with self.connect() as connection:
+                await CoreV1Api(connection).delete_namespaced_pod(name, namespace, **arguments)
+        except Exception as error:
+            if status_of(error) != HTTP_NOT_FOUND:
+                self.log.exception("Deleting pod %s failed", name)
+
+    @property
+    def _deletes_when_killed(self) -> bool:
+        return str(self.inner_arguments.get("on_kill_action", "delete_pod")) != "keep_pod"
+
+    async def cleanup(self) -> None:
+        """Stop dbt before Airflow 3.3, unless it is the triggerer that ends: then another one goes on."""
+        if TELLS_TRIGGERS_OF_KILLS or self._is_over:
+            return
+        try:
+            state = await read_state(key_of(self.task_instance))
+        except Exception as error:  # noqa: BLE001 - without an answer nobody can have stopped the task there
+            self.log.warning("Asking Airflow for the state of this task failed: %s", error)
+            return
+        if state != "deferred":
+            await self.on_kill()
+
+
+class _Following:
+    """The log's way into the journal, for as long as it takes."""
+
+    def __init__(self, trigger: DbtPodTrigger, store: JournalStore, written: JournalReader) -> None:
+        writer = JournalWriter(attempt=trigger.attempt)
+        packed = unpack(trigger.nodes)
+        self.watch = BuildWatch(
+            packed.nodes,
+            attempt=trigger.attempt,
+            show=lambda line: trigger.log.info("%s", line),
+            writer=writer,
+            redact=redact,
+            known=written.state.entries,
+            stale=packed.stale,
+            drift=packed.drift,
+            warn=lambda line: trigger.log.warning("%s", line),
+        )
+        draft = Draft(
+            writer,
+            will_retry=trigger.will_retry,
+            began=trigger.began,
+            tail=written.tail,
+            interval=PAGE_INTERVAL,
+        )
+        self._pen = AsyncPen(draft, store.push)
+        self._reader = trigger.reader(self.watch)
+        self._container = trigger.container
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the container is known to have started."""
+        return self._reader.started.is_set()
+
+    async def run(self) -> None:
+        """Follow the log, and close the journal with what dbt ended as."""
+        ticking = asyncio.ensure_future(self._tick())
+        try:
+            end: ContainerEnd = await self._reader.follow()
+        finally:
+            await _ended(ticking)
+        self.watch.end(end.exit_code, end.reason)
+        await self._pen.finish()
+
+    async def broken_off(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Close the journal before dbt has ended, and give the event on."""
+        words = words_of(str(event.get("message", "")))
+        events = () if self.has_started else await self._reader.events()
+        reason = broken_off(words, self._reader.pod, self._container, events)
+        self.watch.end(None, reason)
+        await self._pen.finish()
+        told = {"exit_code": None, "reason": reason, "summary": self.watch.summary()}
+        # With any other status the operator would wait for the end of the pod before it deletes it.
+        return {**event, "status": "timeout", "message": reason, END: told}
+
+    async def _tick(self) -> None:
+        while True:
+            await self._pen.write()
+            await asyncio.sleep(TICK)
+
+
+async def _ended(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+class _Packed(msgspec.Struct, frozen=True, array_like=True):
+    nodes: dict[str, NodeInfo]
+    stale: StaleSources
+    drift: Drift = Drift()
+
+
+def pack(nodes: Mapping[str, SelectedNode], stale: StaleSources, drift: Drift | None = None) -> str:
+    """
+    Give what a trigger has to know as a short text: its arguments lie in Airflow's database (20 bytes for each node).
+
+    :param nodes: the nodes of an attempt
+    :param stale: what stale sources mean for them
+    :param drift: what it means when dbt runs another project than the manifest's
+    """
+    infos = {
+        unique_id: NodeInfo(
+            node.name, node.resource_type, node.materialized or "", node.depends_on, node.is_empty
+        )
+        for unique_id, node in nodes.items()
+    }
+    return base64.b64encode(
+        zlib.compress(msgspec.json.encode(_Packed(infos, stale, drift or Drift())))
+    ).decode()
+
+
+def unpack(text: str) -> _Packed:
+    """Read what `pack` gave."""
+    return msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=_Packed)

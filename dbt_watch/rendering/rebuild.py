@@ -1,0 +1,70 @@
+"""
+How a sensor of a group builds its own nodes: which sensors come before it, and with what pod.
+
+A sensor holds one; only on a worker, and only for a sensor that was cleared alone, is more of it needed than its being.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.sdk import Context
+
+    from dbt_watch.core.journal.format import Closed
+    from dbt_watch.core.results import NodeResult
+    from dbt_watch.producers.single_node import LonePod
+    from dbt_watch.rendering.group import GroupTasks
+
+
+class LoneBuild:
+    """
+    The build of one sensor's nodes.
+
+    :param tasks: the sensor's group
+    :param task_id: the sensor's id within the group
+    """
+
+    def __init__(self, tasks: GroupTasks, task_id: str) -> None:
+        self._tasks = tasks
+        self._task_id = task_id
+        self._pod: LonePod | None = None
+
+    def parents(self) -> list[str]:
+        """Give the whole ids of the sensors directly before this one."""
+        tasks = self._tasks
+        return [tasks.group.child_id(task_id) for task_id in tasks.plan.tasks[self._task_id].upstream]
+
+    @property
+    def turn(self) -> int:
+        """
+        The place of the sensor in an order of all sensors of its group, counted from 0.
+
+        It goes along the lineage: of several that were cleared together each comes after those it needs.
+        """
+        return self._tasks.order[self._task_id]
+
+    def others(self) -> Iterator[str]:
+        """Yield the whole ids of all other sensors, in their order."""
+        tasks = self._tasks
+        return (tasks.group.child_id(task_id) for task_id in tasks.order if task_id != self._task_id)
+
+    def run(self, context: Context) -> tuple[list[NodeResult], Closed]:
+        """
+        Build the nodes.
+
+        :param context: the sensor's
+        :returns: what became of them, and how dbt ended
+        """
+        from dbt_watch.producers.single_node import LonePod  # noqa: PLC0415 - it imports Kubernetes
+
+        producer = self._tasks.make_producer()
+        self._pod = LonePod(producer, self._tasks.plan.tasks[self._task_id].unique_ids)
+        return self._pod.run(context)
+
+    def kill(self) -> None:
+        """End the build, if there is one."""
+        if self._pod is not None:
+            self._pod.kill()

@@ -5,9 +5,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from dbt_watch.local.airflow import rest
 from dbt_watch.local.airflow.rest import AirflowClient, RestError
 from dbt_watch.local.airflow.settings import Login
-from dbt_watch.local.demo import rest
 
 
 @pytest.fixture

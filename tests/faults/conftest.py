@@ -316,7 +316,10 @@ def strike(airflow, warehouse, producer, request):
         row.delays.append(max(delays(run, tasks, results), default=0.0))
         assert set(states.values()) == {"success"}, states
         assert not lost
-        assert not twice
+        assert not twice, "\n".join(
+            run.log("shop.dbt_build", attempt)[-5000:]
+            for attempt in range(1, tasks["shop.dbt_build"].try_number + 1)
+        )
         row.equal += 1
         return run
 

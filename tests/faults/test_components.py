@@ -36,8 +36,8 @@ def test_two_triggerers_of_which_one_is_killed(strike, airflow):
         airflow.stop_component("triggerer", grace=0)
         for run in runs:
             strike.check(run)
-        airflow.restart_component("triggerer", timeout=240)
     finally:
+        airflow.restart_component("triggerer", timeout=240)
         airflow.stop_component(second)
 
 

@@ -43,7 +43,7 @@ def test_two_triggerers_of_which_one_is_killed(strike, airflow):
 
 @pytest.mark.parametrize("producer", ["deferred"])
 def test_a_triggerer_freezes_until_another_one_has_its_triggers(strike, airflow):
-    run = strike(seconds=4).midway()
+    run = strike(seconds=12).midway()
     second = airflow.start_another("triggerer")
     try:
         with airflow.frozen("triggerer"):

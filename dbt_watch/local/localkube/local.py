@@ -15,12 +15,14 @@ import fcntl
 import ipaddress
 import os
 import secrets
+import ssl
 import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import trustme
 from aiohttp import web
 
 from dbt_watch.exceptions import ArgumentError
@@ -35,7 +37,6 @@ from dbt_watch.local.localkube.isolation import Isolation, IsolationMode, choose
 from dbt_watch.local.localkube.kubelet import Kubelet
 from dbt_watch.local.localkube.server import Parts, make_app
 from dbt_watch.local.localkube.store import NAMESPACES, Store
-from dbt_watch.local.localkube.tls import make_identity
 from dbt_watch.local.localkube.traffic import Traffic
 from dbt_watch.local.localkube.validation import prepare
 
@@ -258,8 +259,11 @@ class LocalKube:
     async def _listen(
         self, store: Store, kubelet: Kubelet, isolation: Isolation, directory: Path
     ) -> web.AppRunner:
-        identity = make_identity(self._host)
-        accounts = Accounts(base64.b64encode(identity.authority).decode())
+        # The authority signs this one certificate; its key is never written down.
+        authority = trustme.CA(organization_name="localkube")
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost", self._host, organization_name="localkube").configure_cert(tls)
+        accounts = Accounts(base64.b64encode(authority.cert_pem.bytes()).decode())
         loop, traffic = asyncio.get_running_loop(), Traffic()
         faults = Faults(loop, store, kubelet, traffic, accounts)
         app = make_app(Parts(store, kubelet, isolation, accounts, traffic, faults), self._middlewares)
@@ -267,7 +271,7 @@ class LocalKube:
             app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=SHUTDOWN
         )
         await runner.setup()
-        site = web.TCPSite(runner, self._host, self._port, ssl_context=identity.server_context(directory))
+        site = web.TCPSite(runner, self._host, self._port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:

@@ -36,7 +36,7 @@ def test_each_command_has_a_module_that_can_be_asked_for_help(command, capsys):
 def test_a_missing_extra_is_told_with_the_command_that_installs_it(monkeypatch, capsys):
     # `None` in sys.modules makes the import fail as if it were not installed.
     monkeypatch.setitem(sys.modules, "rich", None)
-    for module in ("report", "live", "command"):
+    for module in ("report", "progress", "command"):
         monkeypatch.delitem(sys.modules, f"dbt_watch.local.demo.{module}", raising=False)
     monkeypatch.delitem(sys.modules, "rich.console", raising=False)
     assert main(["demo"]) == 2

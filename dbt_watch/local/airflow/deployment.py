@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-# Logs are read from the disk that all parts share, so nobody needs to serve them.
+# Logs are read from the disk that all components share, so nobody needs to serve them.
 COMPONENTS: Final[dict[str, tuple[str, ...]]] = {
     "api-server": ("api-server",),
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
-"""The parts of an Airflow and the arguments that start them, the slowest first."""
+"""The components of an Airflow and the arguments that start them, the slowest first."""
 
 FINAL_STATES: Final = frozenset({"success", "failed"})
 """The states in which a DAG run stays."""
@@ -61,8 +61,7 @@ class LocalAirflow:
     that were started here, by id, and removes the directory.
 
     :param dags_folder: where the DAG files are
-    :param env: more environment variables for all parts, such as connections
-    :param sql_alchemy_conn: the metadata database; SQLite in the directory by default
+    :param env: more environment variables for all components, such as connections, and settings that replace ours
     :param keep_home: leave the directory, with all logs, for reading
     """
 
@@ -71,7 +70,6 @@ class LocalAirflow:
         dags_folder: Path,
         *,
         env: Mapping[str, str] | None = None,
-        sql_alchemy_conn: str | None = None,
         keep_home: bool = False,
     ) -> None:
         self.login = Login()
@@ -85,9 +83,7 @@ class LocalAirflow:
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = AirflowClient(self.url, self.login)
         self.env = {
-            **airflow_environment(
-                self.home, dags_folder.resolve(), self.port, self.login, sql_alchemy_conn=sql_alchemy_conn
-            ),
+            **airflow_environment(self.home, dags_folder.resolve(), self.port, self.login),
             **(env or {}),
         }
         self._is_sqlite = self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite")
@@ -116,10 +112,10 @@ class LocalAirflow:
 
     def start(self, timeout: float = 240.0) -> None:
         """
-        Start all parts and wait until they are healthy; does `prepare` if that was not done.
+        Start all components and wait until they are healthy; does `prepare` if that was not done.
 
         :param timeout: seconds
-        :raises CannotRun: if a part ends or is not healthy in time, with the last lines of its log
+        :raises CannotRun: if a component ends or is not healthy in time, with the last lines of its log
         """
         deadline = time.monotonic() + timeout
         if not (self.home / "plugins").exists():
@@ -144,7 +140,7 @@ class LocalAirflow:
 
     def check(self) -> None:
         """
-        Make sure that all parts run.
+        Make sure that all components run.
 
         :raises CannotRun: with the name, exit code and last lines of one that does not
         """
@@ -152,7 +148,7 @@ class LocalAirflow:
 
     def restart_component(self, name: str, timeout: float = 60.0) -> None:
         """
-        End one part and start it again.
+        End one component and start it again.
 
         :param name: one of `COMPONENTS`
         :param timeout: seconds until it has to be healthy again
@@ -162,13 +158,13 @@ class LocalAirflow:
         self._wait_until_healthy(timeout)
 
     def stop_component(self, name: str, grace: float = 5.0) -> None:
-        """End one part; a `grace` of 0 seconds is a SIGKILL at once. `restart_component` brings it back."""
+        """End one component; a `grace` of 0 seconds is a SIGKILL at once. `restart_component` brings it back."""
         self._started.pop(name, None)
         self._processes.stop([name], grace=grace)
 
     def start_another(self, name: str) -> str:
         """
-        Start a second process of a part, as a deployment with two schedulers or triggerers has.
+        Start a second process of a component, as a deployment with two schedulers or triggerers has.
 
         :param name: one of `COMPONENTS`, but not the api-server
         :returns: the name by which `stop_component` ends it
@@ -178,11 +174,11 @@ class LocalAirflow:
         return other
 
     def component_pid(self, name: str) -> int:
-        """Return the id of the process of a part."""
+        """Return the id of the process of a component."""
         return self._processes[name].pid
 
     def component_log(self, name: str) -> Path:
-        """Return the file that holds the output of a part."""
+        """Return the file that holds the output of a component."""
         return self.home / f"{name.replace(' ', '-')}.log"
 
     def wait_for_dag(self, dag_id: str, timeout: float = 60.0) -> None:
@@ -207,7 +203,7 @@ class LocalAirflow:
         """
         Wait for the end of a run and return its state.
 
-        :raises CannotRun: if a part of Airflow ends meanwhile, or after `timeout` seconds, naming what is unfinished
+        :raises CannotRun: if a component ends meanwhile, or after `timeout` seconds, naming what is unfinished
         """
         for _ in self._polls(timeout, lambda: self._unfinished(dag_id, run_id)):
             state = str(self.client.dag_run(dag_id, run_id)["state"])
@@ -249,7 +245,7 @@ class LocalAirflow:
         deadline = time.monotonic() + timeout
         for _ in self._polls(timeout, lambda: "the api-server does not answer"):
             with contextlib.suppress(httpx.TransportError):
-                # While the other parts are still being loaded.
+                # While the other components are still being loaded.
                 self.client.warm_up()
                 break
         timeout = deadline - time.monotonic()
@@ -258,20 +254,20 @@ class LocalAirflow:
                 return
 
     def _unhealthy(self) -> list[str]:
-        """Return the parts that run and have not given a sign of life since they were started."""
+        """Return the components that run and have not given a sign of life since they were started."""
         try:
             health = self.client.health()
         except (httpx.TransportError, RestError):
             return ["api-server"]
-        parts = {name: health.get(name.replace("-", "_")) for name in self._started if name != "api-server"}
+        told = {name: health.get(name.replace("-", "_")) for name in self._started if name != "api-server"}
         return [
             name
-            for name, part in parts.items()
-            if not (part and part.is_healthy and part.heartbeat and part.heartbeat >= self._started[name])
+            for name, one in told.items()
+            if not (one and one.is_healthy and one.heartbeat and one.heartbeat >= self._started[name])
         ]
 
     def _polls(self, timeout: float, trouble: Callable[[], str]) -> Iterator[None]:
-        """Yield now and then until `timeout` seconds passed, as long as all parts run; then raise."""
+        """Yield now and then until `timeout` seconds passed, as long as all components run; then raise."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             self.check()

@@ -1,8 +1,8 @@
 """
 Child processes that are started, watched and ended as one: each in a session of its own, its output in a file.
 
-Used by `airflow` for the parts of an Airflow and by `command` for `dbt parse`. A session is what makes ending
-safe: whatever a part starts in turn belongs to the session that this module made, so all of it can be found by
+Used by `deployment` for the components of an Airflow and by the demo for `dbt parse`. A session is what makes ending
+safe: whatever a component starts in turn belongs to the session that this module made, so all of it can be found by
 id, and nothing else can.
 """
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals by which a person or a supervisor asks this program to end."""
 
-
 _KILL_PATIENCE_S = 10.0
 
 
@@ -49,7 +48,7 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
 
 
-class Process:
+class ChildProcess:
     """
     One child process in a session of its own.
 
@@ -112,18 +111,18 @@ class ProcessSet:
     """
 
     def __init__(self) -> None:
-        self._processes: dict[str, Process] = {}
+        self._processes: dict[str, ChildProcess] = {}
 
     def start(
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path
-    ) -> Process:
-        """Start a process; the arguments are those of `Process`. A name may be used again after its end."""
+    ) -> ChildProcess:
+        """Start a process; the arguments are those of `ChildProcess`. A name may be used again after its end."""
         with interrupts_held():
-            process = Process(name, argv, env=env, log=log, cwd=cwd)
+            process = ChildProcess(name, argv, env=env, log=log, cwd=cwd)
             self._processes[name] = process
         return process
 
-    def __getitem__(self, name: str) -> Process:
+    def __getitem__(self, name: str) -> ChildProcess:
         return self._processes[name]
 
     def pids(self) -> set[int]:

@@ -13,17 +13,17 @@ from rich.console import Console
 
 from dbt_watch.exceptions import DbtWatchError
 from dbt_watch.local.airflow.processes import CannotRun, Interrupted, interrupts_raised
-from dbt_watch.local.demo.live import view_for
+from dbt_watch.local.demo.environment import PROJECT, DemoEnvironment
 from dbt_watch.local.demo.observation import Observer
+from dbt_watch.local.demo.progress import view_for
 from dbt_watch.local.demo.report import make_report, render
-from dbt_watch.local.demo.stage import PROJECT, Stage
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from dbt_watch.local.demo.live import View
     from dbt_watch.local.demo.observation import Observation, Task
+    from dbt_watch.local.demo.progress import View
     from dbt_watch.local.demo.report import RunReport
     from dbt_watch.local.localkube import PodFact
 
@@ -87,25 +87,27 @@ def run(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     as_json = args.format == "json"
     progress = sys.stderr if as_json else sys.stdout
-    with Stage() as stage:
+    with DemoEnvironment() as environment:
         with view_for(progress) as view:
-            stage.set_up(view.step, timeout=args.timeout)
-            report, failures = _run_once(stage, view, args)
+            environment.set_up(view.step, timeout=args.timeout)
+            report, failures = _run_once(environment, view, args)
         # Where there is no terminal, lines need not fit one.
         console = Console(file=progress, width=None if progress.isatty() else _WIDTH)
         console.print(render(report))
         for failure in failures:
             print(failure, file=progress)
         if args.keep:
-            _keep(stage, progress=console)
+            _keep(environment, progress=console)
     if as_json:
         sys.stdout.write(json.dumps(report.to_json()) + "\n")
     return 0 if report.run_state == "success" else RUN_FAILED
 
 
-def _run_once(stage: Stage, view: View, args: argparse.Namespace) -> tuple[RunReport, list[str]]:
+def _run_once(
+    environment: DemoEnvironment, view: View, args: argparse.Namespace
+) -> tuple[RunReport, list[str]]:
     """Run the DAG; return the report and an excerpt of the log of each task that failed on its own account."""
-    airflow = stage.airflow
+    airflow = environment.airflow
     started = time.monotonic()
     run_id = airflow.client.trigger_dag(PROJECT, {"break_model": BROKEN_MODEL} if args.fail else {})
     observer = Observer(airflow.client, PROJECT, run_id)
@@ -117,7 +119,7 @@ def _run_once(stage: Stage, view: View, args: argparse.Namespace) -> tuple[RunRe
             raise CannotRun(f"the run has not ended after {args.timeout:.0f} s: {_unfinished(observation)}")
         time.sleep(_POLL_S)
     view.show(observation)
-    pods = stage.kube.pods()
+    pods = environment.kube.pods()
     report = make_report(
         observation,
         producer_task_id=PRODUCER,
@@ -126,7 +128,7 @@ def _run_once(stage: Stage, view: View, args: argparse.Namespace) -> tuple[RunRe
         pods=len(pods),
         starts=airflow.task_starts(),
     )
-    failures = [_excerpt(stage, run_id, task) for task in observation.tasks if _failed_by_itself(task)]
+    failures = [_excerpt(environment, run_id, task) for task in observation.tasks if _failed_by_itself(task)]
     return report, failures
 
 
@@ -151,9 +153,9 @@ def _failed_by_itself(task: Task) -> bool:
     return task.instance.state == "failed" and not was_skipped
 
 
-def _excerpt(stage: Stage, run_id: str, task: Task) -> str:
+def _excerpt(environment: DemoEnvironment, run_id: str, task: Task) -> str:
     instance = task.instance
-    log = stage.airflow.client.task_log(
+    log = environment.airflow.client.task_log(
         PROJECT, run_id, instance.task_id, instance.try_number, instance.map_index
     )
     # What Airflow itself has to say stands in groups, which its web interface folds.
@@ -161,9 +163,9 @@ def _excerpt(stage: Stage, run_id: str, task: Task) -> str:
     return f"\n{instance.task_id} failed; the end of its log:\n  " + "\n  ".join(lines[-_LOG_LINES:])
 
 
-def _keep(stage: Stage, *, progress: Console) -> None:
+def _keep(environment: DemoEnvironment, *, progress: Console) -> None:
     """Leave Airflow to the user until an interrupt, which is the way to end it."""
-    airflow = stage.airflow
+    airflow = environment.airflow
     progress.print(
         f"\nAirflow: {airflow.url}   user {airflow.login.username}   password {airflow.login.password}\n"
         "Ctrl-C ends it.",

@@ -1,7 +1,7 @@
 """
 `dbt-watch localkube`: serve on its own until Ctrl-C or SIGTERM.
 
-`cli` calls `add_arguments` and `run`; `serve` is the same for programs.
+`dbt_watch.cli` calls `add_arguments` and `run`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.local.localkube.cluster import LocalKube
 from dbt_watch.local.localkube.images import Image, Mount, as_image
 from dbt_watch.local.localkube.isolation import IsolationMode
-from dbt_watch.local.localkube.local import LocalKube
 
 if TYPE_CHECKING:
     import argparse

@@ -1,7 +1,7 @@
 """
 `LocalKube`: the server with its thread, its directory and its kubeconfig, from start to stop.
 
-The public face of this package, for tests, the demo and `command`.
+What this package is used by: tests, the demo and `command` start it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from aiohttp import web
 
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.local.localkube.accounts import ADMIN, Account, Accounts, parse_rules
-from dbt_watch.local.localkube.api.objects import LASTING_NAMESPACES
+from dbt_watch.local.localkube.api.objects import DEFAULT_NAMESPACE, LASTING_NAMESPACES
 from dbt_watch.local.localkube.containers import Machine, Timings
 from dbt_watch.local.localkube.events import EventRecorder
-from dbt_watch.local.localkube.facts import PodFact, PodFacts
 from dbt_watch.local.localkube.faults import Faults
 from dbt_watch.local.localkube.images import Image, Images
 from dbt_watch.local.localkube.isolation import Isolation, IsolationMode, choose, remove_tree
 from dbt_watch.local.localkube.kubelet import Kubelet
+from dbt_watch.local.localkube.pod_facts import PodFact, PodFacts
 from dbt_watch.local.localkube.server import Parts, make_app
 from dbt_watch.local.localkube.store import NAMESPACES, Store
 from dbt_watch.local.localkube.traffic import Traffic
@@ -79,7 +79,7 @@ class LocalKube:
     :param kubeconfig: where to write the kubeconfig; by default in the server's own directory
     :param namespaces: to create besides `default`
     :param timings: how long the kubelet waits, in seconds
-    :param middlewares: see `server`
+    :param middlewares: more of aiohttp's, which run after the check of the token
     :raises ArgumentError: an argument is wrong; for `isolation` and a port in use, when it is entered
     """
 
@@ -110,7 +110,6 @@ class LocalKube:
         self._leaving = threading.Event()
         self._url = ""
         self._isolated = False
-        self.namespace = "default"
         self._running: _Running | None = None
 
     @property
@@ -138,7 +137,7 @@ class LocalKube:
         self, rules: Sequence[Mapping[str, Any]], *, namespace: str | None = None, name: str = "airflow"
     ) -> Path:
         """
-        Make a service account with no other rights than these, and give its kubeconfig.
+        Make a service account with no other rights than these, and return the path of its kubeconfig.
 
         What it may not do is refused as an API server with RBAC does.
 
@@ -147,7 +146,7 @@ class LocalKube:
         :param name: of the service account
         :raises ArgumentError: a rule is not of that form
         """
-        rights, home = parse_rules(rules, namespace), namespace or "default"
+        rights, home = parse_rules(rules, namespace), namespace or DEFAULT_NAMESPACE
         live = self._live
         path = live.directory / f"kubeconfig-{secrets.token_hex(4)}"
         user = f"system:serviceaccount:{home}:{name}"
@@ -281,7 +280,7 @@ class LocalKube:
         self._url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
         accounts.url = self._url
         path = self._wanted_kubeconfig or directory / "kubeconfig"
-        admin = accounts.add(ADMIN, path, namespace=self.namespace)
+        admin = accounts.add(ADMIN, path, namespace=DEFAULT_NAMESPACE)
         self._running = _Running(loop, directory, store, accounts, admin, faults)
         return runner
 

@@ -11,7 +11,6 @@ Used by `dbt-watch demo` and by the end-to-end tests::
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import re
 import shutil
@@ -21,19 +20,22 @@ import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
-from dbt_watch.local.airflow.processes import CannotRun, ProcessSet, interrupts_held, python_module
+from dbt_watch.local.airflow.processes import ProcessSet, interrupts_held, python_module
 from dbt_watch.local.airflow.rest import AirflowClient, RestError
 from dbt_watch.local.airflow.settings import Login, airflow_environment
+from dbt_watch.local.airflow.waiting import CannotRun, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
+
+T = TypeVar("T")
 
 # Logs are read from the disk that all components share, so nobody needs to serve them.
 COMPONENTS: Final[dict[str, tuple[str, ...]]] = {
@@ -50,7 +52,6 @@ FINAL_STATES: Final = frozenset({"success", "failed"})
 # Both ways to write it: `path=/.../run query= status_code=200` and `"PATCH /.../run HTTP/1.1" 200 OK`. A request that
 # ran into its timeout has another status, and is made again.
 _TASK_START: Final = re.compile(r"/execution/task-instances/([0-9a-f-]{36})/run\b.*[ =]200\b")
-_POLL_S: Final = 0.2
 
 
 class LocalAirflow:
@@ -187,12 +188,16 @@ class LocalAirflow:
 
         :raises CannotRun: with the stack trace if a file of the folder cannot be imported, or after `timeout` s
         """
-        for _ in self._polls(timeout, lambda: f"DAG {dag_id!r} is not parsed"):
+
+        def is_there() -> bool:
             if self.client.has_dag(dag_id):
-                return
+                return True
             errors = self.client.import_errors()
             if errors:
                 raise CannotRun(f"the DAG file cannot be imported:\n{errors[0].rstrip()}")
+            return False
+
+        self._wait_for(is_there, timeout, f"DAG {dag_id!r} is not parsed")
 
     def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Wait for the DAG, start a run of it and return the run_id; `conf` overrides its parameters."""
@@ -205,11 +210,12 @@ class LocalAirflow:
 
         :raises CannotRun: if a component ends meanwhile, or after `timeout` seconds, naming what is unfinished
         """
-        for _ in self._polls(timeout, lambda: self._unfinished(dag_id, run_id)):
+
+        def final_state() -> str | None:
             state = str(self.client.dag_run(dag_id, run_id)["state"])
-            if state in FINAL_STATES:
-                return state
-        raise AssertionError  # pragma: no cover - the polls end by returning or raising
+            return state if state in FINAL_STATES else None
+
+        return self._wait_for(final_state, timeout, lambda: self._unfinished(dag_id, run_id))
 
     def task_starts(self) -> list[str]:
         """
@@ -243,15 +249,20 @@ class LocalAirflow:
 
     def _wait_until_healthy(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        for _ in self._polls(timeout, lambda: "the api-server does not answer"):
-            with contextlib.suppress(httpx.TransportError):
-                # While the other components are still being loaded.
-                self.client.warm_up()
-                break
-        timeout = deadline - time.monotonic()
-        for _ in self._polls(timeout, lambda: f"Airflow is not healthy ({', '.join(self._unhealthy())})"):
-            if not self._unhealthy():
-                return
+        # While the other components are still being loaded.
+        self._wait_for(self._is_warm, timeout, "the api-server does not answer")
+        self._wait_for(
+            lambda: not self._unhealthy(),
+            deadline - time.monotonic(),
+            lambda: f"Airflow is not healthy ({', '.join(self._unhealthy())})",
+        )
+
+    def _is_warm(self) -> bool:
+        try:
+            self.client.warm_up()
+        except httpx.TransportError:
+            return False
+        return True
 
     def _unhealthy(self) -> list[str]:
         """Return the components that run and have not given a sign of life since they were started."""
@@ -266,14 +277,16 @@ class LocalAirflow:
             if not (one and one.is_healthy and one.heartbeat and one.heartbeat >= self._started[name])
         ]
 
-    def _polls(self, timeout: float, trouble: Callable[[], str]) -> Iterator[None]:
-        """Yield now and then until `timeout` seconds passed, as long as all components run; then raise."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
+    def _wait_for(
+        self, condition: Callable[[], T | None], timeout: float, what: str | Callable[[], str]
+    ) -> T:
+        """Wait as `wait_for` does, as long as all components run; :raises CannotRun: when one does not."""
+
+        def checked() -> T | None:
             self.check()
-            yield
-            time.sleep(_POLL_S)
-        raise CannotRun(f"{trouble()} after {timeout:.0f} s")
+            return condition()
+
+        return wait_for(checked, timeout, what)
 
     def _unfinished(self, dag_id: str, run_id: str) -> str:
         states = {ti.task_id: ti.state for ti in self.client.task_instances(dag_id, run_id)}

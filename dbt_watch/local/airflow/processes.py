@@ -14,12 +14,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from dbt_watch.exceptions import DbtWatchError
+from dbt_watch.local.airflow.waiting import CannotRun, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,10 +29,6 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals by which a person or a supervisor asks this program to end."""
 
 _KILL_PATIENCE_S = 10.0
-
-
-class CannotRun(DbtWatchError):
-    """Something that the run needs could not be started, or went away."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -175,17 +170,19 @@ def _members(sessions: set[int]) -> list[psutil.Process]:
 def _signal_until_gone(sessions: set[int], signum: int, patience: float) -> None:
     """Send a signal once to each member, newcomers included, until none is left or `patience` seconds passed."""
     signalled: set[psutil.Process] = set()
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
+
+    def none_is_left() -> bool:
         # Those that left their session are found as descendants only while their parents live: remember them.
         members = set(_members(sessions)) | {process for process in signalled if _is_alive(process)}
-        if not members:
-            return
         for process in members - signalled:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signum)
-        signalled |= members
-        time.sleep(0.05)
+        signalled.update(members)
+        return not members
+
+    if patience > 0:
+        with contextlib.suppress(CannotRun):
+            wait_for(none_is_left, patience, "processes are left", pause=0.05)
 
 
 def _is_alive(process: psutil.Process) -> bool:

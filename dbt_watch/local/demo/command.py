@@ -12,7 +12,8 @@ import httpx
 from rich.console import Console
 
 from dbt_watch.exceptions import DbtWatchError
-from dbt_watch.local.airflow.processes import CannotRun, Interrupted, interrupts_raised
+from dbt_watch.local.airflow.processes import Interrupted, interrupts_raised
+from dbt_watch.local.airflow.waiting import wait_for
 from dbt_watch.local.demo.environment import PROJECT, DemoEnvironment
 from dbt_watch.local.demo.observation import Observer
 from dbt_watch.local.demo.progress import view_for
@@ -112,13 +113,16 @@ def _run_once(
     run_id = airflow.client.trigger_dag(PROJECT, {"break_model": BROKEN_MODEL} if args.fail else {})
     observer = Observer(airflow.client, PROJECT, run_id)
     view.step("the run begins")
-    while not (observation := observer.look()).is_final:
-        view.show(observation)
+
+    def final_observation() -> Observation | None:
         airflow.check()
-        if time.monotonic() - started > args.timeout:
-            raise CannotRun(f"the run has not ended after {args.timeout:.0f} s: {_unfinished(observation)}")
-        time.sleep(_POLL_S)
-    view.show(observation)
+        observation = observer.look()
+        view.show(observation)
+        return observation if observation.is_final else None
+
+    observation = wait_for(
+        final_observation, args.timeout, lambda: _unfinished(observer.look()), pause=_POLL_S
+    )
     pods = environment.kube.pods()
     report = make_report(
         observation,
@@ -138,7 +142,8 @@ def _complain(why: str) -> None:
 
 def _unfinished(observation: Observation) -> str:
     states = {task.instance.task_id: task.instance.state for task in observation.tasks if not task.is_final}
-    return ", ".join(f"{task_id} is {state or 'not started'}" for task_id, state in states.items())
+    told = ", ".join(f"{task_id} is {state or 'not started'}" for task_id, state in states.items())
+    return f"the run has not ended ({told})"
 
 
 def _running_seconds(pods: Sequence[PodFact]) -> float | None:

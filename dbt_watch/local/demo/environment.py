@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbt_watch.local.airflow.deployment import LocalAirflow
-from dbt_watch.local.airflow.processes import CannotRun, ProcessSet, interrupts_held, python_module
+from dbt_watch.local.airflow.processes import ProcessSet, interrupts_held, python_module
+from dbt_watch.local.airflow.waiting import CannotRun
 from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 if TYPE_CHECKING:

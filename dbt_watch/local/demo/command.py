@@ -1,4 +1,4 @@
-"""Run the example project once: one pod, one task per node, on a real Airflow and without a cluster."""
+"""`dbt-watch demo`: the example project, run once on a real Airflow and without a cluster. Called by `dbt_watch.cli`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ if TYPE_CHECKING:
     from dbt_watch.local.demo.report import RunReport
     from dbt_watch.local.localkube import PodFact
 
+DESCRIPTION: Final = """\
+Build an example dbt project once: in one pod, with one Airflow task for each
+dbt node.
+
+It starts a real Airflow and a Kubernetes API on 127.0.0.1, whose pod runs as a
+process of this machine, and removes both at the end. Neither a cluster nor
+Docker is needed.
+
+Exit status: 0 if the run succeeded, 1 if it failed, 2 if it could not run.
+"""
+EXAMPLE: Final = "dbt-watch demo --fail --keep"
+
 BROKEN_MODEL: Final = "orders"
 """The model that `--fail` breaks: models depend on it, and it on others."""
 
@@ -46,25 +58,27 @@ _WIDTH: Final = 200
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `dbt-watch demo`."""
     parser.add_argument(
-        "--fail", action="store_true", help=f"let the model `{BROKEN_MODEL}` fail in the database"
+        "--fail",
+        action="store_true",
+        help=f"break the model `{BROKEN_MODEL}`, to see what a failure looks like",
     )
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="leave Airflow running until Ctrl-C, and print its address and login",
+        help="leave Airflow running until Ctrl-C, and print the address and login of its web interface",
     )
     parser.add_argument(
         "--format",
         choices=("table", "json"),
         default="table",
-        help="json: the last line of stdout is one JSON object, and progress goes to stderr",
+        help="table (the default), or json: one JSON object as the last line of stdout, with progress on stderr",
     )
     parser.add_argument(
         "--timeout",
         type=float,
         default=300.0,
-        metavar="S",
-        help="seconds until the run must have ended (300)",
+        metavar="SECONDS",
+        help="how long Airflow may take to start, and the run to end (default: 300 each)",
     )
 
 

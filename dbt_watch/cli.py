@@ -1,7 +1,8 @@
 """
 The command `dbt-watch`: one row per sub-command, each with its module, which is imported only when it is asked for.
 
-A module of a sub-command offers `add_arguments(parser)` and `run(args) -> int`, whose result is the exit status.
+A module of a sub-command offers `DESCRIPTION` and `EXAMPLE` for its help, `add_arguments(parser)`, and `run(args) -> int`,
+whose result is the exit status.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     class _Command(Protocol):
+        DESCRIPTION: str
+        EXAMPLE: str
+
         @staticmethod
         def add_arguments(parser: argparse.ArgumentParser) -> None: ...
 
@@ -26,13 +30,16 @@ if TYPE_CHECKING:
 
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "demo": ("dbt_watch.local.demo.command", "run an example project on a real Airflow, without a cluster"),
+    "demo": (
+        "dbt_watch.local.demo.command",
+        "build an example dbt project on a real Airflow, without a cluster",
+    ),
     "localkube": (
         "dbt_watch.local.localkube.command",
-        "serve a Kubernetes API whose pods are local processes",
+        "serve a Kubernetes API whose pods run as processes of this machine",
     ),
-    "ls": ("dbt_watch.core.commands.ls", "list the nodes of a manifest that a selection matches"),
-    "replay": ("dbt_watch.core.commands.replay", "tell from a log of dbt what became of each node"),
+    "ls": ("dbt_watch.core.commands.ls", "list the dbt nodes that a selection matches, from a manifest.json"),
+    "replay": ("dbt_watch.core.commands.replay", "show what became of each dbt node, from a log of dbt"),
 }
 """The sub-commands: name -> (module, what it is for)."""
 
@@ -64,7 +71,12 @@ def _main(arguments: list[str]) -> int:
         if (error.name or "").startswith("dbt_watch"):
             raise
         return _cannot_run(f"{error.name} is not installed; it comes with `pip install 'dbt-watch[demo]'`")
-    parser = argparse.ArgumentParser(prog=f"dbt-watch {args.command}", description=command.__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"dbt-watch {args.command}",
+        description=command.DESCRIPTION,
+        epilog=f"example:\n  {command.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_arguments(parser)
     try:
         return command.run(parser.parse_args(arguments[1:]))
@@ -81,12 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     table = "\n".join(f"  {name:<{width}}  {purpose}" for name, (_, purpose) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="dbt-watch",
-        description="dbt projects in Kubernetes pods, watched from Apache Airflow.",
-        epilog=f"commands:\n{table}\n\n`dbt-watch COMMAND --help` tells more.",
+        description="Run dbt projects in Kubernetes pods from Apache Airflow, with one task for each dbt node.",
+        epilog=f"commands:\n{table}\n\n`dbt-watch COMMAND --help` describes a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"dbt-watch {version('dbt-watch')}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     return parser
 
 

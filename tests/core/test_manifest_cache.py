@@ -166,6 +166,39 @@ def test_the_cache_can_be_switched_off(path, cache, decoded, monkeypatch):
     assert not cache.exists()
 
 
+@pytest.fixture
+def no_place_named(tmp_path, monkeypatch):
+    """Let nothing name the directory but what the test sets; a fallback lands below `tmp_path`."""
+    for name in ("DBT_WATCH_CACHE_DIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(graph_cache.tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other platforms keep caches elsewhere")
+@pytest.mark.parametrize(
+    ("variable", "place"), [("XDG_CACHE_HOME", "dbt_watch"), ("HOME", ".cache/dbt_watch")]
+)
+@pytest.mark.usefixtures("no_place_named")
+def test_the_cache_lies_with_the_users_other_caches(path, tmp_path, monkeypatch, capfd, variable, place):
+    monkeypatch.setenv(variable, str(tmp_path / "own"))
+    load_manifest(path)
+    assert len(list((tmp_path / "own" / place).iterdir())) == 1
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("no_place_named")
+def test_who_has_no_home_has_a_private_directory_among_the_temporary_files(path, tmp_path, monkeypatch):
+    def no_home(*_, **__):
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(graph_cache.platformdirs, "user_cache_path", no_home)
+    load_manifest(path)
+    [directory] = (tmp_path / "tmp").iterdir()
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert len(list(directory.iterdir())) == 1
+
+
 def test_the_cache_does_not_grow_without_end_and_leaves_other_files_alone(tmp_path, cache):
     cache.mkdir(mode=0o700)
     foreign = [cache / "notes.txt", cache / "x.graph"]

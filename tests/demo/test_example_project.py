@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dbt_watch.local.demo.stage import PROJECT, examples_directory
+from dbt_watch.local.demo.environment import PROJECT, examples_directory
 
 GOOD = {"success", "pass", "no-op"}
 

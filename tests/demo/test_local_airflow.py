@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from dbt_watch.local.airflow.deployment import COMPONENTS, LocalAirflow
-from dbt_watch.local.airflow.processes import CannotRun
+from dbt_watch.local.airflow.waiting import CannotRun
 
 DAG = """
     import datetime

@@ -10,13 +10,13 @@ import psutil
 import pytest
 
 from dbt_watch.local.airflow.processes import (
-    CannotRun,
     Interrupted,
     ProcessSet,
     interrupts_held,
     interrupts_raised,
     python_module,
 )
+from dbt_watch.local.airflow.waiting import CannotRun
 
 SLEEP = "import time; time.sleep(600)"
 # Prints the id of a child that sits in a process group of its own, as Airflow's tasks do.

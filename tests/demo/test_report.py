@@ -1,4 +1,4 @@
-"""The sum of a run, made of what Airflow and dbt told."""
+"""The summary of a run, made of what Airflow and dbt reported."""
 
 import io
 import json
@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from dbt_watch.local.airflow.rest import TaskInstance
-from dbt_watch.local.demo.live import PlainView, view_for
 from dbt_watch.local.demo.observation import Observation, Task, node_reports
+from dbt_watch.local.demo.progress import PlainView, view_for
 from dbt_watch.local.demo.report import make_report, render
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -24,7 +24,7 @@ from proxy import Proxy
 from psycopg2 import sql
 
 from dbt_watch.local.airflow.deployment import LocalAirflow
-from dbt_watch.local.airflow.processes import CannotRun
+from dbt_watch.local.airflow.waiting import CannotRun
 from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 HERE = Path(__file__).parent

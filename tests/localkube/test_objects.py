@@ -235,6 +235,13 @@ def test_a_strategic_patch_merges_containers_by_name(api):
     assert [(each.name, each.image) for each in spec.containers] == [("one", "tools"), ("two", "other")]
 
 
+def test_a_directive_in_a_strategic_patch_is_refused_not_ignored(api):
+    create(api, manifest("directed", "sleep 60"))
+    patch = {"metadata": {"labels": {"$patch": "replace", "c": "3"}}}
+    strategic = "application/strategic-merge-patch+json"
+    assert refusal(lambda: send_patch(api, "directed", patch, strategic))[0] == 400
+
+
 def test_a_json_patch_that_does_not_fit_is_a_422(api):
     create(api, manifest("unfit", "sleep 60"))
     patch = [{"op": "remove", "path": "/metadata/labels/none"}]

@@ -22,15 +22,41 @@ from dbt_watch.exceptions import ArgumentError
 if TYPE_CHECKING:
     import argparse
 
+DESCRIPTION = """\
+List the dbt nodes that a selection matches, as `dbt ls` does. dbt is not
+needed: the project's manifest.json is enough.
+
+It prints unique_ids. What a manifest alone cannot answer (state:, result:,
+source_status:) is refused.
+
+Exit status: 0, also if nothing matches; 2 if the manifest or the selection
+cannot be understood.
+"""
+EXAMPLE = 'dbt-watch ls --manifest target/manifest.json --select "+orders" tag:nightly'
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `ls`, named as those of `dbt ls`."""
-    parser.add_argument("--manifest", required=True, metavar="M", help="path or URL of a manifest.json")
-    parser.add_argument("--select", "-s", nargs="+", action="extend", metavar="SPEC", help="what to select")
-    parser.add_argument("--exclude", nargs="+", action="extend", metavar="SPEC", help="what to leave out")
-    parser.add_argument("--selector", metavar="NAME", help="a YAML selector of the project")
     parser.add_argument(
-        "--resource-type", nargs="+", action="extend", default=[], metavar="TYPE", help="only these types"
+        "--manifest", required=True, metavar="FILE", help="path or URL of the project's manifest.json"
+    )
+    parser.add_argument(
+        "--select",
+        "-s",
+        nargs="+",
+        action="extend",
+        metavar="SPEC",
+        help="nodes to list, in dbt's selection syntax (default: all)",
+    )
+    parser.add_argument("--exclude", nargs="+", action="extend", metavar="SPEC", help="nodes to leave out")
+    parser.add_argument("--selector", metavar="NAME", help="a selector of the project's selectors.yml")
+    parser.add_argument(
+        "--resource-type",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="TYPE",
+        help="only nodes of these types, such as model or test",
     )
     parser.add_argument(
         "--exclude-resource-type",
@@ -38,15 +64,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="TYPE",
-        help="not these types",
+        help="no nodes of these types",
     )
     parser.add_argument(
         "--indirect-selection",
         default=IndirectSelection.EAGER.value,
         metavar="MODE",
-        help=f"which tests come along: {', '.join(mode.value for mode in IndirectSelection)}",
+        help=f"which tests of selected nodes are selected too: {', '.join(mode.value for mode in IndirectSelection)} (default: {IndirectSelection.EAGER.value})",
     )
-    parser.add_argument("--output", choices=("text", "json"), default="text", help="lines, or one JSON list")
+    parser.add_argument(
+        "--output",
+        choices=("text", "json"),
+        default="text",
+        help="one node on each line (text, the default), or a JSON list",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

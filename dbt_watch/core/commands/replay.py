@@ -31,21 +31,40 @@ _RUNNABLE: Final = frozenset(
     {"model", "test", "unit_test", "seed", "snapshot", "function", "saved_query", "exposure"}
 )
 
+DESCRIPTION: Final = """\
+Show what became of each dbt node, from a log that dbt wrote with
+`--log-format json`, such as the log of a pod.
+
+It prints a table with a line for each node, and the outcome of the run:
+success, failure (a node failed), or error (dbt broke off).
+
+Exit status: 0 if the log could be read, whatever it tells; 2 if not.
+"""
+EXAMPLE: Final = "dbt-watch replay run.jsonl --manifest target/manifest.json"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
+    parser.add_argument("log", metavar="LOG", help="the file that holds the log; - for standard input")
     parser.add_argument(
-        "log", metavar="LOG", help="what dbt wrote with --log-format json; - for standard input"
+        "--manifest",
+        metavar="FILE",
+        help="the project's manifest.json; adds the nodes that the log does not mention",
     )
     parser.add_argument(
-        "--manifest", metavar="FILE", help="the project's manifest.json, for nodes that dbt never reported"
-    )
-    parser.add_argument("--run-results", metavar="FILE", help="the run_results.json of the same run")
-    parser.add_argument(
-        "--exit-code", type=int, default=None, metavar="N", help="dbt's exit code, when it is known"
+        "--run-results",
+        metavar="FILE",
+        help="the run_results.json of the same run; adds what the log does not tell",
     )
     parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="how to print (default: table)"
+        "--exit-code",
+        type=int,
+        default=None,
+        metavar="N",
+        help="the exit code of dbt (default: worked out from the log)",
+    )
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="table (the default), or one JSON object"
     )
 
 

@@ -3,9 +3,11 @@ Graphs on disk, so that a process that parses a DAG need not decode 50 MB of JSO
 
 One file for each location of a manifest, in a directory that only its owner can enter. A file is taken only when it is for the
 same location, identity and version of this library; anything else, damage included, is as good as nothing, and is
-written anew. No failure here is ever raised: without a cache all is only slower. `manifest` calls it.
+written anew. No failure here is ever raised: without a cache all is only slower. `load` calls it.
 
-DBT_WATCH_CACHE_DIR names the directory; set to nothing, it switches the cache off.
+The directory is `dbt_watch` where the platform keeps a user's caches (XDG_CACHE_HOME or ~/.cache on Linux), or, where
+that cannot be had, one of the user's own in the directory for temporary files. DBT_WATCH_CACHE_DIR names another; set to
+nothing, it switches the cache off.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
+import platformdirs
 
 from dbt_watch.core.manifest.graph import Facts, Graph, Node
 
@@ -49,7 +52,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 def load(location: str, identity: str) -> Graph | None:
     """
-    Give the graph of a manifest, or None when it is not there.
+    Return the graph of a manifest, or None when it is not there.
 
     :param location: where the manifest lies
     :param identity: what tells its content from any other
@@ -115,7 +118,7 @@ def _checksum(payload: bytes | memoryview) -> bytes:
 
 
 def _directory() -> Path | None:
-    """Give the first directory that can be had and that nobody else can write to."""
+    """Return the first directory that can be had and that nobody else can write to."""
     for candidate in _candidates():
         with contextlib.suppress(OSError):
             candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -128,13 +131,13 @@ def _candidates() -> list[Path]:
     configured = os.environ.get("DBT_WATCH_CACHE_DIR")
     if configured is not None:
         return [Path(configured)] if configured else []
-    candidates = [
-        Path(tempfile.gettempdir()) / f"dbt_watch-{os.geteuid() if hasattr(os, 'geteuid') else 'cache'}"
-    ]
-    base = os.environ.get("XDG_CACHE_HOME")
-    with contextlib.suppress(RuntimeError):
-        candidates.insert(0, (Path(base) if base else Path.home() / ".cache") / "dbt_watch")
-    return candidates
+    candidates = []
+    with contextlib.suppress(RuntimeError):  # the user has no home
+        candidates.append(platformdirs.user_cache_path("dbt_watch", appauthor=False))
+    user = os.geteuid() if hasattr(os, "geteuid") else "cache"
+    candidates.append(Path(tempfile.gettempdir()) / f"dbt_watch-{user}")
+    # Some releases of platformdirs name a relative path where the user has no home.
+    return [candidate for candidate in candidates if candidate.is_absolute()]
 
 
 def _is_private(directory: Path) -> bool:

@@ -11,7 +11,6 @@ Used by `dbt-watch demo` and by the end-to-end tests::
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import re
 import shutil
@@ -21,28 +20,31 @@ import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
-from dbt_watch.local.airflow.processes import CannotRun, ProcessSet, interrupts_held, python_module
+from dbt_watch.local.airflow.processes import ProcessSet, interrupts_held, python_module
 from dbt_watch.local.airflow.rest import AirflowClient, RestError
 from dbt_watch.local.airflow.settings import Login, airflow_environment
+from dbt_watch.local.airflow.waiting import CannotRun, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
 
-# Logs are read from the disk that all parts share, so nobody needs to serve them.
+T = TypeVar("T")
+
+# Logs are read from the disk that all components share, so nobody needs to serve them.
 COMPONENTS: Final[dict[str, tuple[str, ...]]] = {
     "api-server": ("api-server",),
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
-"""The parts of an Airflow and the arguments that start them, the slowest first."""
+"""The components of an Airflow and the arguments that start them, the slowest first."""
 
 FINAL_STATES: Final = frozenset({"success", "failed"})
 """The states in which a DAG run stays."""
@@ -50,7 +52,6 @@ FINAL_STATES: Final = frozenset({"success", "failed"})
 # Both ways to write it: `path=/.../run query= status_code=200` and `"PATCH /.../run HTTP/1.1" 200 OK`. A request that
 # ran into its timeout has another status, and is made again.
 _TASK_START: Final = re.compile(r"/execution/task-instances/([0-9a-f-]{36})/run\b.*[ =]200\b")
-_POLL_S: Final = 0.2
 
 
 class LocalAirflow:
@@ -61,8 +62,7 @@ class LocalAirflow:
     that were started here, by id, and removes the directory.
 
     :param dags_folder: where the DAG files are
-    :param env: more environment variables for all parts, such as connections
-    :param sql_alchemy_conn: the metadata database; SQLite in the directory by default
+    :param env: more environment variables for all components, such as connections, and settings that replace ours
     :param keep_home: leave the directory, with all logs, for reading
     """
 
@@ -71,7 +71,6 @@ class LocalAirflow:
         dags_folder: Path,
         *,
         env: Mapping[str, str] | None = None,
-        sql_alchemy_conn: str | None = None,
         keep_home: bool = False,
     ) -> None:
         self.login = Login()
@@ -85,9 +84,7 @@ class LocalAirflow:
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = AirflowClient(self.url, self.login)
         self.env = {
-            **airflow_environment(
-                self.home, dags_folder.resolve(), self.port, self.login, sql_alchemy_conn=sql_alchemy_conn
-            ),
+            **airflow_environment(self.home, dags_folder.resolve(), self.port, self.login),
             **(env or {}),
         }
         self._is_sqlite = self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite")
@@ -116,10 +113,10 @@ class LocalAirflow:
 
     def start(self, timeout: float = 240.0) -> None:
         """
-        Start all parts and wait until they are healthy; does `prepare` if that was not done.
+        Start all components and wait until they are healthy; does `prepare` if that was not done.
 
         :param timeout: seconds
-        :raises CannotRun: if a part ends or is not healthy in time, with the last lines of its log
+        :raises CannotRun: if a component ends or is not healthy in time, with the last lines of its log
         """
         deadline = time.monotonic() + timeout
         if not (self.home / "plugins").exists():
@@ -144,7 +141,7 @@ class LocalAirflow:
 
     def check(self) -> None:
         """
-        Make sure that all parts run.
+        Make sure that all components run.
 
         :raises CannotRun: with the name, exit code and last lines of one that does not
         """
@@ -152,7 +149,7 @@ class LocalAirflow:
 
     def restart_component(self, name: str, timeout: float = 60.0) -> None:
         """
-        End one part and start it again.
+        End one component and start it again.
 
         :param name: one of `COMPONENTS`
         :param timeout: seconds until it has to be healthy again
@@ -162,13 +159,13 @@ class LocalAirflow:
         self._wait_until_healthy(timeout)
 
     def stop_component(self, name: str, grace: float = 5.0) -> None:
-        """End one part; a `grace` of 0 seconds is a SIGKILL at once. `restart_component` brings it back."""
+        """End one component; a `grace` of 0 seconds is a SIGKILL at once. `restart_component` brings it back."""
         self._started.pop(name, None)
         self._processes.stop([name], grace=grace)
 
     def start_another(self, name: str) -> str:
         """
-        Start a second process of a part, as a deployment with two schedulers or triggerers has.
+        Start a second process of a component, as a deployment with two schedulers or triggerers has.
 
         :param name: one of `COMPONENTS`, but not the api-server
         :returns: the name by which `stop_component` ends it
@@ -178,11 +175,11 @@ class LocalAirflow:
         return other
 
     def component_pid(self, name: str) -> int:
-        """Return the id of the process of a part."""
+        """Return the id of the process of a component."""
         return self._processes[name].pid
 
     def component_log(self, name: str) -> Path:
-        """Return the file that holds the output of a part."""
+        """Return the file that holds the output of a component."""
         return self.home / f"{name.replace(' ', '-')}.log"
 
     def wait_for_dag(self, dag_id: str, timeout: float = 60.0) -> None:
@@ -191,12 +188,16 @@ class LocalAirflow:
 
         :raises CannotRun: with the stack trace if a file of the folder cannot be imported, or after `timeout` s
         """
-        for _ in self._polls(timeout, lambda: f"DAG {dag_id!r} is not parsed"):
+
+        def is_there() -> bool:
             if self.client.has_dag(dag_id):
-                return
+                return True
             errors = self.client.import_errors()
             if errors:
                 raise CannotRun(f"the DAG file cannot be imported:\n{errors[0].rstrip()}")
+            return False
+
+        self._wait_for(is_there, timeout, f"DAG {dag_id!r} is not parsed")
 
     def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Wait for the DAG, start a run of it and return the run_id; `conf` overrides its parameters."""
@@ -207,13 +208,14 @@ class LocalAirflow:
         """
         Wait for the end of a run and return its state.
 
-        :raises CannotRun: if a part of Airflow ends meanwhile, or after `timeout` seconds, naming what is unfinished
+        :raises CannotRun: if a component ends meanwhile, or after `timeout` seconds, naming what is unfinished
         """
-        for _ in self._polls(timeout, lambda: self._unfinished(dag_id, run_id)):
+
+        def final_state() -> str | None:
             state = str(self.client.dag_run(dag_id, run_id)["state"])
-            if state in FINAL_STATES:
-                return state
-        raise AssertionError  # pragma: no cover - the polls end by returning or raising
+            return state if state in FINAL_STATES else None
+
+        return self._wait_for(final_state, timeout, lambda: self._unfinished(dag_id, run_id))
 
     def task_starts(self) -> list[str]:
         """
@@ -247,37 +249,44 @@ class LocalAirflow:
 
     def _wait_until_healthy(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        for _ in self._polls(timeout, lambda: "the api-server does not answer"):
-            with contextlib.suppress(httpx.TransportError):
-                # While the other parts are still being loaded.
-                self.client.warm_up()
-                break
-        timeout = deadline - time.monotonic()
-        for _ in self._polls(timeout, lambda: f"Airflow is not healthy ({', '.join(self._unhealthy())})"):
-            if not self._unhealthy():
-                return
+        # While the other components are still being loaded.
+        self._wait_for(self._is_warm, timeout, "the api-server does not answer")
+        self._wait_for(
+            lambda: not self._unhealthy(),
+            deadline - time.monotonic(),
+            lambda: f"Airflow is not healthy ({', '.join(self._unhealthy())})",
+        )
+
+    def _is_warm(self) -> bool:
+        try:
+            self.client.warm_up()
+        except httpx.TransportError:
+            return False
+        return True
 
     def _unhealthy(self) -> list[str]:
-        """Return the parts that run and have not given a sign of life since they were started."""
+        """Return the components that run and have not given a sign of life since they were started."""
         try:
             health = self.client.health()
         except (httpx.TransportError, RestError):
             return ["api-server"]
-        parts = {name: health.get(name.replace("-", "_")) for name in self._started if name != "api-server"}
+        told = {name: health.get(name.replace("-", "_")) for name in self._started if name != "api-server"}
         return [
             name
-            for name, part in parts.items()
-            if not (part and part.is_healthy and part.heartbeat and part.heartbeat >= self._started[name])
+            for name, one in told.items()
+            if not (one and one.is_healthy and one.heartbeat and one.heartbeat >= self._started[name])
         ]
 
-    def _polls(self, timeout: float, trouble: Callable[[], str]) -> Iterator[None]:
-        """Yield now and then until `timeout` seconds passed, as long as all parts run; then raise."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
+    def _wait_for(
+        self, condition: Callable[[], T | None], timeout: float, what: str | Callable[[], str]
+    ) -> T:
+        """Wait as `wait_for` does, as long as all components run; :raises CannotRun: when one does not."""
+
+        def checked() -> T | None:
             self.check()
-            yield
-            time.sleep(_POLL_S)
-        raise CannotRun(f"{trouble()} after {timeout:.0f} s")
+            return condition()
+
+        return wait_for(checked, timeout, what)
 
     def _unfinished(self, dag_id: str, run_id: str) -> str:
         states = {ti.task_id: ti.state for ti in self.client.task_instances(dag_id, run_id)}

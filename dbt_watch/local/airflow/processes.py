@@ -1,8 +1,8 @@
 """
 Child processes that are started, watched and ended as one: each in a session of its own, its output in a file.
 
-Used by `airflow` for the parts of an Airflow and by `command` for `dbt parse`. A session is what makes ending
-safe: whatever a part starts in turn belongs to the session that this module made, so all of it can be found by
+Used by `deployment` for the components of an Airflow and by the demo for `dbt parse`. A session is what makes ending
+safe: whatever a component starts in turn belongs to the session that this module made, so all of it can be found by
 id, and nothing else can.
 """
 
@@ -14,12 +14,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from dbt_watch.exceptions import DbtWatchError
+from dbt_watch.local.airflow.waiting import CannotRun, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,12 +28,7 @@ if TYPE_CHECKING:
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals by which a person or a supervisor asks this program to end."""
 
-
 _KILL_PATIENCE_S = 10.0
-
-
-class CannotRun(DbtWatchError):
-    """Something that the run needs could not be started, or went away."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -49,7 +43,7 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
 
 
-class Process:
+class ChildProcess:
     """
     One child process in a session of its own.
 
@@ -112,18 +106,18 @@ class ProcessSet:
     """
 
     def __init__(self) -> None:
-        self._processes: dict[str, Process] = {}
+        self._processes: dict[str, ChildProcess] = {}
 
     def start(
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path
-    ) -> Process:
-        """Start a process; the arguments are those of `Process`. A name may be used again after its end."""
+    ) -> ChildProcess:
+        """Start a process; the arguments are those of `ChildProcess`. A name may be used again after its end."""
         with interrupts_held():
-            process = Process(name, argv, env=env, log=log, cwd=cwd)
+            process = ChildProcess(name, argv, env=env, log=log, cwd=cwd)
             self._processes[name] = process
         return process
 
-    def __getitem__(self, name: str) -> Process:
+    def __getitem__(self, name: str) -> ChildProcess:
         return self._processes[name]
 
     def pids(self) -> set[int]:
@@ -176,17 +170,19 @@ def _members(sessions: set[int]) -> list[psutil.Process]:
 def _signal_until_gone(sessions: set[int], signum: int, patience: float) -> None:
     """Send a signal once to each member, newcomers included, until none is left or `patience` seconds passed."""
     signalled: set[psutil.Process] = set()
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
+
+    def none_is_left() -> bool:
         # Those that left their session are found as descendants only while their parents live: remember them.
         members = set(_members(sessions)) | {process for process in signalled if _is_alive(process)}
-        if not members:
-            return
         for process in members - signalled:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signum)
-        signalled |= members
-        time.sleep(0.05)
+        signalled.update(members)
+        return not members
+
+    if patience > 0:
+        with contextlib.suppress(CannotRun):
+            wait_for(none_is_left, patience, "processes are left", pause=0.05)
 
 
 def _is_alive(process: psutil.Process) -> bool:

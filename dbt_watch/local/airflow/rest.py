@@ -1,5 +1,5 @@
 """
-A client for the few calls of Airflow's public REST API (v2) that watching a run takes. Used by `airflow`.
+A client for the few calls of Airflow's public REST API (v2) that watching a run, and tests, take. Used by `deployment`.
 
 Reference: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 """
@@ -33,16 +33,16 @@ class RestError(DbtWatchError):
 
 
 @dataclass(frozen=True, slots=True)
-class PartHealth:
-    """How a part of Airflow is; an old heartbeat may be that of a process which is gone already."""
+class ComponentHealth:
+    """How a component of Airflow is; an old heartbeat may be that of a process which is gone already."""
 
     is_healthy: bool
     heartbeat: datetime | None
 
     @classmethod
-    def from_api(cls, part: str, told: Mapping[str, Any]) -> PartHealth:
+    def from_api(cls, name: str, told: Mapping[str, Any]) -> ComponentHealth:
         """Read one entry of the answer to `monitor/health`."""
-        return cls(told.get("status") == "healthy", parse_time(told.get(f"latest_{part}_heartbeat")))
+        return cls(told.get("status") == "healthy", parse_time(told.get(f"latest_{name}_heartbeat")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class TaskInstance:
 
     @classmethod
     def from_api(cls, entry: Mapping[str, Any]) -> TaskInstance:
-        """Read the parts of interest out of a `TaskInstanceResponse`."""
+        """Read what is of interest in a `TaskInstanceResponse`."""
         return cls(
             id=entry["id"],
             task_id=entry["task_id"],
@@ -100,16 +100,16 @@ class AirflowClient:
         """Close the connections."""
         self._http.close()
 
-    def health(self) -> dict[str, PartHealth]:
+    def health(self) -> dict[str, ComponentHealth]:
         """
-        Return how each part is, by its name with underscores; needs no login.
+        Return how each component is, by its name with underscores; needs no login.
 
         :raises httpx.TransportError: while the api-server does not answer
         """
         response = self._http.get("/api/v2/monitor/health")
         if not response.is_success:
             raise RestError(_told(response))
-        return {part: PartHealth.from_api(part, told or {}) for part, told in response.json().items()}
+        return {name: ComponentHealth.from_api(name, told or {}) for name, told in response.json().items()}
 
     def warm_up(self) -> None:
         """
@@ -119,16 +119,12 @@ class AirflowClient:
         """
         self._http.get("/execution/health", timeout=_WARM_UP_TIMEOUT_S)
 
-    def version(self) -> str:
-        """Return the version of Airflow."""
-        return str(self.get("version")["version"])
-
     def import_errors(self) -> list[str]:
         """Return the stack traces of the DAG files that could not be imported."""
         return [entry["stack_trace"] for entry in self.get("importErrors")["import_errors"]]
 
     def has_dag(self, dag_id: str) -> bool:
-        """Tell whether the DAG was parsed and stored."""
+        """Return whether the DAG was parsed and stored."""
         return self._call("GET", f"dags/{quote(dag_id)}").status_code == httpx.codes.OK
 
     def task_ids(self, dag_id: str) -> list[str]:
@@ -179,15 +175,10 @@ class AirflowClient:
         return _decoded(value)
 
     def xcom_keys(self, dag_id: str, run_id: str, task_id: str = "~") -> list[tuple[str, str]]:
-        """Return (task_id, key) of what was left by a task, or by all tasks of the run (`~`)."""
+        """Return (task_id, key) of each value that a task left, or that all tasks of the run did (`~`)."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries"
         entries = self.get(path, limit=PAGE)["xcom_entries"]
         return [(entry["task_id"], entry["key"]) for entry in entries]
-
-    def event_logs(self, dag_id: str, run_id: str, event: str) -> list[dict[str, Any]]:
-        """Return the entries of the audit log with this event, such as `running`."""
-        answer = self.get("eventLogs", dag_id=dag_id, run_id=run_id, event=event, limit=PAGE)
-        return list(answer["event_logs"])
 
     def clear_tasks(
         self,
@@ -196,7 +187,6 @@ class AirflowClient:
         task_ids: Sequence[str] | None = None,
         *,
         only_failed: bool = False,
-        include_downstream: bool = False,
         latest_version: bool = False,
     ) -> None:
         """
@@ -208,7 +198,6 @@ class AirflowClient:
             "dry_run": False,
             "dag_run_id": run_id,
             "only_failed": only_failed,
-            "include_downstream": include_downstream,
             "reset_dag_runs": True,
             "run_on_latest_version": latest_version,
         }
@@ -259,7 +248,7 @@ class AirflowClient:
 
 
 def _is_locked(response: httpx.Response) -> bool:
-    """Tell whether SQLite let a request wait too long for another writer; it has changed nothing then."""
+    """Return whether SQLite let a request wait too long for another writer; it has changed nothing then."""
     return response.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "Database error" in response.text
 
 

@@ -1,5 +1,5 @@
 """
-The configuration of a short-lived Airflow on one machine, as environment variables. Used by `airflow`.
+The configuration of a short-lived Airflow on one machine, as environment variables. Used by `deployment`.
 
 Names and meanings: https://airflow.apache.org/docs/apache-airflow/stable/configurations-ref.html
 """
@@ -24,9 +24,7 @@ class Login:
     password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
 
 
-def airflow_environment(
-    home: Path, dags_folder: Path, port: int, login: Login, *, sql_alchemy_conn: str | None = None
-) -> dict[str, str]:
+def airflow_environment(home: Path, dags_folder: Path, port: int, login: Login) -> dict[str, str]:
     """
     Return the whole environment for the processes of one Airflow.
 
@@ -36,7 +34,6 @@ def airflow_environment(
     :param dags_folder: where the DAG files are
     :param port: of the api-server, on loopback
     :param login: who may log in
-    :param sql_alchemy_conn: the metadata database; SQLite in `home` by default
     """
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "_AIRFLOW"))
@@ -60,7 +57,7 @@ def airflow_environment(
         "core__hostname_callable": "socket.gethostname",
         "core__plugins_folder": str(home / "plugins"),
         # SQLite has one writer at a time; a triggerer that has waited in vain for its turn, 5 s by default, ends.
-        "database__sql_alchemy_conn": sql_alchemy_conn or f"sqlite:///{home / 'airflow.db'}?timeout=120",
+        "database__sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}?timeout=120",
         "api__base_url": address,
         "api__host": "127.0.0.1",
         "api__port": str(port),

@@ -1,7 +1,7 @@
 """
 A whole run on one machine: a real Airflow, a Kubernetes API of local processes, and the example project.
 
-`airflow` starts an Airflow for as long as a block of code runs; the end-to-end tests use it too. `command` is
-`dbt-watch demo`, which joins it with `dbt_watch.local.localkube` and shows the run with `live` and `report`.
+`command` is `dbt-watch demo`: it sets up an `environment` of `dbt_watch.local.airflow` and `dbt_watch.local.localkube`,
+looks at the run with `observation`, and shows it with `progress` and, at the end, `report`.
 Nothing here is needed, or imported, by a DAG.
 """

@@ -1,4 +1,4 @@
-"""Run the example project once: one pod, one task per node, on a real Airflow and without a cluster."""
+"""`dbt-watch demo`: the example project, run once on a real Airflow and without a cluster. Called by `dbt_watch.cli`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,33 @@ import httpx
 from rich.console import Console
 
 from dbt_watch.exceptions import DbtWatchError
-from dbt_watch.local.airflow.processes import CannotRun, Interrupted, interrupts_raised
-from dbt_watch.local.demo.live import view_for
+from dbt_watch.local.airflow.processes import Interrupted, interrupts_raised
+from dbt_watch.local.airflow.waiting import wait_for
+from dbt_watch.local.demo.environment import PROJECT, DemoEnvironment
 from dbt_watch.local.demo.observation import Observer
+from dbt_watch.local.demo.progress import view_for
 from dbt_watch.local.demo.report import make_report, render
-from dbt_watch.local.demo.stage import PROJECT, Stage
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from dbt_watch.local.demo.live import View
     from dbt_watch.local.demo.observation import Observation, Task
+    from dbt_watch.local.demo.progress import View
     from dbt_watch.local.demo.report import RunReport
     from dbt_watch.local.localkube import PodFact
+
+DESCRIPTION: Final = """\
+Build an example dbt project once: in one pod, with one Airflow task for each
+dbt node.
+
+It starts a real Airflow and a Kubernetes API on 127.0.0.1, whose pod runs as a
+process of this machine, and removes both at the end. Neither a cluster nor
+Docker is needed.
+
+Exit status: 0 if the run succeeded, 1 if it failed, 2 if it could not run.
+"""
+EXAMPLE: Final = "dbt-watch demo --fail --keep"
 
 BROKEN_MODEL: Final = "orders"
 """The model that `--fail` breaks: models depend on it, and it on others."""
@@ -45,25 +58,27 @@ _WIDTH: Final = 200
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `dbt-watch demo`."""
     parser.add_argument(
-        "--fail", action="store_true", help=f"let the model `{BROKEN_MODEL}` fail in the database"
+        "--fail",
+        action="store_true",
+        help=f"break the model `{BROKEN_MODEL}`, to see what a failure looks like",
     )
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="leave Airflow running until Ctrl-C, and print its address and login",
+        help="leave Airflow running until Ctrl-C, and print the address and login of its web interface",
     )
     parser.add_argument(
         "--format",
         choices=("table", "json"),
         default="table",
-        help="json: the last line of stdout is one JSON object, and progress goes to stderr",
+        help="table (the default), or json: one JSON object as the last line of stdout, with progress on stderr",
     )
     parser.add_argument(
         "--timeout",
         type=float,
         default=300.0,
-        metavar="S",
-        help="seconds until the run must have ended (300)",
+        metavar="SECONDS",
+        help="how long Airflow may take to start, and the run to end (default: 300 each)",
     )
 
 
@@ -87,37 +102,42 @@ def run(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     as_json = args.format == "json"
     progress = sys.stderr if as_json else sys.stdout
-    with Stage() as stage:
+    with DemoEnvironment() as environment:
         with view_for(progress) as view:
-            stage.set_up(view.step, timeout=args.timeout)
-            report, failures = _run_once(stage, view, args)
+            environment.set_up(view.step, timeout=args.timeout)
+            report, failures = _run_once(environment, view, args)
         # Where there is no terminal, lines need not fit one.
         console = Console(file=progress, width=None if progress.isatty() else _WIDTH)
         console.print(render(report))
         for failure in failures:
             print(failure, file=progress)
         if args.keep:
-            _keep(stage, progress=console)
+            _keep(environment, progress=console)
     if as_json:
         sys.stdout.write(json.dumps(report.to_json()) + "\n")
     return 0 if report.run_state == "success" else RUN_FAILED
 
 
-def _run_once(stage: Stage, view: View, args: argparse.Namespace) -> tuple[RunReport, list[str]]:
+def _run_once(
+    environment: DemoEnvironment, view: View, args: argparse.Namespace
+) -> tuple[RunReport, list[str]]:
     """Run the DAG; return the report and an excerpt of the log of each task that failed on its own account."""
-    airflow = stage.airflow
+    airflow = environment.airflow
     started = time.monotonic()
     run_id = airflow.client.trigger_dag(PROJECT, {"break_model": BROKEN_MODEL} if args.fail else {})
     observer = Observer(airflow.client, PROJECT, run_id)
     view.step("the run begins")
-    while not (observation := observer.look()).is_final:
-        view.show(observation)
+
+    def final_observation() -> Observation | None:
         airflow.check()
-        if time.monotonic() - started > args.timeout:
-            raise CannotRun(f"the run has not ended after {args.timeout:.0f} s: {_unfinished(observation)}")
-        time.sleep(_POLL_S)
-    view.show(observation)
-    pods = stage.kube.pods()
+        observation = observer.look()
+        view.show(observation)
+        return observation if observation.is_final else None
+
+    observation = wait_for(
+        final_observation, args.timeout, lambda: _unfinished(observer.look()), pause=_POLL_S
+    )
+    pods = environment.kube.pods()
     report = make_report(
         observation,
         producer_task_id=PRODUCER,
@@ -126,7 +146,7 @@ def _run_once(stage: Stage, view: View, args: argparse.Namespace) -> tuple[RunRe
         pods=len(pods),
         starts=airflow.task_starts(),
     )
-    failures = [_excerpt(stage, run_id, task) for task in observation.tasks if _failed_by_itself(task)]
+    failures = [_excerpt(environment, run_id, task) for task in observation.tasks if _failed_by_itself(task)]
     return report, failures
 
 
@@ -136,7 +156,8 @@ def _complain(why: str) -> None:
 
 def _unfinished(observation: Observation) -> str:
     states = {task.instance.task_id: task.instance.state for task in observation.tasks if not task.is_final}
-    return ", ".join(f"{task_id} is {state or 'not started'}" for task_id, state in states.items())
+    told = ", ".join(f"{task_id} is {state or 'not started'}" for task_id, state in states.items())
+    return f"the run has not ended ({told})"
 
 
 def _running_seconds(pods: Sequence[PodFact]) -> float | None:
@@ -151,9 +172,9 @@ def _failed_by_itself(task: Task) -> bool:
     return task.instance.state == "failed" and not was_skipped
 
 
-def _excerpt(stage: Stage, run_id: str, task: Task) -> str:
+def _excerpt(environment: DemoEnvironment, run_id: str, task: Task) -> str:
     instance = task.instance
-    log = stage.airflow.client.task_log(
+    log = environment.airflow.client.task_log(
         PROJECT, run_id, instance.task_id, instance.try_number, instance.map_index
     )
     # What Airflow itself has to say stands in groups, which its web interface folds.
@@ -161,9 +182,9 @@ def _excerpt(stage: Stage, run_id: str, task: Task) -> str:
     return f"\n{instance.task_id} failed; the end of its log:\n  " + "\n  ".join(lines[-_LOG_LINES:])
 
 
-def _keep(stage: Stage, *, progress: Console) -> None:
+def _keep(environment: DemoEnvironment, *, progress: Console) -> None:
     """Leave Airflow to the user until an interrupt, which is the way to end it."""
-    airflow = stage.airflow
+    airflow = environment.airflow
     progress.print(
         f"\nAirflow: {airflow.url}   user {airflow.login.username}   password {airflow.login.password}\n"
         "Ctrl-C ends it.",

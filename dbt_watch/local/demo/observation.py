@@ -1,7 +1,7 @@
 """
 What can be seen of a run at one moment: its tasks, and what dbt said of the nodes that finished. Used by `command`.
 
-`Observer.look` asks Airflow once and returns what is new; `live` shows it, `report` sums it up.
+`Observer.look` asks Airflow once and returns what is new; `progress` shows it, `report` sums it up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sum of a run: one row per node and a few figures, as a table or as JSON. Used by `command`."""
+"""The summary of a run: one row per node and a few figures, as a table or as JSON. Used by `command`."""
 
 from __future__ import annotations
 

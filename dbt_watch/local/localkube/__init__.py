@@ -5,11 +5,11 @@ Unmodified clients (KubernetesPodOperator, `kubernetes`, `kubernetes_asyncio`) w
 serves the demo, this project's tests, and the tests that users write for their own DAGs; see docs/localkube.md.
 """
 
+from dbt_watch.local.localkube.cluster import LocalKube
 from dbt_watch.local.localkube.containers import Timings
-from dbt_watch.local.localkube.facts import PodFact
 from dbt_watch.local.localkube.faults import Faults
 from dbt_watch.local.localkube.images import Image, Mount
-from dbt_watch.local.localkube.local import LocalKube
+from dbt_watch.local.localkube.pod_facts import PodFact
 from dbt_watch.local.localkube.traffic import Fault
 
 __all__ = ["Fault", "Faults", "Image", "LocalKube", "Mount", "PodFact", "Timings"]

@@ -1,7 +1,7 @@
 """
 Who may come in, and what each may do: tokens, service accounts and their rights, as RBAC grants them.
 
-`local` makes the accounts, `server` asks them with every request, `faults` lets their tokens expire. The words of the
+`cluster` makes the accounts, `server` asks them with every request, `faults` lets their tokens expire. The words of the
 refusals are those of an API server, and rights are written as in a Role
 (https://kubernetes.io/docs/reference/access-authn-authz/rbac/).
 """
@@ -202,7 +202,7 @@ class Accounts:
         return found[0] if found else None
 
     def renew(self) -> None:
-        """Give every account a new token, in the file where its old one stood; the old ones are void."""
+        """Replace the token of every account, in its file too; the old ones are void."""
         with self._lock:
             for account in self._accounts:
                 account.token = secrets.token_urlsafe(32)

@@ -1,7 +1,7 @@
 """
-`dbt-watch localkube`: serve on its own until Ctrl-C or SIGTERM.
+`dbt-watch localkube`: a localkube of its own, which serves until Ctrl-C or SIGTERM.
 
-`cli` calls `add_arguments` and `run`; `serve` is the same for programs.
+`dbt_watch.cli` calls `add_arguments` and `run`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ import threading
 from typing import TYPE_CHECKING
 
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.local.localkube.cluster import LocalKube
 from dbt_watch.local.localkube.images import Image, Mount, as_image
 from dbt_watch.local.localkube.isolation import IsolationMode
-from dbt_watch.local.localkube.local import LocalKube
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from types import FrameType
 
+DESCRIPTION = """\
+Serve a Kubernetes API on 127.0.0.1 whose pods run as processes of this machine.
+
+It prints the path of its kubeconfig and serves until Ctrl-C or SIGTERM. Its
+pods, and all files of its own, go with it.
+"""
+EXAMPLE = "dbt-watch localkube --image shop:1=venvs/dbt --mount /usr/app/shop=dbt/shop"
 # Exit status for a server that could not start, as `dbt-watch` uses it throughout.
 COULD_NOT_RUN = 2
 
@@ -32,32 +39,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="an image that pods may use: a virtual environment, or a directory of programs; may be repeated",
+        help="an image that pods may name, and the virtual environment or directory of programs that it stands for; may be repeated",
     )
     parser.add_argument(
         "--mount",
         action="append",
         default=[],
         metavar="TARGET=PATH",
-        help="show a file or directory at an absolute path in all images; pods alter only a copy of their own",
+        help="show a file or directory of this machine at the absolute path TARGET in all containers, each of which changes only a copy of its own; may be repeated",
     )
     parser.add_argument(
         "--share",
         action="append",
         default=[],
         metavar="TARGET=PATH",
-        help="like --mount, but pods write to the file or directory itself",
+        help="like --mount, but containers write to the file or directory itself; may be repeated",
     )
-    parser.add_argument("--port", type=int, default=0, help="the port on 127.0.0.1 (default: a free one)")
-    parser.add_argument("--kubeconfig", metavar="PATH", help="where to write the kubeconfig")
     parser.add_argument(
-        "--namespace", action="append", default=[], help="a namespace to create; may be repeated"
+        "--port", type=int, default=0, metavar="N", help="the port on 127.0.0.1 (default: a free one)"
+    )
+    parser.add_argument(
+        "--kubeconfig", metavar="PATH", help="where to write the kubeconfig (default: a temporary directory)"
+    )
+    parser.add_argument(
+        "--namespace",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a namespace to create besides `default`; may be repeated",
     )
     parser.add_argument(
         "--isolation",
         choices=[mode.value for mode in IsolationMode],
         default=IsolationMode.AUTO.value,
-        help="how pods are kept apart from the host (default: namespaces where they can be had)",
+        help="whether containers get Linux namespaces of their own (default: auto, if this machine can)",
     )
 
 

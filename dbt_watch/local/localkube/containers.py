@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dbt_watch.local.localkube import bare, environment, images
+from dbt_watch.local.localkube import environment, images, without_namespaces
 from dbt_watch.local.localkube.environment import ConfigError
 from dbt_watch.local.localkube.events import EventRecorder, EventType
 from dbt_watch.local.localkube.isolation import (
@@ -29,9 +29,9 @@ from dbt_watch.local.localkube.isolation import (
 )
 from dbt_watch.local.localkube.logs import ContainerLog
 from dbt_watch.local.localkube.node import Node
-from dbt_watch.local.localkube.statuses import ContainerView
+from dbt_watch.local.localkube.pod_status import ContainerView
 from dbt_watch.local.localkube.store import CONFIG_MAPS, SECRETS, Item, Store
-from dbt_watch.local.localkube.xcom import EmulatedSidecar, is_sidecar
+from dbt_watch.local.localkube.xcom_sidecar import EmulatedSidecar, is_sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -284,14 +284,14 @@ class Container:
             around = Surroundings(own, environment.host_name(self._pod()), mounts, beside)
             process = await self._spawn(plan, around)
         else:
-            table = bare.PathTable.prepare(mounts, own)
+            table = without_namespaces.PathTable.prepare(mounts, own)
             if is_sidecar(plan.argv):
                 process = EmulatedSidecar(table.locate)
                 self._drained.set()
             else:
                 home = own / "home"
                 home.mkdir()
-                plan = bare.permitted(table.command(plan), image)
+                plan = without_namespaces.permitted(table.command(plan), image)
                 if plan.env.get("HOME") == "/pod":
                     plan = Command(plan.argv, {**plan.env, "HOME": str(home)}, plan.cwd)
                 process = await self._spawn(plan, Surroundings(own, ""))

@@ -1,4 +1,4 @@
-"""Kubernetes events: what happened to a pod, for people and for tools that print it. Written by `kubelet`."""
+"""Kubernetes events: what happened to a pod, for people and for tools that print it. Written by `kubelet` and `containers`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from dbt_watch.local.localkube.statuses import NODE
+from dbt_watch.local.localkube.pod_status import NODE
 from dbt_watch.local.localkube.store import EVENTS, Item, Store, timestamp
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.local.localkube.errors import ApiError, forbidden
-from dbt_watch.local.localkube.facts import PodFact
-from dbt_watch.local.localkube.statuses import PodFailure
+from dbt_watch.local.localkube.pod_facts import PodFact
+from dbt_watch.local.localkube.pod_status import PodFailure
 from dbt_watch.local.localkube.store import PODS, Item, Resource, Store
 from dbt_watch.local.localkube.traffic import (
     Fault,
@@ -55,7 +55,7 @@ class Faults:
     """
     The fault switches of a running server; may be used from any thread but the server's own.
 
-    Those of requests and streams give a `Fault`, which counts what it has caused, and can be ended. A pod is named by
+    Those of requests and streams return a `Fault`, which counts what it has caused, and can be ended. A pod is named by
     its `PodFact`, or as `name` in the namespace `default`, or as `namespace/name`.
     """
 

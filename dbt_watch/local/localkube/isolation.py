@@ -3,7 +3,7 @@ How processes of containers are started and signalled; the only module of localk
 
 Each process has a launcher of its own (`launcher.py`) as its parent, in a session of its own, and only that parent
 ever signals it. With namespaces, the process is PID 1 of a PID namespace and sees a private layer over the host's
-files; without, see `bare` for what is allowed to run at all. Called by `containers` and the exec endpoint.
+files; without, see `without_namespaces` for what is allowed to run at all. Called by `containers` and the exec endpoint.
 """
 
 from __future__ import annotations
@@ -115,7 +115,6 @@ class Exit:
     """How a process ended; `code` is 128 + the signal's number when one killed it, as a shell has it."""
 
     code: int
-    signal: int | None = None
 
 
 class CannotStartError(Exception):
@@ -155,13 +154,13 @@ class Process:
         return await asyncio.shield(self._ended)
 
     async def _watch(self) -> None:
-        exit_ = Exit(128 + signal.SIGKILL, int(signal.SIGKILL))  # what a launcher that is killed leaves
+        exit_ = Exit(128 + signal.SIGKILL)  # what a launcher that is killed leaves
         try:
             message = await self._link.read()
             if message is not None and "exit" in message:
                 exit_ = Exit(message["exit"])
             elif message is not None:
-                exit_ = Exit(128 + message["signal"], message["signal"])
+                exit_ = Exit(128 + message["signal"])
         finally:
             self._link.close()
             if self.pidfd is not None:

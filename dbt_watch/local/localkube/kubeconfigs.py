@@ -1,4 +1,4 @@
-"""Kubeconfig files: what stands in them, and how they are written. Used by `local` and `accounts`."""
+"""Kubeconfig files: what stands in them, and how they are written. Used by `accounts`."""
 
 from __future__ import annotations
 

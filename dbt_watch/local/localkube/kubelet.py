@@ -15,8 +15,7 @@ from dbt_watch.local.localkube.environment import ConfigError
 from dbt_watch.local.localkube.errors import ApiError, unreachable
 from dbt_watch.local.localkube.events import EventType
 from dbt_watch.local.localkube.isolation import remove_tree
-from dbt_watch.local.localkube.sandbox import Sandbox
-from dbt_watch.local.localkube.statuses import (
+from dbt_watch.local.localkube.pod_status import (
     ADDRESS,
     NODE,
     PodFailure,
@@ -25,6 +24,7 @@ from dbt_watch.local.localkube.statuses import (
     status_of,
     unschedulable,
 )
+from dbt_watch.local.localkube.sandbox import Sandbox
 from dbt_watch.local.localkube.store import CONFIG_MAPS, EVENTS, NAMESPACES, PODS, SECRETS, Item, timestamp
 from dbt_watch.local.localkube.volumes import Volumes
 

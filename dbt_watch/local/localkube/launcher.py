@@ -222,7 +222,7 @@ def _kill_all_with_our_mounts() -> None:
 
 def _heed_all_signals() -> None:
     """
-    Give every signal its default effect, as a container runtime does.
+    Let every signal have its default effect, as a container runtime does.
 
     An ignored signal stays ignored across exec. Python ignores two of them, and a shell that starts us in the background
     lets us ignore SIGINT, which then neither the XCom sidecar nor dbt would ever hear.

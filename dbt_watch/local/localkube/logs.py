@@ -1,7 +1,7 @@
 """
 The log of one container: raw bytes on disk, an index of lines in memory, and readers that follow it as it grows.
 
-Written by `containers`, read by the log endpoint. A line is complete at its newline, at 16 KiB (as container
+Written by `containers`, read by `api.logs`. A line is complete at its newline, at 16 KiB (as container
 runtimes cut longer ones; the pieces are put together again when read), or when the container ends. Only the index
 is held in memory, 16 bytes per line.
 """

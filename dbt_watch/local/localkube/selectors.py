@@ -2,7 +2,7 @@
 Label and field selectors: the text of a query parameter to a test of an object.
 
 The grammar is that of https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/ and
-.../field-selectors/; called by the list and watch handlers.
+.../field-selectors/; called by `api.objects`.
 """
 
 from __future__ import annotations

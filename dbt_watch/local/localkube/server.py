@@ -1,7 +1,7 @@
 """
 The HTTP application: which path leads to which handler, who may come in, and refusals as `Status` objects.
 
-Built by `local`. Further middlewares, given there, run between the check of the token and the handlers.
+Built by `cluster`. Further middlewares, given there, run between the check of the token and the handlers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from dbt_watch.local.localkube.accounts import Access, Accounts
-from dbt_watch.local.localkube.api.control import PREFIX, ControlApi
 from dbt_watch.local.localkube.api.exec import ExecApi
+from dbt_watch.local.localkube.api.faults import PREFIX, FaultApi
 from dbt_watch.local.localkube.api.logs import LogApi
 from dbt_watch.local.localkube.api.objects import ObjectApi, Target
 from dbt_watch.local.localkube.errors import ApiError, internal, no_such_path, unauthorized
@@ -70,7 +70,7 @@ def make_app(parts: Parts, middlewares: Sequence[Middleware] = ()) -> web.Applic
     _add_discovery(app.router)
     _add_pod_parts(app.router, parts)
     _add_objects(app.router, ObjectApi(store, kubelet))
-    app.router.add_post(f"{PREFIX}faults/{{name}}", ControlApi(parts.faults).press)
+    app.router.add_post(f"{PREFIX}faults/{{name}}", FaultApi(parts.faults).press)
     app.router.add_route("*", "/{path:.*}", _nothing_there)
     return app
 

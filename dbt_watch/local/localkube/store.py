@@ -66,6 +66,9 @@ SECRETS = Resource("secrets", "Secret", selectable=frozenset({"type"}))
 CONFIG_MAPS = Resource("configmaps", "ConfigMap")
 RESOURCES = {resource.plural: resource for resource in (NAMESPACES, PODS, EVENTS, SECRETS, CONFIG_MAPS)}
 
+# How many changes are kept for watches that resume; older ones are answered with 410.
+HISTORY = 20_000
+
 
 class ChangeKind(str, Enum):
     """What happened to an object, in the words of a watch."""
@@ -90,17 +93,16 @@ class Store:
     """
     Objects and their history.
 
-    :param history: how many changes are kept for watches that resume; older ones are answered with 410
     :ivar observers: called with every change, at once and in the server's thread
     :ivar admission: called with every new object before it is stored; may raise ApiError
     """
 
-    def __init__(self, *, history: int = 20_000) -> None:
+    def __init__(self) -> None:
         self.version = 1
         self._items: dict[Resource, dict[tuple[str, str], Item]] = {
             resource: {} for resource in RESOURCES.values()
         }
-        self._history: deque[Change] = deque(maxlen=history)
+        self._history: deque[Change] = deque(maxlen=HISTORY)
         self._watchers: set[asyncio.Queue[Change]] = set()
         self.observers: list[Callable[[Change], None]] = []
         self.admission: list[Callable[[Resource, Item], None]] = []
@@ -193,7 +195,7 @@ class Store:
 
     @contextmanager
     def next_change(self, *resources: Resource) -> Iterator[asyncio.Event]:
-        """Give an event that is set by the first change of one of the resources from now on."""
+        """Yield an event that the first change of one of the resources from now on sets."""
         changed = asyncio.Event()
 
         def observe(change: Change) -> None:

@@ -2,7 +2,7 @@
 What is refused when an object is created or altered, and what is filled in.
 
 The API server's own checks, as far as mistakes of users meet them, with its words; and a refusal of what localkube
-cannot run, so that nothing is silently ignored. Called by the API handlers.
+cannot run, so that nothing is silently ignored. Called by `api.objects`.
 """
 
 from __future__ import annotations
@@ -133,7 +133,6 @@ def _complete_namespace(namespace: Item) -> Item:
 
 
 def _complete_secret(secret: Item) -> Item:
-
     secret.setdefault("type", "Opaque")
     for key, text in (secret.pop("stringData", None) or {}).items():
         secret.setdefault("data", {})[key] = base64.b64encode(str(text).encode()).decode()

@@ -1,1 +1,1 @@
-"""The endpoints of localkube: objects, logs, exec. `server` puts them at their paths."""
+"""The endpoints of localkube: objects, logs, exec, and the switches of faults. `server` puts them at their paths."""

@@ -22,7 +22,7 @@ from dbt_watch.local.localkube.api.objects import flag
 from dbt_watch.local.localkube.errors import bad_request, internal
 from dbt_watch.local.localkube.isolation import CannotStartError, Command, Exit, Isolation, Process, Streams
 from dbt_watch.local.localkube.store import PODS, Store
-from dbt_watch.local.localkube.xcom import EmulatedSidecar
+from dbt_watch.local.localkube.xcom_sidecar import EmulatedSidecar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from dbt_watch.local.localkube.kubelet import Kubelet
 
 # These exist from the start; a cluster does not let them go either.
-LASTING_NAMESPACES = ("default", "kube-system")
+DEFAULT_NAMESPACE = "default"
+LASTING_NAMESPACES = (DEFAULT_NAMESPACE, "kube-system")
 _YES = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _TERMINAL = frozenset({"Succeeded", "Failed"})
 

@@ -1,7 +1,7 @@
 """
-Everything that the demo's run needs, set up side by side: the project, its manifest, the cluster and Airflow.
+Everything that the demo's run needs: the project, its manifest, the cluster and Airflow.
 
-Used by `command`; the order in which things are taken down again is the reverse of that in which they need each other.
+Used by `command`. It is taken down in the reverse of the order in which it was set up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dbt_watch.local.airflow.deployment import LocalAirflow
-from dbt_watch.local.airflow.processes import CannotRun, ProcessSet, interrupts_held, python_module
+from dbt_watch.local.airflow.processes import ProcessSet, interrupts_held, python_module
+from dbt_watch.local.airflow.waiting import CannotRun
 from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ DATABASE: Final = f"{WAREHOUSE_DIR}/{PROJECT}.duckdb"
 _PARSE_TIMEOUT_S: Final = 120.0
 
 
-class Stage:
+class DemoEnvironment:
     """
     The example project on a local cluster, with an Airflow beside it.
 
@@ -64,7 +65,7 @@ class Stage:
 
         :param step: is told what is being done
         :param timeout: seconds for the start of Airflow
-        :raises CannotRun: with the part that did not start, and why
+        :raises CannotRun: with what did not start, and why
         """
         step("preparing the project, the cluster and Airflow's database")
         workspace = self._exits.enter_context(_workspace())
@@ -73,7 +74,7 @@ class Stage:
         with interrupts_held():
             self.kube.start()
             self._exits.callback(self.kube.stop)
-        self.airflow = LocalAirflow(dags, env=_environment(workspace, self.kube))
+        self.airflow = LocalAirflow(dags, env=_variables(workspace, self.kube))
         self._exits.callback(self.airflow.stop)
         self.airflow.prepare()
         _parse(workspace, project)
@@ -156,7 +157,7 @@ def _cluster(workspace: Path, project: Path) -> LocalKube:
     return LocalKube(images={IMAGE: image}, namespaces=[NAMESPACE])
 
 
-def _environment(workspace: Path, kube: LocalKube) -> dict[str, str]:
+def _variables(workspace: Path, kube: LocalKube) -> dict[str, str]:
     """Return what the DAG file and the tasks read from their environment."""
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kube.kubeconfig)}}
     return {

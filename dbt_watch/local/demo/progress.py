@@ -1,4 +1,4 @@
-"""Showing a run while it goes on: a table redrawn on a terminal, else a line per change. Used by `command`."""
+"""Views of a run while it goes on: a table redrawn on a terminal, else a line per change. Used by `command`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class View(Protocol):
     ) -> None: ...
 
     def step(self, text: str) -> None:
-        """Tell what is being done now."""
+        """Show what is being done now."""
 
     def show(self, observation: Observation) -> None:
         """Show the run as it is now."""

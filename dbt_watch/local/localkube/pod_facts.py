@@ -1,4 +1,4 @@
-"""What became of every pod that a server has ever had, for tests and tables. Kept by `local`."""
+"""What became of every pod that a server has ever had, for tests and tables. Kept by `cluster`."""
 
 from __future__ import annotations
 

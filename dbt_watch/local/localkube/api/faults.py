@@ -27,7 +27,7 @@ SWITCHES: Final = frozenset(
 )
 
 
-class ControlApi:
+class FaultApi:
     """The handler of `localkube/faults/NAME`."""
 
     def __init__(self, faults: Faults) -> None:

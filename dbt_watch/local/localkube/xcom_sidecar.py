@@ -54,7 +54,7 @@ class EmulatedSidecar:
         if number == signal.SIGINT:
             self._end(Exit(0))
         elif number == signal.SIGKILL:
-            self._end(Exit(128 + signal.SIGKILL, int(signal.SIGKILL)))
+            self._end(Exit(128 + signal.SIGKILL))
 
     async def wait(self) -> Exit:
         """Wait until it is stopped."""

@@ -1,7 +1,7 @@
 """
 `LocalKube`: the server with its thread, its directory and its kubeconfig, from start to stop.
 
-The public face of this package, for tests, the demo and `command`.
+What this package is used by: tests, the demo and `command` start it.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ import fcntl
 import ipaddress
 import os
 import secrets
+import ssl
 import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import trustme
 from aiohttp import web
 
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.local.localkube.accounts import ADMIN, Account, Accounts, parse_rules
-from dbt_watch.local.localkube.api.objects import LASTING_NAMESPACES
+from dbt_watch.local.localkube.api.objects import DEFAULT_NAMESPACE, LASTING_NAMESPACES
 from dbt_watch.local.localkube.containers import Machine, Timings
 from dbt_watch.local.localkube.events import EventRecorder
-from dbt_watch.local.localkube.facts import PodFact, PodFacts
 from dbt_watch.local.localkube.faults import Faults
 from dbt_watch.local.localkube.images import Image, Images
 from dbt_watch.local.localkube.isolation import Isolation, IsolationMode, choose, remove_tree
 from dbt_watch.local.localkube.kubelet import Kubelet
+from dbt_watch.local.localkube.pod_facts import PodFact, PodFacts
 from dbt_watch.local.localkube.server import Parts, make_app
 from dbt_watch.local.localkube.store import NAMESPACES, Store
-from dbt_watch.local.localkube.tls import make_identity
 from dbt_watch.local.localkube.traffic import Traffic
 from dbt_watch.local.localkube.validation import prepare
 
@@ -78,7 +79,7 @@ class LocalKube:
     :param kubeconfig: where to write the kubeconfig; by default in the server's own directory
     :param namespaces: to create besides `default`
     :param timings: how long the kubelet waits, in seconds
-    :param middlewares: see `server`
+    :param middlewares: more of aiohttp's, which run after the check of the token
     :raises ArgumentError: an argument is wrong; for `isolation` and a port in use, when it is entered
     """
 
@@ -109,7 +110,6 @@ class LocalKube:
         self._leaving = threading.Event()
         self._url = ""
         self._isolated = False
-        self.namespace = "default"
         self._running: _Running | None = None
 
     @property
@@ -137,7 +137,7 @@ class LocalKube:
         self, rules: Sequence[Mapping[str, Any]], *, namespace: str | None = None, name: str = "airflow"
     ) -> Path:
         """
-        Make a service account with no other rights than these, and give its kubeconfig.
+        Make a service account with no other rights than these, and return the path of its kubeconfig.
 
         What it may not do is refused as an API server with RBAC does.
 
@@ -146,7 +146,7 @@ class LocalKube:
         :param name: of the service account
         :raises ArgumentError: a rule is not of that form
         """
-        rights, home = parse_rules(rules, namespace), namespace or "default"
+        rights, home = parse_rules(rules, namespace), namespace or DEFAULT_NAMESPACE
         live = self._live
         path = live.directory / f"kubeconfig-{secrets.token_hex(4)}"
         user = f"system:serviceaccount:{home}:{name}"
@@ -258,8 +258,11 @@ class LocalKube:
     async def _listen(
         self, store: Store, kubelet: Kubelet, isolation: Isolation, directory: Path
     ) -> web.AppRunner:
-        identity = make_identity(self._host)
-        accounts = Accounts(base64.b64encode(identity.authority).decode())
+        # The authority signs this one certificate; its key is never written down.
+        authority = trustme.CA(organization_name="localkube")
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost", self._host, organization_name="localkube").configure_cert(tls)
+        accounts = Accounts(base64.b64encode(authority.cert_pem.bytes()).decode())
         loop, traffic = asyncio.get_running_loop(), Traffic()
         faults = Faults(loop, store, kubelet, traffic, accounts)
         app = make_app(Parts(store, kubelet, isolation, accounts, traffic, faults), self._middlewares)
@@ -267,7 +270,7 @@ class LocalKube:
             app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=SHUTDOWN
         )
         await runner.setup()
-        site = web.TCPSite(runner, self._host, self._port, ssl_context=identity.server_context(directory))
+        site = web.TCPSite(runner, self._host, self._port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
@@ -277,7 +280,7 @@ class LocalKube:
         self._url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
         accounts.url = self._url
         path = self._wanted_kubeconfig or directory / "kubeconfig"
-        admin = accounts.add(ADMIN, path, namespace=self.namespace)
+        admin = accounts.add(ADMIN, path, namespace=DEFAULT_NAMESPACE)
         self._running = _Running(loop, directory, store, accounts, admin, faults)
         return runner
 

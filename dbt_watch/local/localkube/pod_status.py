@@ -208,7 +208,7 @@ def _conditions(
 
 
 def _settled(pod: Item, conditions: dict[str, Item]) -> list[Item]:
-    """Give each condition the time since when it has its status."""
+    """Return the conditions, each with the time since when it has its status."""
     before: dict[str, Any] = {
         condition["type"]: condition for condition in pod["status"].get("conditions") or []
     }

@@ -37,7 +37,7 @@ class Teller:
         if unique_id is not None:
             kind = kind or unique_id.split(".")[0]
             data["node_info"] = Node(unique_id=unique_id, node_name=unique_id.split(".")[2], resource_type=kind, node_status=node_status,
-                                     node_started_at=began, materialized=materialized, node_path="x.sql")  # fmt: skip
+                                     node_started_at=began, materialized=materialized)  # fmt: skip
         ts = f"2026-11-21T{self.hour:02}:00:00.{self.tick:06}Z"
         return DbtEvent(Info(event, level, ts, msg, self.invocation), Data(**data))
 

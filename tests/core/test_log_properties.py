@@ -136,14 +136,6 @@ class TestReadingAgain:
             straight.feed_line(line)
         assert dict(stream.ledger.entries) == dict(straight.ledger.entries)
 
-    @pytest.mark.parametrize("name", ["1.5__duckdb__build_t4_fail_fresh", "1.7__duckdb__build_t4_fail_fresh"])
-    def test_an_overlap_does_not_repeat_the_error_texts_at_the_end_of_an_old_dbts_log(self, name):
-        lines = lines_of(name)
-        for cut in range(len(lines) - 110, len(lines), 4):
-            for back in (1, 5, 40):
-                log = b"".join(line + b"\n" for line in (*lines[:cut], *lines[cut - back :]))
-                assert read(log, graph_of(name), exit_code_of(name)) == entries_of(name)
-
     @given(logs(), st.data())
     def test_anything_after_the_end_changes_nothing(self, made, data):
         stream = stream_of(made.nodes)

@@ -1,7 +1,7 @@
 """
 A line of dbt's JSON log, read into a `DbtEvent`.
 
-dbt-core 1.5 to 1.12, dbt-core 2.0 and dbt Fusion write the same envelope: `info` says what kind of event it is, `data`
+dbt-core 1.8 to 1.13, dbt-core 2.0 and dbt Fusion write the same envelope: `info` says what kind of event it is, `data`
 holds its own fields. Only the fields that somebody here needs are decoded. Every function is total: any bytes go in,
 no exception comes out, and what is not a record of dbt is free text.
 
@@ -46,7 +46,6 @@ class Node(msgspec.Struct, gc=False):
     resource_type: Word = ""
     materialized: Word = ""
     node_status: Word = ""
-    node_path: Name = ""
     node_started_at: Word = ""
     node_finished_at: Word = ""
     node_relation: Relation | None = None
@@ -76,9 +75,6 @@ class Data(msgspec.Struct, gc=False):
     msg: str | None = None
     conn_name: Name | None = None
     relation: Name | None = None
-    node_name: Name | None = None
-    path: Name | None = None
-    resource_type: Word | None = None
     batch_index: int | None = None
     total_batches: int | None = None
     total: int | None = None

@@ -138,12 +138,6 @@ def test_meta_for_this_library_is_kept_and_no_other():
     ]
 
 
-def test_the_project_of_an_old_manifest_is_found_by_the_hash_of_its_name():
-    content = manifest(resource("model.kit.a"), resource("model.shop.b"), version=9, dbt="1.5.12")
-    content["metadata"] |= {"project_name": None, "project_id": "fb54f3c5992b96d001bb16e8e92d968d"}
-    assert decode_manifest(json.dumps(content).encode(), location="m").project_name == "shop"
-
-
 def test_paths_of_windows_have_slashes():
     content = manifest(resource("model.shop.a", path="models\\a\\a.sql", patch_path="shop://models\\a.yml"))
     node = decode_manifest(json.dumps(content).encode(), location="m").nodes["model.shop.a"]
@@ -174,7 +168,7 @@ DAMAGED = manifest(resource("model.shop.a", fqn="not a list"))
         (b"[" * 100_000, "not from dbt"),
         (b'{"metadata": {"dbt_version": "\xff\xfe"}}', "not from dbt"),
         (RUN_RESULTS, "run-results"),
-        (manifest(version=8), "dbt 1.5 or later .*v8"),
+        (manifest(version=11), "dbt 1.8 or later .*v11"),
         (manifest(version=13), "v13.* newer dbt_watch"),
         (DAMAGED, r"damaged: .*fqn"),
         ({"metadata": SHOP["metadata"]}, "damaged: .*nodes"),

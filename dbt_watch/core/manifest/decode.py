@@ -1,14 +1,13 @@
 """
 The parts of a manifest.json that become a `Graph`, and how.
 
-Only what is named here is decoded; the rest, nine tenths of a large manifest, is passed over. `manifest` calls it.
-Format: https://schemas.getdbt.com/dbt/manifest/v12.json; v9 (dbt 1.5) to v12 (1.8 and later, and Fusion) agree
-on these parts, but for sections that the older ones lack.
+Only what is named here is decoded; the rest, nine tenths of a large manifest, is passed over. `core.manifest.load` calls it.
+Format: https://schemas.getdbt.com/dbt/manifest/v12.json, which dbt 1.8 and later and Fusion write; older ones among them lack
+some sections.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,10 @@ import msgspec
 from dbt_watch.core.manifest.graph import Facts, Graph, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-OLDEST_SCHEMA = 9
-NEWEST_SCHEMA = 12
+SCHEMA_VERSION = 12
+"""The version of the format that is read."""
 
 Text = str | None
 
@@ -31,7 +30,6 @@ class Metadata(msgspec.Struct, frozen=True):
     dbt_schema_version: str = ""
     dbt_version: str = ""
     project_name: Text = None
-    project_id: Text = None
     adapter_type: Text = None
 
     @property
@@ -156,7 +154,7 @@ def graph_of(manifest: Manifest) -> Graph:
     """
     configs = _Configs()
     nodes = [node for resource in manifest.resources() if (node := configs.node(resource)) is not None]
-    project = _project_name(manifest.metadata, {node.package_name for node in nodes})
+    project = manifest.metadata.project_name
     facts = Facts(
         dbt_version=manifest.metadata.dbt_version,
         schema_version=manifest.metadata.schema_version or 0,
@@ -289,16 +287,6 @@ def _is_less(left: str | float, right: str | float) -> bool:
         return float(left) < float(right)
     except ValueError:
         return str(left) < str(right)
-
-
-def _project_name(metadata: Metadata, packages: Iterable[str]) -> str | None:
-    if metadata.project_name:
-        return metadata.project_name
-    # Until v10 only the MD5 of the name is there.
-    for package in packages:
-        if hashlib.md5(package.encode(), usedforsecurity=False).hexdigest() == metadata.project_id:
-            return package
-    return None
 
 
 def _other_files(manifest: Manifest, project: str | None) -> Iterator[str]:

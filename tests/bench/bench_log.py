@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from dbt_watch.core.journal.format import JournalWriter
 from dbt_watch.core.journal.pages import Page, encode_page
-from dbt_watch.core.log.ledger import Ledger, NodeInfo
+from dbt_watch.core.log.ledger import Ledger
 from dbt_watch.core.log.stream import LogStream
+from dbt_watch.core.results import NodeInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

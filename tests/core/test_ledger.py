@@ -6,8 +6,8 @@ from types import MappingProxyType
 import pytest
 
 from dbt_watch.core.log.events import Data, DbtEvent, Info, Node, RunResult
-from dbt_watch.core.log.ledger import Ledger, NodeInfo
-from dbt_watch.core.results import NotRun
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.results import NodeInfo, NotRun
 
 BEGAN = "2026-11-21T08:00:00.000000"
 ORDERS = "model.shop.orders"

@@ -34,7 +34,7 @@ def in_pieces(stream, data):
 
 def line_by_line(stream, data):
     for line in data.split(b"\n"):
-        stream.feed_line(line)
+        stream.feed_lines([line])
 
 
 @pytest.mark.parametrize("read", [at_once, in_pieces, line_by_line])

@@ -24,7 +24,7 @@ from dbt_watch.core.log.node_state import Slot
 from dbt_watch.core.log.queries import Queries
 from dbt_watch.core.log.skip_causes import SkipCauses
 from dbt_watch.core.log.stale_sources import StaleSources
-from dbt_watch.core.results import MAX_BATCHES, Batch, NodeInfo, NodeResult
+from dbt_watch.core.results import MAX_BATCHES, Batch, NodeResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from dbt_watch.core.log.end_of_run import End
     from dbt_watch.core.log.events import Data, DbtEvent
     from dbt_watch.core.results import SelectedNode
-
-__all__ = ["Ledger", "NodeInfo"]
 
 MAX_NODES: Final = 200_000
 """How many nodes a log may name; more than any project has, so that a foreign log cannot fill the memory."""
@@ -75,11 +73,6 @@ class Ledger:
         self._foreign = 0
         self._closed = False
         self._handlers = self._handlers_by_event()
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt of the producer this is."""
-        return self._attempt
 
     @property
     def entries(self) -> Mapping[str, NodeResult]:

@@ -40,7 +40,7 @@ def replay(
     :raises OSError: a file cannot be read
     """
     ledger = Ledger(graph)
-    stream = LogStream(ledger, readable=False)
+    stream = LogStream(ledger)
     for piece in _pieces(log):
         stream.feed(piece)
     if exit_code is None and ledger.run.has_summary:

@@ -81,6 +81,7 @@ class Run:
     What the log says of the dbt commands as a whole.
 
     :ivar commands: those that were seen, by invocation_id, in the order in which they began
+    :ivar any_failed: whether any node failed
     :ivar test_failed: whether any test failed
     :ivar last_words: what was said last that was no record
     :ivar end: how it all ended, once it has
@@ -88,11 +89,11 @@ class Run:
     :ivar check_lacks: the same of the check of sources
     """
 
-    __slots__ = ("check_lacks", "commands", "end", "lacks", "last_words", "test_failed")
+    __slots__ = ("any_failed", "check_lacks", "commands", "end", "lacks", "last_words", "test_failed")
 
     def __init__(self) -> None:
         self.commands: dict[str, Command] = {}
-        self.test_failed = False
+        self.any_failed = self.test_failed = False
         self.last_words = LastWords()
         self.end: End | None = None
         self.lacks = self.check_lacks = ""

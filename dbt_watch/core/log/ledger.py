@@ -243,7 +243,9 @@ class Ledger:
         result = slot.result = entries.started(event, node, slot, self._attempt)
         self._entries[slot.unique_id] = result
         # dbt starts a node, too, that it is about to skip; that is nothing to tell.
-        return [] if self._causes.keep_back(slot.unique_id, tests=self.run.test_failed) else [result]
+        run = self.run
+        is_kept_back = run.any_failed and self._causes.keep_back(slot.unique_id, tests=run.test_failed)
+        return [] if is_kept_back else [result]
 
     def _on_result(self, event: DbtEvent) -> Changes:
         node = event.data.node_info
@@ -413,15 +415,15 @@ class Ledger:
     def _with_circumstances(self, result: NodeResult, slot: Slot, found: RunResult | None) -> NodeResult:
         """Add what is known from elsewhere: the error, the cause of a skip, the batches."""
         more: dict[str, Any] = {}
-        if result.is_failure and result.resource_type in entries.TESTS:
-            self.run.test_failed = True
+        if result.is_failure:
+            self.run.any_failed = True
+            self.run.test_failed |= result.resource_type in entries.TESTS
+            more["sql"] = self.queries.last_of(result.unique_id)
         if result.is_skipped:
             more["skipped_because"] = self._causes.of(result.unique_id, tests=self.run.test_failed)
         if slot.batches:
             more["batches"] = tuple(slot.batches[index] for index in sorted(slot.batches))
             more["batch_count"] = slot.batch_count
-        if result.is_failure:
-            more["sql"] = self.queries.last_of(result.unique_id)
         if entries.has_text(result.status):
             text = slot.text or (entries.message_of(found.message) if found is not None else None)
             more["message"] = text or entries.usual_text(result)

@@ -30,7 +30,6 @@ class Metadata(msgspec.Struct, frozen=True):
     dbt_schema_version: str = ""
     dbt_version: str = ""
     project_name: Text = None
-    adapter_type: Text = None
 
     @property
     def schema_version(self) -> int | None:
@@ -56,7 +55,6 @@ class _TestMetadata(msgspec.Struct, frozen=True, gc=False):
 class _Config(msgspec.Struct, frozen=True, gc=False):
     enabled: bool | None = None
     materialized: Text = None
-    severity: Text = None
     group: Text = None
     tags: str | tuple[str, ...] | None = None
     freshness: msgspec.Raw = msgspec.Raw(b"null")
@@ -95,7 +93,6 @@ class _Resource(msgspec.Struct, frozen=True, gc=False):
     version: str | int | float | None = None
     latest_version: str | int | float | None = None
     description: Text = None
-    relation_name: Text = None
     access: Text = None
     attached_node: Text = None
     test_metadata: _TestMetadata | None = None
@@ -157,8 +154,6 @@ def graph_of(manifest: Manifest) -> Graph:
     project = manifest.metadata.project_name
     facts = Facts(
         dbt_version=manifest.metadata.dbt_version,
-        schema_version=manifest.metadata.schema_version or 0,
-        adapter_type=manifest.metadata.adapter_type,
         project_name=project,
         disabled=tuple({*(manifest.disabled or ()), *configs.disabled}),
         selectors=manifest.selectors or {},
@@ -205,10 +200,8 @@ class _Configs:
             version=None if resource.version is None else str(resource.version),
             version_status=_version_status(resource) if kind == "model" else None,
             description=resource.description or "",
-            relation_name=resource.relation_name,
             group=config.group,
             access=resource.access,
-            severity=config.severity,
             attached_node=resource.attached_node,
             test_name=resource.test_metadata.name if resource.test_metadata else None,
             source_name=resource.source_name,

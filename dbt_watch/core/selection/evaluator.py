@@ -111,7 +111,7 @@ class Evaluator:
     def _find_selectors(self, criterion: Criterion, argument: str) -> set[str]:
         pattern = str(criterion.value)
         if self._definitions.inherit:
-            version = self._graph.dbt_version
+            version = self._graph.facts.dbt_version
             raise SelectionError(
                 argument,
                 criterion.text,

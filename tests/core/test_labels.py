@@ -3,11 +3,10 @@
 import pytest
 from recorded import NAMES, artifact_of, exit_code_of, graph_of, log_of, read
 
-from dbt_watch.core.commands.replay import table
+from dbt_watch.core.commands.replay import replay, table
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.log.ledger import Ledger
-from dbt_watch.core.log.replay import replay
 from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.outcome import Producer, decide
 from dbt_watch.core.results import NodeResult

@@ -58,11 +58,6 @@ class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     #: of a source, whether it says from which age on it is stale
     has_freshness: bool = False
 
-    @property
-    def is_generic_test(self) -> bool:
-        """Whether it is an instance of a generic test."""
-        return self.resource_type == "test" and self.test_name is not None
-
 
 class Facts(msgspec.Struct, frozen=True, array_like=True):
     """What a manifest says of the project as a whole."""

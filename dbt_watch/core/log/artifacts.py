@@ -69,12 +69,12 @@ class Artifact(msgspec.Struct, gc=False):
     results: list[Concluded]
 
 
-class _Metadata(msgspec.Struct, gc=False):
+class _ArtifactMetadata(msgspec.Struct, gc=False):
     invocation_id: str = ""
 
 
 class _Document(msgspec.Struct, gc=False):
-    metadata: _Metadata
+    metadata: _ArtifactMetadata
     results: list[msgspec.Raw] = []
 
 

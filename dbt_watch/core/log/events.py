@@ -38,7 +38,7 @@ class Relation(msgspec.Struct, gc=False):
     relation_name: Name | None = None
 
 
-class Node(msgspec.Struct, gc=False):
+class EventNode(msgspec.Struct, gc=False):
     """What an event says of its node. A time that is not known is an empty string."""
 
     unique_id: Name = ""
@@ -64,7 +64,7 @@ class RunResult(msgspec.Struct, gc=False):
 class Data(msgspec.Struct, gc=False):
     """The fields of all the events that matter, together; each event has a few of them."""
 
-    node_info: Node | None = None
+    node_info: EventNode | None = None
     status: str | None = None
     execution_time: float | None = None
     num_failures: int | None = None
@@ -242,7 +242,7 @@ def _normalized(record: Any) -> DbtEvent | None:
 _NESTED: Final[dict[str, type[msgspec.Struct]]] = {
     "info": Info,
     "data": Data,
-    "node_info": Node,
+    "node_info": EventNode,
     "node_relation": Relation,
     "run_result": RunResult,
 }

@@ -17,9 +17,9 @@ import msgspec
 from dbt_watch.core import statuses
 from dbt_watch.core.log import entries
 from dbt_watch.core.log.artifacts import read_artifact
-from dbt_watch.core.log.end_of_run import Run, failed_start_hooks, settled
+from dbt_watch.core.log.end_of_run import DbtRun, failed_start_hooks, settled
 from dbt_watch.core.log.event_roles import MEANS, Role
-from dbt_watch.core.log.events import Node, RunResult, event_inside
+from dbt_watch.core.log.events import EventNode, RunResult, event_inside
 from dbt_watch.core.log.node_state import Slot
 from dbt_watch.core.log.queries import Queries
 from dbt_watch.core.log.skip_causes import SkipCauses
@@ -69,7 +69,7 @@ class Ledger:
         self._slots: dict[str, Slot] = {}
         self._entries: dict[str, NodeResult] = {}
         self._causes = SkipCauses(self._nodes, self._entries)
-        self.run = Run()
+        self.run = DbtRun()
         self._foreign = 0
         self._closed = False
         self._handlers = self._handlers_by_event()
@@ -346,7 +346,7 @@ class Ledger:
                 continue
             if len(named) == 1:
                 info = self._nodes[unique_id]
-                node = Node(unique_id=unique_id, node_name=info.name, resource_type=info.resource_type)
+                node = EventNode(unique_id=unique_id, node_name=info.name, resource_type=info.resource_type)
                 return self._end(event, node, statuses.SKIPPED)
             self._hint(slot, statuses.SKIPPED, None)
         return []
@@ -385,7 +385,7 @@ class Ledger:
         self._entries[slot.unique_id] = result
         return [result]
 
-    def _end(self, event: DbtEvent, node: Node, status: str, found: RunResult | None = None) -> Changes:
+    def _end(self, event: DbtEvent, node: EventNode, status: str, found: RunResult | None = None) -> Changes:
         """Enter the end of a node, unless it is over already; then what was missing may be filled in."""
         slot = self._slot(event, node.unique_id)
         if slot is None or not status:

@@ -27,12 +27,12 @@ _UNIQUE_ID: Final = re.compile(rb'"unique_id": ?"([^"\\]+)"')
 _COMMENT: Final = re.compile(r"\A\s*/\*.*?\*/\s*", re.DOTALL)
 
 
-class _Data(msgspec.Struct):
+class _QueryData(msgspec.Struct):
     sql: str = ""
 
 
 class _Record(msgspec.Struct):
-    data: _Data
+    data: _QueryData
 
 
 _decode: Final = msgspec.json.Decoder(_Record).decode

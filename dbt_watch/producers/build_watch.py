@@ -20,7 +20,7 @@ from dbt_watch.core.log.ledger import Ledger
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.statuses import CANCELLED
-from dbt_watch.core.text import harmless, one_line
+from dbt_watch.core.text import one_line, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -135,7 +135,7 @@ class BuildWatch:
         if failed:
             names = ", ".join(result.label for result in failed[:MAX_NAMES])
             parts.append(f"failed: {names}" + (" ..." if len(failed) > MAX_NAMES else ""))
-        return harmless("; ".join(filter(None, parts)) or "no node was reported")
+        return sanitize("; ".join(filter(None, parts)) or "no node was reported")
 
     def _take(self, output: StreamOutput, is_new: bool) -> None:
         changes = map(self._without_secrets, output.changes)

@@ -18,7 +18,7 @@ from dbt_watch.core.log.lines import LineSplitter
 from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.log.task_log import MAX_LINE_CHARS, MAX_LINES
 from dbt_watch.core.results import MAX_MESSAGE_CHARS, NodeInfo
-from dbt_watch.core.text import harmless, without_backtrace
+from dbt_watch.core.text import sanitize, without_backtrace
 
 # What looks for a pattern in a hostile text may take for ever; then the test ends here.
 pytestmark = pytest.mark.timeout(120)
@@ -284,12 +284,12 @@ def test_no_text_of_an_error_can_control_a_terminal(text):
 
 
 @given(st.text(alphabet="ab \n\t\r\x1b[]31m\x07\x08\u202e\u2028", max_size=60))
-def test_a_text_is_made_harmless_once(text):
-    once = harmless(text)
+def test_a_sanitized_text_stays_as_it_is(text):
+    once = sanitize(text)
     assert once.replace("\n", "").isprintable()
-    assert harmless(once) == once
+    assert sanitize(once) == once
 
 
-def test_a_harmless_text_stays_as_it_is():
+def test_a_text_that_can_control_nothing_stays_as_it_is():
     text = 'Database Error\n  line 7: column "x" does not exist\n  é ü 漢字'
-    assert harmless(text) == text
+    assert sanitize(text) == text

@@ -14,7 +14,7 @@ import msgspec
 from dbt_watch.core import statuses
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.results import NodeResult, shortened, small_scalars
-from dbt_watch.core.text import harmless, without_backtrace, without_escapes
+from dbt_watch.core.text import sanitize, without_backtrace, without_escapes
 
 if TYPE_CHECKING:
     from dbt_watch.core.log.artifacts import Concluded
@@ -169,7 +169,7 @@ def message_of(text: str | None) -> str | None:
     """Make a message of dbt's text: without colours and program frames, bounded; None when nothing is left."""
     if not text:
         return None
-    return shortened(harmless(without_backtrace(without_escapes(text)).strip())) or None
+    return shortened(sanitize(without_backtrace(without_escapes(text)).strip())) or None
 
 
 _USUAL_TEXTS: Final = {

@@ -1,8 +1,8 @@
 """
 What task logs show of dbt: the producer's one readable line for each event worth showing, a sensor's the entry of its node.
 
-`core.log.stream` makes the lines of the producer, `sensors.trigger` those of a sensor. Never raw JSON; foreign text is made
-harmless and kept short.
+`core.log.stream` makes the lines of the producer, `sensors.trigger` those of a sensor. Never raw JSON; foreign text is
+sanitized and kept short.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def finished_lines(result: NodeResult) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """Make a line harmless: a name in it may hold anything."""
+    """Return a line sanitized: a name in it may hold anything."""
     return printable(text, MAX_LINE_CHARS)
 
 

@@ -1,17 +1,21 @@
 """
-Every error that dbt_watch raises, in one tree.
+Every error that dbt_watch raises, in one tree, and who raises it.
 
-DbtWatchError
- ├── ArgumentError      an argument of ours is wrong; raised while the DAG is parsed (also a ValueError)
- │    ├── ManifestError   the manifest is missing, foreign, damaged or too new
- │    └── SelectionError  a selection cannot be understood, or matches nothing
- ├── DbtRunFailed       dbt ended, and not well
- ├── NodeFailed         dbt reported a failure of this node
- ├── NodeNotBuilt       dbt did not come to this node
- ├── PodLost            the pod did not run dbt, or went away before dbt was done
- └── ProjectIsBusy      dbt runs for the same project and run in another pod
+DbtWatchError          the producer's task was stopped before there was a pod: `producers.operator`
+ ├── ArgumentError      an argument of ours is wrong (also a ValueError): while the DAG is parsed, `authoring`, `rendering`,
+ │    │                 `core`; what a template renders to, when the producer runs
+ │    ├── ManifestError   the manifest is missing, foreign, damaged or too new: `core.manifest`
+ │    └── SelectionError  a selection cannot be understood, or matches nothing: `core.selection`, `authoring`,
+ │                      `producers.single_node`
+ ├── DbtRunFailed       dbt ended, and not well: the producer's task, `producers.attempt`
+ ├── PodLost            the pod did not run dbt, or went away before dbt was done: likewise
+ └── ProjectIsBusy      dbt runs for the same project and run in another pod: `producers.project_pods`
 
-and one warning, SelectionWarning: a part of a selection matches nothing.
+Where a room's own callers catch an error, it is defined in that room: `JournalError` in `core.journal.format`, and, for the
+demo, `CannotRun` in `local.airflow.processes` and `RestError` in `local.airflow.rest`. `local.localkube` imports nothing of the
+rest, and has errors of its own.
+
+One warning, SelectionWarning: a part of a selection matches nothing. `authoring.selection_warnings` issues it.
 
 This module imports nothing, so every room may use it.
 """
@@ -74,14 +78,6 @@ class SelectionWarning(UserWarning):
 
 class DbtRunFailed(DbtWatchError):
     """The process of dbt ended, and not well."""
-
-
-class NodeFailed(DbtWatchError):
-    """A failure of this node was reported."""
-
-
-class NodeNotBuilt(DbtWatchError):
-    """The run ended before it came to this node."""
 
 
 class PodLost(DbtWatchError):

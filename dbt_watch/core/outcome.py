@@ -14,7 +14,7 @@ import msgspec
 
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.labels import label_of
-from dbt_watch.core.text import harmless
+from dbt_watch.core.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -143,7 +143,7 @@ def decide(producer: Producer, nodes: Iterable[tuple[str, NodeResult | None]]) -
     for verdict in (Verdict.BUILD, Verdict.WAIT, Verdict.FAIL, Verdict.SUCCEED, Verdict.SKIP):
         reasons = [decision.reason for decision in decisions if decision.verdict is verdict]
         if reasons:
-            return Decision(verdict, harmless("\n".join(dict.fromkeys(filter(None, reasons)))))
+            return Decision(verdict, sanitize("\n".join(dict.fromkeys(filter(None, reasons)))))
     return Decision(Verdict.SKIP, "this task stands for no node")
 
 

@@ -134,11 +134,6 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return label_of(self.unique_id)
 
     @property
-    def meaning(self) -> Meaning:
-        """What the status means."""
-        return meaning(self.status)
-
-    @property
     def is_final(self) -> bool:
         """Whether nothing more will come in this attempt."""
         return meaning(self.status) is not Meaning.OPEN

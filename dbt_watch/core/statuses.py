@@ -2,7 +2,7 @@
 The words that dbt uses for the state of a node, and what they mean.
 
 The table is the only place that knows a word; `NodeResult` and the ledger ask it. Words that are not in it are kept
-as they are, and count as open until the log ends. Source: `dbt/artifacts/schemas/results.py` of dbt-core 1.5 to 1.12,
+as they are, and count as open until the log ends. Source: `dbt/artifacts/schemas/results.py` of dbt-core 1.8 to 1.13,
 and logs of dbt Fusion 2.0.
 """
 

@@ -1,7 +1,8 @@
 """
-Foreign text made fit to be read: terminal colours taken out, control characters made visible, length bounded.
+Sanitizes foreign text: removes terminal colours, makes control characters visible, bounds the length.
 
-Used by the ledger for messages, by `core.log.task_log` for the task log, and for the reasons of failures.
+Whatever comes from dbt, a database, a container or a manifest passes through here before a person reads it: in task logs,
+results, reasons of failures, on the command line.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|
 
 
 def without_escapes(text: str) -> str:
-    """Take out what only a terminal understands: colours, cursor moves, links."""
+    """Return a text without what only a terminal understands: colours, cursor moves, links."""
     return _ESCAPES.sub("", text) if "\x1b" in text else text
 
 
@@ -24,7 +25,7 @@ _FIRST_FRAME: Final = re.compile(r" +0: .")
 
 
 def without_backtrace(text: str) -> str:
-    """Take the frames of Fusion's own program from the end of an error."""
+    """Return an error without the frames of Fusion's own program at its end."""
     if "\n" not in text or " 0: " not in text:
         return text
     # From the end, line by line: a pattern for all frames would try each of a million lines as the first one.
@@ -38,10 +39,10 @@ def without_backtrace(text: str) -> str:
 
 def printable(line: str, limit: int) -> str:
     """
-    Make one line harmless: without terminal escapes, every other control character written as its code.
+    Return one line sanitized: without terminal escapes, every other control character written as its code.
 
     :param line: without an end of line; one inside is written as its code too
-    :param limit: how many characters may come out, before a mark that says how many are gone
+    :param limit: the maximum number of characters, before a mark that says how many are gone
     """
     if len(line) <= limit and line.isprintable():
         return line
@@ -54,8 +55,8 @@ def printable(line: str, limit: int) -> str:
     return f"{line} [{gone} more characters]" if gone > 0 else line
 
 
-def harmless(text: str) -> str:
-    """Make a text of several lines harmless, as `printable` does with one; its length stays what it is."""
+def sanitize(text: str) -> str:
+    """Return a text of several lines sanitized, each as by `printable`, and nothing cut off."""
     if text.replace("\n", "").isprintable():
         return text
     text = without_escapes(text).replace("\r\n", "\n")
@@ -63,7 +64,7 @@ def harmless(text: str) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """Return a text of several lines as one harmless line of about `limit` characters, its beginning and its end kept."""
+    """Return a text of several lines as one sanitized line of about `limit` characters, its beginning and its end kept."""
     # A database points with carets at the place in the line above, which is there no more.
     line = printable(" ".join(word for word in text.split() if word.strip("^")), len(text))
     if len(line) <= limit:

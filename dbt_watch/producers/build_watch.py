@@ -20,12 +20,12 @@ from dbt_watch.core.log.ledger import Ledger
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.statuses import CANCELLED
-from dbt_watch.core.text import harmless, one_line
+from dbt_watch.core.text import one_line, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from dbt_watch.core.log.stream import Batch
+    from dbt_watch.core.log.stream import StreamOutput
     from dbt_watch.core.results import NodeResult, SelectedNode
 
 
@@ -135,16 +135,16 @@ class BuildWatch:
         if failed:
             names = ", ".join(result.label for result in failed[:MAX_NAMES])
             parts.append(f"failed: {names}" + (" ..." if len(failed) > MAX_NAMES else ""))
-        return harmless("; ".join(filter(None, parts)) or "no node was reported")
+        return sanitize("; ".join(filter(None, parts)) or "no node was reported")
 
-    def _take(self, batch: Batch, is_new: bool) -> None:
-        changes = map(self._without_secrets, batch.changes)
+    def _take(self, output: StreamOutput, is_new: bool) -> None:
+        changes = map(self._without_secrets, output.changes)
         news = [change for change in changes if self._is_news(change)]
         self.writer.add(news)
         if news:
             self._is_catching_up = False
         if is_new and not self._is_catching_up:
-            for line in batch.lines:
+            for line in output.lines:
                 self._show(self._redact(line))
 
     def _without_secrets(self, result: NodeResult) -> NodeResult:

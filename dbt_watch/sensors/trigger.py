@@ -20,7 +20,7 @@ from airflow.triggers.base import (
 
 from dbt_watch.airflow.supervisor import key_of
 from dbt_watch.airflow.trigger_events import last_event
-from dbt_watch.core.log.sensor_log import finished_lines, started_line
+from dbt_watch.core.log.task_log import finished_lines, started_line
 from dbt_watch.core.outcome import WARN, Decision, Verdict
 from dbt_watch.core.xcom_values import xcom_value
 from dbt_watch.sensors.hub import Subscription, hub_for

@@ -31,7 +31,7 @@ from bench_graph import manifest_of
 from bench_hubs import table
 from bench_log import info_log
 
-from dbt_watch.core.log.ledger import NodeInfo
+from dbt_watch.core.results import NodeInfo
 from dbt_watch.local.airflow.deployment import LocalAirflow
 from dbt_watch.local.localkube import Image, LocalKube, Mount
 

@@ -3,11 +3,10 @@
 import pytest
 from recorded import NAMES, artifact_of, exit_code_of, graph_of, log_of, read
 
-from dbt_watch.core.commands.replay import table
+from dbt_watch.core.commands.replay import replay, table
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.log.ledger import Ledger
-from dbt_watch.core.log.replay import replay
 from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.outcome import Producer, decide
 from dbt_watch.core.results import NodeResult
@@ -63,7 +62,7 @@ def told(name):
 
 
 def test_the_producers_log_says_because_of_what_a_node_was_skipped_by_its_label():
-    because = [line for line in told("1.7__duckdb__build_t4_fail_fresh") if "because of" in line]
+    because = [line for line in told("1.8__duckdb__build_t4_fail_fresh") if "because of" in line]
     assert any(line.endswith("because of not_null_warns_b, null_b_error_sql") for line in because)
 
 
@@ -74,7 +73,7 @@ def test_the_failures_at_which_dbt_stopped_are_said_by_their_labels():
 
 
 def test_the_table_of_replay_says_the_cause_of_a_skip_by_its_label():
-    name = "1.7__duckdb__build_t4_fail_fresh"
+    name = "1.8__duckdb__build_t4_fail_fresh"
     found = replay(log_of(name), graph=graph_of(name), exit_code=exit_code_of(name))
     row = next(line for line in table(found).split("\n") if line.startswith("model.shop.after_failed_test"))
     assert row.endswith("not_null_warns_b, null_b_error_sql")

@@ -5,9 +5,9 @@ from types import MappingProxyType
 
 import pytest
 
-from dbt_watch.core.log.events import Data, DbtEvent, Info, Node, RunResult
-from dbt_watch.core.log.ledger import Ledger, NodeInfo
-from dbt_watch.core.results import NotRun
+from dbt_watch.core.log.events import Data, DbtEvent, EventNode, Info, RunResult
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.results import NodeInfo, NotRun
 
 BEGAN = "2026-11-21T08:00:00.000000"
 ORDERS = "model.shop.orders"
@@ -36,8 +36,8 @@ class Teller:
         self.tick += 1
         if unique_id is not None:
             kind = kind or unique_id.split(".")[0]
-            data["node_info"] = Node(unique_id=unique_id, node_name=unique_id.split(".")[2], resource_type=kind, node_status=node_status,
-                                     node_started_at=began, materialized=materialized, node_path="x.sql")  # fmt: skip
+            data["node_info"] = EventNode(unique_id=unique_id, node_name=unique_id.split(".")[2], resource_type=kind, node_status=node_status,
+                                     node_started_at=began, materialized=materialized)  # fmt: skip
         ts = f"2026-11-21T{self.hour:02}:00:00.{self.tick:06}Z"
         return DbtEvent(Info(event, level, ts, msg, self.invocation), Data(**data))
 

@@ -26,7 +26,7 @@ from recorded import (
 )
 
 from dbt_watch.core.journal.format import JournalState, JournalWriter, decode_chunk
-from dbt_watch.core.log.events import NOISE, DbtEvent, decode_block, is_noise, parse_line, parse_parts
+from dbt_watch.core.log.events import DbtEvent, decode_lines, read_line
 
 recordings = st.sampled_from(SMALL)
 
@@ -43,7 +43,7 @@ class TestAnyBytes:
         stream = stream_of()
         for piece in pieces:
             stream.feed(piece)
-            stream.feed_line(piece)
+            stream.feed_lines([piece])
         stream.close(None, run_results)
 
     @given(recordings, st.data())
@@ -65,8 +65,8 @@ class TestAnyBytes:
         record = json.dumps(
             {"info": {"name": "LogModelResult", "level": "info", "ts": "x"}, "data": value}
         ).encode()
-        assert isinstance(parse_line(record), DbtEvent)
-        parse_parts(json.dumps(value).encode())
+        assert isinstance(read_line(record)[0], DbtEvent)
+        read_line(json.dumps(value).encode())
         read(record + b"\n")
 
 
@@ -94,7 +94,7 @@ class TestCuttingTheBytes:
     def test_into_lines_changes_nothing(self, made):
         stream = stream_of(made.nodes)
         for line in made.lines:
-            stream.feed_line(line + b"\r\n")
+            stream.feed(line + b"\r\n")
         assert dict(stream.ledger.entries) == _open_entries(made)
 
 
@@ -115,9 +115,9 @@ class TestReadingAgain:
     def test_any_suffix_changes_nothing_and_shows_nothing(self, lines, data):
         stream = stream_of()
         for line in lines:
-            stream.feed_line(line)
+            stream.feed_lines([line])
         again = [
-            stream.feed_line(line)
+            stream.feed_lines([line])
             for line in lines[data.draw(st.integers(0, len(lines))) :]
             if line.startswith(b"{")
         ]
@@ -130,19 +130,11 @@ class TestReadingAgain:
         back = data.draw(st.integers(0, cut))
         stream = stream_of()
         for line in (*lines[:cut], *lines[back:]):
-            stream.feed_line(line)
+            stream.feed_lines([line])
         straight = stream_of()
         for line in lines:
-            straight.feed_line(line)
+            straight.feed_lines([line])
         assert dict(stream.ledger.entries) == dict(straight.ledger.entries)
-
-    @pytest.mark.parametrize("name", ["1.5__duckdb__build_t4_fail_fresh", "1.7__duckdb__build_t4_fail_fresh"])
-    def test_an_overlap_does_not_repeat_the_error_texts_at_the_end_of_an_old_dbts_log(self, name):
-        lines = lines_of(name)
-        for cut in range(len(lines) - 110, len(lines), 4):
-            for back in (1, 5, 40):
-                log = b"".join(line + b"\n" for line in (*lines[:cut], *lines[cut - back :]))
-                assert read(log, graph_of(name), exit_code_of(name)) == entries_of(name)
 
     @given(logs(), st.data())
     def test_anything_after_the_end_changes_nothing(self, made, data):
@@ -151,7 +143,7 @@ class TestReadingAgain:
         stream.close(made.exit_code)
         entries = dict(stream.ledger.entries)
         for line in made.lines[data.draw(st.integers(0, len(made.lines))) :]:
-            assert stream.feed_line(line).changes == []
+            assert stream.feed_lines([line]).changes == []
         assert stream.close(0).changes == []
         assert dict(stream.ledger.entries) == entries
 
@@ -343,7 +335,7 @@ def _assert_same(read_back, ledger, *, exact):
     }
 
 
-class TestABlockOfLines:
+class TestLinesAtOnce:
     @given(
         st.lists(
             st.one_of(
@@ -353,10 +345,9 @@ class TestABlockOfLines:
         ),
         logs(max_nodes=2),
     )
-    def test_is_decoded_at_once_only_if_each_line_is_a_record(self, others, made):
+    def test_are_decoded_only_if_each_of_them_is_a_record(self, others, made):
         lines = [*made.lines[:3], *others]
-        block = b"".join(line + b"\n" for line in lines)
-        events = decode_block(block)
+        events = decode_lines(lines)
         if events is not None:
             for event, line in zip(events, lines, strict=True):
-                assert parse_parts(line) == ([NOISE] if is_noise(line) else [event])
+                assert read_line(line) == [event]

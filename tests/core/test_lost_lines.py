@@ -11,6 +11,7 @@ from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.end_of_run import NEVER_RUN
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.results import NotRun
+from dbt_watch.core.statuses import meaning
 
 COMPLETE = [name for name in NAMES if exit_code_of(name) == 0]
 ENDED_WELL = Producer("success", Closed(0))
@@ -52,7 +53,7 @@ def test_what_is_left_of_a_log_makes_no_node_end_otherwise_than_all_of_it(case):
     name, lines = case
     left = read(b"".join(line + b"\n" for line in lines), graph_of(name), 0)
     for unique_id, entry in left.items():
-        assert entry.was_not_run or entry.meaning is entries_of(name)[unique_id].meaning
+        assert entry.was_not_run or meaning(entry.status) is meaning(entries_of(name)[unique_id].status)
 
 
 @pytest.mark.parametrize("name", COMPLETE)

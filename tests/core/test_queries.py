@@ -7,8 +7,8 @@ import pytest
 
 from dbt_watch.core.log.ledger import Ledger
 from dbt_watch.core.log.queries import MAX_SQL_CHARS, Queries
-from dbt_watch.core.log.sensor_log import finished_lines
 from dbt_watch.core.log.stream import LogStream
+from dbt_watch.core.log.task_log import finished_lines
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 DEBUG = ("1.9__duckdb__build_t4_fail_debug", "1.12__postgres__build_t4_fail_debug")
@@ -34,7 +34,7 @@ def in_pieces(stream, data):
 
 def line_by_line(stream, data):
     for line in data.split(b"\n"):
-        stream.feed_line(line)
+        stream.feed_lines([line])
 
 
 @pytest.mark.parametrize("read", [at_once, in_pieces, line_by_line])

@@ -7,7 +7,7 @@ import pytest
 from recorded import HERE, exit_code_of, graph_of
 
 from dbt_watch.core.commands import replay as command
-from dbt_watch.core.log.replay import replay
+from dbt_watch.core.commands.replay import replay
 
 NAME = "1.12__duckdb__ephemeral_fail_empty_model"
 LOG = HERE / f"{NAME}.jsonl"

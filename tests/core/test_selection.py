@@ -111,7 +111,6 @@ def test_resource_types_narrow_a_selection():
 @pytest.mark.parametrize(
     ("dbt", "built"),
     [
-        ("1.5.12", {"model", "seed", "test"}),
         ("1.8.10", {"model", "seed", "test", "unit_test"}),
         ("1.9.11", {"model", "seed", "test", "unit_test"}),
         ("1.10.23", {"model", "seed", "test", "unit_test", "exposure"}),

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "core"))
 from recorded import SMALL, lines_of
 
 from dbt_watch.core.journal.format import JournalState, JournalWriter, decode_chunk
-from dbt_watch.core.log.events import NOISE, DbtEvent, decode_block, is_noise, parse_line, parse_parts
+from dbt_watch.core.log.events import DbtEvent, decode_lines, read_line
 from dbt_watch.core.log.ledger import Ledger
 from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.results import NodeResult
@@ -54,8 +54,8 @@ def _lines() -> tuple[bytes, ...]:
     seen: Counter[tuple[str, str]] = Counter()
     for name in SMALL:
         for line in lines_of(name):
-            event = parse_line(line)
-            key = (name, event.name if event is not None else "")
+            part = read_line(line)[-1]
+            key = (name, part.info.name if isinstance(part, DbtEvent) else "")
             seen[key] += 1
             if seen[key] <= 2 and len(line) <= _MAX_LINE:
                 kept[line] = None
@@ -94,13 +94,11 @@ damaged_logs = st.lists(damaged_lines(), max_size=6).map(
 def check_reader(line: bytes) -> None:
     """Any line is read without an exception, and the ways to read it agree."""
     line = line.replace(b"\n", b" ")
-    parts = parse_parts(line)
+    parts = read_line(line)
     assert parts
     assert all(isinstance(part, (DbtEvent, str)) for part in parts)
-    events = [part for part in parts if isinstance(part, DbtEvent)]
-    assert parse_line(line) == (events[0] if events else None)
-    at_once = decode_block(line + b"\n")
-    assert at_once is None or parts == ([NOISE] if is_noise(line) else at_once)
+    at_once = decode_lines([line])
+    assert at_once is None or parts == at_once
 
 
 def check_stream(log: bytes) -> None:

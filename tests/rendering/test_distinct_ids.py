@@ -35,7 +35,7 @@ def node(kind, package, name, *, version=None, source=None, test_name=None, pare
 
 
 def planned(nodes, tests="each"):
-    graph = Graph(Facts("1.11.0", 12, project_name="shop"), nodes)
+    graph = Graph(Facts("1.11.0", project_name="shop"), nodes)
     return plan_tasks(graph, frozenset(graph.nodes), tests)
 
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from dbt_watch.cli import main
 from dbt_watch.core.command import Selection, dbt_arguments, environment
 from dbt_watch.core.journal.format import Closed
-from dbt_watch.core.log.sensor_log import finished_lines, started_line
-from dbt_watch.core.log.task_log import MAX_LINE_CHARS, tell_changes
+from dbt_watch.core.log.task_log import MAX_LINE_CHARS, finished_lines, started_line, tell_changes
 from dbt_watch.core.manifest.graph import Node
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.outcome import Producer, decide

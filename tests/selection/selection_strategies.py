@@ -82,7 +82,7 @@ def requests(graph: Graph) -> st.SearchStrategy[dict]:
 def _requests(draw: st.DrawFn, graph: Graph, *, with_yaml: bool) -> dict:
     # Made in here: as an argument the strategy would be part of each example's description, megabytes of it.
     selectors = draw(definitions(graph)) if with_yaml else None
-    names = list(graph.selectors) if selectors is None else [one["name"] for one in selectors]
+    names = list(graph.facts.selectors) if selectors is None else [one["name"] for one in selectors]
     by_name = st.sampled_from([*names * 5, "no_such_selector"])
     if draw(st.integers(0, 5)) < (1 if selectors is None else 4):
         select, exclude, selector = None, None, draw(by_name)

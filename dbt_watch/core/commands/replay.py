@@ -1,7 +1,7 @@
 """
 `dbt-watch replay`: a recorded log of dbt as a table of its nodes.
 
-Called by `dbt_watch.cli`.
+The command line (`dbt_watch.cli`) calls `add_arguments` and `run`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbt_watch.core.labels import label_of
-from dbt_watch.core.log.replay import replay
+from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.log.task_log import MAX_LINE_CHARS
 from dbt_watch.core.text import printable
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    import os
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from dbt_watch.core.results import SelectedNode
+    from dbt_watch.core.results import NodeResult, SelectedNode
 
+_PIECE: Final = 1 << 20
 _MESSAGE_CHARS: Final = 80
 _COLUMNS: Final = ("node", "status", "seconds", "rows", "message")
 _CANNOT_READ: Final = 2
@@ -84,6 +87,55 @@ def run(args: argparse.Namespace) -> int:
     text = json.dumps(found) if args.format == "json" else table(found)
     sys.stdout.write(text + "\n")
     return 0
+
+
+def replay(
+    log: str | os.PathLike[str] | bytes,
+    *,
+    graph: Mapping[str, SelectedNode] | None = None,
+    run_results: str | os.PathLike[str] | None = None,
+    exit_code: int | None = None,
+) -> dict[str, Any]:
+    """
+    Read a log of dbt and say how each node ended.
+
+    :param log: the log, or a path to it; of any size
+    :param graph: the nodes that were to run, by unique_id; without it only those are known that dbt reported
+    :param run_results: a path to the run_results.json or sources.json of the same run
+    :param exit_code: dbt's; None when it is not known, then it is told from the log, if dbt wrote its summary there
+    :returns: JSON-able: `nodes`, for each unique_id the fields of `NodeResult`, and `outcome`, one of "success",
+        "failure" (a node failed) and "error" (dbt broke off, or was ended)
+    :raises OSError: a file cannot be read
+    """
+    ledger = Ledger(graph)
+    stream = LogStream(ledger)
+    for piece in _pieces(log):
+        stream.feed(piece)
+    if exit_code is None and ledger.run.has_summary:
+        exit_code = int(any(entry.is_failure for entry in ledger.entries.values()))
+    stream.close(exit_code, Path(run_results).read_bytes() if run_results is not None else None)
+    return {
+        "nodes": {unique_id: entry.to_dict() for unique_id, entry in ledger.entries.items()},
+        "outcome": _outcome(ledger.entries.values(), exit_code),
+    }
+
+
+def _outcome(entries: Iterable[NodeResult], exit_code: int | None) -> str:
+    """Return the outcome of a run in one word: "success", "failure" or "error"."""
+    if exit_code == 0:
+        return "success"
+    if exit_code == 1 and any(entry.is_failure for entry in entries):
+        return "failure"
+    return "error"
+
+
+def _pieces(log: str | os.PathLike[str] | bytes) -> Iterator[bytes]:
+    if isinstance(log, bytes):
+        yield log
+        return
+    with Path(log).open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
 
 
 def table(found: Mapping[str, Any]) -> str:

@@ -1,5 +1,5 @@
 """
-What dbt itself concluded: `run_results.json` (v4 to v6) and `sources.json` (v3), read for the end of a log.
+What dbt itself concluded: `run_results.json` (v6) and `sources.json` (v3), read for the end of a log.
 
 Called by `core.log.ledger` when a log is closed. Total: what cannot be read is as good as not there. Source:
 schemas.getdbt.com/dbt/run-results and /sources.
@@ -69,12 +69,12 @@ class Artifact(msgspec.Struct, gc=False):
     results: list[Concluded]
 
 
-class _Metadata(msgspec.Struct, gc=False):
+class _ArtifactMetadata(msgspec.Struct, gc=False):
     invocation_id: str = ""
 
 
 class _Document(msgspec.Struct, gc=False):
-    metadata: _Metadata
+    metadata: _ArtifactMetadata
     results: list[msgspec.Raw] = []
 
 

@@ -13,7 +13,7 @@ import msgspec
 from dbt_watch.core.log.end_of_run import NEVER_RUN
 from dbt_watch.core.log.stale_sources import MAX_NAMES
 from dbt_watch.core.results import NotRun
-from dbt_watch.core.text import harmless
+from dbt_watch.core.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -78,7 +78,7 @@ _NEVER_MISSED: Final = NEVER_RUN | {"source"}
 
 def _names(entries: Collection[NodeResult]) -> str:
     names = sorted(entry.label for entry in entries)
-    return harmless(
+    return sanitize(
         ", ".join(names[:MAX_NAMES])
         + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
     )

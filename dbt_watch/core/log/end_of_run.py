@@ -58,7 +58,7 @@ class End(msgspec.Struct, frozen=True, gc=False):
         return ": ".join(filter(None, (code, self.reason)))
 
 
-class Command(msgspec.Struct, gc=False):
+class DbtCommand(msgspec.Struct, gc=False):
     """
     What the log says of one dbt command as a whole.
 
@@ -76,11 +76,12 @@ class Command(msgspec.Struct, gc=False):
     crash: tuple[str, str] | None = None
 
 
-class Run:
+class DbtRun:
     """
     What the log says of the dbt commands as a whole.
 
     :ivar commands: those that were seen, by invocation_id, in the order in which they began
+    :ivar any_failed: whether any node failed
     :ivar test_failed: whether any test failed
     :ivar last_words: what was said last that was no record
     :ivar end: how it all ended, once it has
@@ -88,19 +89,19 @@ class Run:
     :ivar check_lacks: the same of the check of sources
     """
 
-    __slots__ = ("check_lacks", "commands", "end", "lacks", "last_words", "test_failed")
+    __slots__ = ("any_failed", "check_lacks", "commands", "end", "lacks", "last_words", "test_failed")
 
     def __init__(self) -> None:
-        self.commands: dict[str, Command] = {}
-        self.test_failed = False
+        self.commands: dict[str, DbtCommand] = {}
+        self.any_failed = self.test_failed = False
         self.last_words = LastWords()
         self.end: End | None = None
         self.lacks = self.check_lacks = ""
 
-    def admit(self, invocation: str) -> Command | None:
+    def admit(self, invocation: str) -> DbtCommand | None:
         """Take note of a command; None when there are too many, so that a foreign log cannot go on for ever."""
         if invocation not in self.commands and len(self.commands) < MAX_COMMANDS:
-            self.commands[invocation] = Command()
+            self.commands[invocation] = DbtCommand()
         return self.commands.get(invocation)
 
     def take(self, event: DbtEvent) -> None:
@@ -161,7 +162,7 @@ class Run:
             latest[slot.invocation] = max(latest.get(slot.invocation, ""), slot.latest)
             reported[slot.invocation] += not slot.is_hook
         last = max(latest, key=lambda invocation: latest[invocation])
-        command = self.commands.get(last, Command())
+        command = self.commands.get(last, DbtCommand())
         crashes = [found.crash for found in self.commands.values() if found.crash is not None]
         at, crash = max(crashes, default=("", ""))
         if at < latest[last] and command.crash is None:
@@ -277,7 +278,7 @@ def _because(what: str, end: End) -> str:
     return f"{what} ({end.why})" if end.why else what
 
 
-def end_of_unknown(closed: Closed, run: Run, entries: Iterable[NodeResult], *, is_known: bool) -> Closed:
+def end_of_unknown(closed: Closed, run: DbtRun, entries: Iterable[NodeResult], *, is_known: bool) -> Closed:
     """
     Return the end of an attempt: it has not ended well when it is not known what became of a node, though dbt has.
 

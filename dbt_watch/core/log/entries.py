@@ -14,11 +14,11 @@ import msgspec
 from dbt_watch.core import statuses
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.results import NodeResult, shortened, small_scalars
-from dbt_watch.core.text import harmless, without_backtrace, without_escapes
+from dbt_watch.core.text import sanitize, without_backtrace, without_escapes
 
 if TYPE_CHECKING:
     from dbt_watch.core.log.artifacts import Concluded
-    from dbt_watch.core.log.events import DbtEvent, Node, RunResult
+    from dbt_watch.core.log.events import DbtEvent, EventNode, RunResult
     from dbt_watch.core.log.node_state import Slot
     from dbt_watch.core.results import SelectedNode
 
@@ -28,7 +28,7 @@ TESTS: Final = frozenset({"test", "unit_test"})
 _NOTHING: Final[tuple[Any, ...]] = (None, {}, (), "")
 
 
-def started(event: DbtEvent, node: Node, slot: Slot, attempt: int) -> NodeResult:
+def started(event: DbtEvent, node: EventNode, slot: Slot, attempt: int) -> NodeResult:
     """Make the entry of a node that begins."""
     relation = node.node_relation
     return NodeResult(
@@ -43,7 +43,7 @@ def started(event: DbtEvent, node: Node, slot: Slot, attempt: int) -> NodeResult
     )
 
 
-def ended(event: DbtEvent, node: Node, slot: Slot, status: str, attempt: int) -> NodeResult:
+def ended(event: DbtEvent, node: EventNode, slot: Slot, status: str, attempt: int) -> NodeResult:
     """Make the entry of a node that is over, as far as its own event tells."""
     data, kind, shown = event.data, node.resource_type, slot.result
     relation, text, count = node.node_relation, data.result_message or data.status, data.num_failures
@@ -155,7 +155,7 @@ def has_text(status: str) -> bool:
     return statuses.meaning(status) is not statuses.Meaning.SUCCESS
 
 
-def failure_word(node: Node, text: str | None) -> str:
+def failure_word(node: EventNode, text: str | None) -> str:
     """Tell a failed test from a broken one by dbt's text, where the event itself was lost."""
     return "fail" if node.resource_type in TESTS and (text or "").startswith("Got ") else "error"
 
@@ -169,7 +169,7 @@ def message_of(text: str | None) -> str | None:
     """Make a message of dbt's text: without colours and program frames, bounded; None when nothing is left."""
     if not text:
         return None
-    return shortened(harmless(without_backtrace(without_escapes(text)).strip())) or None
+    return shortened(sanitize(without_backtrace(without_escapes(text)).strip())) or None
 
 
 _USUAL_TEXTS: Final = {

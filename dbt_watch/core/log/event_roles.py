@@ -35,7 +35,7 @@ class Role(enum.Enum):
     NOTE = "a note, perhaps with an event inside that could not be encoded"
 
 
-# dbt-core 1.x. NodeStart, NodeFinished, MarkSkippedChildren and CatchableExceptionOnRun come at debug only; at info, the error
+# dbt-core 1.8 and later. NodeStart, NodeFinished, MarkSkippedChildren and CatchableExceptionOnRun come at debug only; at info, the error
 # text of a node comes at the end of the run. Source: `dbt/events/types.py` of these versions, and recordings of each.
 _DBT_CORE: Final[dict[str, Role]] = {
     "MainReportVersion": Role.COMMAND,  # the first record of each command, of Fusion too
@@ -65,8 +65,6 @@ _DBT_CORE: Final[dict[str, Role]] = {
     "RunResultFailure": Role.END_OF_RUN,
     "RunResultWarning": Role.END_OF_RUN,
     "RunResultWarningMessage": Role.END_OF_RUN,
-    "FirstRunResultError": Role.END_OF_RUN,  # 1.5
-    "AfterFirstRunResultError": Role.END_OF_RUN,  # 1.5
     "LogCancelLine": Role.CANCEL,
     "MainEncounteredError": Role.CRASH,
     "StatsLine": Role.SUMMARY,

@@ -1,7 +1,7 @@
 """
 A line of dbt's JSON log, read into a `DbtEvent`.
 
-dbt-core 1.5 to 1.12, dbt-core 2.0 and dbt Fusion write the same envelope: `info` says what kind of event it is, `data`
+dbt-core 1.8 to 1.13, dbt-core 2.0 and dbt Fusion write the same envelope: `info` says what kind of event it is, `data`
 holds its own fields. Only the fields that somebody here needs are decoded. Every function is total: any bytes go in,
 no exception comes out, and what is not a record of dbt is free text.
 
@@ -38,7 +38,7 @@ class Relation(msgspec.Struct, gc=False):
     relation_name: Name | None = None
 
 
-class Node(msgspec.Struct, gc=False):
+class EventNode(msgspec.Struct, gc=False):
     """What an event says of its node. A time that is not known is an empty string."""
 
     unique_id: Name = ""
@@ -46,7 +46,6 @@ class Node(msgspec.Struct, gc=False):
     resource_type: Word = ""
     materialized: Word = ""
     node_status: Word = ""
-    node_path: Name = ""
     node_started_at: Word = ""
     node_finished_at: Word = ""
     node_relation: Relation | None = None
@@ -65,7 +64,7 @@ class RunResult(msgspec.Struct, gc=False):
 class Data(msgspec.Struct, gc=False):
     """The fields of all the events that matter, together; each event has a few of them."""
 
-    node_info: Node | None = None
+    node_info: EventNode | None = None
     status: str | None = None
     execution_time: float | None = None
     num_failures: int | None = None
@@ -76,9 +75,6 @@ class Data(msgspec.Struct, gc=False):
     msg: str | None = None
     conn_name: Name | None = None
     relation: Name | None = None
-    node_name: Name | None = None
-    path: Name | None = None
-    resource_type: Word | None = None
     batch_index: int | None = None
     total_batches: int | None = None
     total: int | None = None
@@ -91,38 +87,10 @@ class DbtEvent(msgspec.Struct, gc=False):
 
     :param info: the envelope
     :param data: the event's own fields
-    :param prefix: free text that stood in front of the record, in the same line
     """
 
     info: Info
     data: Data = msgspec.field(default_factory=Data)
-    # Not dbt's: the name keeps a key of the record from getting in here.
-    prefix: str = msgspec.field(default="", name="-prefix")
-
-    @property
-    def name(self) -> str:
-        """The kind of event, for instance "LogModelResult"."""
-        return self.info.name
-
-    @property
-    def level(self) -> str:
-        """One of "debug", "info", "warn", "error"."""
-        return self.info.level
-
-    @property
-    def msg(self) -> str:
-        """The text that dbt made of it, with its terminal colours."""
-        return self.info.msg
-
-    @property
-    def ts(self) -> str:
-        """When, as dbt wrote it (ISO 8601, UTC)."""
-        return self.info.ts
-
-    @property
-    def invocation_id(self) -> str:
-        """The id of the dbt command."""
-        return self.info.invocation_id
 
     @property
     def unique_id(self) -> str:
@@ -130,9 +98,6 @@ class DbtEvent(msgspec.Struct, gc=False):
         node = self.data.node_info
         return (node.unique_id if node is not None else "") or self.data.unique_id or ""
 
-
-NOISE: Final = DbtEvent(Info(name="", level="debug", ts=""))
-"""Stands for a debug event that nobody needs and that was not decoded."""
 
 # The debug events that make up most of a debug log and that tell nothing of a node's state.
 _NOISY: Final = frozenset({
@@ -154,47 +119,31 @@ decode_record: Final = _decoder.decode
 MISREAD: Final = (msgspec.MsgspecError, ValueError, RecursionError, MemoryError)
 
 
-def decode_block(block: bytes) -> list[DbtEvent] | None:
+def decode_lines(lines: list[bytes]) -> list[DbtEvent] | None:
     """
     Read many lines at once, which costs half of reading each.
 
-    :param block: whole lines, each with its end
+    :param lines: without their ends
     :returns: an event for each line; None unless every line is exactly one record
     """
     try:
-        events = _decoder.decode_lines(block)
+        events = _decoder.decode_lines(b"\n".join(lines))
     except MISREAD:
         return None
-    # A record that goes over two lines is none of dbt's; then there are fewer records than lines. `bytes.count` looks at
-    # byte after byte and would take a tenth of the time of all that is done with a line; `replace` searches.
-    lines = len(block) - len(block.replace(b"\n", b""))
-    return events if len(events) == lines else None
+    # A record that goes over two lines is none of dbt's; then there are fewer records than lines.
+    return events if len(events) == len(lines) else None
 
 
-def parse_line(line: bytes) -> DbtEvent | None:
-    """
-    Read one line.
-
-    :param line: without its end
-    :returns: the first record in it (`NOISE` when it is a debug event that nobody needs), or None for free text
-    """
-    for part in parse_parts(line):
-        if isinstance(part, DbtEvent):
-            return part
-    return None
-
-
-def parse_parts(line: bytes) -> list[DbtEvent | str]:
+def read_line(line: bytes) -> list[DbtEvent | str]:
     """
     Read one line with all that it holds.
 
     Most often that is one record, or free text; sometimes there is text in front of a record, between two or behind
     one, because a raw print ended without a newline.
 
-    :returns: records and texts as they stand in the line; a record's `prefix` repeats the text in front of it
+    :param line: without its end
+    :returns: records and texts as they stand in the line
     """
-    if is_noise(line):
-        return [NOISE]
     try:
         return [decode_record(line)]
     except MISREAD:
@@ -236,7 +185,7 @@ _scan: Final = json.JSONDecoder(parse_constant=lambda _: None).raw_decode
 
 
 def salvaged(line: bytes) -> list[DbtEvent | str]:
-    """Look for records in a line that is not exactly one; as `parse_parts`."""
+    """Look for records in a line that is not exactly one; as `read_line`."""
     text = line.decode("utf-8", "replace")
     parts: list[DbtEvent | str] = []
     done = misses = 0
@@ -253,7 +202,6 @@ def salvaged(line: bytes) -> list[DbtEvent | str]:
         before = text[done:start]
         if before.strip():
             parts.append(before)
-            event.prefix = before
         parts.append(event)
         done = end
         match = _RECORD_START.search(text, done)
@@ -294,7 +242,7 @@ def _normalized(record: Any) -> DbtEvent | None:
 _NESTED: Final[dict[str, type[msgspec.Struct]]] = {
     "info": Info,
     "data": Data,
-    "node_info": Node,
+    "node_info": EventNode,
     "node_relation": Relation,
     "run_result": RunResult,
 }

@@ -17,35 +17,28 @@ import msgspec
 from dbt_watch.core import statuses
 from dbt_watch.core.log import entries
 from dbt_watch.core.log.artifacts import read_artifact
-from dbt_watch.core.log.end_of_run import Run, failed_start_hooks, settled
-from dbt_watch.core.log.end_texts import EndTexts
+from dbt_watch.core.log.end_of_run import DbtRun, failed_start_hooks, settled
 from dbt_watch.core.log.event_roles import MEANS, Role
-from dbt_watch.core.log.events import Node, RunResult, event_inside
+from dbt_watch.core.log.events import EventNode, RunResult, event_inside
 from dbt_watch.core.log.node_state import Slot
 from dbt_watch.core.log.queries import Queries
 from dbt_watch.core.log.skip_causes import SkipCauses
 from dbt_watch.core.log.stale_sources import StaleSources
-from dbt_watch.core.results import MAX_BATCHES, Batch, NodeInfo, NodeResult
+from dbt_watch.core.results import MAX_BATCHES, Batch, NodeResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dbt_watch.core.log.artifacts import Artifact
     from dbt_watch.core.log.end_of_run import End
-    from dbt_watch.core.log.end_texts import EndText, Target
     from dbt_watch.core.log.events import Data, DbtEvent
     from dbt_watch.core.results import SelectedNode
-
-__all__ = ["Ledger", "NodeInfo"]
 
 MAX_NODES: Final = 200_000
 """How many nodes a log may name; more than any project has, so that a foreign log cannot fill the memory."""
 
 MAX_FOREIGN: Final = 10_000
 """How many of them may be outside of a selection that is known: hooks, for instance."""
-
-MAX_UNPLACED: Final = 1_000
-"""How many texts are kept whose node is not known yet."""
 
 Changes = list[NodeResult]
 
@@ -76,19 +69,10 @@ class Ledger:
         self._slots: dict[str, Slot] = {}
         self._entries: dict[str, NodeResult] = {}
         self._causes = SkipCauses(self._nodes, self._entries)
-        self._end_texts = EndTexts()
-        self.run = Run()
+        self.run = DbtRun()
         self._foreign = 0
-        self._by_name: dict[str, list[str]] = {}
-        self._named_entries = 0
-        self._unplaced: dict[Target, EndText] = {}
         self._closed = False
         self._handlers = self._handlers_by_event()
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt of the producer this is."""
-        return self._attempt
 
     @property
     def entries(self) -> Mapping[str, NodeResult]:
@@ -126,9 +110,6 @@ class Ledger:
         if artifact is not None and artifact.invocation_id in self.run.commands:
             end = msgspec.structs.replace(end, lacks="", check_lacks="")
             for result in self._conclude(artifact):
-                changed[result.unique_id] = result
-        for text in tuple(self._unplaced.values()):
-            for result in self._on_end_text(text):
                 changed[result.unique_id] = result
         unseen = [unique_id for unique_id in self._nodes if unique_id not in self._slots]
         unfinished = [
@@ -259,11 +240,12 @@ class Ledger:
         shown = slot.result
         if shown is not None and (shown.invocation_id == slot.invocation or shown.is_final):
             return []
-        slot.path = node.node_path
         result = slot.result = entries.started(event, node, slot, self._attempt)
         self._entries[slot.unique_id] = result
         # dbt starts a node, too, that it is about to skip; that is nothing to tell.
-        return [] if self._causes.keep_back(slot.unique_id, tests=self.run.test_failed) else [result]
+        run = self.run
+        is_kept_back = run.any_failed and self._causes.keep_back(slot.unique_id, tests=run.test_failed)
+        return [] if is_kept_back else [result]
 
     def _on_result(self, event: DbtEvent) -> Changes:
         node = event.data.node_info
@@ -282,7 +264,7 @@ class Ledger:
         # What `_end` does for a node that went well, without its questions: half of a long log goes this way.
         if not slot.is_counted and event.data.total is not None:
             self._count(slot, event.data.total)
-        slot.over, slot.latest, slot.began, slot.path = True, info.ts, node.node_started_at, node.node_path
+        slot.over, slot.latest, slot.began = True, info.ts, node.node_started_at
         result = slot.result = entries.ended(event, node, slot, status, self._attempt)
         self._entries[slot.unique_id] = result
         return [result]
@@ -364,18 +346,15 @@ class Ledger:
                 continue
             if len(named) == 1:
                 info = self._nodes[unique_id]
-                node = Node(unique_id=unique_id, node_name=info.name, resource_type=info.resource_type)
+                node = EventNode(unique_id=unique_id, node_name=info.name, resource_type=info.resource_type)
                 return self._end(event, node, statuses.SKIPPED)
             self._hint(slot, statuses.SKIPPED, None)
         return []
 
     def _on_end_of_run(self, event: DbtEvent) -> Changes:
         node = event.data.node_info
-        if node is None:
-            found = self._end_texts.read(event)
-            return self._on_end_text(found) if found is not None else []
-        slot = self._slot(event, node.unique_id)
-        if slot is None:
+        slot = self._slot(event, node.unique_id) if node is not None else None
+        if slot is None or node is None:
             return []
         text = entries.message_of(event.data.msg)
         if text == _NEVER_BEGUN:
@@ -384,18 +363,6 @@ class Ledger:
             return self._complete(slot, RunResult(message=text))
         self._hint(slot, "warn" if "Warning" in event.info.name else entries.failure_word(node, text), text)
         return []
-
-    def _on_end_text(self, found: EndText) -> Changes:
-        target, text = found.target, entries.message_of(found.text) or ""
-        slot = self._named(target.name, target.resource_type, target.path)
-        result = slot.result if slot is not None else None
-        if slot is None or result is None or not (result.is_failure or result.is_warning):
-            if len(self._unplaced) < MAX_UNPLACED:
-                self._unplaced[target] = found
-            return []
-        if result.message and not (text.startswith(result.message) and len(text) > len(result.message)):
-            return []
-        return self._put(slot, msgspec.structs.replace(result, message=text))
 
     def _on_cancel(self, event: DbtEvent) -> Changes:
         slot = self._slots.get(event.data.conn_name or "")
@@ -418,7 +385,7 @@ class Ledger:
         self._entries[slot.unique_id] = result
         return [result]
 
-    def _end(self, event: DbtEvent, node: Node, status: str, found: RunResult | None = None) -> Changes:
+    def _end(self, event: DbtEvent, node: EventNode, status: str, found: RunResult | None = None) -> Changes:
         """Enter the end of a node, unless it is over already; then what was missing may be filled in."""
         slot = self._slot(event, node.unique_id)
         if slot is None or not status:
@@ -436,7 +403,6 @@ class Ledger:
             and not statuses.is_known(shown.status)
         ):
             return self._complete(slot, found) if found is not None else []
-        slot.path = node.node_path
         if found is None:
             slot.began = node.node_started_at  # the event is the node's own, never a batch's
         result = entries.ended(event, node, slot, status, self._attempt)
@@ -449,15 +415,15 @@ class Ledger:
     def _with_circumstances(self, result: NodeResult, slot: Slot, found: RunResult | None) -> NodeResult:
         """Add what is known from elsewhere: the error, the cause of a skip, the batches."""
         more: dict[str, Any] = {}
-        if result.is_failure and result.resource_type in entries.TESTS:
-            self.run.test_failed = True
+        if result.is_failure:
+            self.run.any_failed = True
+            self.run.test_failed |= result.resource_type in entries.TESTS
+            more["sql"] = self.queries.last_of(result.unique_id)
         if result.is_skipped:
             more["skipped_because"] = self._causes.of(result.unique_id, tests=self.run.test_failed)
         if slot.batches:
             more["batches"] = tuple(slot.batches[index] for index in sorted(slot.batches))
             more["batch_count"] = slot.batch_count
-        if result.is_failure:
-            more["sql"] = self.queries.last_of(result.unique_id)
         if entries.has_text(result.status):
             text = slot.text or (entries.message_of(found.message) if found is not None else None)
             more["message"] = text or entries.usual_text(result)
@@ -471,21 +437,6 @@ class Ledger:
         if statuses.is_final(status):
             known = slot.hint[1] if slot.hint is not None else None
             slot.hint = (status, known or entries.message_of(text))
-
-    def _named(self, name: str, resource_type: str, path: str) -> Slot | None:
-        """Find a node by what the log of an old dbt says of it; None when that fits several."""
-        if self._named_entries != len(self._entries):
-            self._named_entries = len(self._entries)
-            self._by_name = {}
-            for key, entry in self._entries.items():
-                self._by_name.setdefault(entry.name, []).append(key)
-        slots = [self._slots[key] for key in self._by_name.get(name, ())]
-        fitting = [
-            slot for slot in slots if slot.result is not None and slot.result.resource_type == resource_type
-        ]
-        if len(fitting) > 1:
-            fitting = [slot for slot in fitting if slot.path and path.endswith(slot.path)]
-        return fitting[0] if len(fitting) == 1 else None
 
 
 _PLAIN: Final = frozenset({"success", "pass", "no-op", "reused"})

@@ -32,32 +32,15 @@ class LineSplitter:
         self._dropped = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes; give the lines that they complete, without their ends."""
-        block = self.feed_block(data)
-        return self.split(block) if block else []
-
-    def feed_block(self, data: bytes) -> bytes:
-        """Take the next bytes; give the lines that they complete in one piece, each with its end."""
-        end = data.rfind(b"\n") + 1
-        if not end:
-            self._hold(data)
-            return b""
-        if self._pieces:
-            first = data.find(b"\n") + 1
-            self._hold(data[: first - 1])
-            block = b"".join((self._take(), memoryview(data)[first - 1 : end]))
-        else:
-            block = data[:end]
-        self._hold(data[end:])
-        return block
-
-    def split(self, block: bytes) -> list[bytes]:
-        """Cut a block of whole lines."""
-        lines = block.split(b"\n")
-        lines.pop()
-        if len(block) <= self._limit and b"\r" not in block:
-            return lines
-        return [self._finished(line) for line in lines]
+        """Take the next bytes; return the lines that they complete, without their ends."""
+        first, *lines = data.split(b"\n")
+        self._hold(first)
+        if not lines:
+            return []
+        rest = lines.pop()
+        whole = [self._take(), *lines]
+        self._hold(rest)
+        return [self._finished(line) for line in whole]
 
     def flush(self) -> list[bytes]:
         """Give what is left when no more bytes come: the last line, if it had no end."""

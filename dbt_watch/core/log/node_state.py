@@ -23,7 +23,6 @@ class Slot(msgspec.Struct, gc=False):
     :param invocation: the dbt command
     :param latest: the time of its latest event, as dbt writes it; by it, events of an earlier command are told
     :param result: what is shown
-    :param path: its file, as dbt's events have it
     :param over: whether this command has finished the node
     :param began: `node_started_at` of the node itself, not of a batch; empty until known
     :param text: the error that dbt reported before it reported the end
@@ -38,7 +37,6 @@ class Slot(msgspec.Struct, gc=False):
     invocation: str
     latest: str = ""
     result: NodeResult | None = None
-    path: str = ""
     over: bool = False
     began: str = ""
     text: str | None = None

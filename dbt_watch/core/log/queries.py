@@ -14,7 +14,7 @@ import msgspec
 
 from dbt_watch.core.log.events import DbtEvent, salvaged
 from dbt_watch.core.results import shortened
-from dbt_watch.core.text import harmless
+from dbt_watch.core.text import sanitize
 
 MAX_SQL_CHARS: Final = 4_000
 """How much of a query is kept with the result of a node."""
@@ -27,12 +27,12 @@ _UNIQUE_ID: Final = re.compile(rb'"unique_id": ?"([^"\\]+)"')
 _COMMENT: Final = re.compile(r"\A\s*/\*.*?\*/\s*", re.DOTALL)
 
 
-class _Data(msgspec.Struct):
+class _QueryData(msgspec.Struct):
     sql: str = ""
 
 
 class _Record(msgspec.Struct):
-    data: _Data
+    data: _QueryData
 
 
 _decode: Final = msgspec.json.Decoder(_Record).decode
@@ -68,7 +68,7 @@ class Queries:
             sql = kept if isinstance(kept, str) else _sql_in(kept)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
-        return shortened(harmless(_COMMENT.sub("", sql).strip()), MAX_SQL_CHARS) or None
+        return shortened(sanitize(_COMMENT.sub("", sql).strip()), MAX_SQL_CHARS) or None
 
     def _keep(self, unique_id: str, query: bytes | str) -> None:
         self._latest.pop(unique_id, None)

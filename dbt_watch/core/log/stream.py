@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dbt_watch.core.log.events import (
-    MISREAD,
-    QUERY,
-    DbtEvent,
-    decode_block,
-    decode_record,
-    is_noise,
-    is_query,
-    parse_parts,
-)
+from dbt_watch.core.log.events import QUERY, DbtEvent, decode_lines, is_noise, is_query, read_line
 from dbt_watch.core.log.invocations import Invocations
 from dbt_watch.core.log.lines import LineSplitter
 from dbt_watch.core.log.task_log import line_of_text, lines_of_message, tell_changes, tell_end
@@ -33,7 +24,7 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 4_096
 
 
-class Batch(msgspec.Struct, gc=False):
+class StreamOutput(msgspec.Struct, gc=False):
     """
     What came of some bytes.
 
@@ -55,45 +46,29 @@ class LogStream:
     time by which a repetition could be told; the reader has to see to that.
 
     :param ledger: collects the state of the nodes
-    :param readable: whether lines for a task log are made; only the changes are given otherwise
     """
 
-    def __init__(self, ledger: Ledger, *, readable: bool = True) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
         self._invocations = Invocations(ledger.run.is_over)
-        self._readable = readable
         self._splitter = LineSplitter()
         self._has_debug = False
         self._told: dict[str, NodeResult] = {}
         self._shown: dict[tuple[str, str, int], None] = {}
 
-    @property
-    def ledger(self) -> Ledger:
-        """The ledger that is written."""
-        return self._ledger
-
-    def feed(self, data: bytes) -> Batch:
+    def feed(self, data: bytes) -> StreamOutput:
         """Take the next bytes, cut anywhere."""
-        block = self._splitter.feed_block(data)
-        if not block:
-            return Batch([], [])
+        return self.feed_lines(self._splitter.feed(data))
+
+    def feed_lines(self, lines: list[bytes]) -> StreamOutput:
+        """Take whole lines without their ends, from a reader that has them; not to be mixed with `feed`."""
         # In a debug log most lines are noise, which is cheaper not to decode at all.
-        events = decode_block(block) if not self._has_debug else None
-        if events is None:
-            return self._take(self._read(self._splitter.split(block)))
-        return self._take(events)
-
-    def feed_line(self, line: bytes) -> Batch:
-        """Take one whole line; as `feed_lines`."""
-        return self.feed_lines([line])
-
-    def feed_lines(self, lines: Iterable[bytes]) -> Batch:
-        """Take whole lines, from a reader that has them; not to be mixed with `feed`."""
-        return self._take(self._read([line.rstrip(b"\r\n") for line in lines]))
+        events = decode_lines(lines) if not self._has_debug else None
+        return self._take(events if events is not None else self._read(lines))
 
     def close(
         self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
-    ) -> Batch:
+    ) -> StreamOutput:
         """
         Take the end of the log.
 
@@ -101,60 +76,53 @@ class LogStream:
         :param run_results: the content of run_results.json, if it could be had
         :param reason: why dbt ended, where somebody outside knows it
         """
-        batch = self._take(self._read(self._splitter.flush()))
+        output = self.feed_lines(self._splitter.flush())
         for event in self._invocations.rest():
-            batch.changes += self._ledger.apply(event)
-        changes = self._ledger.close(exit_code, run_results, reason=reason)
-        if self._readable:
-            tell_end(batch.lines, changes, self._told)
-        batch.changes += changes
-        return batch
+            output.changes += self.ledger.apply(event)
+        changes = self.ledger.close(exit_code, run_results, reason=reason)
+        tell_end(output.lines, changes, self._told)
+        output.changes += changes
+        return output
 
     def _read(self, lines: list[bytes]) -> Iterator[DbtEvent | str]:
-        """Give what lines hold that need not be records: events, and texts that are not dbt's."""
+        """Yield what lines hold that need not be records: events, and texts that are not dbt's."""
         for line in lines:
             # At info every record is wanted; the look for noise is worth its time only where there is some.
             if self._has_debug and is_noise(line):
                 if is_query(line) and self._invocations.wrote(line):
-                    self._ledger.queries.note_record(line)
+                    self.ledger.queries.note_record(line)
                 continue
-            try:
-                yield decode_record(line)
-            except MISREAD:
-                yield from parse_parts(line)
+            yield from read_line(line)
 
-    def _take(self, parts: Iterable[DbtEvent | str]) -> Batch:
-        batch = Batch([], [])
-        apply, told, lines, readable = self._ledger.apply, self._told, batch.lines, self._readable
-        last_words = self._ledger.run.last_words
+    def _take(self, parts: Iterable[DbtEvent | str]) -> StreamOutput:
+        output = StreamOutput([], [])
+        apply, told, lines = self.ledger.apply, self._told, output.lines
+        last_words = self.ledger.run.last_words
         invocations = self._invocations
         for part in parts:
             if isinstance(part, str):
                 last_words.note(part)
-                if part and readable:
+                if part:
                     lines.append(line_of_text(part))
                 continue
             last_words.forget()
             is_current = part.info.invocation_id == invocations.current
             changes = apply(part) if is_current else self._sifted(part)
             if changes:
-                batch.changes += changes
-                if readable:
-                    tell_changes(lines, changes, told, part.info.ts)
+                output.changes += changes
+                tell_changes(lines, changes, told, part.info.ts)
             elif part.info.level == "debug":
                 self._has_debug = True
                 if is_current and part.info.name == QUERY:
-                    self._ledger.queries.note(part.unique_id, part.data.sql)
-            elif readable:
-                message = lines_of_message(part)
-                if message and self._is_new(part):
-                    lines += message
-        return batch
+                    self.ledger.queries.note(part.unique_id, part.data.sql)
+            elif (message := lines_of_message(part)) and self._is_new(part):
+                lines += message
+        return output
 
     def _sifted(self, event: DbtEvent) -> list[NodeResult]:
         """Apply what counts now of an event of another command than the current one."""
         events = self._invocations.sift(event)
-        return [change for counted in events for change in self._ledger.apply(counted)]
+        return [change for counted in events for change in self.ledger.apply(counted)]
 
     def _is_new(self, event: DbtEvent) -> bool:
         key = (event.info.ts, event.info.name, hash(event.info.msg))

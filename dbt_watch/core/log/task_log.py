@@ -1,7 +1,8 @@
 """
-What the producer's task log shows of dbt's log: one readable line per event worth showing.
+What task logs show of dbt: the producer's one readable line for each event worth showing, a sensor's the entry of its node.
 
-Called by `core.log.stream`. Never raw JSON; foreign text is made harmless and kept short.
+`core.log.stream` makes the lines of the producer, `sensors.trigger` those of a sensor. Never raw JSON; foreign text is
+sanitized and kept short.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dbt_watch.core.statuses import NOT_RUN, SKIPPED, STARTED
 from dbt_watch.core.text import printable, without_backtrace, without_escapes
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from dbt_watch.core.results import NodeResult
 
 MAX_LINE_CHARS: Final = 2_000
@@ -130,3 +133,43 @@ def _block(head: str, text: str) -> list[str]:
     lines = [printable(first.rstrip(), MAX_LINE_CHARS)]
     lines += [printable(_INDENT + line.rstrip(), MAX_LINE_CHARS) for line in more if line.strip()]
     return lines
+
+
+# What a sensor shows of its node.
+
+
+def started_line(result: NodeResult) -> str:
+    """Say that dbt has started a node."""
+    return _line(f"dbt started {result.resource_type} {result.label}{_at(result.started_at)}")
+
+
+def finished_lines(result: NodeResult) -> list[str]:
+    """
+    Say how dbt ended a node: one line, and below it the text of a warning, or the SQL that failed.
+
+    The text of a failure is the outcome's.
+    """
+    facts = [f"{result.resource_type} {result.label}: {result.status}"]
+    if result.execution_time is not None and not result.is_skipped:
+        facts.append(f"in {result.execution_time:.2f} s")
+    if result.rows_affected is not None and result.rows_affected >= 0:
+        facts.append(f"{result.rows_affected} rows")
+    if result.failures:
+        facts.append(f"{result.failures} failures")
+    if result.relation_name and (result.is_success or result.is_warning):
+        facts.append(f"into {result.relation_name}")
+    lines = [_line(", ".join(filter(None, facts)) + _at(result.finished_at))]
+    if result.message and result.is_warning:
+        lines += [_line(f"  {line}") for line in result.message.strip().split("\n")]
+    if result.sql:
+        lines += ["dbt had sent to the database:", *(_line(f"  {line}") for line in result.sql.split("\n"))]
+    return lines
+
+
+def _line(text: str) -> str:
+    """Return a line sanitized: a name in it may hold anything."""
+    return printable(text, MAX_LINE_CHARS)
+
+
+def _at(moment: datetime | None) -> str:
+    return "" if moment is None else f" at {moment:%H:%M:%S} UTC"

@@ -31,7 +31,7 @@ from dbt_watch.core.manifest.graph import Facts, Graph, Node
 log = logging.getLogger(__name__)
 
 #: counts the changes of `Node`, `Facts` and of what decoding makes of a manifest
-FORMAT = 2
+FORMAT = 3
 #: a deployment that gives each version of a DAG a path of its own would fill the disk otherwise
 _MOST_FILES = 64
 _MAGIC = b"dbt_watch graph\n"

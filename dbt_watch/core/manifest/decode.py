@@ -1,14 +1,13 @@
 """
 The parts of a manifest.json that become a `Graph`, and how.
 
-Only what is named here is decoded; the rest, nine tenths of a large manifest, is passed over. `manifest` calls it.
-Format: https://schemas.getdbt.com/dbt/manifest/v12.json; v9 (dbt 1.5) to v12 (1.8 and later, and Fusion) agree
-on these parts, but for sections that the older ones lack.
+Only what is named here is decoded; the rest, nine tenths of a large manifest, is passed over. `core.manifest.load` calls it.
+Format: https://schemas.getdbt.com/dbt/manifest/v12.json, which dbt 1.8 and later and Fusion write; older ones among them lack
+some sections.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,10 @@ import msgspec
 from dbt_watch.core.manifest.graph import Facts, Graph, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-OLDEST_SCHEMA = 9
-NEWEST_SCHEMA = 12
+SCHEMA_VERSION = 12
+"""The version of the format that is read."""
 
 Text = str | None
 
@@ -31,8 +30,6 @@ class Metadata(msgspec.Struct, frozen=True):
     dbt_schema_version: str = ""
     dbt_version: str = ""
     project_name: Text = None
-    project_id: Text = None
-    adapter_type: Text = None
 
     @property
     def schema_version(self) -> int | None:
@@ -58,7 +55,6 @@ class _TestMetadata(msgspec.Struct, frozen=True, gc=False):
 class _Config(msgspec.Struct, frozen=True, gc=False):
     enabled: bool | None = None
     materialized: Text = None
-    severity: Text = None
     group: Text = None
     tags: str | tuple[str, ...] | None = None
     freshness: msgspec.Raw = msgspec.Raw(b"null")
@@ -97,7 +93,6 @@ class _Resource(msgspec.Struct, frozen=True, gc=False):
     version: str | int | float | None = None
     latest_version: str | int | float | None = None
     description: Text = None
-    relation_name: Text = None
     access: Text = None
     attached_node: Text = None
     test_metadata: _TestMetadata | None = None
@@ -156,11 +151,9 @@ def graph_of(manifest: Manifest) -> Graph:
     """
     configs = _Configs()
     nodes = [node for resource in manifest.resources() if (node := configs.node(resource)) is not None]
-    project = _project_name(manifest.metadata, {node.package_name for node in nodes})
+    project = manifest.metadata.project_name
     facts = Facts(
         dbt_version=manifest.metadata.dbt_version,
-        schema_version=manifest.metadata.schema_version or 0,
-        adapter_type=manifest.metadata.adapter_type,
         project_name=project,
         disabled=tuple({*(manifest.disabled or ()), *configs.disabled}),
         selectors=manifest.selectors or {},
@@ -207,10 +200,8 @@ class _Configs:
             version=None if resource.version is None else str(resource.version),
             version_status=_version_status(resource) if kind == "model" else None,
             description=resource.description or "",
-            relation_name=resource.relation_name,
             group=config.group,
             access=resource.access,
-            severity=config.severity,
             attached_node=resource.attached_node,
             test_name=resource.test_metadata.name if resource.test_metadata else None,
             source_name=resource.source_name,
@@ -289,16 +280,6 @@ def _is_less(left: str | float, right: str | float) -> bool:
         return float(left) < float(right)
     except ValueError:
         return str(left) < str(right)
-
-
-def _project_name(metadata: Metadata, packages: Iterable[str]) -> str | None:
-    if metadata.project_name:
-        return metadata.project_name
-    # Until v10 only the MD5 of the name is there.
-    for package in packages:
-        if hashlib.md5(package.encode(), usedforsecurity=False).hexdigest() == metadata.project_id:
-            return package
-    return None
 
 
 def _other_files(manifest: Manifest, project: str | None) -> Iterator[str]:

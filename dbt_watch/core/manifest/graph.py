@@ -42,11 +42,8 @@ class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     #: of a model: "latest", "old" or "prerelease" when it has versions, "none" when it has not
     version_status: str | None = None
     description: str = ""
-    relation_name: str | None = None
     group: str | None = None
     access: str | None = None
-    #: of a test, as configured: "error" or "warn", in any case of letters
-    severity: str | None = None
     #: of a generic test, the model that it was written at; None for a test of a source (dbt leaves it empty)
     attached_node: str | None = None
     #: the generic test that it is an instance of, such as "not_null"; None for a singular test
@@ -56,28 +53,17 @@ class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_empty: bool = False
     #: what `meta` holds for dbt_watch: {"dbt_watch": ...}, or nothing
     meta: dict[str, Any] = {}
-    #: where the graph keeps its configuration; `Graph.config` reads it
+    #: where its configuration is in `Graph.configs`
     config_index: int = -1
     #: of a source, whether it says from which age on it is stale
     has_freshness: bool = False
-
-    @property
-    def is_generic_test(self) -> bool:
-        """Whether it is an instance of a generic test."""
-        return self.resource_type == "test" and self.test_name is not None
-
-    @property
-    def is_singular_test(self) -> bool:
-        """Whether it is a test with a query of its own."""
-        return self.resource_type == "test" and self.test_name is None
 
 
 class Facts(msgspec.Struct, frozen=True, array_like=True):
     """What a manifest says of the project as a whole."""
 
+    #: the version of dbt that wrote it, such as "1.12.0"
     dbt_version: str
-    schema_version: int
-    adapter_type: str | None = None
     project_name: str | None = None
     #: ids of the resources that are disabled
     disabled: tuple[str, ...] = ()
@@ -101,43 +87,18 @@ class Graph:
         self.nodes: Mapping[str, Node] = MappingProxyType({node.unique_id: node for node in nodes})
         self.disabled = frozenset(facts.disabled)
         self.configs = tuple(configs)
-        self._decoded_configs: dict[int, Mapping[str, Any]] = {}
 
     def __repr__(self) -> str:
-        return f"<Graph {self.project_name}: {len(self.nodes)} nodes, dbt {self.dbt_version}>"
+        return f"<Graph {self.project_name}: {len(self.nodes)} nodes, dbt {self.facts.dbt_version}>"
 
     @property
     def project_name(self) -> str:
         """The name of the root project; empty when the manifest does not tell."""
         return self.facts.project_name or ""
 
-    @property
-    def dbt_version(self) -> str:
-        """The version of dbt that wrote the manifest, such as "1.12.0"."""
-        return self.facts.dbt_version
-
-    @property
-    def schema_version(self) -> int:
-        """The version of the manifest's format, such as 12."""
-        return self.facts.schema_version
-
-    @property
-    def adapter_type(self) -> str | None:
-        """The kind of warehouse, such as "snowflake"."""
-        return self.facts.adapter_type
-
-    @property
-    def selectors(self) -> Mapping[str, Any]:
-        """The YAML selectors by name, as dbt writes them into the manifest."""
-        return self.facts.selectors
-
     def parents(self, unique_id: str) -> tuple[str, ...]:
         """Give the ids of the enabled resources that this one depends on directly."""
         return self.parent_map[self.nodes[unique_id].unique_id]
-
-    def children(self, unique_id: str) -> tuple[str, ...]:
-        """Give the ids of the enabled resources that depend directly on this one."""
-        return self.child_map.get(self.nodes[unique_id].unique_id, ())
 
     @cached_property
     def parent_map(self) -> Mapping[str, tuple[str, ...]]:
@@ -161,17 +122,6 @@ class Graph:
             for parent in parents:
                 children[parent].append(unique_id)
         return {unique_id: tuple(ids) for unique_id, ids in children.items()}
-
-    def config(self, unique_id: str) -> Mapping[str, Any]:
-        """Give the configuration of a resource, as the manifest has it; decoded when first asked for."""
-        return self.config_at(self.nodes[unique_id].config_index)
-
-    def config_at(self, index: int) -> Mapping[str, Any]:
-        """Give one of the distinct configurations; an empty one for the index -1."""
-        if index not in self._decoded_configs:
-            decoded = msgspec.json.decode(self.configs[index]) if index >= 0 else None
-            self._decoded_configs[index] = decoded if isinstance(decoded, dict) else {}
-        return self._decoded_configs[index]
 
     def find(self, name: str) -> list[Node]:
         """

@@ -15,8 +15,7 @@ import msgspec
 
 from dbt_watch.core.manifest import cache as graph_cache
 from dbt_watch.core.manifest.decode import (
-    NEWEST_SCHEMA,
-    OLDEST_SCHEMA,
+    SCHEMA_VERSION,
     Heading,
     Manifest,
     Metadata,
@@ -40,7 +39,7 @@ def load_manifest(location: str | os.PathLike[str], *, argument: str = "manifest
     :param location: a local path, a file:// URL, or the URL of an object store that Airflow's ObjectStoragePath can read, such as
         s3://connection@bucket/manifest.json
     :param argument: what the caller's user calls it, for the messages
-    :raises ManifestError: when nothing can be read there, or it is not a manifest of dbt 1.5 or later
+    :raises ManifestError: when nothing can be read there, or it is not a manifest of dbt 1.8 or later
     """
     text = str(location)
     place = place_of(text, argument=argument)
@@ -65,12 +64,12 @@ def decode_manifest(content: bytes, *, location: str, argument: str = "manifest"
 
     :param content: the JSON text
     :param location: where it comes from, for the messages
-    :raises ManifestError: when it is not a manifest of dbt 1.5 or later
+    :raises ManifestError: when it is not a manifest of dbt 1.8 or later
     """
     content = content.removeprefix(b"\xef\xbb\xbf")  # some tools of Windows mark UTF-8 so
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-        if _is_known(manifest.metadata.schema_version):
+        if manifest.metadata.schema_version == SCHEMA_VERSION:
             return graph_of(manifest)
         problem = ""
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -110,10 +109,6 @@ _IN_PROCESS = _InProcess(limit=8)
 _WANTED = "a manifest.json of dbt"
 
 
-def _is_known(schema_version: int | None) -> bool:
-    return schema_version is not None and OLDEST_SCHEMA <= schema_version <= NEWEST_SCHEMA
-
-
 def _what_is_wrong(content: bytes, problem: str) -> str:
     """Say what was expected instead, so that the user knows what to do."""
     if not content:
@@ -140,8 +135,10 @@ def _what_is_wrong_in(metadata: Metadata, problem: str) -> str:
     if version is None:
         schema = metadata.dbt_schema_version.rpartition("/dbt/")[2] or "unknown"
         return f"{_WANTED}, and this is another file (its schema is {schema})"
-    if version < OLDEST_SCHEMA:
-        return f"{_WANTED} 1.5 or later (v{OLDEST_SCHEMA} of the format), and this is v{version}"
-    if version > NEWEST_SCHEMA:
-        return f"v{NEWEST_SCHEMA} of the manifest's format at most, and this is v{version}: it needs a newer dbt_watch"
+    if version < SCHEMA_VERSION:
+        return f"{_WANTED} 1.8 or later (v{SCHEMA_VERSION} of the format), and this is v{version}"
+    if version > SCHEMA_VERSION:
+        return (
+            f"v{SCHEMA_VERSION} of the manifest's format, and this is v{version}: it needs a newer dbt_watch"
+        )
     return f"{_WANTED} as dbt writes it; damaged: {problem}"

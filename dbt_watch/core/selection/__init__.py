@@ -58,7 +58,7 @@ def select_nodes(
     """
     indirect = _indirect(indirect_selection)
     types = asked_for(
-        graph.dbt_version,
+        graph.facts.dbt_version,
         included=_texts("resource_types", resource_types) or (),
         excluded=_texts("exclude_resource_types", exclude_resource_types) or (),
         buildable_only=buildable_only,
@@ -69,7 +69,7 @@ def select_nodes(
     if buildable_only:
         keep -= index.empty  # a build passes over a file without code, though it can be listed
     definitions = Definitions(
-        graph.selectors, indirect=indirect, inherit=release(graph.dbt_version) < _SELECTOR_METHOD
+        graph.facts.selectors, indirect=indirect, inherit=release(graph.facts.dbt_version) < _SELECTOR_METHOD
     )
     evaluator = Evaluator(graph, keep, definitions, on_unmatched)
     selects, excludes = _texts("select", select), _texts("exclude", exclude)
@@ -85,7 +85,7 @@ def select_nodes(
 
 def default_selector(graph: Graph) -> str | None:
     """Give the name of the YAML selector that holds when nothing is asked for, if there is one."""
-    return Definitions(graph.selectors, indirect=IndirectSelection.EAGER, inherit=False).default
+    return Definitions(graph.facts.selectors, indirect=IndirectSelection.EAGER, inherit=False).default
 
 
 def _indirect(value: str) -> IndirectSelection:

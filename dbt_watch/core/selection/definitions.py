@@ -32,17 +32,14 @@ class Definitions:
     :param indirect: which tests come along where a definition does not say it
     :param inherit: whether a reference to another selector stands for that one's definition, as before dbt 1.12; since
         then it is a method like the others, and stands for that one's nodes
+    :ivar names: the names of all selectors
     """
 
     def __init__(self, selectors: Mapping[str, Any], *, indirect: IndirectSelection, inherit: bool) -> None:
+        self.names = selectors.keys()
+        self.indirect = indirect
+        self.inherit = inherit
         self._selectors = selectors
-        self._indirect = indirect
-        self._inherit = inherit
-
-    @property
-    def names(self) -> Iterable[str]:
-        """The names of all selectors."""
-        return self._selectors.keys()
 
     @property
     def default(self) -> str | None:
@@ -76,16 +73,6 @@ class Definitions:
                 known=self._selectors,
             )
         return selector.get("definition") if isinstance(selector, Mapping) else None
-
-    @property
-    def indirect(self) -> IndirectSelection:
-        """Which tests come along where a definition does not say it."""
-        return self._indirect
-
-    @property
-    def inherit(self) -> bool:
-        """Whether a reference to another selector stands for that one's definition."""
-        return self._inherit
 
 
 class _Reader:

@@ -37,7 +37,7 @@ _COMBINE: Mapping[Operator, Callable[..., set[str]]] = {
 }
 
 
-class _Found(NamedTuple):
+class _Selected(NamedTuple):
     """
     What a specification stands for.
 
@@ -80,7 +80,7 @@ class Evaluator:
         """
         return self._find(specification, argument).selected & self._keep
 
-    def _find(self, specification: Specification, argument: str) -> _Found:
+    def _find(self, specification: Specification, argument: str) -> _Selected:
         if isinstance(specification, Criterion):
             return self._find_criterion(specification, argument)
         found = self._find_group(specification, argument)
@@ -88,21 +88,21 @@ class Evaluator:
             self._on_unmatched(specification.written)
         return found
 
-    def _find_group(self, group: Group, argument: str) -> _Found:
+    def _find_group(self, group: Group, argument: str) -> _Selected:
         if not group.parts:
-            return _Found(set(), frozenset())
+            return _Selected(set(), frozenset())
         if len(group.parts) == 1:
             return self._find(group.parts[0], argument)  # which has completed itself
         found = [self._find(part, argument) for part in group.parts]
         combine = _COMBINE[group.operator]
         selected = combine(*(part.selected for part in found))
         candidates = combine(*(part.selected | part.candidates for part in found))
-        return _Found(selected | self._complete(selected, candidates, group.indirect), candidates)
+        return _Selected(selected | self._complete(selected, candidates, group.indirect), candidates)
 
-    def _find_criterion(self, criterion: Criterion, argument: str) -> _Found:
+    def _find_criterion(self, criterion: Criterion, argument: str) -> _Selected:
         if criterion.method == "selector":
             # What it refers to has brought its tests along already, or has excluded them.
-            return _Found(
+            return _Selected(
                 self._with_relatives(criterion, self._find_selectors(criterion, argument)), frozenset()
             )
         selected = self._with_relatives(criterion, find(self._graph, criterion, argument=argument))
@@ -111,7 +111,7 @@ class Evaluator:
     def _find_selectors(self, criterion: Criterion, argument: str) -> set[str]:
         pattern = str(criterion.value)
         if self._definitions.inherit:
-            version = self._graph.dbt_version
+            version = self._graph.facts.dbt_version
             raise SelectionError(
                 argument,
                 criterion.text,
@@ -151,18 +151,18 @@ class Evaluator:
             selected |= reach(children, named, criterion.children)
         return selected
 
-    def _with_tests(self, selected: set[str], indirect: IndirectSelection) -> _Found:
+    def _with_tests(self, selected: set[str], indirect: IndirectSelection) -> _Selected:
         if indirect is IndirectSelection.EMPTY:
-            return _Found(selected, frozenset())
+            return _Selected(selected, frozenset())
         tests = self._tests_of(selected) - selected
         if indirect is IndirectSelection.EAGER:
-            return _Found(selected | tests, frozenset())
+            return _Selected(selected | tests, frozenset())
         present = set(selected)
         if indirect is IndirectSelection.BUILDABLE:
             present |= reach(self._graph.parent_map, selected)
             present.update(self._index.types.get("source", ()))
         complete = {test for test in tests if self._tests_only(test, present)}
-        return _Found(selected | complete, tests - complete)
+        return _Selected(selected | complete, tests - complete)
 
     def _complete(
         self, selected: set[str], candidates: AbstractSet[str], indirect: IndirectSelection

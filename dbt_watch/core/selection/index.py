@@ -179,4 +179,4 @@ def _test_kinds(node: Node) -> Iterable[str]:
         return ("unit",)
     if node.resource_type != "test":
         return ()
-    return ("generic",) if node.is_generic_test else ("singular",)
+    return ("singular",) if node.test_name is None else ("generic",)

@@ -32,15 +32,14 @@ LISTED = frozenset(
 )
 _LISTABLE = LISTED | {"analysis"}
 
-_BASE = frozenset({"model", "seed", "snapshot", "test"})
+_BASE = frozenset({"model", "seed", "snapshot", "test", "unit_test"})
 _FUSION = (2, 0)
-#: what `dbt build` builds, by the first version that does; Fusion has its own row
+#: what `dbt build` builds, by the first version that does; Fusion has its own row, and the last one is that of 1.8
 _BUILT = (
-    (_FUSION, _BASE | {"unit_test", "function"}),
-    ((1, 11), _BASE | {"unit_test", "saved_query", "exposure", "function"}),
-    ((1, 10), _BASE | {"unit_test", "saved_query", "exposure"}),
-    ((1, 8), _BASE | {"unit_test", "saved_query"}),
-    ((0, 0), _BASE),
+    (_FUSION, _BASE | {"function"}),
+    ((1, 11), _BASE | {"saved_query", "exposure", "function"}),
+    ((1, 10), _BASE | {"saved_query", "exposure"}),
+    ((0, 0), _BASE | {"saved_query"}),
 )
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 

@@ -502,6 +502,12 @@ def test_the_journal_of_a_producer_that_has_run_for_a_while_is_looked_for_at_onc
     assert asyncio.run(looks_of(airflow, 1)) == [0.0]
 
 
+def test_a_page_is_looked_for_twice_in_the_time_after_which_the_next_is_written():
+    airflow = Airflow()
+    airflow.begin(1)
+    assert asyncio.run(looks_of(airflow, 2, Pace(page=0.7))) == [0.0, 0.0, 0.4, 0.8, 1.2, 1.6]
+
+
 @scenario
 async def test_requests_do_not_grow_with_the_number_of_sensors(airflow):
     async def requests_of(count):

@@ -163,9 +163,13 @@ def test_of_a_producer_that_does_not_run_no_journal_is_believed(airflow, state, 
     assert not update.results
 
 
+@pytest.mark.parametrize(("state", "exit_code"), [("success", 0), ("failed", 1)])
 @pytest.mark.parametrize(("began", "expected"), [(1.0, Verdict.BUILD), (3.0, Verdict.SUCCEED)])
-def test_a_sensor_that_is_younger_than_the_attempt_was_cleared_alone(airflow, began, expected):
-    airflow.write(0, began=began)
+def test_a_sensor_that_is_younger_than_the_attempt_was_cleared_alone(
+    airflow, state, exit_code, began, expected
+):
+    airflow.state = state
+    airflow.write(exit_code, began=began)
     assert verdict(FIRST, made_at=2.0, is_first_try=False) is expected
 
 

@@ -100,7 +100,9 @@ def test_one_that_has_to_wait_once_more_holds_nobody_back():
     order = order_of(sensor("a", 2), sensor("b", 1))
     assert next_of(order) == "b"
     order.add("b again", sensor("b", 3))
-    assert next_of(order, States(b="deferred")) == "a"
+    states = States(b="deferred")
+    assert next_of(order, states) == "a"
+    assert not states.asked
 
 
 def test_another_one_that_comes_to_wait_does_not_let_two_build_at_once():

@@ -6,9 +6,9 @@ import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates, TaskStatesResult, XComResult
 
-from dbt_watch import supervisor
-from dbt_watch.compat import AirflowFailException
-from dbt_watch.core.journal import Closed
+from dbt_watch.airflow import supervisor
+from dbt_watch.airflow.compat import AirflowFailException
+from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.results import NodeResult
 from dbt_watch.exceptions import ProjectIsBusy
 from dbt_watch.sensors.operator import DbtNodeSensor

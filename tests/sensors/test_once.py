@@ -9,13 +9,13 @@ from airflow.sdk import timezone
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates, TaskStatesResult, XComResult
 
-from dbt_watch.compat import AirflowRescheduleException
-from dbt_watch.core.journal import JournalWriter
+from dbt_watch.airflow.compat import AirflowRescheduleException
+from dbt_watch.core.journal.format import JournalWriter
 from dbt_watch.core.outcome import Verdict
-from dbt_watch.core.pages import HEAD_KEY, PAGES, decode_page, encode_page, page_key, part_key
+from dbt_watch.core.journal.pages import HEAD_KEY, PAGES, decode_page, encode_page, page_key, part_key
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.pen import Pen
-from dbt_watch.sensors.once import look_once
+from dbt_watch.producers.journal_pen import Pen
+from dbt_watch.sensors.journal_look import look_once
 from dbt_watch.sensors.operator import DbtNodeSensor
 from dbt_watch.sensors.updates import Sensor
 

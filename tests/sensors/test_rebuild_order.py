@@ -6,7 +6,7 @@ import pytest
 
 from dbt_watch.sensors.rebuild_order import RebuildOrder
 from dbt_watch.sensors.updates import Sensor
-from dbt_watch.supervisor import OVER
+from dbt_watch.airflow.supervisor import OVER
 
 
 class States(dict):

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from dbt_watch.compat import AirflowRescheduleException
+from dbt_watch.airflow.compat import AirflowRescheduleException
 from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.sensors import once
+from dbt_watch.sensors import journal_look as once
 from dbt_watch.sensors import operator as module
 from dbt_watch.sensors.operator import MAX_PAGES, DbtNodeSensor, pause_in_dag_test, raise_if_held_back
 from dbt_watch.sensors.trigger import NodeTrigger
@@ -81,7 +81,7 @@ def looks(monkeypatch):
 @pytest.fixture
 def in_dag_test(monkeypatch):
     def set_to(value):
-        monkeypatch.setattr("dbt_watch.supervisor.runs_in_dag_test", lambda: value)
+        monkeypatch.setattr("dbt_watch.airflow.supervisor.runs_in_dag_test", lambda: value)
 
     set_to(False)
     return set_to

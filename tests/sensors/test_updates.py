@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from dbt_watch.core.journal import Closed
+from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.outcome import Producer, Verdict
 from dbt_watch.core.results import NodeResult
 from dbt_watch.sensors.updates import Sensor, sensor_of, update_of

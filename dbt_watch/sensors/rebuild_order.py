@@ -29,7 +29,7 @@ class RebuildOrder(Generic[T]):
 
     def __init__(self) -> None:
         self._waiting: dict[T, Sensor] = {}
-        self._building: str | None = None
+        self._building = ""
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -38,7 +38,7 @@ class RebuildOrder(Generic[T]):
         """Let a sensor wait for its turn."""
         self._waiting[place] = sensor
         if sensor.task_id == self._building:
-            self._building = None  # it has found that it has to wait once more
+            self._building = ""  # it has found that it has to wait once more
 
     def remove(self, place: T) -> None:
         """Forget a sensor that need not wait any more."""
@@ -59,7 +59,7 @@ class RebuildOrder(Generic[T]):
         place, sensor = min(self._waiting.items(), key=lambda item: item[1].turn)
         if before := tuple(filter(None, (self._building, *sensor.after))):
             states = await ask(before)
-            is_building = states.get(self._building or "") not in {
+            is_building = states.get(self._building) not in {
                 None,
                 *OVER,
             }  # None: it was cleared once more

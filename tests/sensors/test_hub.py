@@ -10,8 +10,8 @@ import contextlib
 import pytest
 
 from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import PAGES, page_key, part_key
 from dbt_watch.core.outcome import Verdict, decide
+from dbt_watch.core.journal.pages import PAGES, page_key, part_key
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_pen import Pen
 from dbt_watch.sensors import updates
@@ -500,6 +500,12 @@ def test_the_journal_of_a_producer_that_has_run_for_a_while_is_looked_for_at_onc
     airflow = Airflow()
     airflow.current_state = "running"
     assert asyncio.run(looks_of(airflow, 1)) == [0.0]
+
+
+def test_a_page_is_looked_for_twice_in_the_time_after_which_the_next_is_written():
+    airflow = Airflow()
+    airflow.begin(1)
+    assert asyncio.run(looks_of(airflow, 2, Pace(page=0.7))) == [0.0, 0.0, 0.4, 0.8, 1.2, 1.6]
 
 
 @scenario

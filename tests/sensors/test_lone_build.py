@@ -144,9 +144,48 @@ def test_a_sensor_whose_producer_was_cleared_meanwhile_waits_for_that(airflow, s
     assert not sensor._lone_build.runs
 
 
-def test_a_sensor_whose_parent_has_failed_fails(airflow, sensor):
-    airflow.states["shop.raw"] = "failed"
-    with pytest.raises(AirflowFailException, match=r"upstream shop\.raw failed"):
+@pytest.mark.parametrize(
+    ("states", "failed"),
+    [
+        ({"shop.raw": "failed"}, "shop.raw"),
+        ({"shop.staged": "upstream_failed", "shop.raw": "queued"}, "shop.staged"),
+        ({"shop.raw": "failed", "shop.staged": "failed"}, "shop.raw, shop.staged"),
+    ],
+)
+def test_a_sensor_whose_parent_has_failed_fails(airflow, sensor, states, failed):
+    airflow.states.update(states)
+    with pytest.raises(AirflowFailException, match=rf"^not built: upstream {failed} failed$"):
+        go_on(sensor)
+    assert not sensor._lone_build.runs
+
+
+@pytest.mark.parametrize("producer", ["failed", "skipped", "removed"])
+def test_a_sensor_builds_however_its_producer_ended_and_after_parents_that_were_skipped(
+    airflow, sensor, producer
+):
+    airflow.states.update({"shop.dbt_build": producer, "shop.raw": "skipped"})
+    assert go_on(sensor)["unique_id"] == ORDERS
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("error", 1), ("error", None)])
+def test_a_sensor_ends_as_its_own_build_does(airflow, sensor, status, exit_code):
+    result, now = NodeResult(unique_id=ORDERS, status=status, message="no such table"), context()
+    built_in = []
+
+    def run(context):
+        built_in.append(context)
+        return [result], Closed(exit_code)
+
+    sensor._lone_build.run = run
+    with pytest.raises(AirflowFailException, match="no such table"):
+        sensor.execute_complete(now, {"verdict": "build", "reason": "", "results": {}})
+    assert built_in == [now]
+    assert now["dbt_results"] == (result,)
+
+
+def test_a_sensor_that_knows_of_no_way_to_build_its_node_says_so(airflow):
+    sensor = DbtNodeSensor(task_id="orders", producer_task_id="shop.dbt_build", unique_ids=[ORDERS])
+    with pytest.raises(AirflowFailException, match="cleared alone"):
         go_on(sensor)
 
 

@@ -11,8 +11,8 @@ from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates, TaskS
 
 from dbt_watch.airflow.compat import AirflowRescheduleException
 from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import HEAD_KEY, PAGES, decode_page, encode_page, page_key, part_key
 from dbt_watch.core.outcome import Verdict
+from dbt_watch.core.journal.pages import HEAD_KEY, PAGES, decode_page, encode_page, page_key, part_key
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_pen import Pen
 from dbt_watch.sensors.journal_look import look_once
@@ -163,9 +163,13 @@ def test_of_a_producer_that_does_not_run_no_journal_is_believed(airflow, state, 
     assert not update.results
 
 
+@pytest.mark.parametrize(("state", "exit_code"), [("success", 0), ("failed", 1)])
 @pytest.mark.parametrize(("began", "expected"), [(1.0, Verdict.BUILD), (3.0, Verdict.SUCCEED)])
-def test_a_sensor_that_is_younger_than_the_attempt_was_cleared_alone(airflow, began, expected):
-    airflow.write(0, began=began)
+def test_a_sensor_that_is_younger_than_the_attempt_was_cleared_alone(
+    airflow, state, exit_code, began, expected
+):
+    airflow.state = state
+    airflow.write(exit_code, began=began)
     assert verdict(FIRST, made_at=2.0, is_first_try=False) is expected
 
 

@@ -1,6 +1,7 @@
 """A sensor's trigger: how it ends the task for each decision, and what the task's log shows."""
 
 import asyncio
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from dbt_watch.core.results import NodeResult
 from dbt_watch.sensors.hub import hub_for, hubs
 from dbt_watch.sensors.trigger import NodeTrigger, parts, write_log
 from dbt_watch.sensors.updates import Update
+from dbt_watch.airflow.supervisor import key_of
 
 ORDERS, CUSTOMERS = "model.shop.orders", "model.shop.customers"
 # Of version 7, of long ago: a task that was there before its producer began.
@@ -58,6 +60,25 @@ def test_a_task_that_goes_on_on_a_worker_takes_the_decision_with_it():
     assert found.payload == {"verdict": "build", "reason": "cleared alone", "results": ended.to_dict()}
 
 
+@pytest.mark.parametrize(
+    ("more", "stored"),
+    [
+        ({}, {}),
+        ({"worker_for": ("warn", "succeed")}, {"worker_for": ["succeed", "warn"]}),
+        ({"turn": 3, "after": ("shop.raw",)}, {"turn": 3, "after": ["shop.raw"]}),
+        ({"from_worker": True}, {"from_worker": True}),
+    ],
+)
+def test_another_triggerer_can_make_a_trigger_again_from_what_airflow_stores(more, stored):
+    path, arguments = trigger_of(ORDERS, CUSTOMERS, **more).serialize()
+    assert resolve_name(path) is NodeTrigger
+    plain = {"worker_for": [], "turn": 0, "from_worker": False, "after": []}
+    assert arguments == {
+        "producer_task_id": "shop.dbt_build", "unique_ids": [ORDERS, CUSTOMERS], **plain, **stored
+    }  # fmt: skip
+    assert NodeTrigger(**arguments).serialize() == (path, arguments)
+
+
 class Log(list):
     """A logger that keeps what it is told."""
 
@@ -71,12 +92,12 @@ class Log(list):
 def test_a_log_shows_what_became_of_each_node_and_then_why_the_task_ends():
     log = Log()
     results = (result(ORDERS, "started"), result(CUSTOMERS, "success"))
-    write_log(log, Update(results, Decision(Verdict.FAIL, "orders: error: no such\ncolumn")))
+    write_log(log, Update(results, Decision(Verdict.FAIL, "orders: error: no such\n100% column")))
     assert log == [
         ("info", "dbt started model orders"),
         ("info", "model customers: success"),
         ("error", "failed: orders: error: no such"),
-        ("error", "column"),
+        ("error", "100% column"),
     ]
 
 
@@ -181,6 +202,28 @@ def test_the_log_of_a_task_of_several_nodes_shows_each_once(airflow, monkeypatch
 
     asyncio.run(scene())
     assert [text for _, text in log] == [" orders: success", " customers: success"]
+
+
+def test_what_many_nodes_have_to_tell_keeps_no_other_trigger_waiting(airflow, monkeypatch):
+    log, seen = Log(), set()
+    monkeypatch.setattr(NodeTrigger, "log", log)
+    nodes = [f"model.shop.m{number}" for number in range(350)]
+
+    async def scene():
+        airflow.begin(1)
+        airflow.writer.add([result(unique_id, "success") for unique_id in nodes])
+        airflow.close(0)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        waiting = asyncio.create_task(first_event(trigger_of(*nodes)))
+        while not waiting.done():
+            seen.add(len(log))
+            await asyncio.sleep(0)
+        await waiting
+        return clock() - began
+
+    assert asyncio.run(scene()) < 1.5
+    assert seen == {0, 100, 200, 300, 350}
 
 
 def test_a_trigger_of_a_task_that_was_cleared_alone_takes_it_to_a_worker_in_its_turn(airflow):

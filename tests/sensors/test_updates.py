@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from dbt_watch.core.journal.format import Closed
@@ -64,7 +65,8 @@ def test_a_sensor_that_runs_for_the_first_time_builds_nothing_where_there_is_no_
 
 
 @pytest.mark.parametrize(
-    ("map_index", "try_number", "made_at"), [(-1, 1, AT), (None, 1, AT), (-1, 2, AT), (3, 2, AT), (3, 1, 0.0)]
+    ("map_index", "try_number", "made_at"),
+    [(-1, 1, AT), (None, 1, AT), (-1, 2, AT), (3, 2, AT), (3, 1, 0.0), (0, 1, 0.0)],
 )
 def test_only_the_first_try_in_a_mapped_group_may_have_been_made_after_its_producer_began(
     map_index, try_number, made_at
@@ -73,3 +75,5 @@ def test_only_the_first_try_in_a_mapped_group_may_have_been_made_after_its_produ
     sensor = sensor_of(ti, [ORDERS], turn=3, after=["shop.raw"])
     assert sensor.made_at == pytest.approx(made_at)
     assert (sensor.is_first_try, sensor.turn, sensor.after) == (try_number == 1, 3, ("shop.raw",))
+    assert (sensor.unique_ids, sensor.task_id) == ((ORDERS,), "shop.orders")
+    assert sensor_of(ti, [ORDERS]) == msgspec.structs.replace(sensor, turn=0, after=())

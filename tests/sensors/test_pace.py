@@ -1,0 +1,217 @@
+"""When a hub asks Airflow for what: on a clock that goes on by itself as soon as everybody waits."""
+
+import asyncio
+import contextlib
+import selectors
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from test_hub import ORDERS, Airflow
+
+from dbt_watch.sensors import hub as module
+from dbt_watch.sensors.hub import Hub, Pace, Subscription
+from dbt_watch.sensors.updates import Sensor
+
+PACE = Pace(
+    page=1.0, state=4.0, idle=10.0, verify=2.0, first_page=3.0, first_page_limit=8.0, turn=5.0, linger=60.0,
+    backoff_first=1.0, backoff_limit=6.0,
+)  # fmt: skip
+
+
+class Clock(selectors.SelectSelector):
+    """What an event loop waits with. It does not wait: its time is at once what it waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout=None):
+        assert timeout is not None, "everybody waits for ever"
+        self.now += max(0.0, timeout)
+        return super().select(0)
+
+
+def run(scene):
+    """Run a scene on such a clock, with jitter of none."""
+    clock = Clock()
+    loop = asyncio.SelectorEventLoop(clock)
+    loop.time = lambda: clock.now
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(module.random, "uniform", lambda low, high: (low + high) / 2)
+            return loop.run_until_complete(asyncio.wait_for(scene, 10_000))
+    finally:
+        loop.close()
+
+
+class Watched(Airflow):
+    """An Airflow that keeps when it was asked for what."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def note(self, what):
+        self.asked.append((round(asyncio.get_running_loop().time(), 3), what))
+
+    async def state(self):
+        self.note("state")
+        return await super().state()
+
+    async def page(self, key):
+        self.note("page")
+        return await super().page(key)
+
+    async def states(self, task_ids):
+        self.note("states")
+        return await super().states(task_ids)
+
+    def times(self, what):
+        return [time for time, asked in self.asked if asked == what]
+
+
+@contextlib.asynccontextmanager
+async def hub_of(airflow, pace=PACE):
+    hub = Hub("build.dbt_build", airflow, pace)
+    task = asyncio.create_task(hub.run())
+    yield hub
+    await task
+
+
+def sensor(*unique_ids, **how):
+    return Sensor(unique_ids=unique_ids or (ORDERS,), **how)
+
+
+async def times_of(airflow, what, seconds, changes=()):
+    """Return the times at which a hub with one sensor asks, while the producer's state changes."""
+    async with hub_of(airflow) as hub:
+        with Subscription(hub, sensor()):
+            for at, state in (*changes, (seconds, airflow.current_state)):
+                await asyncio.sleep(0.5 + at - asyncio.get_running_loop().time())
+                airflow.current_state = state
+    return [time for time in airflow.times(what) if time <= seconds]
+
+
+@pytest.mark.parametrize(
+    ("state", "times"),
+    [(None, [0, 10, 20]), ("queued", [0, 4, 8, 12, 16, 20]), ("running", [0, 4, 8, 12, 16, 20])],
+)
+def test_a_state_is_asked_for_less_often_before_the_producer_is_scheduled(state, times):
+    airflow = Watched()
+    airflow.current_state = state
+    assert run(times_of(airflow, "state", 20)) == times
+
+
+@pytest.mark.parametrize(
+    ("state", "times"),
+    [("scheduled", [7, 10, 16, 24]), ("queued", [7, 10, 16, 24]), ("up_for_retry", [0, 3, 7, 15, 23])],
+)
+def test_a_worker_is_given_time_to_begin_the_journal_and_more_time_with_each_look_in_vain(state, times):
+    """That it runs is seen at 4."""
+    airflow = Watched()
+    airflow.current_state = state
+    assert run(times_of(airflow, "page", 30, [(1, "running")])) == times
+
+
+def test_an_open_journal_is_read_and_nothing_else_is_looked_at():
+    airflow = Watched()
+    airflow.begin(1)
+    assert run(times_of(airflow, "page", 9)) == [0, *range(10)]
+
+
+def test_a_closed_journal_is_looked_at_with_each_state_for_whether_it_was_begun_anew():
+    airflow = Watched()
+    airflow.begin(1, will_retry=True)
+    airflow.close(1)
+    assert run(times_of(airflow, "page", 17)) == [0, 0, 4, 8, 12, 16]
+    assert airflow.times("state")[:5] == [0, 4, 8, 12, 16]
+
+
+def test_newcomers_that_come_one_after_the_other_are_looked_at_together():
+    airflow = Watched()
+    airflow.begin(1)
+
+    async def scene():
+        async with hub_of(airflow) as hub, contextlib.AsyncExitStack() as stack:
+            for seconds in (0.0, 0.5, 0.7, 5.0):
+                await asyncio.sleep(seconds)
+                stack.enter_context(Subscription(hub, sensor()))
+            await asyncio.sleep(2.6)
+
+    run(scene())
+    assert airflow.times("state") == [0, 2, 6, 7]
+    # Whether the journal that is known is another attempt's by now, and what is new in it.
+    assert Counter(airflow.times("page")) == dict.fromkeys(range(9), 1) | {0: 2, 2: 2, 7: 2}
+
+
+def test_a_hub_that_nobody_listens_to_asks_nothing_serves_the_next_at_once_and_ends_after_a_while():
+    airflow = Watched()
+
+    async def scene():
+        async with hub_of(airflow) as hub:
+            for pause in (0.0, 30.3):
+                await asyncio.sleep(pause)
+                with Subscription(hub, sensor()):
+                    await asyncio.sleep(0.5)
+        return asyncio.get_running_loop().time()
+
+    assert run(scene()) == pytest.approx(30.8 + 1.0 + 60.0)
+    assert airflow.times("state") == [0, 30.8]
+
+
+def test_whether_the_next_may_build_is_asked_at_intervals():
+    airflow = Watched()
+    airflow.begin(1)
+    airflow.close(0)
+    airflow.current_state = "success"
+    airflow.states_of = {"shop.m1": "running"}
+
+    async def scene():
+        async with hub_of(airflow) as hub, contextlib.AsyncExitStack() as stack:
+            for turn in (1, 2):
+                name = f"shop.m{turn}"
+                one = sensor(name, task_id=name, made_at=1.0, is_first_try=False, turn=turn)
+                stack.enter_context(Subscription(hub, one))
+            await asyncio.sleep(17)
+
+    run(scene())
+    assert airflow.times("states") == [6, 11, 16]
+
+
+async def pauses_of(answers):
+    """Return how long a hub waits after each look, which fails where there is no answer."""
+    airflow, times, heard_all = Watched(), [], asyncio.Event()
+    answers = iter(answers)
+
+    async def state():
+        times.append(asyncio.get_running_loop().time())
+        answer = next(answers, None)
+        if answer is None:
+            heard_all.set()
+        elif not answer:
+            raise ConnectionError("500")
+
+    airflow.state = state
+    pace = Pace(state=0.0, idle=0.0, page=0.25, backoff_first=1.0, backoff_limit=6.0)
+    async with hub_of(airflow, pace) as hub:
+        with Subscription(hub, sensor()):
+            await heard_all.wait()
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+def test_a_hub_waits_longer_after_each_failure_and_not_after_it_has_had_an_answer():
+    assert run(pauses_of([1, 0, 0, 0, 0, 0, 1, 0])) == [0.25, 1.0, 2.0, 4.0, 6.0, 6.0, 0.25, 1.0]
+
+
+@pytest.mark.parametrize(("misses", "seconds"), [(0, 3.0), (1, 6.0), (2, 8.0), (3, 8.0), (5_000, 8.0)])
+def test_a_first_page_is_looked_for_half_as_often_each_time_down_to_a_limit(misses, seconds):
+    assert PACE.after_misses(misses) == seconds
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3, 4, 5_000])
+def test_after_a_failure_a_hub_waits_twice_as_long_each_time_up_to_a_limit_give_or_take_a_quarter(failures):
+    seconds = {1: 1.0, 2: 2.0, 3: 4.0}.get(failures, 6.0)
+    waits = [PACE.backoff(failures) / seconds for _ in range(500)]
+    assert 0.75 <= min(waits) < 0.8
+    assert 1.2 < max(waits) <= 1.25

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from dbt_watch.airflow.supervisor import OVER
 from dbt_watch.sensors.rebuild_order import RebuildOrder
 from dbt_watch.sensors.updates import Sensor
-from dbt_watch.airflow.supervisor import OVER
 
 
 class States(dict):

@@ -17,7 +17,6 @@ from dbt_watch.core.results import NodeResult
 from dbt_watch.sensors.hub import hub_for, hubs
 from dbt_watch.sensors.trigger import NodeTrigger, parts, write_log
 from dbt_watch.sensors.updates import Update
-from dbt_watch.airflow.supervisor import key_of
 
 ORDERS, CUSTOMERS = "model.shop.orders", "model.shop.customers"
 # Of version 7, of long ago: a task that was there before its producer began.

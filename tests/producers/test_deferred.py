@@ -2,18 +2,25 @@
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
 import pytest
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetXCom, TaskStatesResult, XComResult
 from kubernetes_asyncio.client import ApiException
 
+from dbt_watch.compat import AirflowFailException
+from dbt_watch.core.command import Selection
 from dbt_watch.core.drift import Drift
 from dbt_watch.core.journal import JournalWriter
 from dbt_watch.core.pages import Tail, decode_page, page_key, part_key
 from dbt_watch.core.results import NodeInfo, NodeResult
 from dbt_watch.core.stale import StaleSources
-from dbt_watch.producers.deferred import DbtPodTrigger, pack, unpack
+from dbt_watch.producers.deferred import END, DbtPodTrigger, pack, unpack
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.pen import AsyncPen, Draft
+from dbt_watch.producers.pod import producer_class
 
 INNER = (
     "airflow.providers.cncf.kubernetes.triggers.pod.KubernetesPodTrigger",
@@ -154,3 +161,64 @@ def test_in_a_triggerer_it_waits_as_long_after_a_failure_and_gives_up_as_well(wr
     assert not asyncio.run(pen.finish(patience=20))
     assert slept == [0.5, 1.0, 2.0, 4.0, 8.0, 4.5]
     assert "api-server is away" in caplog.text
+
+
+ORDERS = "model.jaffle_shop.orders"
+
+
+class EndedPod(KubernetesPodOperator):
+    """The operator, when its pod has ended well and is cleaned up."""
+
+    def trigger_reentry(self, context, event):
+        return "pushed by the pod"
+
+
+@pytest.fixture
+def resume(graph, monkeypatch):
+    """Let an attempt in which dbt has built a node well go on after its deferral, when the node's sensor is in a state."""
+
+    def resume(attempt, state):
+        store, writer = Store(), JournalWriter(attempt=attempt)
+        writer.add([NodeResult(unique_id=ORDERS, name="orders", status="success")])
+        writer.close(0)
+        asyncio.run(AsyncPen(Draft(writer, will_retry=False), store.push).finish())
+
+        def send(message):
+            if isinstance(message, GetXCom):
+                return XComResult(key=message.key, value=store.pages.get(message.key))
+            return TaskStatesResult(task_states={"run": dict.fromkeys(message.task_ids, state)})
+
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
+        producer = producer_class(EndedPod)(
+            task_id="dbt_build",
+            image="shop:1",
+            build={},
+            selection=Selection(),
+            graph=graph,
+            selected=frozenset({ORDERS}),
+            watched={"shop.orders": (ORDERS,)},
+        )
+        ti = SimpleNamespace(
+            dag_id="dag", run_id="run", task_id="dbt_build", map_index=-1, try_number=attempt, max_tries=1
+        )
+        told = {"exit_code": 0, "reason": None, "summary": ""}
+        return producer.trigger_reentry({"ti": ti}, {"status": "success", END: told})
+
+    return resume
+
+
+def test_a_deferred_attempt_fails_over_a_sensor_that_shows_something_else_than_what_dbt_has_done(resume):
+    with pytest.raises(
+        AirflowFailException, match=r"dbt ended well, but 1 tasks \(shop.orders\) had ended before"
+    ):
+        resume(2, "failed")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "state"),
+    [(2, "success"), (2, "running"), (2, "deferred"), (2, None), (1, "failed")],
+)
+def test_a_deferred_attempt_ends_well_over_sensors_that_show_it_or_wait_for_it_or_saw_no_other(
+    resume, attempt, state
+):
+    assert resume(attempt, state) == "pushed by the pod"

@@ -7,8 +7,12 @@ from uuid import UUID
 import pytest
 from airflow.sdk.execution_time import task_runner
 
+from dbt_watch.core.journal import Closed
 from dbt_watch.core.pages import decode_page, page_key
-from dbt_watch.producers.attempt import Attempt
+from dbt_watch.exceptions import DbtRunFailed, PodLost
+from dbt_watch.producers import attempt as attempt_module
+from dbt_watch.producers.attempt import Attempt, failure_of
+from dbt_watch.producers.memory import DONE_KEY
 
 # Of version 7, with the time in front: made long ago, and in a future that another machine's clock may be in.
 PAST, FUTURE = UUID("00000000-05dc-7000-8000-000000000000"), UUID("0fffffff-ffff-7000-8000-000000000000")
@@ -49,3 +53,127 @@ def test_an_attempt_begins_now_but_not_before_it_was_made(attempt_of):
     attempt, xcoms = attempt_of(1, 0, FUTURE)
     attempt.open()
     assert decode_page(xcoms[page_key(0)]).began == attempt.began == 0x0FFFFFFFFFFF / 1000
+
+
+@pytest.mark.parametrize(
+    ("number", "retries", "max_tries", "is_first"),
+    [
+        (1, 2, 2, False),  # as scheduled
+        (2, 2, 2, False),  # a retry
+        (2, 2, 3, True),  # cleared after its first attempt
+        (3, 2, 3, False),
+        (4, 2, 5, True),
+        (1, 0, 0, False),
+        (2, 0, 1, True),
+    ],
+)
+def test_the_first_attempt_after_a_clear_is_told_from_a_retry(
+    attempt_of, number, retries, max_tries, is_first
+):
+    attempt, _ = attempt_of(number, max_tries)
+    attempt.task_instance.task = SimpleNamespace(retries=retries)
+    assert attempt.is_first_since_clear is is_first
+
+
+def test_an_attempt_whose_supervisor_has_gone_leaves_its_pod_alone_and_writes_nothing(
+    attempt_of, monkeypatch
+):
+    attempt, xcoms = attempt_of(1, 1)
+    attempt.tick()
+    assert xcoms
+    xcoms.clear()
+    monkeypatch.setattr(attempt_module.os, "getppid", lambda: 1)
+    assert attempt.is_orphaned
+    with pytest.raises(SystemExit, match="the supervisor of this task has gone"):
+        attempt.tick()
+    assert not xcoms
+
+
+def test_in_dag_test_there_is_no_supervisor_to_lose(attempt_of, monkeypatch):
+    monkeypatch.setattr(attempt_module, "runs_in_dag_test", lambda: True)
+    attempt, _ = attempt_of(1, 1)
+    monkeypatch.setattr(attempt_module.os, "getppid", lambda: 1)
+    assert not attempt.is_orphaned
+
+
+class Watch:
+    """What has been seen of a build, for the end of an attempt."""
+
+    def __init__(self):
+        self.closed = None
+
+    def end(self, exit_code, reason):
+        if self.closed is not None:
+            return False
+        self.closed = Closed(exit_code, reason)
+        return True
+
+    def summary(self):
+        return "1 error."
+
+
+@pytest.mark.parametrize(("exit_code", "is_done"), [(0, True), (1, False), (None, False)])
+def test_an_attempt_ends_once_and_remembers_how(attempt_of, exit_code, is_done):
+    attempt, _ = attempt_of(1, 1)
+    store = {}
+    attempt.memory._store = SimpleNamespace(set=store.__setitem__, get=store.get)
+    attempt.close(exit_code)
+    assert attempt.closed is None
+    attempt.watch = Watch()
+    attempt.close(exit_code, "as dbt said")
+    attempt.close(5, "again")
+    assert attempt.closed == Closed(exit_code, "as dbt said")
+    assert bool(store[DONE_KEY]) is attempt.memory.is_done is is_done
+    assert not attempt.may_be_superseded
+
+
+def test_that_a_person_has_stopped_the_task_counts_as_the_reason(attempt_of):
+    attempt, _ = attempt_of(1, 1)
+    attempt.watch = Watch()
+    attempt.signal.reason = "the task was stopped"
+    attempt.close(None, "the pod was deleted")
+    assert attempt.closed == Closed(None, "the task was stopped")
+    assert str(attempt.failure()) == "the task was stopped; 1 error"
+
+
+@pytest.mark.parametrize("is_leaving", [True, False])
+def test_where_airflow_does_not_tell_an_attempt_that_is_asked_to_leave_may_be_superseded(
+    attempt_of, is_leaving
+):
+    attempt, _ = attempt_of(1, 1)
+    attempt.signal.is_leaving = is_leaving
+    assert attempt.may_be_superseded is is_leaving
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_attempt_that_airflow_does_not_know_any_more_is_superseded(attempt_of, is_known):
+    attempt, _ = attempt_of(1, 1)
+    attempt.watch = Watch()
+    attempt.signal.is_leaving = is_known  # which counts no more
+    attempt.memory.remember_end = lambda *, well: is_known
+    attempt.close(0)
+    assert attempt.may_be_superseded is not is_known
+
+
+@pytest.mark.parametrize(
+    ("told", "kind", "words"),
+    [
+        (
+            (1, "as dbt said.", "2 success."),
+            DbtRunFailed,
+            "dbt ended with exit code 1: as dbt said; 2 success",
+        ),
+        ((2, None, "2 success"), DbtRunFailed, "dbt ended with exit code 2: 2 success"),
+        ((None, "the pod was deleted", ""), PodLost, "the pod was deleted"),
+    ],
+)
+def test_a_failure_says_how_dbt_ended_and_why(told, kind, words):
+    failure = failure_of(*told)
+    assert type(failure) is kind
+    assert str(failure) == words
+
+
+def test_an_attempt_that_has_not_come_to_dbt_has_lost_its_pod(attempt_of):
+    attempt, _ = attempt_of(1, 1)
+    assert attempt.closed is None
+    assert type(attempt.failure()) is PodLost

@@ -165,6 +165,7 @@ def test_an_attempt_that_airflow_does_not_know_any_more_is_superseded(attempt_of
         ),
         ((2, None, "2 success"), DbtRunFailed, "dbt ended with exit code 2: 2 success"),
         ((None, "the pod was deleted", ""), PodLost, "the pod was deleted"),
+        ((None, "more than MAX.", ""), PodLost, "more than MAX"),
     ],
 )
 def test_a_failure_says_how_dbt_ended_and_why(told, kind, words):
@@ -176,4 +177,15 @@ def test_a_failure_says_how_dbt_ended_and_why(told, kind, words):
 def test_an_attempt_that_has_not_come_to_dbt_has_lost_its_pod(attempt_of):
     attempt, _ = attempt_of(1, 1)
     assert attempt.closed is None
-    assert type(attempt.failure()) is PodLost
+    failure = attempt.failure()
+    assert type(failure) is PodLost
+    assert not str(failure)
+
+
+def test_the_failure_of_an_attempt_tells_the_exit_code_the_reason_and_the_nodes(attempt_of):
+    attempt, _ = attempt_of(1, 1)
+    attempt.watch = Watch()
+    attempt.close(2, "as dbt said")
+    failure = attempt.failure()
+    assert type(failure) is DbtRunFailed
+    assert str(failure) == "dbt ended with exit code 2: as dbt said; 1 error"

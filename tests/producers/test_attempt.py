@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import TaskStatesResult
 
 from dbt_watch.core.journal import Closed
 from dbt_watch.core.pages import decode_page, page_key
@@ -94,6 +95,24 @@ def test_in_dag_test_there_is_no_supervisor_to_lose(attempt_of, monkeypatch):
     attempt, _ = attempt_of(1, 1)
     monkeypatch.setattr(attempt_module.os, "getppid", lambda: 1)
     assert not attempt.is_orphaned
+
+
+@pytest.mark.parametrize(("state", "is_stopped"), [("failed", True), ("running", False)])
+def test_an_attempt_that_is_asked_to_end_asks_airflow_for_its_own_state(
+    attempt_of, monkeypatch, state, is_stopped
+):
+    attempt, _ = attempt_of(1, 1)
+    vars(attempt.task_instance).update(dag_id="dag", run_id="run", task_id="dbt_build", map_index=-1)
+
+    def send(message):
+        assert (message.dag_id, message.run_ids, message.task_ids) == ("dag", ["run"], ["dbt_build"])
+        return TaskStatesResult(task_states={"run": {"dbt_build": state}})
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
+    attempt.signal.receive()
+    attempt.tick()
+    assert (attempt.signal.reason is not None) is is_stopped
+    assert attempt.signal.is_leaving is not is_stopped
 
 
 class Watch:

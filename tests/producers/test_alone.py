@@ -9,10 +9,10 @@ import pytest
 from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from dbt_watch.core.command import Selection, dbt_arguments
-from dbt_watch.core.manifest import load_manifest
+from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.exceptions import ProjectIsBusy, SelectionError
-from dbt_watch.producers.alone import LonePod
-from dbt_watch.producers.pod import producer_class
+from dbt_watch.producers.single_node import LonePod
+from dbt_watch.producers.operator import producer_class
 
 ORDERS = "model.jaffle_shop.orders"
 
@@ -70,7 +70,7 @@ def test_a_source_is_checked_alone_and_nothing_is_built(landed_shop):
 
 
 def test_nodes_that_dbt_cannot_be_asked_for_alone_are_an_error(producer_of, monkeypatch):
-    monkeypatch.setattr("dbt_watch.producers.alone.selection_of", lambda graph, nodes: None)
+    monkeypatch.setattr("dbt_watch.producers.single_node.selection_of", lambda graph, nodes: None)
     with pytest.raises(SelectionError, match=ORDERS):
         LonePod(producer_of(), [ORDERS])
 

@@ -8,12 +8,12 @@ import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 
-from dbt_watch.core.journal import Closed
-from dbt_watch.core.pages import decode_page, page_key
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.journal.pages import decode_page, page_key
 from dbt_watch.exceptions import DbtRunFailed, PodLost
 from dbt_watch.producers import attempt as attempt_module
 from dbt_watch.producers.attempt import Attempt, failure_of
-from dbt_watch.producers.memory import DONE_KEY
+from dbt_watch.producers.retry_state import DONE_KEY
 
 # Of version 7, with the time in front: made long ago, and in a future that another machine's clock may be in.
 PAST, FUTURE = UUID("00000000-05dc-7000-8000-000000000000"), UUID("0fffffff-ffff-7000-8000-000000000000")

@@ -10,19 +10,19 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetXCom, TaskStatesResult, XComResult
 from kubernetes_asyncio.client import ApiException
 
-from dbt_watch.compat import AirflowFailException
+from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.core.command import Selection
-from dbt_watch.core.drift import Drift
-from dbt_watch.core.journal import Closed, JournalWriter
-from dbt_watch.core.pages import Tail, decode_page, page_key, part_key
+from dbt_watch.core.log.drift import Drift
+from dbt_watch.core.journal.format import Closed, JournalWriter
+from dbt_watch.core.journal.pages import Tail, decode_page, page_key, part_key
 from dbt_watch.core.results import NodeInfo, NodeResult
-from dbt_watch.core.stale import StaleSources
-from dbt_watch.producers import deferred
-from dbt_watch.producers.deferred import END, DbtPodTrigger, pack, unpack
+from dbt_watch.core.log.stale_sources import StaleSources
+from dbt_watch.producers import trigger as deferred
+from dbt_watch.producers.trigger import END, DbtPodTrigger, pack, unpack
 from dbt_watch.producers.journal_store import JournalStore
-from dbt_watch.producers.pen import AsyncPen, Draft
-from dbt_watch.producers.pod import producer_class
-from dbt_watch.supervisor import TaskKey
+from dbt_watch.producers.journal_pen import AsyncPen, Draft
+from dbt_watch.producers.operator import producer_class
+from dbt_watch.airflow.supervisor import TaskKey
 
 INNER = (
     "airflow.providers.cncf.kubernetes.triggers.pod.KubernetesPodTrigger",
@@ -139,7 +139,7 @@ def test_a_journal_of_another_version_is_begun_anew(writer, monkeypatch):
 
 
 def test_in_a_triggerer_a_failing_write_loses_nothing(writer, monkeypatch):
-    monkeypatch.setattr("dbt_watch.producers.pen.BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr("dbt_watch.producers.journal_pen.BACKOFF_FIRST", 0.01)
     store = Store(failures=3)
     pen = AsyncPen(Draft(writer, will_retry=True, tail=Tail()), store.push)
     asyncio.run(pen.write())
@@ -158,7 +158,7 @@ def test_in_a_triggerer_it_waits_as_long_after_a_failure_and_gives_up_as_well(wr
         slept.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr("dbt_watch.producers.pen.asyncio.sleep", sleep)
+    monkeypatch.setattr("dbt_watch.producers.journal_pen.asyncio.sleep", sleep)
     pen = AsyncPen(Draft(writer, will_retry=True, clock=lambda: now[0]), Store(failures=10**9).push)
     assert not asyncio.run(pen.finish(patience=20))
     assert slept == [0.5, 1.0, 2.0, 4.0, 8.0, 4.5]

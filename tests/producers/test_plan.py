@@ -15,15 +15,15 @@ from kubernetes import client, config
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 
-from dbt_watch import supervisor
-from dbt_watch.compat import AirflowFailException
+from dbt_watch.airflow import supervisor
+from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.core.command import Selection
 from dbt_watch.core.resume import selection_of
-from dbt_watch.localkube import Image, LocalKube
-from dbt_watch.producers.earlier import GENERATION
-from dbt_watch.producers.memory import DONE_KEY, Memory
-from dbt_watch.producers.plan import Planner, named
-from dbt_watch.supervisor import SupervisorError
+from dbt_watch.local.localkube import Image, LocalKube
+from dbt_watch.producers.earlier_pods import GENERATION
+from dbt_watch.producers.retry_state import DONE_KEY, Memory
+from dbt_watch.producers.retry_plan import Planner, named
+from dbt_watch.airflow.supervisor import SupervisorError
 
 NAMES = ("raw_orders", "stg_orders", "orders")
 
@@ -248,7 +248,7 @@ def test_what_is_built_is_what_dbt_is_asked_for(project_of):
 
 
 def test_where_no_selection_fits_what_is_left_all_is_built(project_of, monkeypatch):
-    monkeypatch.setattr("dbt_watch.producers.plan.selection_of", lambda graph, nodes: None)
+    monkeypatch.setattr("dbt_watch.producers.retry_plan.selection_of", lambda graph, nodes: None)
     project = project_of(["success", "success", None])
     plan = project.plan()
     assert (plan.nodes, plan.selection) == (project.selected, project.selection)

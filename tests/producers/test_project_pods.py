@@ -10,8 +10,9 @@ from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 
 from dbt_watch.exceptions import ProjectIsBusy
-from dbt_watch.producers import earlier, project_pods
-from dbt_watch.producers.earlier import GENERATION
+from dbt_watch.producers import earlier_pods as earlier
+from dbt_watch.producers import project_pods
+from dbt_watch.producers.earlier_pods import GENERATION
 from dbt_watch.producers.project_pods import RUN_LABEL, TASK_ANNOTATION, ProjectPods
 
 PRODUCER, SENSOR, OTHER = "shop.dbt_build", "shop.orders", "shop.customers"

@@ -13,11 +13,11 @@ from kubernetes.client import models as k8s
 from kubernetes_asyncio import client as async_client
 from kubernetes_asyncio import config as async_config
 
-from dbt_watch.localkube import Image, LocalKube
-from dbt_watch.producers import async_reader as async_reader_module
-from dbt_watch.producers import reader as reader_module
-from dbt_watch.producers.async_reader import AsyncPodLogReader
-from dbt_watch.producers.reader import (
+from dbt_watch.local.localkube import Image, LocalKube
+from dbt_watch.producers import async_log_reader as async_reader_module
+from dbt_watch.producers import log_reader as reader_module
+from dbt_watch.producers.async_log_reader import AsyncPodLogReader
+from dbt_watch.producers.log_reader import (
     Overlap,
     PodLogReader,
     Position,

@@ -1,14 +1,18 @@
 """The pod of a node that is built alone: what it takes from the producer, and what from the node's own settings."""
 
 import copy
+import logging
+from types import SimpleNamespace
 
 import msgspec
 import pytest
+from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from dbt_watch.core.command import Selection, dbt_arguments
 from dbt_watch.core.manifest.load import load_manifest
-from dbt_watch.producers.operator import producer_class
+from dbt_watch.exceptions import ProjectIsBusy, SelectionError
 from dbt_watch.producers.single_node import LonePod
+from dbt_watch.producers.operator import producer_class
 
 ORDERS = "model.jaffle_shop.orders"
 
@@ -63,3 +67,74 @@ def test_a_source_is_checked_alone_and_nothing_is_built(landed_shop):
     operator = LonePod(producer, ["source.landed_shop.landing.orders"])._operator
     arguments = dbt_arguments(operator.build, operator.selection)
     assert arguments[-4:] == ["source", "freshness", "--select", "source:landed_shop.landing.orders"]
+
+
+def test_nodes_that_dbt_cannot_be_asked_for_alone_are_an_error(producer_of, monkeypatch):
+    monkeypatch.setattr("dbt_watch.producers.single_node.selection_of", lambda graph, nodes: None)
+    with pytest.raises(SelectionError, match=ORDERS):
+        LonePod(producer_of(), [ORDERS])
+
+
+class Operator:
+    """The copy of the producer, which ends as a test says."""
+
+    log = logging.getLogger("task")
+
+    def __init__(self, watch, error=None):
+        self.watch, self.error = watch, error
+        self.calls = []
+
+    def render_template_fields(self, context):
+        self.calls.append(("render", context))
+
+    def execute(self, context):
+        self.calls.append(("execute", context))
+        assert ExecutorSafeguard.tracker.get() is self
+        if self.error is not None:
+            raise self.error
+
+    def on_kill(self):
+        self.calls.append("kill")
+
+
+@pytest.fixture
+def lone_pod(producer_of):
+    def make(watch, error=None):
+        pod = LonePod(producer_of(), [ORDERS])
+        pod._operator = Operator(watch, error)
+        return pod, pod._operator
+
+    return make
+
+
+CONTEXT = {"ti": "of the sensor"}
+ENDED = SimpleNamespace(results=["a result"], closed="an end")
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("the pod failed")])
+def test_a_build_that_has_ended_tells_how_whatever_the_operator_makes_of_it(lone_pod, error):
+    pod, operator = lone_pod(ENDED, error)
+    before = ExecutorSafeguard.tracker.get(None)
+    assert pod.run(CONTEXT) == (["a result"], "an end")
+    assert operator.calls == [("render", CONTEXT), ("execute", CONTEXT)]
+    assert ExecutorSafeguard.tracker.get(None) is before
+
+
+@pytest.mark.parametrize(
+    ("watch", "error"),
+    [
+        (None, RuntimeError("no pod")),
+        (SimpleNamespace(results=[], closed=None), RuntimeError("no end")),
+        (ENDED, ProjectIsBusy("dbt runs elsewhere")),
+    ],
+)
+def test_what_keeps_dbt_from_running_is_raised(lone_pod, watch, error):
+    pod, _ = lone_pod(watch, error)
+    with pytest.raises(type(error), match=str(error)):
+        pod.run(CONTEXT)
+
+
+def test_a_sensor_that_is_stopped_ends_its_pod_as_the_producer_would(lone_pod):
+    pod, operator = lone_pod(ENDED)
+    pod.kill()
+    assert operator.calls == ["kill"]

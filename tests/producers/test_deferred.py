@@ -5,17 +5,24 @@ import contextlib
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetXCom, TaskStatesResult, XComResult
 from kubernetes_asyncio.client import ApiException
 
-from dbt_watch.airflow.supervisor import SupervisorError
-from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import Tail, decode_page, page_key, part_key
+from dbt_watch.airflow.compat import AirflowFailException
+from dbt_watch.core.command import Selection
 from dbt_watch.core.log.drift import Drift
-from dbt_watch.core.log.stale_sources import StaleSources
+from dbt_watch.core.journal.format import Closed, JournalWriter
+from dbt_watch.core.journal.pages import Tail, decode_page, page_key, part_key
 from dbt_watch.core.results import NodeInfo, NodeResult
-from dbt_watch.producers.journal_pen import AsyncPen, Draft
+from dbt_watch.core.log.stale_sources import StaleSources
+from dbt_watch.producers import trigger as deferred
+from dbt_watch.producers.trigger import END, DbtPodTrigger, pack, unpack
 from dbt_watch.producers.journal_store import JournalStore
-from dbt_watch.producers.trigger import DbtPodTrigger, pack, unpack
+from dbt_watch.producers.journal_pen import AsyncPen, Draft
+from dbt_watch.producers.operator import producer_class
+from dbt_watch.airflow.supervisor import TaskKey
 
 INNER = (
     "airflow.providers.cncf.kubernetes.triggers.pod.KubernetesPodTrigger",
@@ -201,3 +208,204 @@ def test_in_a_triggerer_it_waits_as_long_after_a_failure_and_gives_up_as_well(wr
     assert not asyncio.run(pen.finish(patience=20))
     assert slept == [0.5, 1.0, 2.0, 4.0, 8.0, 4.5]
     assert "api-server is away" in caplog.text
+
+
+class Pods:
+    """The API, as far as a trigger deletes its pod with it."""
+
+    def __init__(self, status=None):
+        self.status, self.deleted = status, []
+
+    async def delete_namespaced_pod(self, name, namespace, **options):
+        self.deleted.append((name, namespace, options))
+        if self.status is not None:
+            raise ApiException(status=self.status)
+
+
+@pytest.fixture
+def trigger_of(monkeypatch):
+    """Make a trigger whose calls for the cluster go to `pods`."""
+
+    def make(pods):
+        @contextlib.asynccontextmanager
+        async def connect():
+            yield None
+
+        monkeypatch.setattr(deferred, "CoreV1Api", lambda _: pods)
+        trigger = DbtPodTrigger(
+            inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
+        )
+        trigger.connect = connect
+        trigger.task_instance = SimpleNamespace(dag_id="dag", run_id="run", task_id="dbt_build", map_index=-1)
+        return trigger
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("arguments", "deleted"),
+    [
+        ({}, [("dbt", "default", {})]),
+        ({"on_kill_action": "delete_pod"}, [("dbt", "default", {})]),
+        ({"termination_grace_period": 0}, [("dbt", "default", {"grace_period_seconds": 0})]),
+        ({"on_kill_action": "keep_pod"}, []),
+    ],
+)
+def test_when_the_task_is_stopped_the_pod_is_deleted_unless_it_is_to_be_kept(trigger_of, arguments, deleted):
+    pods = Pods()
+    trigger = trigger_of(pods)
+    trigger.inner_arguments = {**trigger.inner_arguments, **arguments}
+    asyncio.run(trigger.on_kill())
+    assert pods.deleted == deleted
+
+
+@pytest.mark.parametrize(("status", "is_told"), [(404, False), (403, True), (500, True)])
+def test_a_pod_that_cannot_be_deleted_is_told_of_unless_it_has_gone(trigger_of, status, is_told):
+    trigger, told = trigger_of(Pods(status)), []
+    trigger._log = SimpleNamespace(info=lambda *_: None, exception=lambda *told_of: told.append(told_of))
+    asyncio.run(trigger.on_kill())
+    assert bool(told) is is_told
+
+
+@pytest.mark.parametrize(
+    ("tells_of_kills", "state", "is_over", "is_deleted"),
+    [
+        (False, "failed", False, True),
+        (False, None, False, True),
+        (False, "deferred", False, False),
+        (False, "failed", True, False),
+        (True, "failed", False, False),
+    ],
+)
+def test_a_trigger_that_ends_deletes_the_pod_only_where_the_task_was_stopped(
+    trigger_of, monkeypatch, tells_of_kills, state, is_over, is_deleted
+):
+    asked = []
+
+    async def read_state(key):
+        asked.append(key)
+        return state
+
+    monkeypatch.setattr(deferred, "read_state", read_state)
+    monkeypatch.setattr(deferred, "TELLS_TRIGGERS_OF_KILLS", tells_of_kills)
+    pods = Pods()
+    trigger = trigger_of(pods)
+    trigger._is_over = is_over
+    asyncio.run(trigger.cleanup())
+    assert bool(pods.deleted) is is_deleted
+    assert all(key == TaskKey("dag", "run", "dbt_build") for key in asked)
+
+
+def test_a_trigger_that_ends_while_airflow_does_not_answer_leaves_the_pod_alone(trigger_of, monkeypatch):
+    async def read_state(key):
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(deferred, "read_state", read_state)
+    monkeypatch.setattr(deferred, "TELLS_TRIGGERS_OF_KILLS", False)
+    pods = Pods()
+    asyncio.run(trigger_of(pods).cleanup())
+    assert not pods.deleted
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "message"),
+    [
+        (Closed(0), "success", "dbt ended with exit code 0"),
+        (Closed(1, "OOMKilled"), "failed", "dbt ended with exit code 1"),
+        (Closed(None, "the pod was deleted"), "failed", "the pod was deleted"),
+        (Closed(), "failed", ""),
+    ],
+)
+def test_an_end_that_another_triggerer_has_written_is_told_without_the_pod(
+    trigger_of, monkeypatch, end, status, message
+):
+    async def read_back(store):
+        assert store._key == TaskKey("dag", "run", "dbt_build")
+        return SimpleNamespace(state=SimpleNamespace(closed=end))
+
+    monkeypatch.setattr(JournalStore, "read_back", read_back)
+    assert asyncio.run(trigger_of(Pods())._event()) == {
+        "status": status,
+        "name": "dbt",
+        "namespace": "default",
+        "message": message,
+        END: {"exit_code": end.exit_code, "reason": end.reason, "summary": ""},
+    }
+
+
+def test_a_journal_that_cannot_be_read_is_asked_for_again_later_and_later(trigger_of, monkeypatch):
+    slept, answers = [], [ConnectionError("no answer")] * 6
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    class Failing:
+        async def read_back(self):
+            if answers:
+                raise answers.pop()
+            return "journal"
+
+    monkeypatch.setattr(deferred.asyncio, "sleep", sleep)
+    assert asyncio.run(trigger_of(Pods())._read_back(Failing())) == "journal"
+    assert slept == [1, 2, 4, 8, 15, 15]
+
+
+ORDERS = "model.jaffle_shop.orders"
+
+
+class EndedPod(KubernetesPodOperator):
+    """The operator, when its pod has ended well and is cleaned up."""
+
+    def trigger_reentry(self, context, event):
+        return "pushed by the pod"
+
+
+@pytest.fixture
+def resume(graph, monkeypatch):
+    """Let an attempt in which dbt has built a node well go on after its deferral, when the node's sensor is in a state."""
+
+    def resume(attempt, state):
+        store, writer = Store(), JournalWriter(attempt=attempt)
+        writer.add([NodeResult(unique_id=ORDERS, name="orders", status="success")])
+        writer.close(0)
+        asyncio.run(AsyncPen(Draft(writer, will_retry=False), store.push).finish())
+
+        def send(message):
+            if isinstance(message, GetXCom):
+                return XComResult(key=message.key, value=store.pages.get(message.key))
+            return TaskStatesResult(task_states={"run": dict.fromkeys(message.task_ids, state)})
+
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
+        producer = producer_class(EndedPod)(
+            task_id="dbt_build",
+            image="shop:1",
+            build={},
+            selection=Selection(),
+            graph=graph,
+            selected=frozenset({ORDERS}),
+            watched={"shop.orders": (ORDERS,)},
+        )
+        ti = SimpleNamespace(
+            dag_id="dag", run_id="run", task_id="dbt_build", map_index=-1, try_number=attempt, max_tries=1
+        )
+        told = {"exit_code": 0, "reason": None, "summary": ""}
+        return producer.trigger_reentry({"ti": ti}, {"status": "success", END: told})
+
+    return resume
+
+
+def test_a_deferred_attempt_fails_over_a_sensor_that_shows_something_else_than_what_dbt_has_done(resume):
+    with pytest.raises(
+        AirflowFailException, match=r"dbt ended well, but 1 tasks \(shop.orders\) had ended before"
+    ):
+        resume(2, "failed")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "state"),
+    [(2, "success"), (2, "running"), (2, "deferred"), (2, None), (1, "failed")],
+)
+def test_a_deferred_attempt_ends_well_over_sensors_that_show_it_or_wait_for_it_or_saw_no_other(
+    resume, attempt, state
+):
+    assert resume(attempt, state) == "pushed by the pod"

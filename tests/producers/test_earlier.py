@@ -2,6 +2,7 @@
 
 import sys
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -133,3 +134,52 @@ def test_a_pod_that_never_ends_is_an_error_and_not_a_second_dbt(monkeypatch):
     stuck.spec = k8s.V1PodSpec(containers=[])
     with pytest.raises(TimeoutError, match="dbt must not run twice"):
         await_gone([stuck], lambda _: stuck, "base", lambda: None)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let time pass only while somebody sleeps."""
+    clock = SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
+    clock.sleep = lambda seconds: setattr(clock, "now", clock.now + seconds)
+    monkeypatch.setattr(earlier, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("of_deletion", "of_pod", "waited"), [(5, 60, 125), (None, 60, 180), (None, None, 150), (0, None, 150)]
+)
+def test_a_pod_that_is_being_deleted_is_waited_for_beyond_its_grace_period(
+    clock, of_deletion, of_pod, waited
+):
+    stuck = pod("a", deleted=True)
+    stuck.metadata.deletion_grace_period_seconds = of_deletion
+    stuck.spec = k8s.V1PodSpec(containers=[], termination_grace_period_seconds=of_pod)
+    ticks = []
+    with pytest.raises(TimeoutError, match="pod a,"):
+        await_gone([stuck], lambda _: stuck, "base", lambda: ticks.append(clock.now))
+    assert ticks[-1] == 1000 + waited
+    assert len(ticks) == waited + 1
+
+
+def test_each_pod_is_asked_for_until_it_has_ended_or_is_not_there(clock):
+    first, second = pod("a", deleted=True), pod("b", deleted=True)
+    first.spec = second.spec = k8s.V1PodSpec(containers=[])
+    answers = [
+        (first, client.ApiException(status=500)),
+        (first, ConnectionError("no answer")),
+        (first, pod("a", deleted=True)),
+        (first, pod("a", deleted=True, exit_code=137)),
+        (second, client.ApiException(status=404)),
+    ]
+
+    def read(asked):
+        expected, answer = answers.pop(0)
+        assert asked is expected
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    await_gone([first, second], read, "base", lambda: None)
+    assert not answers
+    assert clock.now == 1003

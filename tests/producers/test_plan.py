@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import time
+from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
@@ -11,16 +12,18 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 from airflow.sdk.log import mask_secret
 from kubernetes import client, config
+from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 
 from dbt_watch.airflow import supervisor
 from dbt_watch.airflow.compat import AirflowFailException
-from dbt_watch.airflow.supervisor import SupervisorError
 from dbt_watch.core.command import Selection
+from dbt_watch.core.resume import selection_of
 from dbt_watch.local.localkube import Image, LocalKube
 from dbt_watch.producers.earlier_pods import GENERATION
-from dbt_watch.producers.retry_plan import Planner, named
 from dbt_watch.producers.retry_state import DONE_KEY, Memory
+from dbt_watch.producers.retry_plan import Planner, named
+from dbt_watch.airflow.supervisor import SupervisorError
 
 NAMES = ("raw_orders", "stg_orders", "orders")
 
@@ -38,6 +41,7 @@ class Project:
     base_container_name = "base"
     task_id = "shop.dbt_build"
     silent = 0
+    selector = ""
     callbacks = ()
     log = logging.getLogger("task")
 
@@ -58,7 +62,9 @@ class Project:
         self.put_aside = []
 
     def _build_find_pod_label_selector(self, context, *, exclude_checked):
-        return ""
+        assert context is self.context
+        assert not exclude_checked
+        return self.selector
 
     def patch_already_checked(self, pod, *, reraise):
         self.put_aside.append(pod.metadata.name)
@@ -153,6 +159,103 @@ def test_of_many_tasks_the_first_are_named():
     tasks = [f"shop.m{number}" for number in range(30)]
     assert named(tasks).startswith("30 tasks (shop.m0, shop.m1, ")
     assert named(tasks).endswith("shop.m19 and 10 more)")
+
+
+class Cluster:
+    """What earlier attempts have left; a pod that is read again has gone meanwhile."""
+
+    def __init__(self, *pods):
+        self.pods = pods
+        self.asked, self.deleted, self.awaited = [], [], []
+
+    def list_namespaced_pod(self, namespace, label_selector):
+        self.asked.append((namespace, label_selector))
+        return SimpleNamespace(items=list(self.pods))
+
+    def delete_namespaced_pod(self, name, namespace, **_):
+        self.deleted.append(name)
+
+    def read_namespaced_pod(self, name, namespace, **_):
+        self.awaited.append(name)
+        raise ApiException(status=404)
+
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def left(name, *, generation="2", deleted=False, exit_code=None):
+    """Make a pod that an earlier attempt has left."""
+    ended = None if exit_code is None else k8s.V1ContainerStateTerminated(exit_code=exit_code)
+    status = k8s.V1ContainerStatus(
+        name="base",
+        state=k8s.V1ContainerState(terminated=ended),
+        image="",
+        image_id="",
+        ready=True,
+        restart_count=0,
+    )
+    return k8s.V1Pod(
+        metadata=k8s.V1ObjectMeta(
+            name=name,
+            namespace="default",
+            annotations={GENERATION: generation},
+            creation_timestamp=NOW,
+            deletion_timestamp=NOW if deleted else None,
+        ),
+        spec=k8s.V1PodSpec(containers=[]),
+        status=k8s.V1PodStatus(container_statuses=[status]),
+    )
+
+
+def test_a_pod_in_which_dbt_still_runs_is_taken_over_for_what_is_not_done(project_of):
+    project = project_of(["success", None, None])
+    project.client = Cluster(left("ours"))
+    project.selector = "task=ours"
+    plan = project.plan()
+    assert plan.pod.metadata.name == "ours"
+    assert plan.nodes == set(project.watched_nodes[1:])
+    assert plan.selection is project.selection
+    assert project.client.asked == [("default", "task=ours")]
+    assert not project.client.deleted
+
+
+def test_pods_that_must_not_run_are_stopped_and_waited_for_and_those_that_ended_put_aside(project_of):
+    project = project_of([None] * 3)
+    project.client = Cluster(
+        left("unwanted", generation="1"),
+        left("leaving", deleted=True),
+        left("stale", generation="1", exit_code=1),
+    )
+    assert project.plan().pod is None
+    assert project.client.deleted == ["unwanted"]
+    assert project.client.awaited == ["unwanted", "leaving"]
+    assert project.put_aside == ["stale", "stale"]
+
+
+def test_where_no_pod_is_to_be_taken_over_one_that_runs_is_stopped(project_of):
+    project = project_of([None] * 3)
+    project.reattach_on_restart = False
+    project.client = Cluster(left("ours"))
+    assert project.plan().pod is None
+    assert project.client.deleted == project.client.awaited == ["ours"]
+
+
+def test_what_is_built_is_what_dbt_is_asked_for(project_of):
+    whole = project_of([None] * 3)
+    assert whole.plan().selection is whole.selection
+    rest = project_of(["success", "success", None])
+    assert rest.plan().selection == selection_of(rest.graph, frozenset(rest.watched_nodes[2:]))
+
+
+def test_where_no_selection_fits_what_is_left_all_is_built(project_of, monkeypatch):
+    monkeypatch.setattr("dbt_watch.producers.retry_plan.selection_of", lambda graph, nodes: None)
+    project = project_of(["success", "success", None])
+    plan = project.plan()
+    assert (plan.nodes, plan.selection) == (project.selected, project.selection)
+
+
+def test_twenty_tasks_are_all_named():
+    assert named(["shop.m"] * 20).endswith("shop.m)")
 
 
 BEGINNING = json.dumps(

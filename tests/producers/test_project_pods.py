@@ -12,7 +12,8 @@ from kubernetes.client import models as k8s
 from dbt_watch.exceptions import ProjectIsBusy
 from dbt_watch.producers import earlier_pods as earlier
 from dbt_watch.producers import project_pods
-from dbt_watch.producers.project_pods import RUN_LABEL, ProjectPods
+from dbt_watch.producers.earlier_pods import GENERATION
+from dbt_watch.producers.project_pods import RUN_LABEL, TASK_ANNOTATION, ProjectPods
 
 PRODUCER, SENSOR, OTHER = "shop.dbt_build", "shop.orders", "shop.customers"
 
@@ -181,3 +182,89 @@ def test_of_two_sensors_that_have_made_their_pods_at_once_neither_runs_dbt(clust
 def test_a_sensor_that_is_alone_goes_on(cluster, states):
     pods_of(cluster, SENSOR).give_way(start(cluster, SENSOR))
     assert not cluster.deleted
+
+
+def test_a_pod_keeps_its_labels_and_annotations_beside_those_that_say_whose_it_is(cluster, states):
+    project = pods_of(cluster, SENSOR)
+    pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(labels={"team": "shop"}, annotations={"note": "kept"}))
+    project.mark(pod)
+    assert pod.metadata.labels == {"team": "shop", RUN_LABEL: project.run_label}
+    assert pod.metadata.annotations == {"note": "kept", GENERATION: "1", TASK_ANNOTATION: SENSOR}
+
+
+def test_the_label_differs_between_dags_runs_tasks_and_map_indexes(cluster):
+    def label(dag_id="dag", run_id="run", producer=PRODUCER, map_index=-1):
+        ti = SimpleNamespace(dag_id=dag_id, run_id=run_id, task_id=SENSOR, map_index=map_index, max_tries=1)
+        return ProjectPods(SimpleNamespace(task_id=producer), ti).run_label
+
+    all_labels = [
+        label(), label("dag2"), label(run_id="run2"), label(producer="other.dbt_build"), label(map_index=0)
+    ]  # fmt: skip
+    assert len(set(all_labels)) == len(all_labels)
+    assert label() == label(map_index=None)
+
+
+@pytest.mark.parametrize(("task_id", "is_lone"), [(PRODUCER, False), (SENSOR, True)])
+def test_a_sensor_is_told_from_the_producer(cluster, task_id, is_lone):
+    assert pods_of(cluster, task_id).is_lone is is_lone
+
+
+def test_a_pod_that_nobody_has_marked_with_its_task_is_one_of_the_others(cluster, states):
+    start(cluster, SENSOR).metadata.annotations = None
+    assert names(pods_of(cluster, SENSOR).others()) == [SENSOR]
+
+
+def test_a_pod_that_is_being_deleted_already_is_only_waited_for(cluster, states):
+    cluster.delete_namespaced_pod(start(cluster, SENSOR).metadata.name, "dbt")
+    cluster.deleted.clear()
+    cluster.read_namespaced_pod = lambda name, namespace: cluster.end(name) or cluster.pods[name]
+    pods_of(cluster, PRODUCER).await_others(lambda: None)
+    assert not cluster.deleted
+
+
+@pytest.mark.parametrize(("status", "is_error"), [(404, False), (403, True), (500, True)])
+def test_a_pod_that_is_to_be_stopped_may_have_gone_but_no_other_error_is_passed_over(
+    cluster, states, status, is_error
+):
+    pod = start(cluster, SENSOR)
+
+    def refuse(name, namespace):
+        raise ApiException(status=status)
+
+    cluster.delete_namespaced_pod = refuse
+    states[PRODUCER] = "running"
+    with pytest.raises(ApiException if is_error else ProjectIsBusy):
+        pods_of(cluster, SENSOR).give_way(pod)
+
+
+def test_whoever_waits_for_other_pods_may_be_stopped_meanwhile(cluster, states, monkeypatch):
+    monkeypatch.setattr(project_pods, "POLL", 5.0)
+    start(cluster, SENSOR)
+
+    def stop():
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        pods_of(cluster, PRODUCER).await_others(stop)
+
+
+def test_the_states_of_those_that_were_waited_for_are_asked_until_none_runs(cluster, states, monkeypatch):
+    monkeypatch.setattr(project_pods, "POLL", 0.15)
+    for task_id in (SENSOR, OTHER):
+        start(cluster, task_id)
+    seen = []
+
+    def tick():
+        running = sorted(task for task, state in states.items() if state == "running")
+        seen.append(running)
+        if len(seen) == 1:
+            cluster.end(SENSOR)
+            cluster.end(OTHER)
+        if len(seen) == 4:
+            states[OTHER] = "success"
+        if len(seen) == 7:
+            states[SENSOR] = "up_for_retry"
+
+    pods_of(cluster, PRODUCER).await_others(tick)
+    assert [SENSOR] in seen, "one of two that has ended is not enough"
+    assert states[SENSOR] == "up_for_retry"

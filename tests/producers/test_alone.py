@@ -11,8 +11,8 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from dbt_watch.core.command import Selection, dbt_arguments
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.exceptions import ProjectIsBusy, SelectionError
-from dbt_watch.producers.single_node import LonePod
 from dbt_watch.producers.operator import producer_class
+from dbt_watch.producers.single_node import LonePod
 
 ORDERS = "model.jaffle_shop.orders"
 

@@ -11,18 +11,18 @@ from airflow.sdk.execution_time.comms import GetXCom, TaskStatesResult, XComResu
 from kubernetes_asyncio.client import ApiException
 
 from dbt_watch.airflow.compat import AirflowFailException
+from dbt_watch.airflow.supervisor import TaskKey
 from dbt_watch.core.command import Selection
-from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.journal.format import Closed, JournalWriter
 from dbt_watch.core.journal.pages import Tail, decode_page, page_key, part_key
-from dbt_watch.core.results import NodeInfo, NodeResult
+from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
+from dbt_watch.core.results import NodeInfo, NodeResult
 from dbt_watch.producers import trigger as deferred
-from dbt_watch.producers.trigger import END, DbtPodTrigger, pack, unpack
-from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.journal_pen import AsyncPen, Draft
+from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.operator import producer_class
-from dbt_watch.airflow.supervisor import TaskKey
+from dbt_watch.producers.trigger import END, DbtPodTrigger, pack, unpack
 
 INNER = (
     "airflow.providers.cncf.kubernetes.triggers.pod.KubernetesPodTrigger",
@@ -66,51 +66,6 @@ def test_the_operators_hook_is_kept_until_its_credentials_are_refused(status, is
     with pytest.raises(ApiException):
         asyncio.run(connect())
     assert (trigger._inner.hook is hook) is is_kept
-
-
-ANSWERS = {
-    "failed": ("failed", True),
-    "cleared": (None, True),
-    "cleared, and queued again": ("queued", True),
-    "still deferred": ("deferred", False),
-    "no answer": (SupervisorError("500"), False),
-}
-
-
-@pytest.mark.parametrize("tells_of_kills", [True, False])
-@pytest.mark.parametrize("state", ANSWERS)
-def test_a_cancelled_trigger_deletes_the_pod_only_when_the_task_was_stopped(
-    monkeypatch, tells_of_kills, state
-):
-    """Airflow cancels a trigger in the same way when another triggerer has taken it over."""
-    answer, is_deleted = ANSWERS[state]
-    deleted = []
-
-    async def read_state(_):
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def delete(self):
-        deleted.append(self.pod)
-
-    monkeypatch.setattr("dbt_watch.producers.trigger.read_state", read_state)
-    monkeypatch.setattr("dbt_watch.producers.trigger.TELLS_TRIGGERS_OF_KILLS", tells_of_kills)
-    monkeypatch.setattr(DbtPodTrigger, "_delete_pod", delete)
-    trigger = DbtPodTrigger(
-        inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
-    )
-    trigger.task_instance = SimpleNamespace(
-        dag_id="shop", run_id="one", task_id="shop.dbt_build", map_index=-1
-    )
-
-    async def cancel():
-        if tells_of_kills:
-            await trigger.on_kill()
-        await trigger.cleanup()
-
-    asyncio.run(cancel())
-    assert deleted == [("dbt", "default")] * is_deleted
 
 
 def test_nodes_survive_the_way_and_take_little_room(graph):
@@ -231,6 +186,10 @@ def trigger_of(monkeypatch):
         async def connect():
             yield None
 
+        async def read_state(_):
+            return "failed"
+
+        monkeypatch.setattr(deferred, "read_state", read_state)
         monkeypatch.setattr(deferred, "CoreV1Api", lambda _: pods)
         trigger = DbtPodTrigger(
             inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
@@ -267,44 +226,44 @@ def test_a_pod_that_cannot_be_deleted_is_told_of_unless_it_has_gone(trigger_of, 
     assert bool(told) is is_told
 
 
-@pytest.mark.parametrize(
-    ("tells_of_kills", "state", "is_over", "is_deleted"),
-    [
-        (False, "failed", False, True),
-        (False, None, False, True),
-        (False, "deferred", False, False),
-        (False, "failed", True, False),
-        (True, "failed", False, False),
-    ],
-)
-def test_a_trigger_that_ends_deletes_the_pod_only_where_the_task_was_stopped(
-    trigger_of, monkeypatch, tells_of_kills, state, is_over, is_deleted
+STATES = {
+    "failed": ("failed", True),
+    "cleared": (None, True),
+    "cleared, and queued again": ("queued", True),
+    "still deferred": ("deferred", False),
+    "no answer": (ConnectionError("no answer"), False),
+}
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+@pytest.mark.parametrize("tells_of_kills", [False, True])
+@pytest.mark.parametrize("state", STATES)
+def test_a_cancelled_trigger_deletes_the_pod_only_where_the_task_was_stopped(
+    trigger_of, monkeypatch, state, tells_of_kills, is_over
 ):
+    """Airflow 3.3 cancels a trigger that another triggerer has taken over as if a person had stopped the task."""
+    answer, is_stopped = STATES[state]
     asked = []
 
     async def read_state(key):
         asked.append(key)
-        return state
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    monkeypatch.setattr(deferred, "read_state", read_state)
-    monkeypatch.setattr(deferred, "TELLS_TRIGGERS_OF_KILLS", tells_of_kills)
+    async def cancel():
+        if tells_of_kills:
+            await trigger.on_kill()
+        await trigger.cleanup()
+
     pods = Pods()
     trigger = trigger_of(pods)
-    trigger._is_over = is_over
-    asyncio.run(trigger.cleanup())
-    assert bool(pods.deleted) is is_deleted
-    assert all(key == TaskKey("dag", "run", "dbt_build") for key in asked)
-
-
-def test_a_trigger_that_ends_while_airflow_does_not_answer_leaves_the_pod_alone(trigger_of, monkeypatch):
-    async def read_state(key):
-        raise ConnectionError("no answer")
-
     monkeypatch.setattr(deferred, "read_state", read_state)
-    monkeypatch.setattr(deferred, "TELLS_TRIGGERS_OF_KILLS", False)
-    pods = Pods()
-    asyncio.run(trigger_of(pods).cleanup())
-    assert not pods.deleted
+    monkeypatch.setattr(deferred, "TELLS_TRIGGERS_OF_KILLS", tells_of_kills)
+    trigger._is_over = is_over
+    asyncio.run(cancel())
+    assert bool(pods.deleted) is (is_stopped and not is_over)
+    assert all(key == TaskKey("dag", "run", "dbt_build") for key in asked)
 
 
 @pytest.mark.parametrize(

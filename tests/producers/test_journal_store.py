@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
+from dbt_watch.airflow.supervisor import TaskKey
 from dbt_watch.core.journal.format import JournalWriter
 from dbt_watch.core.journal.pages import Tail
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers import journal_store
-from dbt_watch.producers.journal_store import JournalStore, stored_journal
 from dbt_watch.producers.journal_pen import AsyncPen, Draft
-from dbt_watch.airflow.supervisor import TaskKey
+from dbt_watch.producers.journal_store import JournalStore, stored_journal
 
 KEY = TaskKey("dag", "run", "dbt_build", 3)
 

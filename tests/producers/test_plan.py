@@ -17,13 +17,13 @@ from kubernetes.client import models as k8s
 
 from dbt_watch.airflow import supervisor
 from dbt_watch.airflow.compat import AirflowFailException
+from dbt_watch.airflow.supervisor import SupervisorError
 from dbt_watch.core.command import Selection
 from dbt_watch.core.resume import selection_of
 from dbt_watch.local.localkube import Image, LocalKube
 from dbt_watch.producers.earlier_pods import GENERATION
-from dbt_watch.producers.retry_state import DONE_KEY, Memory
 from dbt_watch.producers.retry_plan import Planner, named
-from dbt_watch.airflow.supervisor import SupervisorError
+from dbt_watch.producers.retry_state import DONE_KEY, Memory
 
 NAMES = ("raw_orders", "stg_orders", "orders")
 

@@ -212,16 +212,13 @@ def test_what_many_nodes_have_to_tell_keeps_no_other_trigger_waiting(airflow, mo
         airflow.begin(1)
         airflow.writer.add([result(unique_id, "success") for unique_id in nodes])
         airflow.close(0)
-        clock = asyncio.get_running_loop().time
-        began = clock()
         waiting = asyncio.create_task(first_event(trigger_of(*nodes)))
         while not waiting.done():
             seen.add(len(log))
             await asyncio.sleep(0)
         await waiting
-        return clock() - began
 
-    assert asyncio.run(scene()) < 1.5
+    asyncio.run(scene())
     assert seen == {0, 100, 200, 300, 350}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubernetes_asyncio.client import ApiException, CoreV1Api
 
+from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.log.lines import LineSplitter
 from dbt_watch.producers.failure_reasons import words_of
 from dbt_watch.producers.log_reader import (
@@ -69,13 +70,14 @@ class AsyncPodLogReader(LogReading):
     async def follow(self) -> ContainerEnd:
         """Read until the container has ended and its whole log has been read."""
         end = await self._wait_for_start()
-        wait = RECONNECT_FIRST
+        in_vain = Backoff(2 * RECONNECT_FIRST, RECONNECT_LIMIT)
         while end is None:
             arrived, _ = await self._read(follow=True)
             end = await self._end()
             if end is None:
-                wait = RECONNECT_FIRST if arrived else min(wait * 2, RECONNECT_LIMIT)
-                await asyncio.sleep(wait)
+                if arrived:
+                    in_vain.reset()
+                await asyncio.sleep(RECONNECT_FIRST if arrived else in_vain.next())
         await self._read_rest()
         return end
 
@@ -94,15 +96,16 @@ class AsyncPodLogReader(LogReading):
         return listed.items or ()
 
     async def _wait_for_start(self) -> ContainerEnd | None:
-        wait = STARTED_POLL_S
+        backoff = Backoff(2 * STARTED_POLL_S, RECONNECT_LIMIT)
         while True:
             try:
                 pod = await self._read_pod()
             except Exception as error:  # noqa: BLE001 - the network, or credentials; asked again
                 end = self._lost(error)
-                wait = min(wait * 2, RECONNECT_LIMIT)
+                wait = backoff.next()
             else:
                 end = container_end(pod, self._container)
+                backoff.reset()
                 wait = STARTED_POLL_S
                 if end is not None or has_started(pod, self._container):
                     self.started.set()
@@ -114,7 +117,7 @@ class AsyncPodLogReader(LogReading):
     async def _read_rest(self) -> None:
         """Read what has reached the API after the stream was closed, until that has worked once."""
         deadline = time.monotonic() + REST_TIMEOUT
-        wait = RECONNECT_FIRST
+        backoff = Backoff(RECONNECT_FIRST, RECONNECT_LIMIT)
         while True:
             _, error = await self._read(follow=False)
             if error is None or status_of(error) == HTTP_NOT_FOUND:
@@ -122,8 +125,7 @@ class AsyncPodLogReader(LogReading):
             if time.monotonic() > deadline:
                 log.warning("The end of the log could not be read (%s); the last lines may be missing", error)
                 return
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, RECONNECT_LIMIT)
+            await asyncio.sleep(backoff.next())
 
     async def _read(self, *, follow: bool) -> tuple[bool, Exception | None]:
         """Read one stream to its end; tell whether anything arrived, and what cut it if it was cut."""

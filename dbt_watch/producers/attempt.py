@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dbt_watch.airflow.supervisor import key_of, read_state_now, runs_in_dag_test
-from dbt_watch.core.journal.format import Closed, JournalWriter
-from dbt_watch.core.journal.pages import born_at
+from dbt_watch.core.journal.format import Closed, born_at
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.exceptions import DbtRunFailed, PodLost
 from dbt_watch.producers.journal_pen import Pen
 from dbt_watch.producers.retry_state import Memory

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dbt_watch.core.journal.format import Closed, JournalWriter
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.end_of_run import end_of_unknown
 from dbt_watch.core.log.ledger import Ledger

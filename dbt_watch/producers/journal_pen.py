@@ -14,21 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dbt_watch.core.journal.pages import (
-    HEAD_KEY,
-    Page,
-    Tail,
-    blank,
-    encode_page,
-    interval_after,
-    page_key,
-    part_key,
-)
+from dbt_watch.core.backoff import Backoff
+from dbt_watch.core.journal.format import HEAD_KEY, Page, blank, encode_page, page_key, part_key
+from dbt_watch.core.journal.writer import Tail, interval_after
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from dbt_watch.core.journal.format import Chunk, JournalWriter
+    from dbt_watch.core.journal.format import Chunk
+    from dbt_watch.core.journal.writer import JournalWriter
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +64,12 @@ class Draft:
         self._interval = interval
         self.clock = clock
         self.due = clock()
-        self._failures = 0
+        self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_LIMIT)
 
     @property
     def is_due(self) -> bool:
         """Whether there is something to write now."""
-        urgent = self._writer.is_full and not self._failures
+        urgent = self._writer.is_full and not self._backoff.failures
         waits = bool(self._writer.pending) or not self._is_open
         return waits and (urgent or self.clock() >= self.due)
 
@@ -117,13 +111,12 @@ class Draft:
 
     def worked(self) -> None:
         """Say that writing has worked."""
-        self._failures = 0
+        self._backoff.reset()
         self.due = self.clock() + interval_after(self._tail.next_seq, self._interval)
 
     def failed(self, error: Exception) -> None:
         """Say that writing has failed; the next time is later then."""
-        self._failures += 1
-        wait = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 10))
+        wait = self._backoff.next()
         self.due = self.clock() + wait
         log.warning("Writing the journal failed (%s); again in %.1f s", error, wait)
 

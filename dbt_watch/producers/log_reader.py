@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from kubernetes.client.exceptions import ApiException
 
+from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.log.lines import LineSplitter
 
 if TYPE_CHECKING:
@@ -174,20 +175,21 @@ class PodLogReader(LogReading):
 
         :raises ApiException: with status 401, when the credentials have expired; call again with a new client
         """
-        wait = RECONNECT_FIRST
+        in_vain = Backoff(2 * RECONNECT_FIRST, RECONNECT_LIMIT)
         while True:
             arrived, _ = self._read(follow=True)
             end = self._end()
             if end is not None:
                 self._read_rest()
                 return end
-            wait = RECONNECT_FIRST if arrived else min(wait * 2, RECONNECT_LIMIT)
-            self._pause(wait)
+            if arrived:
+                in_vain.reset()
+            self._pause(RECONNECT_FIRST if arrived else in_vain.next())
 
     def _read_rest(self) -> None:
         """Read what has reached the API after the stream was closed, until that has worked once."""
         deadline = time.monotonic() + self._rest_timeout
-        wait = RECONNECT_FIRST
+        backoff = Backoff(RECONNECT_FIRST, RECONNECT_LIMIT)
         while True:
             _, error = self._read(follow=False)
             if error is None or status_of(error) == HTTP_NOT_FOUND:
@@ -195,8 +197,7 @@ class PodLogReader(LogReading):
             if time.monotonic() > deadline:
                 log.warning("The end of the log could not be read (%s); the last lines may be missing", error)
                 return
-            self._pause(wait)
-            wait = min(wait * 2, RECONNECT_LIMIT)
+            self._pause(backoff.next())
 
     def _read(self, *, follow: bool) -> tuple[bool, Exception | None]:
         """Read one stream to its end; tell whether anything arrived, and what cut it if it was cut."""

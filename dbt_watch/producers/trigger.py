@@ -23,8 +23,10 @@ from kubernetes_asyncio.client import CoreV1Api
 from dbt_watch.airflow.compat import TELLS_TRIGGERS_OF_KILLS
 from dbt_watch.airflow.supervisor import key_of, read_state
 from dbt_watch.airflow.trigger_events import last_event
-from dbt_watch.core.journal.format import Closed, JournalError, JournalWriter
+from dbt_watch.core.backoff import Backoff
+from dbt_watch.core.journal.format import Closed, JournalError
 from dbt_watch.core.journal.reader import JournalReader
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.results import NodeInfo
@@ -128,7 +130,7 @@ class DbtPodTrigger(BaseTrigger):
             await asyncio.gather(follower, stock, return_exceptions=True)
 
     async def _read_back(self, store: JournalStore) -> JournalReader:
-        wait = 1.0
+        backoff = Backoff(1.0, 15.0)
         while True:
             try:
                 return await store.read_back()
@@ -137,9 +139,9 @@ class DbtPodTrigger(BaseTrigger):
                 self.log.warning("The journal cannot be read (%s); it is begun anew", error)
                 return JournalReader()
             except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
+                wait = backoff.next()
                 self.log.warning("Reading the journal failed (%s); again in %.0f s", error, wait)
                 await asyncio.sleep(wait)
-                wait = min(wait * 2, 15.0)
 
     async def _first_of(
         self, following: _Following, follower: asyncio.Future[None], stock: asyncio.Future[dict[str, Any]]

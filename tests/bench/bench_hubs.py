@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from dbt_watch.core.journal.format import JournalWriter
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_pen import Pen

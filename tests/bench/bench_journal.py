@@ -20,9 +20,8 @@ from typing import Any
 
 from bench_hubs import table
 
-from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import interval_after
 from dbt_watch.core.journal.reader import JournalReader
+from dbt_watch.core.journal.writer import JournalWriter, interval_after
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_pen import Pen
 from dbt_watch.sensors.hub import DEFAULT_PACE, Hub, Subscription

@@ -16,8 +16,8 @@ import time
 import tracemalloc
 from typing import TYPE_CHECKING
 
-from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import Page, encode_page
+from dbt_watch.core.journal.format import Page, encode_page
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.ledger import Ledger, NodeInfo
 from dbt_watch.core.log.stream import LogStream
 

@@ -25,7 +25,9 @@ from recorded import (
     stream_of,
 )
 
-from dbt_watch.core.journal.format import JournalState, JournalWriter, decode_chunk
+from dbt_watch.core.journal.format import decode_chunk
+from dbt_watch.core.journal.reader import JournalState
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.events import NOISE, DbtEvent, decode_block, is_noise, parse_line, parse_parts
 
 recordings = st.sampled_from(SMALL)
@@ -330,7 +332,7 @@ def _take(writer, values, *, limit):
         if chunk is None:
             return
         assert writer.take() is chunk
-        values.append(chunk.to_json())
+        values.append(msgspec.json.decode(msgspec.json.encode(chunk.fields())))
         writer.written(chunk)
         limit = None if limit is None else limit - 1
 

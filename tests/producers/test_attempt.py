@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from airflow.sdk.execution_time import task_runner
 
-from dbt_watch.core.journal.pages import decode_page, page_key
+from dbt_watch.core.journal.format import decode_page, page_key
 from dbt_watch.producers.attempt import Attempt
 
 # Of version 7, with the time in front: made long ago, and in a future that another machine's clock may be in.

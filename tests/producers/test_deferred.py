@@ -6,8 +6,8 @@ import contextlib
 import pytest
 from kubernetes_asyncio.client import ApiException
 
-from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import Tail, decode_page, page_key, part_key
+from dbt_watch.core.journal.format import decode_page, page_key, part_key
+from dbt_watch.core.journal.writer import JournalWriter, Tail
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.results import NodeInfo, NodeResult

@@ -4,16 +4,9 @@ import itertools
 
 import pytest
 
-from dbt_watch.core.journal.format import Closed, JournalWriter
-from dbt_watch.core.journal.pages import (
-    HEAD_KEY,
-    LONGEST_INTERVAL,
-    PAGES,
-    decode_page,
-    page_key,
-    part_key,
-)
+from dbt_watch.core.journal.format import HEAD_KEY, PAGES, Closed, decode_page, page_key, part_key
 from dbt_watch.core.journal.reader import JournalReader, read_now
+from dbt_watch.core.journal.writer import LONGEST_INTERVAL, JournalWriter
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_pen import BACKOFF_FIRST, FLUSH_INTERVAL, Pen
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dbt_watch.core.journal.format import Closed, JournalWriter
+from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.journal.reader import JournalReader, read_now
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.outcome import Producer, Verdict, decide

@@ -9,8 +9,8 @@ import contextlib
 
 import pytest
 
-from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import PAGES, page_key, part_key
+from dbt_watch.core.journal.format import PAGES, page_key, part_key
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.outcome import Verdict, decide
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_pen import Pen

@@ -5,6 +5,7 @@ A writer may end between two writes, and another goes on; a new attempt may begi
 of every few pages.
 """
 
+import contextlib
 from types import SimpleNamespace
 from unittest import mock
 
@@ -20,9 +21,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from dbt_watch.core.journal.format import JournalError, JournalWriter
-from dbt_watch.core.journal.pages import HEAD_KEY, decode_page, page_key, part_key
+from dbt_watch.core.journal.format import HEAD_KEY, JournalError, decode_page, page_key, part_key
 from dbt_watch.core.journal.reader import JournalReader, read_now
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.outcome import Producer
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_pen import Draft
@@ -30,7 +31,15 @@ from dbt_watch.sensors.journal_look import _read_backwards
 
 NODES = [f"model.shop.m{number}" for number in range(12)]
 STATUSES = ["started", "success", "error"]
-SMALL = {"PAGES": 4, "_ROOM": 500}
+
+
+@contextlib.contextmanager
+def few_keys_and_small_parts():
+    with (
+        mock.patch("dbt_watch.core.journal.format.PAGES", 4),
+        mock.patch.multiple("dbt_watch.core.journal.writer", PAGES=4, _ROOM=500),
+    ):
+        yield
 
 
 class Journal(RuleBasedStateMachine):
@@ -218,7 +227,7 @@ class Journal(RuleBasedStateMachine):
 
 
 def test_readers_of_a_journal_end_with_the_entries_of_the_ledger():
-    with mock.patch.multiple("dbt_watch.core.journal.pages", **SMALL):
+    with few_keys_and_small_parts():
         run_state_machine_as_test(
             Journal, settings=settings(max_examples=300, stateful_step_count=40, deadline=None)
         )
@@ -241,7 +250,7 @@ def test_who_was_given_up_and_still_writes_is_not_heeded():
 @pytest.mark.parametrize("value", ["", "{}", 5, "[" * 100_000])
 def test_a_damaged_value_is_refused(key, value):
     xcoms = {}
-    with mock.patch.multiple("dbt_watch.core.journal.pages", **SMALL):
+    with few_keys_and_small_parts():
         writer = JournalWriter(attempt=1)
         draft = Draft(writer, will_retry=False)
         for number in range(20):

@@ -10,8 +10,8 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates, TaskStatesResult, XComResult
 
 from dbt_watch.airflow.compat import AirflowRescheduleException
-from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import HEAD_KEY, PAGES, decode_page, encode_page, page_key, part_key
+from dbt_watch.core.journal.format import HEAD_KEY, PAGES, decode_page, encode_page, page_key, part_key
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_pen import Pen

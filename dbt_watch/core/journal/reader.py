@@ -7,15 +7,84 @@ Whoever begins late asks for as many values as the entries fill, and at most `PA
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from dbt_watch.core.journal.format import JournalState
-from dbt_watch.core.journal.pages import Page, Tail, decode_page, page_key, part_key
+from dbt_watch.core.journal.format import Page, decode_page, page_key, part_key
+from dbt_watch.core.journal.writer import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from dbt_watch.core.journal.format import Chunk, Closed
     from dbt_watch.core.results import NodeResult
+
+
+class JournalState:
+    """
+    What a reader of a journal knows.
+
+    Chunks may be applied in any grouping and again; a gap is left to the reader, who asks for `next_seq`. A chunk of
+    a later attempt starts over, one of an earlier attempt is ignored.
+    """
+
+    def __init__(self) -> None:
+        self._attempt = 0
+        self._next_seq = 0
+        self._entries: dict[str, NodeResult] = {}
+        self._closed: Closed | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that is read; 0 before the first chunk."""
+        return self._attempt
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the chunk to read next."""
+        return self._next_seq
+
+    @property
+    def entries(self) -> Mapping[str, NodeResult]:
+        """The entry of each node that was written so far; a view that follows the state."""
+        return MappingProxyType(self._entries)
+
+    @property
+    def closed(self) -> Closed | None:
+        """How the attempt ended; None while it has not."""
+        return self._closed
+
+    def begin(self, attempt: int) -> None:
+        """Start over with an attempt."""
+        self._attempt = attempt
+        self._next_seq = 0
+        self._entries.clear()
+        self._closed = None
+
+    def adopt(self, seq: int, changes: Iterable[NodeResult]) -> None:
+        """
+        Take the last entries of all nodes that changed up to a chunk, or at least since `next_seq`.
+
+        :param seq: the number of the chunk, at least `next_seq - 1`
+        """
+        self._next_seq = seq + 1
+        for change in changes:
+            self._entries[change.unique_id] = change
+
+    def apply(self, chunk: Chunk) -> tuple[NodeResult, ...]:
+        """
+        Take a chunk.
+
+        :returns: the changes in it; nothing when it was applied before, is of an earlier attempt, or does not follow
+        """
+        if chunk.attempt > self._attempt:
+            self.begin(chunk.attempt)
+        if chunk.attempt < self._attempt or chunk.seq != self._next_seq:
+            return ()
+        self.adopt(chunk.seq, chunk.changes)
+        if chunk.closed is not None:
+            self._closed = chunk.closed
+        return chunk.changes
 
 
 class JournalReader:

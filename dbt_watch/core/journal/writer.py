@@ -1,0 +1,228 @@
+"""
+What is to be written of a journal: changes in chunks, and the end of the journal that the next pages take up.
+
+Pure: no input and no output. `producers.journal_pen` does what is said here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from dbt_watch.core.journal.format import MAX_CHUNK_BYTES, PAGES, Chunk, Closed
+from dbt_watch.core.results import NodeResult, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+LONGEST_INTERVAL: Final = 2.0
+_GROWTH: Final = 0.0005
+
+
+class JournalWriter:
+    """
+    Collects changes, and cuts them into chunks.
+
+    Within a chunk a node stands once, with its last state, so a journal read up to any chunk is a state that the
+    ledger went through. `take` gives the same chunk until `written` says that it was stored.
+
+    :param attempt: which attempt of the producer this is, from 1
+    :param max_chunk_bytes: how long a chunk's JSON may be, at least 2,048
+    :param max_changes: how many nodes one chunk may hold
+    """
+
+    def __init__(
+        self, *, attempt: int, max_chunk_bytes: int = MAX_CHUNK_BYTES, max_changes: int = 1_000
+    ) -> None:
+        self.attempt = attempt
+        self._room = max(max_chunk_bytes, _MIN_BYTES) - _ENVELOPE_BYTES
+        self._max_changes = max(max_changes, 1)
+        self._waiting: list[NodeResult] = []
+        self._seq = 0
+        self._taken: Chunk | None = None
+        self._closing: Closed | None = None
+        self._change_bytes = 1.0  # what a change took in the chunk before
+
+    def add(self, changes: Iterable[NodeResult]) -> None:
+        """Take changes to be written, in their order."""
+        self._waiting.extend(changes)
+
+    @property
+    def pending(self) -> int:
+        """How many changes wait to be written, those of a chunk that was taken and not stored among them."""
+        return len(self._waiting) + (max(1, len(self._taken.changes)) if self._taken is not None else 0)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what waits fills a chunk, judged by the chunk before."""
+        count = len(self._waiting)
+        return count >= self._max_changes or count * self._change_bytes >= self._room
+
+    def close(self, exit_code: int | None, *, reason: str | None = None) -> None:
+        """Take the end of the attempt; the last chunk will tell it."""
+        self._closing = Closed(exit_code, _bounded(reason))
+
+    def take(self) -> Chunk | None:
+        """Return the next chunk to store; None when there is nothing to store now."""
+        if self._taken is None and (self._waiting or self._closing is not None):
+            changes = self._next_changes()
+            closed = None
+            if not self._waiting:
+                closed, self._closing = self._closing, None
+            self._taken = Chunk(attempt=self.attempt, seq=self._seq, changes=changes, closed=closed)
+        return self._taken
+
+    def written(self, chunk: Chunk) -> None:
+        """Say that a chunk was stored."""
+        if self._taken is not None and chunk.seq == self._taken.seq:
+            self._taken = None
+            self._seq += 1
+
+    def _next_changes(self) -> tuple[NodeResult, ...]:
+        """Take as many changes as fit: at first as many as fitted before, then fewer, judged by what was too much."""
+        waiting = self._waiting
+        count = min(len(waiting), 2 * self._max_changes, int(self._room / self._change_bytes) or 1)
+        while count > 1:
+            latest = {change.unique_id: change for change in waiting[:count]}
+            entries = tuple(latest.values())
+            size = _json_size(entries)
+            if size <= self._room and len(entries) <= self._max_changes:
+                del waiting[:count]
+                self._change_bytes = max(1.0, _MARGIN * size / count)
+                return entries
+            fitting = min(self._room / size, self._max_changes / len(entries))
+            count = min(int(count * fitting), count - 1)
+        if not waiting:
+            return ()
+        return (_fitted(waiting.pop(0), self._room),)
+
+
+_MIN_BYTES: Final = 2_048
+_MARGIN: Final = 1.05
+_MAX_REASON_BYTES: Final = 600
+# The keys and numbers of a chunk, and the reason.
+_ENVELOPE_BYTES: Final = 200 + _MAX_REASON_BYTES
+
+
+def _bounded(reason: str | None) -> str | None:
+    """Shorten a reason until its JSON fits into the envelope."""
+    limit = _MAX_REASON_BYTES
+    while reason and len(json.dumps(reason)) > _MAX_REASON_BYTES:
+        limit //= 2
+        reason = shortened(reason, limit)
+    return reason
+
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def _json_size(entries: tuple[NodeResult, ...]) -> int:
+    """Return the bytes that entries take in the JSON that a backend may write, or a few more."""
+    encoded = _encode(entries)
+    if encoded.isascii() and b"\x7f" not in encoded:
+        # `json.dumps` puts a blank behind each colon and comma, and is much slower.
+        return 2 * len(encoded) - len(encoded.translate(None, b":,"))
+    return len(json.dumps([entry.to_dict() for entry in entries]))
+
+
+def _fitted(change: NodeResult, room: int) -> NodeResult:
+    """Shorten an entry until it fits."""
+    slim = change
+    if _json_size((slim,)) <= room:
+        return slim
+    slim = msgspec.structs.replace(slim, sql=None)
+    for limit in (8_000, 4_000, 2_000, 1_000, 500, 200, 60, 0):
+        message = shortened(slim.message, limit) if slim.message and limit else None
+        slim = msgspec.structs.replace(slim, message=message)
+        if _json_size((slim,)) <= room:
+            return slim
+        if limit == _THEN_WITHOUT_EXTRAS:
+            slim = msgspec.structs.replace(
+                slim,
+                adapter_response={},
+                batches=(),
+                relation_name=None,
+                skipped_because=slim.skipped_because[:1],
+            )
+    return NodeResult(
+        unique_id=change.unique_id, status=change.status, attempt=change.attempt, not_run=change.not_run
+    )
+
+
+_THEN_WITHOUT_EXTRAS: Final = 1_000
+
+
+def interval_after(pages: int, shortest: float) -> float:
+    """
+    Return the seconds between two pages: the more there are, the longer.
+
+    With 0.3 s at first and changes all the time, it is 0.8 s after 10 minutes, 1.9 s after an hour, and then 2 s.
+
+    :param pages: how many there are
+    :param shortest: the seconds to begin with
+    """
+    return max(shortest, min(LONGEST_INTERVAL, shortest + _GROWTH * pages))
+
+
+class Tail(msgspec.Struct):
+    """
+    The end of a journal: the last part of the snapshot, and the pages after it.
+
+    The writer keeps one, and so does each reader, for a writer that goes on where another has stopped.
+
+    :param part: the number of the last part
+    :param first: the number of the first page that the snapshot does not hold
+    :param next_seq: the number of the page that comes next
+    :param entries: the last entry of each node in that part and in these pages
+    """
+
+    part: int = 0
+    first: int = 0
+    next_seq: int = 0
+    entries: dict[str, NodeResult] = msgspec.field(default_factory=dict)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no key left for another page and a blank one after it."""
+        return self.next_seq + 1 - self.first >= PAGES
+
+    def add(self, chunk: Chunk) -> None:
+        """Take a page that was written."""
+        self.next_seq = chunk.seq + 1
+        self.entries.update((change.unique_id, change) for change in chunk.changes)
+
+    def parts(self, attempt: int) -> list[Chunk]:
+        """
+        Return the parts that take the place of the last one, with all that is in the pages.
+
+        What may still change comes last, so that full parts hold little that is out of date later: the snapshot grows
+        with the nodes, not with their changes.
+        """
+        entries = sorted(self.entries.values(), key=lambda entry: not entry.is_final)
+        groups = list(_groups(entries))
+        return [
+            Chunk(attempt=attempt, seq=self.next_seq - 1, changes=group, more=number < len(groups))
+            for number, group in enumerate(groups, 1)
+        ]
+
+    def settle(self, parts: Sequence[Chunk]) -> None:
+        """Say that these parts were stored."""
+        self.part += len(parts) - 1
+        self.first = self.next_seq
+        self.entries = {entry.unique_id: entry for entry in parts[-1].changes}
+
+
+def _groups(entries: Sequence[NodeResult]) -> Iterator[tuple[NodeResult, ...]]:
+    """Split entries so that each group fits into a part; there is one at least."""
+    start, size = 0, 0
+    for index, entry in enumerate(entries):
+        size += _json_size((entry,))
+        if size > _ROOM and index > start:
+            yield tuple(entries[start:index])
+            start, size = index, _json_size((entry,))
+    yield tuple(entries[start:])
+
+
+_ROOM: Final = MAX_CHUNK_BYTES - _ENVELOPE_BYTES

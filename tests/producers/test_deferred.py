@@ -7,11 +7,11 @@ import pytest
 from kubernetes_asyncio.client import ApiException
 
 from dbt_watch.core.journal.format import decode_page, page_key, part_key
-from dbt_watch.core.journal.writer import JournalWriter, Tail
+from dbt_watch.core.journal.writer import JournalWriter, Publication, Tail
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.results import NodeInfo, NodeResult
-from dbt_watch.producers.journal_pen import AsyncPen, Draft
+from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.trigger import DbtPodTrigger, pack, unpack
 
@@ -83,7 +83,7 @@ def test_thousands_of_nodes_take_little_room():
 
 
 class Store:
-    """XCom, as a pen sees it in a triggerer; it can be told to fail."""
+    """XCom, as a publisher sees it in a triggerer; it can be told to fail."""
 
     def __init__(self, failures=0):
         self.pages = {}
@@ -105,8 +105,8 @@ def writer():
 
 def test_a_journal_is_gone_on_with_at_the_page_that_comes_next(writer):
     store = Store()
-    pen = AsyncPen(Draft(writer, will_retry=True, tail=Tail(next_seq=7)), store.push)
-    asyncio.run(pen.write())
+    publisher = AsyncJournalPublisher(Publication(writer, will_retry=True, tail=Tail(next_seq=7)), store.push)
+    asyncio.run(publisher.write())
     assert list(store.pages) == [page_key(8), page_key(7)]
     page = decode_page(store.pages[page_key(7)])
     assert (page.chunk.seq, page.began) == (7, 0.0)
@@ -124,19 +124,21 @@ def test_a_journal_of_another_version_is_begun_anew(writer, monkeypatch):
         inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
     )
     written = asyncio.run(asyncio.wait_for(trigger._read_back(JournalStore(None)), 2))
-    asyncio.run(AsyncPen(Draft(writer, will_retry=True, tail=written.tail), store.push).write())
+    asyncio.run(
+        AsyncJournalPublisher(Publication(writer, will_retry=True, tail=written.tail), store.push).write()
+    )
     again = asyncio.run(trigger._read_back(JournalStore(None)))
     assert list(again.state.entries) == ["model.shop.a"]
 
 
 def test_in_a_triggerer_a_failing_write_loses_nothing(writer, monkeypatch):
-    monkeypatch.setattr("dbt_watch.producers.journal_pen.BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr("dbt_watch.core.journal.writer.BACKOFF_FIRST", 0.01)
     store = Store(failures=3)
-    pen = AsyncPen(Draft(writer, will_retry=True, tail=Tail()), store.push)
-    asyncio.run(pen.write())
+    publisher = AsyncJournalPublisher(Publication(writer, will_retry=True, tail=Tail()), store.push)
+    asyncio.run(publisher.write())
     assert not store.pages
     writer.close(0)
-    assert asyncio.run(pen.finish())
+    assert asyncio.run(publisher.finish())
     first, last = (decode_page(store.pages[page_key(number)]) for number in (0, 1))
     assert [change.name for change in first.chunk.changes] == ["a"]
     assert last.chunk.closed.exit_code == 0
@@ -149,8 +151,10 @@ def test_in_a_triggerer_it_waits_as_long_after_a_failure_and_gives_up_as_well(wr
         slept.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr("dbt_watch.producers.journal_pen.asyncio.sleep", sleep)
-    pen = AsyncPen(Draft(writer, will_retry=True, clock=lambda: now[0]), Store(failures=10**9).push)
-    assert not asyncio.run(pen.finish(patience=20))
+    monkeypatch.setattr("dbt_watch.producers.journal_publisher.asyncio.sleep", sleep)
+    publisher = AsyncJournalPublisher(
+        Publication(writer, will_retry=True, clock=lambda: now[0]), Store(failures=10**9).push
+    )
+    assert not asyncio.run(publisher.finish(patience=20))
     assert slept == [0.5, 1.0, 2.0, 4.0, 8.0, 4.5]
     assert "api-server is away" in caplog.text

@@ -6,7 +6,6 @@ of every few pages.
 """
 
 import contextlib
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -22,12 +21,9 @@ from hypothesis.stateful import (
 )
 
 from dbt_watch.core.journal.format import HEAD_KEY, JournalError, decode_page, page_key, part_key
-from dbt_watch.core.journal.reader import JournalReader, read_now
-from dbt_watch.core.journal.writer import JournalWriter
-from dbt_watch.core.outcome import Producer
+from dbt_watch.core.journal.reader import JournalReader, look_back, read_now
+from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.journal_pen import Draft
-from dbt_watch.sensors.journal_look import _read_backwards
 
 NODES = [f"model.shop.m{number}" for number in range(12)]
 STATUSES = ["started", "success", "error"]
@@ -65,8 +61,8 @@ class Journal(RuleBasedStateMachine):
 
     def go_on(self, tail):
         self.writer = JournalWriter(attempt=self.attempt)
-        self.draft = Draft(self.writer, will_retry=True, tail=tail)
-        self.writes = self.draft.rest()
+        self.publication = Publication(self.writer, will_retry=True, tail=tail)
+        self.writes = self.publication.rest()
 
     @precondition(lambda self: not self.is_closed)
     @rule(changes=st.lists(st.tuples(st.sampled_from(NODES), st.sampled_from(STATUSES)), max_size=6))
@@ -104,7 +100,7 @@ class Journal(RuleBasedStateMachine):
         else:
             next(self.writes, None)
         self.writes.close()
-        self.writes = self.draft.rest()
+        self.writes = self.publication.rest()
 
     @rule(landed=st.booleans())
     def another_goes_on(self, landed):
@@ -121,7 +117,7 @@ class Journal(RuleBasedStateMachine):
     def write(self):
         item = next(self.writes, None)
         if item is None:
-            self.writes = self.draft.rest()
+            self.writes = self.publication.rest()
             return False
         key, value = item
         self.xcoms[key] = value
@@ -174,7 +170,7 @@ class Journal(RuleBasedStateMachine):
     def a_sensor_looks_once(self, wanted, max_pages, meanwhile):
         before = self.went_through
 
-        def ask(_, name):
+        def ask(name):
             value = self.xcoms.get(name)
             writes = meanwhile.pop() if meanwhile else 0
             if writes < 0:
@@ -186,8 +182,7 @@ class Journal(RuleBasedStateMachine):
 
         start = len(before) - 1
         was_open = part_key(0) in self.xcoms
-        with mock.patch("dbt_watch.sensors.journal_look.read_xcom_now", ask):
-            found = _read_backwards(SimpleNamespace(), Producer("running"), wanted, max_pages)
+        found = look_back(ask, wanted, max_values=max_pages)
         if found is None:
             assert max_pages is not None or not was_open or before is not self.went_through
         else:
@@ -238,7 +233,7 @@ def test_who_was_given_up_and_still_writes_is_not_heeded():
     for attempt, xcoms in ((1, late), (2, current)):
         writer = JournalWriter(attempt=attempt)
         writer.add([NodeResult(unique_id=NODES[0], status=STATUSES[attempt], attempt=attempt)])
-        xcoms.update(Draft(writer, will_retry=False).rest())
+        xcoms.update(Publication(writer, will_retry=False).rest())
     reader = JournalReader()
     assert read_now(reader, current.get)
     assert not reader.take(late[page_key(0)])
@@ -252,10 +247,10 @@ def test_a_damaged_value_is_refused(key, value):
     xcoms = {}
     with few_keys_and_small_parts():
         writer = JournalWriter(attempt=1)
-        draft = Draft(writer, will_retry=False)
+        publication = Publication(writer, will_retry=False)
         for number in range(20):
             writer.add([NodeResult(unique_id=f"model.shop.m{number}", status="success")])
-            xcoms.update(draft.rest())
+            xcoms.update(publication.rest())
         assert xcoms[HEAD_KEY] > 0
         xcoms[key] = value
         with pytest.raises(JournalError):

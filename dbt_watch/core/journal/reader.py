@@ -8,13 +8,14 @@ Whoever begins late asks for as many values as the entries fill, and at most `PA
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbt_watch.core.journal.format import Page, decode_page, page_key, part_key
+from dbt_watch.core.journal.format import HEAD_KEY, Page, decode_page, page_key, part_key
 from dbt_watch.core.journal.writer import Tail
+from dbt_watch.core.steps import run, run_async
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 
     from dbt_watch.core.journal.format import Chunk, Closed
     from dbt_watch.core.results import NodeResult
@@ -176,23 +177,82 @@ class JournalReader:
 
 def read_now(reader: JournalReader, ask: Callable[[str], Any]) -> bool:
     """
-    Read all that is there.
+    Read all that is there, on a worker.
 
-    :param ask: gives an XCom by its key; None when it is not there
+    :param ask: returns an XCom by its key; None when it is not there
     :returns: whether the journal was there to its end
     :raises JournalError: as `JournalReader.take`
     """
-    more = True
-    while more:
-        value = ask(reader.key)
-        more = reader.take(value)
-    return value is not None
+    return run(_to_the_end(reader), ask)
 
 
 async def read(reader: JournalReader, ask: Callable[[str], Awaitable[Any]]) -> bool:
     """Do the same in a triggerer."""
+    return await run_async(_to_the_end(reader), ask)
+
+
+def _to_the_end(reader: JournalReader) -> Generator[str, Any, bool]:
     more = True
     while more:
-        value = await ask(reader.key)
+        value = yield reader.key
         more = reader.take(value)
     return value is not None
+
+
+class Found(NamedTuple):
+    """
+    What a look at the end of a journal has found.
+
+    :param page: what was written last: how the attempt stands; None when there is no journal
+    :param entries: the last entry of each wanted node of which the journal tells
+    """
+
+    page: Page | None
+    entries: dict[str, NodeResult]
+
+
+def look_back(
+    ask: Callable[[str], Any], wanted: frozenset[str], *, max_values: int | None = None
+) -> Found | None:
+    """
+    Read the last part and the pages after it, then the parts before, until all wanted nodes are found; on a worker.
+
+    :param ask: returns an XCom by its key; None when it is not there
+    :param wanted: the nodes
+    :param max_values: after how many values to look no further back; None for the whole journal
+    :returns: None when nothing can be said: the journal goes further back, or another attempt has begun meanwhile
+    :raises JournalError: as `JournalReader.take`
+    """
+    head = ask(HEAD_KEY)
+    if head is None:
+        return Found(None, {})
+    asked: list[str] = []
+
+    def ask_and_count(key: str) -> Any:
+        asked.append(key)
+        return ask(key)
+
+    reader = JournalReader(part=int(head))
+    is_whole = read_now(reader, ask_and_count)
+    page = reader.page
+    if page is None or not is_whole:
+        return None  # a new attempt has begun meanwhile
+    entries = {name: entry for name, entry in reader.state.entries.items() if name in wanted}
+    for number in range(reader.first_part - 1, -1, -1):
+        if wanted <= entries.keys():
+            break
+        if max_values is not None and len(asked) >= max_values:
+            return None
+        part = _part(ask_and_count(part_key(number)), page.chunk.attempt)
+        if part is None:
+            return None
+        for result in part.changes:
+            if result.unique_id in wanted:
+                entries.setdefault(result.unique_id, result)
+    return Found(page, entries)
+
+
+def _part(value: Any, attempt: int) -> Chunk | None:
+    """Return a part of the snapshot; None when it is not there, or is another attempt's."""
+    part = None if value is None else decode_page(value).chunk
+    return part if part is not None and part.attempt == attempt else None

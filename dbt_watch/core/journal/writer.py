@@ -1,24 +1,50 @@
 """
-What is to be written of a journal: changes in chunks, and the end of the journal that the next pages take up.
+What is to be written of a journal, in what order, when, and again when it fails.
 
-Pure: no input and no output. `producers.journal_pen` does what is said here.
+Changes are cut into chunks (`JournalWriter`); chunks become pages, and these go into the snapshot (`Publication`). Nothing is
+written here: `producers.journal_publisher` does what a `Publication` asks for.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+import logging
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from dbt_watch.core.journal.format import MAX_CHUNK_BYTES, PAGES, Chunk, Closed
+from dbt_watch.core.backoff import Backoff
+from dbt_watch.core.journal.format import (
+    HEAD_KEY,
+    MAX_CHUNK_BYTES,
+    PAGES,
+    Chunk,
+    Closed,
+    Page,
+    blank,
+    encode_page,
+    page_key,
+    part_key,
+)
 from dbt_watch.core.results import NodeResult, shortened
+from dbt_watch.core.steps import Pause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
+log = logging.getLogger(__name__)
+
+# All in seconds.
+FLUSH_INTERVAL: Final = 0.3  # at first; see `interval_after`
 LONGEST_INTERVAL: Final = 2.0
-_GROWTH: Final = 0.0005
+BACKOFF_FIRST: Final = 0.5
+BACKOFF_LIMIT: Final = 10.0
+LAST_WORDS: Final = 60.0  # how long the end of a journal is tried for
+
+_GROWTH: Final = 0.0005  # of the interval, with each page
+
+Value = str | int
 
 
 class JournalWriter:
@@ -226,3 +252,119 @@ def _groups(entries: Sequence[NodeResult]) -> Iterator[tuple[NodeResult, ...]]:
 
 
 _ROOM: Final = MAX_CHUNK_BYTES - _ENVELOPE_BYTES
+
+
+class Write(NamedTuple):
+    """A step: store an XCom."""
+
+    key: str
+    value: Value
+
+
+class Publication:
+    """
+    What is to be written of one attempt's journal, and when; it writes nothing itself.
+
+    `flush`, `write` and `finish` are procedures (`core.steps`): they yield each XCom that is to be stored, and the error is
+    thrown in when that fails. None of them raises on account of it.
+
+    :param writer: the changes
+    :param will_retry: whether another attempt follows if this one ends badly
+    :param began: as of `Page`
+    :param tail: for one who goes on with a journal, the end of it
+    :param interval: seconds between two pages at first; a full page does not wait
+    :param clock: tells the time in seconds
+    """
+
+    def __init__(
+        self,
+        writer: JournalWriter,
+        *,
+        will_retry: bool,
+        began: float = 0.0,
+        tail: Tail | None = None,
+        interval: float = FLUSH_INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer = writer
+        self._will_retry = will_retry
+        self._began = began
+        self._is_open = tail is not None
+        self._tail = tail or Tail()
+        self._interval = interval
+        self._clock = clock
+        self._due = clock()
+        self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_LIMIT)
+
+    def write(self) -> Generator[Write, None, None]:
+        """Write what is due."""
+        urgent = self._writer.is_full and not self._backoff.failures
+        waits = bool(self._writer.pending) or not self._is_open
+        if waits and (urgent or self._clock() >= self._due):
+            yield from self.flush()
+
+    def flush(self) -> Generator[Write, None, bool]:
+        """Write all that waits, due or not; at first, that the attempt has begun. Tell whether that has worked."""
+        try:
+            yield from self.rest()
+        except Exception as error:  # noqa: BLE001 - whatever the way to XCom makes of it, the build goes on
+            wait = self._backoff.next()
+            self._due = self._clock() + wait
+            log.warning("Writing the journal failed (%s); again in %.1f s", error, wait)
+            return False
+        self._backoff.reset()
+        self._due = self._clock() + interval_after(self._tail.next_seq, self._interval)
+        return True
+
+    def finish(self, patience: float = LAST_WORDS) -> Generator[Write | Pause, None, bool]:
+        """
+        Write all that is left, trying again for a while.
+
+        :param patience: seconds
+        :returns: whether the whole journal is written
+        """
+        deadline = self._clock() + patience
+        while not (yield from self.flush()):
+            if self._clock() >= deadline:
+                log.error(
+                    "The end of the journal could not be written; the sensors go by the state of this task"
+                )
+                return False
+            yield Pause(max(0.0, min(self._due, deadline) - self._clock()))
+        return True
+
+    def rest(self) -> Iterator[Write]:
+        """Yield all that waits; whoever does not come to the end of a page is given it again."""
+        if not self._is_open:
+            yield from self._opening()
+        while (chunk := self._writer.take()) is not None:
+            if self._tail.is_full:
+                yield from self._parts()
+            number = self._tail.next_seq
+            # The blank one comes first: a reader who has read this page finds it.
+            yield Write(page_key(number + 1), self._text(blank(chunk.attempt, number + 1)))
+            numbered = msgspec.structs.replace(chunk, seq=number)
+            yield Write(page_key(number), self._text(numbered))
+            self._tail.add(numbered)
+            self._writer.written(chunk)
+
+    def _opening(self) -> Iterator[Write]:
+        """Say that the attempt has begun, so that nobody takes an earlier one for it; the part that is read first comes last."""
+        nothing = self._text(blank(self._writer.attempt, 0))
+        yield Write(page_key(0), nothing)
+        yield Write(HEAD_KEY, 0)
+        yield Write(part_key(0), nothing)
+        self._is_open = True
+
+    def _parts(self) -> Iterator[Write]:
+        """Take all pages into the snapshot; the last part, which leads to the new ones, is replaced after them."""
+        parts = self._tail.parts(self._writer.attempt)
+        numbered = list(enumerate(parts, self._tail.part))
+        for number, part in reversed(numbered):
+            yield Write(part_key(number), self._text(part))
+        if len(parts) > 1:
+            yield Write(HEAD_KEY, numbered[-1][0])
+        self._tail.settle(parts)
+
+    def _text(self, chunk: Chunk) -> str:
+        return encode_page(Page(chunk, self._will_retry, self._began))

@@ -25,6 +25,8 @@ from airflow.sdk.execution_time.comms import (
 )
 from asgiref.sync import sync_to_async
 
+from dbt_watch.core.backoff import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -147,16 +149,16 @@ def patiently(ask: Callable[[], T], *, patience: float = PATIENCE) -> T:
     :param patience: seconds for which it is asked again
     :raises Exception: what the last question raised
     """
-    deadline, pause = time.monotonic() + patience, _PAUSE_FIRST
+    deadline, backoff = time.monotonic() + patience, Backoff(_PAUSE_FIRST, _PAUSE_LIMIT)
     while True:
         try:
             return ask()
         except Exception as error:
+            pause = backoff.next()
             if time.monotonic() + pause > deadline:
                 raise
             log.warning("Airflow did not answer (%s); asking again in %.1f s", error, pause)
         time.sleep(pause)
-        pause = min(_PAUSE_LIMIT, pause * 2)
 
 
 def runs_in_dag_test() -> bool:

@@ -7,37 +7,34 @@ Follows the log of a container in a triggerer, as `producers.log_reader` does on
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from kubernetes_asyncio.client import ApiException, CoreV1Api
 
-from dbt_watch.core.log.lines import LineSplitter
+from dbt_watch.core.backoff import Backoff
+from dbt_watch.core.steps import Pause, run_async
 from dbt_watch.producers.failure_reasons import words_of
 from dbt_watch.producers.log_reader import (
     CONNECT_TIMEOUT,
-    HTTP_NOT_FOUND,
-    RECONNECT_FIRST,
     RECONNECT_LIMIT,
-    REST_TIMEOUT,
-    ContainerEnd,
-    LogReading,
-    Overlap,
-    Position,
+    LogFollowing,
+    ReadLog,
+    ReadPod,
     container_end,
     has_started,
     log,
-    status_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from contextlib import AbstractAsyncContextManager
+
+    from dbt_watch.producers.log_reader import ContainerEnd, Position, StreamOutcome
 
 STARTED_POLL_S = 0.7
 
 
-class AsyncPodLogReader(LogReading):
+class AsyncPodLogReader:
     """
     Reads the log of one container.
 
@@ -59,8 +56,11 @@ class AsyncPodLogReader(LogReading):
         position: Position,
         on_lines: Callable[[list[bytes], bool], None],
     ) -> None:
-        super().__init__(name, namespace, container, position=position, on_lines=on_lines)
+        self._following = LogFollowing(name, namespace, container, position=position, on_lines=on_lines)
         self._connect = connect
+        self._name = name
+        self._namespace = namespace
+        self._container = container
         self.started = asyncio.Event()
         """Set as soon as the container is known to have started."""
         self.pod: Any = None
@@ -68,16 +68,7 @@ class AsyncPodLogReader(LogReading):
 
     async def follow(self) -> ContainerEnd:
         """Read until the container has ended and its whole log has been read."""
-        end = await self._wait_for_start()
-        wait = RECONNECT_FIRST
-        while end is None:
-            arrived, _ = await self._read(follow=True)
-            end = await self._end()
-            if end is None:
-                wait = RECONNECT_FIRST if arrived else min(wait * 2, RECONNECT_LIMIT)
-                await asyncio.sleep(wait)
-        await self._read_rest()
-        return end
+        return await run_async(self._steps(), self._do)
 
     async def events(self) -> Sequence[Any]:
         """Return what happened to the pod; nothing where that cannot be read."""
@@ -93,68 +84,54 @@ class AsyncPodLogReader(LogReading):
             return ()
         return listed.items or ()
 
-    async def _wait_for_start(self) -> ContainerEnd | None:
-        wait = STARTED_POLL_S
+    def _steps(self) -> Generator[ReadLog | ReadPod | Pause, Any, ContainerEnd]:
+        end = yield from self._wait_for_start()
+        return (yield from self._following.steps(end))
+
+    def _wait_for_start(self) -> Generator[ReadPod | Pause, Any, ContainerEnd | None]:
+        backoff = Backoff(2 * STARTED_POLL_S, RECONNECT_LIMIT)
         while True:
             try:
-                pod = await self._read_pod()
+                pod = yield ReadPod()
             except Exception as error:  # noqa: BLE001 - the network, or credentials; asked again
-                end = self._lost(error)
-                wait = min(wait * 2, RECONNECT_LIMIT)
+                end = self._following.lost(error)
+                wait = backoff.next()
             else:
                 end = container_end(pod, self._container)
+                backoff.reset()
                 wait = STARTED_POLL_S
                 if end is not None or has_started(pod, self._container):
                     self.started.set()
                     return end
             if end is not None:
                 return end
-            await asyncio.sleep(wait)
+            yield Pause(wait)
 
-    async def _read_rest(self) -> None:
-        """Read what has reached the API after the stream was closed, until that has worked once."""
-        deadline = time.monotonic() + REST_TIMEOUT
-        wait = RECONNECT_FIRST
-        while True:
-            _, error = await self._read(follow=False)
-            if error is None or status_of(error) == HTTP_NOT_FOUND:
-                return
-            if time.monotonic() > deadline:
-                log.warning("The end of the log could not be read (%s); the last lines may be missing", error)
-                return
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, RECONNECT_LIMIT)
+    async def _do(self, step: ReadLog | ReadPod | Pause) -> Any:
+        if isinstance(step, ReadLog):
+            return await self._read(follow=step.follow)
+        if isinstance(step, ReadPod):
+            return await self._read_pod()
+        await asyncio.sleep(step.seconds)
+        return None
 
-    async def _read(self, *, follow: bool) -> tuple[bool, Exception | None]:
-        """Read one stream to its end; tell whether anything arrived, and what cut it if it was cut."""
-        splitter, overlap, arrived = LineSplitter(), Overlap(self._position), False
+    async def _read(self, *, follow: bool) -> StreamOutcome:
+        lines = self._following.lines()
         try:
             async with self._connect() as connection:
                 response: Any = await CoreV1Api(connection).read_namespaced_pod_log(
-                    **self._request(follow=follow)
+                    **self._following.request(follow=follow)
                 )
                 try:
                     await _check(response)
                     async for piece in response.content.iter_any():
-                        arrived = True
-                        self._take(splitter.feed(piece), overlap)
+                        lines.feed(piece)
                         await asyncio.sleep(0)  # a long log must not keep the other triggers waiting
                 finally:
                     response.close()
         except Exception as error:  # noqa: BLE001 - whatever cuts a stream, it is read on
-            if not follow or status_of(error) != HTTP_NOT_FOUND:
-                self._report_cut(error)
-            return arrived, error
-        self._take(splitter.flush(), overlap)
-        return arrived, None
-
-    async def _end(self) -> ContainerEnd | None:
-        """Tell how the container ended; None while it has not."""
-        try:
-            pod = await self._read_pod()
-        except Exception as error:  # noqa: BLE001 - the network, or credentials; asked again
-            return self._lost(error)
-        return container_end(pod, self._container)
+            return lines.end(error)
+        return lines.end(None)
 
     async def _read_pod(self) -> Any:
         async with self._connect() as connection:

@@ -11,10 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dbt_watch.airflow.supervisor import key_of, read_state_now, runs_in_dag_test
-from dbt_watch.core.journal.format import Closed, JournalWriter
-from dbt_watch.core.journal.pages import born_at
+from dbt_watch.core.journal.format import Closed, born_at
+from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.exceptions import DbtRunFailed, PodLost
-from dbt_watch.producers.journal_pen import Pen
+from dbt_watch.producers.journal_publisher import JournalPublisher
 from dbt_watch.producers.retry_state import Memory
 from dbt_watch.producers.termination import StopSignal
 
@@ -54,7 +54,8 @@ class Attempt:
         self.pod: V1Pod | None = None
         """The pod as it was seen last."""
         self._is_known: bool | None = None
-        self._pen = Pen(self.writer, self._push, will_retry=self.will_retry, began=self.began)
+        publication = Publication(self.writer, will_retry=self.will_retry, began=self.began)
+        self._publisher = JournalPublisher(publication, self._push)
         self._supervisor = None if runs_in_dag_test() else os.getppid()
 
     @property
@@ -71,7 +72,7 @@ class Attempt:
     def open(self) -> None:
         """Begin the journal, and heed signals."""
         self.signal.watch()
-        self._pen.open()
+        self._publisher.flush()
 
     def tick(self) -> None:
         """
@@ -82,12 +83,12 @@ class Attempt:
         if self.is_orphaned:
             raise SystemExit("the supervisor of this task has gone; the pod is left to the next attempt")
         self.signal.check()
-        self._pen.write()
+        self._publisher.write()
 
     def close(self, exit_code: int | None, reason: str | None = None) -> None:
         """End the journal, once."""
         if self.watch is not None and self.watch.end(exit_code, self.signal.reason or reason):
-            self._pen.finish()
+            self._publisher.finish()
             end = self.watch.closed
             self._is_known = self.memory.remember_end(well=end is not None and end.exit_code == 0)
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dbt_watch.core.journal.format import Closed, JournalWriter
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.end_of_run import end_of_unknown
 from dbt_watch.core.log.ledger import Ledger
@@ -103,7 +104,7 @@ class BuildWatch:
         return True
 
     def _judged(self, closed: Closed) -> Closed:
-        """Give the end of the attempt: dbt may have ended well though something was not as it has to be."""
+        """Return the end of the attempt: dbt may have ended well though something was not as it has to be."""
         entries = {key: self._latest(entry) for key, entry in self._ledger.entries.items()}
         closed = self._stale.end(closed, entries)
         differences = self._drift.between(self._nodes, entries)
@@ -114,7 +115,7 @@ class BuildWatch:
         return end_of_unknown(closed, self._ledger.run, entries.values(), is_known=is_known)
 
     def _latest(self, entry: NodeResult) -> NodeResult:
-        """Give what the journal holds of a node, where that is more than what was read of the log."""
+        """Return what the journal holds of a node, where that is more than what was read of the log."""
         known = self._known.get(entry.unique_id)
         return known if known is not None and known.is_final and entry.was_not_run else entry
 

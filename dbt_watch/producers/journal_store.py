@@ -13,7 +13,7 @@ from dbt_watch.core.journal.reader import JournalReader, read, read_now
 
 if TYPE_CHECKING:
     from dbt_watch.airflow.supervisor import TaskKey
-    from dbt_watch.core.journal.format import JournalState
+    from dbt_watch.core.journal.reader import JournalState
 
 
 def stored_journal(key: TaskKey) -> JournalState:

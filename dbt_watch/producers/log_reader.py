@@ -3,7 +3,7 @@ Follows the log of a container, line by line, until the container is really done
 
 The stock reader of KubernetesPodOperator hands a line on only when the next one arrives, and reads some lines twice
 after a cut. This one hands each line on at once, marks what it has seen before, and goes on after a cut where it
-left off. `producers.operator` runs it on the worker; `producers.async_log_reader` is its sister for a triggerer.
+left off (`LogFollowing`). `PodLogReader` does so on a worker, and `producers.async_log_reader` in a triggerer.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import queue
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-from kubernetes.client.exceptions import ApiException
 
+from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.log.lines import LineSplitter
+from dbt_watch.core.steps import Pause, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from kubernetes.client import CoreV1Api, V1ContainerState, V1Pod
 
@@ -69,15 +70,43 @@ class Position(msgspec.Struct):
     read_at: float | None = None
 
 
-class LogReading:
+class ReadLog(NamedTuple):
     """
-    What both readers have in common: the request, the lines, and what an error means.
+    A step: read one stream of the log to its end. What came of it is a `StreamOutcome`.
+
+    :param follow: whether the stream goes on until the container ends; otherwise it holds what there is now
+    """
+
+    follow: bool
+
+
+class ReadPod(NamedTuple):
+    """A step: read the pod afresh. What came of it is the pod."""
+
+
+class StreamOutcome(NamedTuple):
+    """
+    What came of one stream.
+
+    :param arrived: whether anything has arrived
+    :param error: what cut it; None if it was read to its end
+    """
+
+    arrived: bool
+    error: Exception | None
+
+
+class LogFollowing:
+    """
+    What both readers do: what is to be asked next, and what an answer means. It asks nothing itself.
 
     :param name: the pod's
     :param namespace: the pod's
     :param container: the container's name
     :param position: where to go on; a new one reads from the beginning
     :param on_lines: called with raw lines without their ends, and whether they are new (not read before a cut)
+    :param rest_timeout: seconds for which the end of a log is tried for once its container has ended; 60 by default
+    :param raises: HTTP statuses of errors that end the reading, since the caller knows what to do; any other is survived
     """
 
     def __init__(
@@ -88,15 +117,38 @@ class LogReading:
         *,
         position: Position,
         on_lines: Callable[[list[bytes], bool], None],
+        rest_timeout: float | None = None,
+        raises: frozenset[int] = frozenset(),
     ) -> None:
         self._name = name
         self._namespace = namespace
         self._container = container
         self._position = position
         self._on_lines = on_lines
+        self._rest_timeout = REST_TIMEOUT if rest_timeout is None else rest_timeout
+        self._raises = raises
 
-    def _request(self, *, follow: bool) -> dict[str, Any]:
-        """Give the arguments of the request for the log, as both clients take them."""
+    def steps(
+        self, end: ContainerEnd | None = None
+    ) -> Generator[ReadLog | ReadPod | Pause, Any, ContainerEnd]:
+        """
+        Read until the container has ended and its whole log has been read (a procedure, as of `core.steps`).
+
+        :param end: how the container has ended, when that is known
+        """
+        in_vain = Backoff(2 * RECONNECT_FIRST, RECONNECT_LIMIT)
+        while end is None:
+            stream = yield from self._read(follow=True)
+            end = yield from self._end()
+            if end is None:
+                if stream.arrived:
+                    in_vain.reset()
+                yield Pause(RECONNECT_FIRST if stream.arrived else in_vain.next())
+        yield from self._read_rest()
+        return end
+
+    def request(self, *, follow: bool) -> dict[str, Any]:
+        """Return the arguments of the request for the log, as both clients take them."""
         arguments: dict[str, Any] = {
             "name": self._name,
             "namespace": self._namespace,
@@ -111,29 +163,93 @@ class LogReading:
             arguments["since_seconds"] = math.ceil(time.monotonic() - self._position.read_at + OVERLAP)
         return arguments
 
-    def _take(self, lines: list[bytes], overlap: Overlap) -> None:
-        told = [(overlap.is_new(stamp), text) for stamp, text in map(split_timestamp, lines)]
-        for is_new, group in itertools.groupby(told, key=operator.itemgetter(0)):
-            self._on_lines([text for _, text in group], is_new)
+    def lines(self) -> StreamLines:
+        """Return what takes the pieces of the stream that is read next."""
+        return StreamLines(self._position, self._on_lines)
 
-    def _report_cut(self, error: Exception) -> None:
-        log.info("Reading the log of %s was cut (%s); reading on", self._name, error)
-
-    def _lost(self, error: Exception) -> ContainerEnd | None:
+    def lost(self, error: Exception) -> ContainerEnd | None:
         """Tell what an error means that came instead of the pod's state; None to ask again."""
-        if status_of(error) == HTTP_NOT_FOUND:
+        status = status_of(error)
+        if status in self._raises:
+            raise error
+        if status == HTTP_NOT_FOUND:
             return ContainerEnd(None, "the pod was deleted")
         log.warning("Asking for the pod's state failed (%s); asking again", error)
         return None
 
+    def _read(self, *, follow: bool) -> Generator[ReadLog, StreamOutcome, StreamOutcome]:
+        """Read one stream to its end, or until it is cut."""
+        stream = yield ReadLog(follow)
+        if stream.error is not None:
+            status = status_of(stream.error)
+            if status in self._raises:
+                raise stream.error
+            if not follow or status != HTTP_NOT_FOUND:
+                log.info("Reading the log of %s was cut (%s); reading on", self._name, stream.error)
+        return stream
+
+    def _end(self) -> Generator[ReadPod, Any, ContainerEnd | None]:
+        """Tell how the container ended; None while it has not."""
+        try:
+            pod = yield ReadPod()
+        except Exception as error:  # noqa: BLE001 - the network, or credentials; asked again
+            return self.lost(error)
+        return container_end(pod, self._container)
+
+    def _read_rest(self) -> Generator[ReadLog | Pause, Any, None]:
+        """Read what has reached the API after the stream was closed, until that has worked once."""
+        deadline = time.monotonic() + self._rest_timeout
+        backoff = Backoff(RECONNECT_FIRST, RECONNECT_LIMIT)
+        while True:
+            stream = yield from self._read(follow=False)
+            if stream.error is None or status_of(stream.error) == HTTP_NOT_FOUND:
+                return
+            if time.monotonic() > deadline:
+                log.warning(
+                    "The end of the log could not be read (%s); the last lines may be missing", stream.error
+                )
+                return
+            yield Pause(backoff.next())
+
+
+class StreamLines:
+    """
+    The lines of one stream of the log, cut out of its pieces.
+
+    :param position: how far the log has been read; it is moved on
+    :param on_lines: called with raw lines without their ends, and whether they are new (not read before a cut)
+    """
+
+    def __init__(self, position: Position, on_lines: Callable[[list[bytes], bool], None]) -> None:
+        self._splitter = LineSplitter()
+        self._overlap = Overlap(position)
+        self._on_lines = on_lines
+        self._arrived = False
+
+    def feed(self, piece: bytes) -> None:
+        """Take what has arrived."""
+        self._arrived = True
+        self._take(self._splitter.feed(piece))
+
+    def end(self, error: Exception | None) -> StreamOutcome:
+        """Take the end of the stream. What was cut in the middle of a line is read again."""
+        if error is None:
+            self._take(self._splitter.flush())
+        return StreamOutcome(self._arrived, error)
+
+    def _take(self, lines: list[bytes]) -> None:
+        told = [(self._overlap.is_new(stamp), text) for stamp, text in map(split_timestamp, lines)]
+        for is_new, group in itertools.groupby(told, key=operator.itemgetter(0)):
+            self._on_lines([text for _, text in group], is_new)
+
 
 def status_of(error: Exception) -> int | None:
-    """Give the HTTP status of an error of either client; None when it never came to an answer."""
+    """Return the HTTP status of an error of either client; None when it never came to an answer."""
     status = getattr(error, "status", None)
     return int(status) if status else None
 
 
-class PodLogReader(LogReading):
+class PodLogReader:
     """
     Reads the log of one container.
 
@@ -159,14 +275,19 @@ class PodLogReader(LogReading):
         on_tick: Callable[[], None],
         rest_timeout: float | None = None,
     ) -> None:
-        super().__init__(
-            pod.metadata.name, pod.metadata.namespace, container, position=position, on_lines=on_lines
+        self._following = LogFollowing(
+            pod.metadata.name,
+            pod.metadata.namespace,
+            container,
+            position=position,
+            on_lines=on_lines,
+            rest_timeout=rest_timeout,
+            raises=frozenset({HTTP_UNAUTHORIZED}),
         )
         self._client = client
         self._read_pod = read_pod
         self._pod = pod
         self._on_tick = on_tick
-        self._rest_timeout = REST_TIMEOUT if rest_timeout is None else rest_timeout
 
     def follow(self) -> ContainerEnd:
         """
@@ -174,35 +295,20 @@ class PodLogReader(LogReading):
 
         :raises ApiException: with status 401, when the credentials have expired; call again with a new client
         """
-        wait = RECONNECT_FIRST
-        while True:
-            arrived, _ = self._read(follow=True)
-            end = self._end()
-            if end is not None:
-                self._read_rest()
-                return end
-            wait = RECONNECT_FIRST if arrived else min(wait * 2, RECONNECT_LIMIT)
-            self._pause(wait)
+        return run(self._following.steps(), self._do)
 
-    def _read_rest(self) -> None:
-        """Read what has reached the API after the stream was closed, until that has worked once."""
-        deadline = time.monotonic() + self._rest_timeout
-        wait = RECONNECT_FIRST
-        while True:
-            _, error = self._read(follow=False)
-            if error is None or status_of(error) == HTTP_NOT_FOUND:
-                return
-            if time.monotonic() > deadline:
-                log.warning("The end of the log could not be read (%s); the last lines may be missing", error)
-                return
-            self._pause(wait)
-            wait = min(wait * 2, RECONNECT_LIMIT)
+    def _do(self, step: ReadLog | ReadPod | Pause) -> Any:
+        if isinstance(step, ReadLog):
+            return self._read(follow=step.follow)
+        if isinstance(step, ReadPod):
+            return self._read_pod(self._pod)
+        self._pause(step.seconds)
+        return None
 
-    def _read(self, *, follow: bool) -> tuple[bool, Exception | None]:
-        """Read one stream to its end; tell whether anything arrived, and what cut it if it was cut."""
+    def _read(self, *, follow: bool) -> StreamOutcome:
         pieces: queue.Queue[bytes | _StreamEnd] = queue.Queue(maxsize=256)
         stream = _Stream(self._open, pieces, follow=follow)
-        splitter, overlap, arrived = LineSplitter(), Overlap(self._position), False
+        lines = self._following.lines()
         stream.start()
         try:
             while True:
@@ -213,34 +319,14 @@ class PodLogReader(LogReading):
                     continue
                 if isinstance(piece, _StreamEnd):
                     break
-                arrived = True
-                self._take(splitter.feed(piece), overlap)
+                lines.feed(piece)
                 self._on_tick()
         finally:
             stream.stop()
-        if piece.error is None:
-            self._take(splitter.flush(), overlap)
-        else:
-            self._report(piece.error)
-        return arrived, piece.error
+        return lines.end(piece.error)
 
     def _open(self, *, follow: bool) -> Any:
-        return self._client.read_namespaced_pod_log(**self._request(follow=follow))
-
-    def _report(self, error: Exception) -> None:
-        if isinstance(error, ApiException) and error.status == HTTP_UNAUTHORIZED:
-            raise error
-        self._report_cut(error)
-
-    def _end(self) -> ContainerEnd | None:
-        """Tell how the container ended; None while it has not."""
-        try:
-            pod = self._read_pod(self._pod)
-        except Exception as error:
-            if status_of(error) == HTTP_UNAUTHORIZED:
-                raise
-            return self._lost(error)
-        return container_end(pod, self._container)
+        return self._client.read_namespaced_pod_log(**self._following.request(follow=follow))
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -3,7 +3,7 @@ The trigger of a deferred producer: follows the log in the triggerer, and writes
 
 `producers.operator` hands the task over to it. The trigger that the operator would have used itself runs inside: it watches
 the start of the pod and the deadlines, and knows the way to the cluster. What is read of the log takes the same way as
-on a worker: `BuildWatch`, `Draft`, `Position`.
+on a worker: `BuildWatch`, `Publication`, `Position`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from kubernetes_asyncio.client import CoreV1Api
 from dbt_watch.airflow.compat import TELLS_TRIGGERS_OF_KILLS
 from dbt_watch.airflow.supervisor import key_of, read_state
 from dbt_watch.airflow.trigger_events import last_event
-from dbt_watch.core.journal.format import Closed, JournalError, JournalWriter
+from dbt_watch.core.backoff import Backoff
+from dbt_watch.core.journal.format import Closed, JournalError
 from dbt_watch.core.journal.reader import JournalReader
+from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.producers.async_log_reader import AsyncPodLogReader
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.failure_reasons import broken_off, words_of
-from dbt_watch.producers.journal_pen import AsyncPen, Draft
+from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.log_reader import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, Position, status_of
 from dbt_watch.producers.secrets import hide, redact
@@ -128,7 +130,7 @@ class DbtPodTrigger(BaseTrigger):
             await asyncio.gather(follower, stock, return_exceptions=True)
 
     async def _read_back(self, store: JournalStore) -> JournalReader:
-        wait = 1.0
+        backoff = Backoff(1.0, 15.0)
         while True:
             try:
                 return await store.read_back()
@@ -137,9 +139,9 @@ class DbtPodTrigger(BaseTrigger):
                 self.log.warning("The journal cannot be read (%s); it is begun anew", error)
                 return JournalReader()
             except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
+                wait = backoff.next()
                 self.log.warning("Reading the journal failed (%s); again in %.0f s", error, wait)
                 await asyncio.sleep(wait)
-                wait = min(wait * 2, 15.0)
 
     async def _first_of(
         self, following: _Following, follower: asyncio.Future[None], stock: asyncio.Future[dict[str, Any]]
@@ -279,14 +281,14 @@ class _Following:
             drift=packed.drift,
             warn=lambda line: trigger.log.warning("%s", line),
         )
-        draft = Draft(
+        publication = Publication(
             writer,
             will_retry=trigger.will_retry,
             began=trigger.began,
             tail=written.tail,
             interval=PAGE_INTERVAL,
         )
-        self._pen = AsyncPen(draft, store.push)
+        self._publisher = AsyncJournalPublisher(publication, store.push)
         self._reader = trigger.reader(self.watch)
         self._container = trigger.container
 
@@ -303,7 +305,7 @@ class _Following:
         finally:
             await _ended(ticking)
         self.watch.end(end.exit_code, end.reason)
-        await self._pen.finish()
+        await self._publisher.finish()
 
     async def broken_off(self, event: dict[str, Any]) -> dict[str, Any]:
         """Close the journal before dbt has ended, and give the event on."""
@@ -311,14 +313,14 @@ class _Following:
         events = () if self.has_started else await self._reader.events()
         reason = broken_off(words, self._reader.pod, self._container, events)
         self.watch.end(None, reason)
-        await self._pen.finish()
+        await self._publisher.finish()
         told = {"exit_code": None, "reason": reason, "summary": self.watch.summary()}
         # With any other status the operator would wait for the end of the pod before it deletes it.
         return {**event, "status": "timeout", "message": reason, END: told}
 
     async def _tick(self) -> None:
         while True:
-            await self._pen.write()
+            await self._publisher.write()
             await asyncio.sleep(TICK)
 
 

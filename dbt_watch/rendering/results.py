@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
 
-from dbt_watch.core.journal.pages import HEAD_KEY
+from dbt_watch.core.journal.format import HEAD_KEY
 from dbt_watch.core.xcom_values import results_in
 from dbt_watch.rendering.task_ids import PRODUCER_ID
 

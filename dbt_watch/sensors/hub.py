@@ -12,15 +12,15 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import random
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from dbt_watch.airflow.supervisor import TaskKey, read_state, read_states, read_xcom
-from dbt_watch.core.journal.format import JournalError
-from dbt_watch.core.journal.pages import decode_page, interval_after
+from dbt_watch.core.backoff import Backoff
+from dbt_watch.core.journal.format import JournalError, decode_page
 from dbt_watch.core.journal.reader import JournalReader
+from dbt_watch.core.journal.writer import interval_after
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
 from dbt_watch.sensors.rebuild_order import RebuildOrder
 from dbt_watch.sensors.updates import Update, update_of
@@ -63,24 +63,15 @@ class Pace(msgspec.Struct, frozen=True):
     backoff_first: float = 0.5
     backoff_limit: float = 15.0
 
-    def after_misses(self, misses: int) -> float:
-        """Give the seconds to wait after so many looks for a first page in a row."""
-        return min(self.first_page_limit, self.first_page * 2.0 ** min(misses, 10))
-
-    def backoff(self, failures: int) -> float:
-        """Give the seconds to wait after so many failures in a row, with jitter."""
-        seconds = self.backoff_first * 2.0 ** min(failures - 1, 10)
-        return min(self.backoff_limit, seconds) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
-
 
 class Source(Protocol):
     """What a hub asks of Airflow. Any error means: not now."""
 
     async def state(self) -> str | None:
-        """Give the producer's state."""
+        """Return the producer's state."""
 
     async def page(self, key: str) -> Any:
-        """Give a value of the journal as it was written, by its key; None when there is no such XCom."""
+        """Return a value of the journal as it was written, by its key; None when there is no such XCom."""
 
     async def states(self, task_ids: tuple[str, ...]) -> Mapping[str, str | None]:
         """Return the states of tasks of the same run."""
@@ -134,6 +125,7 @@ class Subscription:
 
 
 DEFAULT_PACE: Final = Pace()
+_JITTER: Final = 0.25
 _ABOUT_TO_RUN: Final = frozenset({"scheduled", "queued", "up_for_retry"})
 _AWAITS_TURN: Final = Decision(
     Verdict.WAIT, "cleared without the task that runs dbt: its turn to be built in a pod of its own comes"
@@ -174,7 +166,7 @@ class Hub:
         self._producer = Producer(self._state)
         self._began = 0.0
         self._page_due = 0.0
-        self._misses = 0
+        self._misses = Backoff(self._pace.first_page, self._pace.first_page_limit)
 
     def add(self, subscription: Subscription) -> None:
         """Take a sensor on."""
@@ -193,7 +185,8 @@ class Hub:
     async def run(self) -> None:
         """Read until nobody has been listening for a while."""
         clock = asyncio.get_running_loop().time
-        last_heard, verified_at, failures = clock(), -self._pace.verify, 0
+        last_heard, verified_at = clock(), -self._pace.verify
+        backoff = Backoff(self._pace.backoff_first, self._pace.backoff_limit, jitter=_JITTER)
         while self._subscriptions or clock() - last_heard < self._pace.linger:
             if self._subscriptions:
                 last_heard = clock()
@@ -203,13 +196,12 @@ class Hub:
                 verified_at = clock()
             try:
                 await self._look(clock(), verify=verify)
-                failures = 0
+                backoff.reset()
                 pause = self._pace.page
                 if verify:
                     self._welcome(newcomers)
             except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
-                failures += 1
-                pause = self._pace.backoff(failures)
+                pause = backoff.next()
                 log.warning("Reading the journal of %s failed (%s); again in %.1f s", self.name, error, pause)
             await self._sleep(pause)
 
@@ -282,8 +274,8 @@ class Hub:
                 # Not begun yet, or wiped because a new attempt has begun.
                 misses = self._misses
                 self._forget()
-                self._page_due = now + self._pace.after_misses(misses)
-                self._misses = misses + 1
+                self._misses = misses
+                self._page_due = now + misses.next()
                 return
             more = self._take(value)
         # Half of what the writer takes at least, so that the delay stays with the writer's.
@@ -380,11 +372,11 @@ class JournalSource:
         self._key = key
 
     async def state(self) -> str | None:
-        """Give the producer's state."""
+        """Return the producer's state."""
         return await read_state(self._key)
 
     async def page(self, key: str) -> Any:
-        """Give a value of the journal as it was written, by its key; None when there is no such XCom."""
+        """Return a value of the journal as it was written, by its key; None when there is no such XCom."""
         return await read_xcom(self._key, key)
 
     async def states(self, task_ids: tuple[str, ...]) -> Mapping[str, str | None]:
@@ -396,7 +388,7 @@ _hubs: dict[TaskKey, tuple[Hub, asyncio.Task[None]]] = {}
 
 
 def hub_for(key: TaskKey) -> Hub:
-    """Give the hub of a producer in this process, started if there is none."""
+    """Return the hub of a producer in this process, started if there is none."""
     loop = asyncio.get_running_loop()
     known = _hubs.get(key)
     if known is not None and not known[1].done() and known[1].get_loop() is loop:
@@ -413,8 +405,3 @@ def _forget_hub(key: TaskKey, task: asyncio.Task[None]) -> None:
     known = _hubs.get(key)
     if known is not None and known[1] is task:
         del _hubs[key]
-
-
-def hubs() -> Iterator[Hub]:
-    """Give the hubs that run in this process."""
-    return iter([hub for hub, _ in _hubs.values()])

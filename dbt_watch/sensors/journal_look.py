@@ -8,18 +8,16 @@ no triggerer, looking is all it can do.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from dbt_watch.airflow.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
-from dbt_watch.core.journal.pages import HEAD_KEY, decode_page, part_key
-from dbt_watch.core.journal.reader import JournalReader, read_now
+from dbt_watch.core.journal.reader import Found, look_back
 from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
 from dbt_watch.sensors.updates import Update, update_of
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
-    from dbt_watch.core.results import NodeResult
     from dbt_watch.sensors.updates import Sensor
 
 log = logging.getLogger(__name__)
@@ -53,53 +51,17 @@ def look_once(
 
 def _look(key: TaskKey, sensor: Sensor, max_pages: int | None) -> Update:
     producer = Producer(read_state_now(key))
-    found: _Found | None = _Found(producer, {}, 0.0)
+    found: Found | None = Found(None, {})
     if producer.state in JOURNAL_IS_CURRENT:
-        found = _read_backwards(key, producer, frozenset(sensor.unique_ids), max_pages)
+        wanted = frozenset(sensor.unique_ids)
+        found = look_back(lambda name: read_xcom_now(key, name), wanted, max_values=max_pages)
     if found is None:
         return _NOT_KNOWN  # what was not read may tell of them
-    return update_of(sensor, found.producer, found.entries, found.began)
+    page = found.page
+    if page is None:
+        return update_of(sensor, producer, {}, 0.0)
+    producer = Producer(producer.state, page.chunk.closed, page.will_retry)
+    return update_of(sensor, producer, found.entries, page.began)
 
 
 _NOT_KNOWN = Update((), Decision(Verdict.WAIT))
-
-
-class _Found(NamedTuple):
-    producer: Producer
-    entries: dict[str, NodeResult]
-    began: float
-
-
-def _read_backwards(
-    key: TaskKey, producer: Producer, wanted: frozenset[str], max_pages: int | None
-) -> _Found | None:
-    """Find the latest entry of each wanted node; the last page tells how the attempt stands. None when that is not known."""
-    head = read_xcom_now(key, HEAD_KEY)
-    if head is None:
-        return _Found(producer, {}, 0.0)
-    asked: list[str] = []
-
-    def ask(name: str) -> Any:
-        asked.append(name)
-        return read_xcom_now(key, name)
-
-    reader = JournalReader(part=int(head))
-    is_whole = read_now(reader, ask)
-    page = reader.page
-    if page is None or not is_whole:
-        return None  # a new attempt has begun meanwhile
-    entries = {name: entry for name, entry in reader.state.entries.items() if name in wanted}
-    found = _Found(Producer(producer.state, page.chunk.closed, page.will_retry), entries, page.began)
-    for number in range(reader.first_part - 1, -1, -1):
-        if wanted <= entries.keys():
-            break
-        value = ask(part_key(number)) if max_pages is None or len(asked) < max_pages else None
-        if value is None:
-            return None
-        part = decode_page(value).chunk
-        if part.attempt != page.chunk.attempt:
-            return None
-        for result in part.changes:
-            if result.unique_id in wanted:
-                entries.setdefault(result.unique_id, result)
-    return found

@@ -19,6 +19,7 @@ from dbt_watch.airflow.compat import (
     AirflowRescheduleException,
     AirflowSkipException,
 )
+from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.xcom_values import results_in
 from dbt_watch.exceptions import ArgumentError, ProjectIsBusy
@@ -270,8 +271,9 @@ class DbtNodeSensor(BaseOperator):
 
 def pause_in_dag_test(context: Context) -> timedelta:
     """Return how long a sensor waits in `dag.test()` until it looks again: each time twice as long, up to a minute."""
-    looks = min(10, int(context.get("task_reschedule_count") or 0))
-    return min(FIRST_PAUSE * (1 << looks), LONGEST_PAUSE)
+    looks = int(context.get("task_reschedule_count") or 0)
+    pauses = Backoff(FIRST_PAUSE.total_seconds(), LONGEST_PAUSE.total_seconds())
+    return timedelta(seconds=pauses.after(looks + 1))
 
 
 FIRST_PAUSE: Final = timedelta(seconds=4)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dbt_watch.core.journal.pages import born_at
+from dbt_watch.core.journal.format import born_at
 from dbt_watch.core.outcome import Decision, Producer, Verdict, decide
 from dbt_watch.core.results import NodeResult
 

@@ -2,7 +2,7 @@
 What many projects at once cost one triggerer: requests, CPU and delay of the hubs.
 
 Usage: python tests/bench/bench_hubs.py [--projects N] [--seconds S] [--json]. The hubs are the real ones, in one event loop
-with a subscription for each node, as in a triggerer; the journals are written by the real pens, into a dictionary that
+with a subscription for each node, as in a triggerer; the journals are written by the real publishers, into a dictionary that
 answers after 5 ms. So it is the library's part that is measured, not Airflow's database. `nox -s bench` runs it.
 """
 
@@ -15,10 +15,10 @@ import sys
 import time
 from typing import Any
 
-from dbt_watch.core.journal.format import JournalWriter
+from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.journal_pen import Pen
+from dbt_watch.producers.journal_publisher import JournalPublisher
 from dbt_watch.sensors.hub import Hub, Subscription
 from dbt_watch.sensors.updates import Sensor
 
@@ -38,8 +38,10 @@ class Project:
         self._seconds = seconds
         self._state = "running"
         self._writer = JournalWriter(attempt=1)
-        self._pen = Pen(self._writer, self._xcoms.__setitem__, will_retry=False)
-        self._pen.open()
+        self._publisher = JournalPublisher(
+            Publication(self._writer, will_retry=False), self._xcoms.__setitem__
+        )
+        self._publisher.flush()
 
     async def state(self) -> str | None:
         """Answer as Airflow would, which takes a moment."""
@@ -65,11 +67,11 @@ class Project:
             due = start + self._seconds * number / len(self.unique_ids)
             while time.monotonic() < due:
                 await asyncio.sleep(min(0.1, max(0.0, due - time.monotonic())))
-                self._pen.write()
+                self._publisher.write()
             self.finished[unique_id] = time.monotonic()
             self._writer.add([NodeResult(unique_id=unique_id, name=unique_id, status="success")])
         self._writer.close(0)
-        self._pen.finish()
+        self._publisher.finish()
         self._state = "success"
 
 

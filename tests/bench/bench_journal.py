@@ -1,7 +1,7 @@
 """
 What a long run's journal costs: rows, writes, the delay of news, and how long a hub that comes late reads.
 
-Usage: python tests/bench/bench_journal.py [--nodes N --hours H] [--json]. The pen and the hub are the real ones. So many nodes
+Usage: python tests/bench/bench_journal.py [--nodes N --hours H] [--json]. The publisher and the hub are the real ones. So many nodes
 start and end at even distances, by a clock that is moved on; each XCom that is set takes 12 ms of it. The delay is from the
 end of a node to the look of a hub, in its own pace, that finds the page which tells of it. Then, by the real clock, a hub comes
 that has read nothing, and waits 10 ms for each answer. `nox -s bench` runs it.
@@ -20,11 +20,10 @@ from typing import Any
 
 from bench_hubs import table
 
-from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import interval_after
 from dbt_watch.core.journal.reader import JournalReader
+from dbt_watch.core.journal.writer import JournalWriter, Publication, interval_after
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.journal_pen import Pen
+from dbt_watch.producers.journal_publisher import JournalPublisher
 from dbt_watch.sensors.hub import DEFAULT_PACE, Hub, Subscription
 from dbt_watch.sensors.updates import Sensor
 
@@ -47,7 +46,9 @@ class Run:
         self.requests = 0
         self._distance = (hours * 3_600 - _BUILD_S) / nodes
         self._writer = JournalWriter(attempt=1)
-        self._pen = Pen(self._writer, self._set, will_retry=False, clock=lambda: self.now, sleep=self._sleep)
+        self._publisher = JournalPublisher(
+            Publication(self._writer, will_retry=False, clock=lambda: self.now), self._set, sleep=self._sleep
+        )
         self._reader = JournalReader()
         self._look_due = 0.0
 
@@ -56,17 +57,17 @@ class Run:
         starts = [number * self._distance for number in range(self.nodes)]
         events = [(start, number, False) for number, start in enumerate(starts)]
         events += [(start + _BUILD_S, number, True) for number, start in enumerate(starts)]
-        self._pen.open()
+        self._publisher.flush()
         for at, number, is_end in sorted(events):
             while self.now < at:
                 self._tick()
             self._writer.add([self._entry(number, is_end=is_end)])
         self._writer.close(0)
-        self._pen.finish()
+        self._publisher.finish()
 
     def _tick(self) -> None:
         start = self.now
-        self._pen.write()
+        self._publisher.write()
         self.longest_write = max(self.longest_write, self.now - start)
         if self.now >= self._look_due:
             self._look()

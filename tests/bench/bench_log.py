@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from kubernetes.client import V1ObjectMeta, V1Pod, V1PodStatus
 
+from dbt_watch.core.journal.writer import Publication
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.producers.build_watch import BuildWatch
-from dbt_watch.producers.journal_pen import Pen
+from dbt_watch.producers.journal_publisher import JournalPublisher
 from dbt_watch.producers.log_reader import PodLogReader, Position
 from dbt_watch.producers.secrets import redact
 
@@ -141,17 +142,17 @@ def pieces_of(lines: Iterable[bytes]) -> list[bytes]:
 
 def from_lines(blocks: Iterable[list[bytes]], nodes: dict[str, NodeInfo]) -> None:
     """Go the producer's way from the lines on."""
-    watch, pen = watch_of(nodes)
+    watch, publisher = watch_of(nodes)
     for block in blocks:
         watch.take_lines(block, True)
-        pen.write()
+        publisher.write()
     watch.end(0)
-    pen.finish()
+    publisher.finish()
 
 
 def from_bytes(pieces: Iterable[bytes], nodes: dict[str, NodeInfo]) -> None:
     """Go the producer's whole way, from the connection to the XComs."""
-    watch, pen = watch_of(nodes)
+    watch, publisher = watch_of(nodes)
     pod = V1Pod(metadata=V1ObjectMeta(name="pod", namespace="shop"), status=V1PodStatus(phase="Succeeded"))
     reader = PodLogReader(
         PodLog(pieces),
@@ -160,20 +161,20 @@ def from_bytes(pieces: Iterable[bytes], nodes: dict[str, NodeInfo]) -> None:
         "base",
         position=Position(),
         on_lines=watch.take_lines,
-        on_tick=pen.write,
+        on_tick=publisher.write,
     )
     reader.follow()
     watch.end(0)
-    pen.finish()
+    publisher.finish()
 
 
-def watch_of(nodes: dict[str, NodeInfo]) -> tuple[BuildWatch, Pen]:
+def watch_of(nodes: dict[str, NodeInfo]) -> tuple[BuildWatch, JournalPublisher]:
     """Make what an attempt makes, with a journal in a dictionary and a task log that nobody keeps."""
     xcoms: dict[str, object] = {}
     watch = BuildWatch(nodes, attempt=1, show=lambda _: None, redact=redact)
-    pen = Pen(watch.writer, xcoms.__setitem__, will_retry=False)
-    pen.open()
-    return watch, pen
+    publisher = JournalPublisher(Publication(watch.writer, will_retry=False), xcoms.__setitem__)
+    publisher.flush()
+    return watch, publisher
 
 
 def blocks_of(lines: list[bytes]) -> Iterator[list[bytes]]:

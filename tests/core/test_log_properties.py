@@ -25,7 +25,9 @@ from recorded import (
     stream_of,
 )
 
-from dbt_watch.core.journal.format import JournalState, JournalWriter, decode_chunk
+from dbt_watch.core.journal.format import decode_chunk
+from dbt_watch.core.journal.reader import JournalState
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.events import DbtEvent, decode_lines, read_line
 
 recordings = st.sampled_from(SMALL)
@@ -322,7 +324,7 @@ def _take(writer, values, *, limit):
         if chunk is None:
             return
         assert writer.take() is chunk
-        values.append(chunk.to_json())
+        values.append(msgspec.json.decode(msgspec.json.encode(chunk.fields())))
         writer.written(chunk)
         limit = None if limit is None else limit - 1
 

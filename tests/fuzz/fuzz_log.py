@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "core"))
 
 from recorded import SMALL, lines_of
 
-from dbt_watch.core.journal.format import JournalState, JournalWriter, decode_chunk
+from dbt_watch.core.journal.format import decode_chunk
+from dbt_watch.core.journal.reader import JournalState
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.events import DbtEvent, decode_lines, read_line
 from dbt_watch.core.log.ledger import Ledger
 from dbt_watch.core.log.stream import LogStream
@@ -124,7 +127,7 @@ def check_journal(log: bytes) -> None:
     writer.add(stream.feed(log).changes + stream.close(None, log).changes)
     writer.close(None, reason=log[:2_000].decode("utf-8", "replace"))
     while (chunk := writer.take()) is not None:
-        text = json.dumps(chunk.to_json())
+        text = json.dumps(msgspec.json.decode(msgspec.json.encode(chunk.fields())))
         assert len(text) <= _MAX_CHUNK_BYTES
         state.apply(decode_chunk(text))
         writer.written(chunk)

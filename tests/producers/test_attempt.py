@@ -8,8 +8,7 @@ import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 
-from dbt_watch.core.journal.format import Closed
-from dbt_watch.core.journal.pages import decode_page, page_key
+from dbt_watch.core.journal.format import Closed, decode_page, page_key
 from dbt_watch.exceptions import DbtRunFailed, PodLost
 from dbt_watch.producers import attempt as attempt_module
 from dbt_watch.producers.attempt import Attempt, failure_of

@@ -13,13 +13,13 @@ from kubernetes_asyncio.client import ApiException
 from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.airflow.supervisor import TaskKey
 from dbt_watch.core.command import Selection
-from dbt_watch.core.journal.format import Closed, JournalWriter
-from dbt_watch.core.journal.pages import Tail, decode_page, page_key, part_key
+from dbt_watch.core.journal.format import Closed, decode_page, page_key, part_key
+from dbt_watch.core.journal.writer import JournalWriter, Publication, Tail
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.results import NodeInfo, NodeResult
 from dbt_watch.producers import trigger as deferred
-from dbt_watch.producers.journal_pen import AsyncPen, Draft
+from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.operator import producer_class
 from dbt_watch.producers.trigger import END, DbtPodTrigger, pack, unpack
@@ -92,7 +92,7 @@ def test_thousands_of_nodes_take_little_room():
 
 
 class Store:
-    """XCom, as a pen sees it in a triggerer; it can be told to fail."""
+    """XCom, as a publisher sees it in a triggerer; it can be told to fail."""
 
     def __init__(self, failures=0):
         self.pages = {}
@@ -114,8 +114,8 @@ def writer():
 
 def test_a_journal_is_gone_on_with_at_the_page_that_comes_next(writer):
     store = Store()
-    pen = AsyncPen(Draft(writer, will_retry=True, tail=Tail(next_seq=7)), store.push)
-    asyncio.run(pen.write())
+    publisher = AsyncJournalPublisher(Publication(writer, will_retry=True, tail=Tail(next_seq=7)), store.push)
+    asyncio.run(publisher.write())
     assert list(store.pages) == [page_key(8), page_key(7)]
     page = decode_page(store.pages[page_key(7)])
     assert (page.chunk.seq, page.began) == (7, 0.0)
@@ -133,19 +133,21 @@ def test_a_journal_of_another_version_is_begun_anew(writer, monkeypatch):
         inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
     )
     written = asyncio.run(asyncio.wait_for(trigger._read_back(JournalStore(None)), 2))
-    asyncio.run(AsyncPen(Draft(writer, will_retry=True, tail=written.tail), store.push).write())
+    asyncio.run(
+        AsyncJournalPublisher(Publication(writer, will_retry=True, tail=written.tail), store.push).write()
+    )
     again = asyncio.run(trigger._read_back(JournalStore(None)))
     assert list(again.state.entries) == ["model.shop.a"]
 
 
 def test_in_a_triggerer_a_failing_write_loses_nothing(writer, monkeypatch):
-    monkeypatch.setattr("dbt_watch.producers.journal_pen.BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr("dbt_watch.core.journal.writer.BACKOFF_FIRST", 0.01)
     store = Store(failures=3)
-    pen = AsyncPen(Draft(writer, will_retry=True, tail=Tail()), store.push)
-    asyncio.run(pen.write())
+    publisher = AsyncJournalPublisher(Publication(writer, will_retry=True, tail=Tail()), store.push)
+    asyncio.run(publisher.write())
     assert not store.pages
     writer.close(0)
-    assert asyncio.run(pen.finish())
+    assert asyncio.run(publisher.finish())
     first, last = (decode_page(store.pages[page_key(number)]) for number in (0, 1))
     assert [change.name for change in first.chunk.changes] == ["a"]
     assert last.chunk.closed.exit_code == 0
@@ -158,9 +160,11 @@ def test_in_a_triggerer_it_waits_as_long_after_a_failure_and_gives_up_as_well(wr
         slept.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr("dbt_watch.producers.journal_pen.asyncio.sleep", sleep)
-    pen = AsyncPen(Draft(writer, will_retry=True, clock=lambda: now[0]), Store(failures=10**9).push)
-    assert not asyncio.run(pen.finish(patience=20))
+    monkeypatch.setattr("dbt_watch.producers.journal_publisher.asyncio.sleep", sleep)
+    publisher = AsyncJournalPublisher(
+        Publication(writer, will_retry=True, clock=lambda: now[0]), Store(failures=10**9).push
+    )
+    assert not asyncio.run(publisher.finish(patience=20))
     assert slept == [0.5, 1.0, 2.0, 4.0, 8.0, 4.5]
     assert "api-server is away" in caplog.text
 
@@ -327,7 +331,7 @@ def resume(graph, monkeypatch):
         store, writer = Store(), JournalWriter(attempt=attempt)
         writer.add([NodeResult(unique_id=ORDERS, name="orders", status="success")])
         writer.close(0)
-        asyncio.run(AsyncPen(Draft(writer, will_retry=False), store.push).finish())
+        asyncio.run(AsyncJournalPublisher(Publication(writer, will_retry=False), store.push).finish())
 
         def send(message):
             if isinstance(message, GetXCom):

@@ -5,11 +5,10 @@ import asyncio
 import pytest
 
 from dbt_watch.airflow.supervisor import TaskKey
-from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import Tail
+from dbt_watch.core.journal.writer import JournalWriter, Publication, Tail
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers import journal_store
-from dbt_watch.producers.journal_pen import AsyncPen, Draft
+from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
 from dbt_watch.producers.journal_store import JournalStore, stored_journal
 
 KEY = TaskKey("dag", "run", "dbt_build", 3)
@@ -36,7 +35,7 @@ def test_what_a_triggerer_writes_is_read_back_there_and_on_a_worker(xcoms):
     writer = JournalWriter(attempt=2)
     writer.add([NodeResult(unique_id="model.shop.a", name="a", status="success")])
     store = JournalStore(KEY)
-    asyncio.run(AsyncPen(Draft(writer, will_retry=True), store.push).write())
+    asyncio.run(AsyncJournalPublisher(Publication(writer, will_retry=True), store.push).write())
     assert {key for key, _ in xcoms} == {KEY}
 
     written = asyncio.run(store.read_back())

@@ -14,7 +14,6 @@ from kubernetes_asyncio import client as async_client
 from kubernetes_asyncio import config as async_config
 
 from dbt_watch.local.localkube import Image, LocalKube
-from dbt_watch.producers import async_log_reader as async_reader_module
 from dbt_watch.producers import log_reader as reader_module
 from dbt_watch.producers.async_log_reader import AsyncPodLogReader
 from dbt_watch.producers.log_reader import (
@@ -282,7 +281,7 @@ def test_in_a_triggerer_a_pod_that_is_not_there_is_an_end(api, kube, start):
 def test_in_a_triggerer_a_stream_cut_at_random_points_loses_and_doubles_nothing(
     kube, start, seed, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(async_reader_module, "RECONNECT_FIRST", 0.05)
+    monkeypatch.setattr(reader_module, "RECONNECT_FIRST", 0.05)
     pod = start(COUNT.format(count=300, pause=0.005, code=0))
     with cutting_proxy(kube, random.Random(seed)) as (port, cuts):
         kubeconfig = tmp_path / "config"

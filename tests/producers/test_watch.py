@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from dbt_watch.core.journal.format import Closed, JournalWriter
+from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.journal.reader import JournalReader, read_now
+from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.results import NodeInfo, NodeResult, NotRun
 from dbt_watch.producers.attempt import failure_of
 from dbt_watch.producers.build_watch import BuildWatch
-from dbt_watch.producers.journal_pen import Draft
 
 NODES = {f"model.shop.{name}": NodeInfo(name, "model") for name in "abcd"}
 
@@ -69,7 +69,7 @@ class Follower:
         self.watch = BuildWatch(
             NODES, attempt=attempt, show=self.shown.append, writer=writer, known=reader.state.entries
         )
-        self.draft = Draft(writer, will_retry=False, tail=reader.tail)
+        self.publication = Publication(writer, will_retry=False, tail=reader.tail)
 
     def read(self, lines):
         begins = lines[0] is LOG[0]
@@ -79,7 +79,7 @@ class Follower:
         return self
 
     def write(self):
-        self.pages.update(self.draft.rest())
+        self.pages.update(self.publication.rest())
 
 
 def journal(pages):
@@ -251,7 +251,7 @@ def test_a_stale_source_makes_an_attempt_end_badly_though_the_build_was_good(on_
     )
     watch.take_lines([BEGINNING, checked, *LOG[:6]], True)
     watch.end(0)
-    pages.update(Draft(writer, will_retry=False).rest())
+    pages.update(Publication(writer, will_retry=False).rest())
     state, _ = journal(pages)
     assert state.closed == watch.closed
     assert state.closed.exit_code == exit_code

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbt_watch.core.journal.format import JournalWriter, decode_chunk
-from dbt_watch.core.journal.pages import Page, decode_page, encode_page
+from dbt_watch.core.journal.format import Page, decode_chunk, decode_page, encode_page
+from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.end_of_run import MAX_COMMANDS
 from dbt_watch.core.log.events import event_inside, read_line
 from dbt_watch.core.log.ledger import MAX_FOREIGN, Ledger

@@ -9,11 +9,11 @@ import contextlib
 
 import pytest
 
-from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import PAGES, page_key, part_key
+from dbt_watch.core.journal.format import PAGES, page_key, part_key
+from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.core.outcome import Verdict, decide
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.journal_pen import Pen
+from dbt_watch.producers.journal_publisher import JournalPublisher
 from dbt_watch.sensors import updates
 from dbt_watch.sensors.hub import DEFAULT_PACE, Hub, Pace, Subscription
 from dbt_watch.sensors.updates import Sensor
@@ -69,18 +69,20 @@ class Airflow:
         self.xcoms.clear()
         self.current_state = "running"
         self.writer = JournalWriter(attempt=attempt)
-        self.pen = Pen(self.writer, self.xcoms.__setitem__, will_retry=will_retry, began=began)
-        self.pen.open()
+        self.publisher = JournalPublisher(
+            Publication(self.writer, will_retry=will_retry, began=began), self.xcoms.__setitem__
+        )
+        self.publisher.flush()
 
     def report(self, unique_id, status, **kwargs):
         self.writer.add(
             [NodeResult(unique_id=unique_id, name=unique_id.split(".")[-1], status=status, **kwargs)]
         )
-        self.pen._write_all()
+        self.publisher.flush()
 
     def close(self, exit_code, reason=None):
         self.writer.close(exit_code, reason=reason)
-        self.pen.finish()
+        self.publisher.finish()
 
 
 @contextlib.asynccontextmanager
@@ -654,7 +656,7 @@ async def test_the_work_for_a_sensor_of_many_nodes_grows_with_them_and_no_faster
             waiting = asyncio.create_task(verdict(hub, *nodes))
             for start in range(0, len(nodes), 20):
                 airflow.writer.add([NodeResult(unique_id=uid, status="pass") for uid in nodes[start:][:20]])
-                airflow.pen._write_all()
+                airflow.publisher.flush()
                 await asyncio.sleep(0.008)
             assert (await waiting).verdict is Verdict.SUCCEED
     assert sum(looked_at) < 6 * len(nodes)

@@ -5,7 +5,7 @@ A writer may end between two writes, and another goes on; a new attempt may begi
 of every few pages.
 """
 
-from types import SimpleNamespace
+import contextlib
 from unittest import mock
 
 import pytest
@@ -20,17 +20,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from dbt_watch.core.journal.format import JournalError, JournalWriter
-from dbt_watch.core.journal.pages import HEAD_KEY, decode_page, page_key, part_key
-from dbt_watch.core.journal.reader import JournalReader, read_now
-from dbt_watch.core.outcome import Producer
+from dbt_watch.core.journal.format import HEAD_KEY, JournalError, decode_page, page_key, part_key
+from dbt_watch.core.journal.reader import JournalReader, look_back, read_now
+from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.journal_pen import Draft
-from dbt_watch.sensors.journal_look import _read_backwards
 
 NODES = [f"model.shop.m{number}" for number in range(12)]
 STATUSES = ["started", "success", "error"]
-SMALL = {"PAGES": 4, "_ROOM": 500}
+
+
+@contextlib.contextmanager
+def few_keys_and_small_parts():
+    with (
+        mock.patch("dbt_watch.core.journal.format.PAGES", 4),
+        mock.patch.multiple("dbt_watch.core.journal.writer", PAGES=4, _ROOM=500),
+    ):
+        yield
 
 
 class Journal(RuleBasedStateMachine):
@@ -56,8 +61,8 @@ class Journal(RuleBasedStateMachine):
 
     def go_on(self, tail):
         self.writer = JournalWriter(attempt=self.attempt)
-        self.draft = Draft(self.writer, will_retry=True, tail=tail)
-        self.writes = self.draft.rest()
+        self.publication = Publication(self.writer, will_retry=True, tail=tail)
+        self.writes = self.publication.rest()
 
     @precondition(lambda self: not self.is_closed)
     @rule(changes=st.lists(st.tuples(st.sampled_from(NODES), st.sampled_from(STATUSES)), max_size=6))
@@ -95,7 +100,7 @@ class Journal(RuleBasedStateMachine):
         else:
             next(self.writes, None)
         self.writes.close()
-        self.writes = self.draft.rest()
+        self.writes = self.publication.rest()
 
     @rule(landed=st.booleans())
     def another_goes_on(self, landed):
@@ -112,7 +117,7 @@ class Journal(RuleBasedStateMachine):
     def write(self):
         item = next(self.writes, None)
         if item is None:
-            self.writes = self.draft.rest()
+            self.writes = self.publication.rest()
             return False
         key, value = item
         self.xcoms[key] = value
@@ -165,7 +170,7 @@ class Journal(RuleBasedStateMachine):
     def a_sensor_looks_once(self, wanted, max_pages, meanwhile):
         before = self.went_through
 
-        def ask(_, name):
+        def ask(name):
             value = self.xcoms.get(name)
             writes = meanwhile.pop() if meanwhile else 0
             if writes < 0:
@@ -177,8 +182,7 @@ class Journal(RuleBasedStateMachine):
 
         start = len(before) - 1
         was_open = part_key(0) in self.xcoms
-        with mock.patch("dbt_watch.sensors.journal_look.read_xcom_now", ask):
-            found = _read_backwards(SimpleNamespace(), Producer("running"), wanted, max_pages)
+        found = look_back(ask, wanted, max_values=max_pages)
         if found is None:
             assert max_pages is not None or not was_open or before is not self.went_through
         else:
@@ -218,7 +222,7 @@ class Journal(RuleBasedStateMachine):
 
 
 def test_readers_of_a_journal_end_with_the_entries_of_the_ledger():
-    with mock.patch.multiple("dbt_watch.core.journal.pages", **SMALL):
+    with few_keys_and_small_parts():
         run_state_machine_as_test(
             Journal, settings=settings(max_examples=300, stateful_step_count=40, deadline=None)
         )
@@ -229,7 +233,7 @@ def test_who_was_given_up_and_still_writes_is_not_heeded():
     for attempt, xcoms in ((1, late), (2, current)):
         writer = JournalWriter(attempt=attempt)
         writer.add([NodeResult(unique_id=NODES[0], status=STATUSES[attempt], attempt=attempt)])
-        xcoms.update(Draft(writer, will_retry=False).rest())
+        xcoms.update(Publication(writer, will_retry=False).rest())
     reader = JournalReader()
     assert read_now(reader, current.get)
     assert not reader.take(late[page_key(0)])
@@ -241,12 +245,12 @@ def test_who_was_given_up_and_still_writes_is_not_heeded():
 @pytest.mark.parametrize("value", ["", "{}", 5, "[" * 100_000])
 def test_a_damaged_value_is_refused(key, value):
     xcoms = {}
-    with mock.patch.multiple("dbt_watch.core.journal.pages", **SMALL):
+    with few_keys_and_small_parts():
         writer = JournalWriter(attempt=1)
-        draft = Draft(writer, will_retry=False)
+        publication = Publication(writer, will_retry=False)
         for number in range(20):
             writer.add([NodeResult(unique_id=f"model.shop.m{number}", status="success")])
-            xcoms.update(draft.rest())
+            xcoms.update(publication.rest())
         assert xcoms[HEAD_KEY] > 0
         xcoms[key] = value
         with pytest.raises(JournalError):

@@ -10,11 +10,11 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates, TaskStatesResult, XComResult
 
 from dbt_watch.airflow.compat import AirflowRescheduleException
-from dbt_watch.core.journal.format import JournalWriter
-from dbt_watch.core.journal.pages import HEAD_KEY, PAGES, decode_page, encode_page, page_key, part_key
+from dbt_watch.core.journal.format import HEAD_KEY, PAGES, decode_page, encode_page, page_key, part_key
+from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.journal_pen import Pen
+from dbt_watch.producers.journal_publisher import JournalPublisher
 from dbt_watch.sensors.journal_look import look_once
 from dbt_watch.sensors.operator import DbtNodeSensor
 from dbt_watch.sensors.updates import Sensor
@@ -36,16 +36,18 @@ class Airflow:
         """Write the journal; without an exit code its end is still to come."""
         self.xcoms.clear()
         writer = JournalWriter(attempt=1)
-        pen = Pen(writer, self.xcoms.__setitem__, will_retry=will_retry, began=began)
-        pen.open()
+        publisher = JournalPublisher(
+            Publication(writer, will_retry=will_retry, began=began), self.xcoms.__setitem__
+        )
+        publisher.flush()
         for number in range(NODES):
             writer.add(
                 [NodeResult(unique_id=f"model.shop.node_{number}", status="success", message="x" * 15_000)]
             )
-            pen._write_all()
+            publisher.flush()
         if exit_code is not None:
             writer.close(exit_code, reason="why")
-            pen.finish()
+            publisher.finish()
 
     def send(self, message):
         if isinstance(message, GetTaskStates):

@@ -14,7 +14,8 @@ from test_hub import Airflow
 from dbt_watch.airflow.supervisor import key_of
 from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.core.results import NodeResult
-from dbt_watch.sensors.hub import hub_for, hubs
+from dbt_watch.sensors import hub as hub_module
+from dbt_watch.sensors.hub import hub_for
 from dbt_watch.sensors.trigger import NodeTrigger, parts, write_log
 from dbt_watch.sensors.updates import Update
 
@@ -270,9 +271,10 @@ def test_all_sensors_of_a_producer_share_a_hub_as_long_as_it_runs(airflow):
         assert hub.name == "shop.dbt_build"
         assert hub_for(key) is hub
         assert hub_for(other) is not hub
-        assert set(hubs()) == {hub, hub_for(other)}
+        assert hub_for(other) is hub_for(other)
+        assert set(hub_module._hubs) == {key, other}
         return hub
 
     first = asyncio.run(scene())
-    assert not list(hubs())
+    assert not hub_module._hubs
     assert asyncio.run(scene()) is not first

@@ -1,16 +1,26 @@
 """
-The journal: the ledger's changes in numbered chunks, for others to read.
+What lies in XCom of a journal: a snapshot in parts, and the pages after it.
 
-The producer writes chunks as values of XCom, the hub reads them. Pure: no input, no output, no clock. A chunk is
-small enough for any XCom backend, says which attempt it belongs to, and the last one closes the attempt.
+The producer writes the ledger's changes in numbered chunks, for the sensors to read. A chunk is small enough for any XCom
+backend, says which attempt it belongs to, and the last one closes the attempt. A page holds one chunk. There are `PAGES` keys
+for them, which are used in turn, so that the rows of a journal do not grow with the run. Before a page is overwritten, its
+entries go into the snapshot:
+
+- A part is a value of up to 48 KiB with the last entry of each node. A full one is never written again; all but the last
+  say that there is `more`, and the last one tells by its `seq` with which page to go on.
+- The parts that follow the last one are written before it is replaced by one that says so. So a reader finds a whole
+  snapshot at any moment, and a writer that ends between two writes leaves nothing that counts.
+- The producer writes a page `n + 1` that is still blank before it fills page `n`, so that a reader who has come to page
+  `n + 1` finds something there: Airflow logs an error for each question for an XCom that does not exist.
+
+`core.journal.writer` says what is to be written, and `core.journal.reader` what to read next.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -21,6 +31,10 @@ JOURNAL_VERSION: Final = 2
 """The version of the format; a reader refuses any other."""
 MAX_CHUNK_BYTES: Final = 48 * 1024
 """How long a chunk's JSON may be: what any XCom backend takes."""
+PAGES: Final = 16
+"""How many keys there are for pages."""
+# Holds the number of the last part, for those who look once and not from the beginning.
+HEAD_KEY: Final = "journal_head"
 
 _KIND: Final = "dbt_watch.journal"
 
@@ -46,8 +60,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     A piece of a journal.
 
     :param attempt: which attempt of the producer, from 1
-    :param seq: the number of the chunk within the attempt, from 0; of a part of the snapshot (`core.journal.pages`), the number of
-        the last chunk that the snapshot holds, -1 for none
+    :param seq: the number of the chunk within the attempt, from 0; of a part of the snapshot, the number of the last chunk that the
+        snapshot holds, -1 for none
     :param changes: the nodes that changed, each with its entry
     :param closed: in the last chunk, how the attempt ended
     :param more: whether another part of the snapshot follows
@@ -60,7 +74,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     more: bool = False
 
     def fields(self) -> dict[str, Any]:
-        """Give what `decode_chunk` reads, for `msgspec` to encode: that is much faster than making builtins first."""
+        """Return what `decode_chunk` reads, for `msgspec` to encode: that is much faster than making builtins first."""
         value: dict[str, Any] = {
             "kind": _KIND,
             "version": JOURNAL_VERSION,
@@ -74,17 +88,42 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
             value["more"] = True
         return value
 
-    def to_json(self) -> dict[str, Any]:
-        """Give it as a JSON-able dictionary, which `decode_chunk` reads."""
-        value: dict[str, Any] = msgspec.json.decode(_encode(self.fields()))
-        return value
+
+class Page(msgspec.Struct, frozen=True):
+    """
+    A chunk of the journal and what its readers must know of the attempt.
+
+    :param chunk: the changes
+    :param will_retry: whether Airflow starts another attempt if this one ends badly
+    :param began: when the attempt began, in seconds since the epoch. Tasks that were cleared together with the producer
+        were cleared before; a task that was made later than this was cleared, or added, without the producer
+    """
+
+    chunk: Chunk
+    will_retry: bool
+    began: float = 0.0
+
+
+def part_key(number: int) -> str:
+    """Return the XCom key of a part of the snapshot, counted from 0."""
+    return f"journal_{number:04d}"
+
+
+def page_key(sequence: int) -> str:
+    """Return the XCom key of a page, counted from 0; a later page has it, too."""
+    return f"journal_page_{sequence % PAGES:02d}"
+
+
+def blank(attempt: int, sequence: int) -> Chunk:
+    """Return what lies in the place of a page that is not written yet: it says that the page before is the last one."""
+    return Chunk(attempt=attempt, seq=sequence - 1)
 
 
 def decode_chunk(value: Any) -> Chunk:
     """
     Read a chunk.
 
-    :param value: what `Chunk.to_json` gave, or a text that holds its JSON
+    :param value: what `Chunk.fields` gave, as builtins, or a text that holds it as JSON
     :raises JournalError: it is something else, damaged, or of another version
     """
     if isinstance(value, (str, bytes)):
@@ -107,201 +146,39 @@ def decode_chunk(value: Any) -> Chunk:
         raise JournalError(f"a chunk of the journal is damaged: {error}") from error
 
 
-class JournalWriter:
-    """
-    Collects changes, and cuts them into chunks.
-
-    Within a chunk a node stands once, with its last state, so a journal read up to any chunk is a state that the
-    ledger went through. `take` gives the same chunk until `written` says that it was stored.
-
-    :param attempt: which attempt of the producer this is, from 1
-    :param max_chunk_bytes: how long a chunk's JSON may be, at least 2,048
-    :param max_changes: how many nodes one chunk may hold
-    """
-
-    def __init__(
-        self, *, attempt: int, max_chunk_bytes: int = MAX_CHUNK_BYTES, max_changes: int = 1_000
-    ) -> None:
-        self.attempt = attempt
-        self._room = max(max_chunk_bytes, _MIN_BYTES) - ENVELOPE_BYTES
-        self._max_changes = max(max_changes, 1)
-        self._waiting: list[NodeResult] = []
-        self._seq = 0
-        self._taken: Chunk | None = None
-        self._closing: Closed | None = None
-        self._change_bytes = 1.0  # what a change took in the chunk before
-
-    def add(self, changes: Iterable[NodeResult]) -> None:
-        """Take changes to be written, in their order."""
-        self._waiting.extend(changes)
-
-    @property
-    def pending(self) -> int:
-        """How many changes wait to be written, those of a chunk that was taken and not stored among them."""
-        return len(self._waiting) + (max(1, len(self._taken.changes)) if self._taken is not None else 0)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether what waits fills a chunk, judged by the chunk before."""
-        count = len(self._waiting)
-        return count >= self._max_changes or count * self._change_bytes >= self._room
-
-    def close(self, exit_code: int | None, *, reason: str | None = None) -> None:
-        """Take the end of the attempt; the last chunk will tell it."""
-        self._closing = Closed(exit_code, _bounded(reason))
-
-    def take(self) -> Chunk | None:
-        """Give the next chunk to store; None when there is nothing to store now."""
-        if self._taken is None and (self._waiting or self._closing is not None):
-            changes = self._next_changes()
-            closed = None
-            if not self._waiting:
-                closed, self._closing = self._closing, None
-            self._taken = Chunk(attempt=self.attempt, seq=self._seq, changes=changes, closed=closed)
-        return self._taken
-
-    def written(self, chunk: Chunk) -> None:
-        """Say that a chunk was stored."""
-        if self._taken is not None and chunk.seq == self._taken.seq:
-            self._taken = None
-            self._seq += 1
-
-    def _next_changes(self) -> tuple[NodeResult, ...]:
-        """Take as many changes as fit: at first as many as fitted before, then fewer, judged by what was too much."""
-        waiting = self._waiting
-        count = min(len(waiting), 2 * self._max_changes, int(self._room / self._change_bytes) or 1)
-        while count > 1:
-            latest = {change.unique_id: change for change in waiting[:count]}
-            entries = tuple(latest.values())
-            size = json_size(entries)
-            if size <= self._room and len(entries) <= self._max_changes:
-                del waiting[:count]
-                self._change_bytes = max(1.0, _MARGIN * size / count)
-                return entries
-            fitting = min(self._room / size, self._max_changes / len(entries))
-            count = min(int(count * fitting), count - 1)
-        if not waiting:
-            return ()
-        return (_fitted(waiting.pop(0), self._room),)
-
-
-_MIN_BYTES: Final = 2_048
-_MARGIN: Final = 1.05
-_MAX_REASON_BYTES: Final = 600
-# The keys and numbers of a chunk, and the reason.
-ENVELOPE_BYTES: Final = 200 + _MAX_REASON_BYTES
-
-
-def _bounded(reason: str | None) -> str | None:
-    """Shorten a reason until its JSON fits into the envelope."""
-    limit = _MAX_REASON_BYTES
-    while reason and len(json.dumps(reason)) > _MAX_REASON_BYTES:
-        limit //= 2
-        reason = shortened(reason, limit)
-    return reason
+def encode_page(page: Page) -> str:
+    """Return a page as text; a plain string costs an XCom backend the least."""
+    value = {"will_retry": page.will_retry, "began": page.began, "chunk": page.chunk.fields()}
+    return _encode(value).decode()
 
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def json_size(entries: tuple[NodeResult, ...]) -> int:
-    """Return the bytes that entries take in the JSON that a backend may write, or a few more."""
-    encoded = _encode(entries)
-    if encoded.isascii() and b"\x7f" not in encoded:
-        # `json.dumps` puts a blank behind each colon and comma, and is much slower.
-        return 2 * len(encoded) - len(encoded.translate(None, b":,"))
-    return len(json.dumps([entry.to_dict() for entry in entries]))
-
-
-def _fitted(change: NodeResult, room: int) -> NodeResult:
-    """Shorten an entry until it fits."""
-    slim = change
-    if json_size((slim,)) <= room:
-        return slim
-    slim = msgspec.structs.replace(slim, sql=None)
-    for limit in (8_000, 4_000, 2_000, 1_000, 500, 200, 60, 0):
-        message = shortened(slim.message, limit) if slim.message and limit else None
-        slim = msgspec.structs.replace(slim, message=message)
-        if json_size((slim,)) <= room:
-            return slim
-        if limit == _THEN_WITHOUT_EXTRAS:
-            slim = msgspec.structs.replace(
-                slim,
-                adapter_response={},
-                batches=(),
-                relation_name=None,
-                skipped_because=slim.skipped_because[:1],
-            )
-    return NodeResult(
-        unique_id=change.unique_id, status=change.status, attempt=change.attempt, not_run=change.not_run
-    )
-
-
-_THEN_WITHOUT_EXTRAS: Final = 1_000
-
-
-class JournalState:
+def decode_page(value: Any) -> Page:
     """
-    What a reader of a journal knows.
+    Read a page, or a part of the snapshot, as XCom gives it back.
 
-    Chunks may be applied in any grouping and again; a gap is left to the reader, who asks for `next_seq`. A chunk of
-    a later attempt starts over, one of an earlier attempt is ignored.
+    :raises JournalError: when this is neither, or a damaged one
     """
+    try:
+        decoded = msgspec.json.decode(value) if isinstance(value, str | bytes) else value
+        return Page(decode_chunk(decoded["chunk"]), bool(decoded["will_retry"]), float(decoded["began"]))
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise JournalError(f"not a page of the journal: {str(value)[:80]!r}") from error
 
-    def __init__(self) -> None:
-        self._attempt = 0
-        self._next_seq = 0
-        self._entries: dict[str, NodeResult] = {}
-        self._closed: Closed | None = None
 
-    @property
-    def attempt(self) -> int:
-        """The attempt that is read; 0 before the first chunk."""
-        return self._attempt
+def born_at(identity: object) -> float:
+    """
+    Return when Airflow made a try of a task, in seconds since the epoch; 0 when its id does not tell.
 
-    @property
-    def next_seq(self) -> int:
-        """The number of the chunk to read next."""
-        return self._next_seq
+    Airflow gives each try an id of its own when it is made: with the DAG run, by a retry or by a clear. It is a UUID of
+    version 7, which begins with the time in milliseconds (RFC 9562).
 
-    @property
-    def entries(self) -> Mapping[str, NodeResult]:
-        """The entry of each node that was written so far; a view that follows the state."""
-        return MappingProxyType(self._entries)
+    :param identity: the id of the task instance
+    """
+    number = identity if isinstance(identity, UUID) else UUID(str(identity))
+    return (number.int >> 80) / 1000 if number.version == _TIME_ORDERED else 0.0
 
-    @property
-    def closed(self) -> Closed | None:
-        """How the attempt ended; None while it has not."""
-        return self._closed
 
-    def begin(self, attempt: int) -> None:
-        """Start over with an attempt."""
-        self._attempt = attempt
-        self._next_seq = 0
-        self._entries.clear()
-        self._closed = None
-
-    def adopt(self, seq: int, changes: Iterable[NodeResult]) -> None:
-        """
-        Take the last entries of all nodes that changed up to a chunk, or at least since `next_seq`.
-
-        :param seq: the number of the chunk, at least `next_seq - 1`
-        """
-        self._next_seq = seq + 1
-        for change in changes:
-            self._entries[change.unique_id] = change
-
-    def apply(self, chunk: Chunk) -> tuple[NodeResult, ...]:
-        """
-        Take a chunk.
-
-        :returns: the changes in it; nothing when it was applied before, is of an earlier attempt, or does not follow
-        """
-        if chunk.attempt > self._attempt:
-            self.begin(chunk.attempt)
-        if chunk.attempt < self._attempt or chunk.seq != self._next_seq:
-            return ()
-        self.adopt(chunk.seq, chunk.changes)
-        if chunk.closed is not None:
-            self._closed = chunk.closed
-        return chunk.changes
+_TIME_ORDERED: Final = 7

@@ -7,15 +7,85 @@ Whoever begins late asks for as many values as the entries fill, and at most `PA
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbt_watch.core.journal.format import JournalState
-from dbt_watch.core.journal.pages import Page, Tail, decode_page, page_key, part_key
+from dbt_watch.core.journal.format import HEAD_KEY, Page, decode_page, page_key, part_key
+from dbt_watch.core.journal.writer import Tail
+from dbt_watch.core.steps import run, run_async
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 
+    from dbt_watch.core.journal.format import Chunk, Closed
     from dbt_watch.core.results import NodeResult
+
+
+class JournalState:
+    """
+    What a reader of a journal knows.
+
+    Chunks may be applied in any grouping and again; a gap is left to the reader, who asks for `next_seq`. A chunk of
+    a later attempt starts over, one of an earlier attempt is ignored.
+    """
+
+    def __init__(self) -> None:
+        self._attempt = 0
+        self._next_seq = 0
+        self._entries: dict[str, NodeResult] = {}
+        self._closed: Closed | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that is read; 0 before the first chunk."""
+        return self._attempt
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the chunk to read next."""
+        return self._next_seq
+
+    @property
+    def entries(self) -> Mapping[str, NodeResult]:
+        """The entry of each node that was written so far; a view that follows the state."""
+        return MappingProxyType(self._entries)
+
+    @property
+    def closed(self) -> Closed | None:
+        """How the attempt ended; None while it has not."""
+        return self._closed
+
+    def begin(self, attempt: int) -> None:
+        """Start over with an attempt."""
+        self._attempt = attempt
+        self._next_seq = 0
+        self._entries.clear()
+        self._closed = None
+
+    def adopt(self, seq: int, changes: Iterable[NodeResult]) -> None:
+        """
+        Take the last entries of all nodes that changed up to a chunk, or at least since `next_seq`.
+
+        :param seq: the number of the chunk, at least `next_seq - 1`
+        """
+        self._next_seq = seq + 1
+        for change in changes:
+            self._entries[change.unique_id] = change
+
+    def apply(self, chunk: Chunk) -> tuple[NodeResult, ...]:
+        """
+        Take a chunk.
+
+        :returns: the changes in it; nothing when it was applied before, is of an earlier attempt, or does not follow
+        """
+        if chunk.attempt > self._attempt:
+            self.begin(chunk.attempt)
+        if chunk.attempt < self._attempt or chunk.seq != self._next_seq:
+            return ()
+        self.adopt(chunk.seq, chunk.changes)
+        if chunk.closed is not None:
+            self._closed = chunk.closed
+        return chunk.changes
 
 
 class JournalReader:
@@ -107,23 +177,82 @@ class JournalReader:
 
 def read_now(reader: JournalReader, ask: Callable[[str], Any]) -> bool:
     """
-    Read all that is there.
+    Read all that is there, on a worker.
 
-    :param ask: gives an XCom by its key; None when it is not there
+    :param ask: returns an XCom by its key; None when it is not there
     :returns: whether the journal was there to its end
     :raises JournalError: as `JournalReader.take`
     """
-    more = True
-    while more:
-        value = ask(reader.key)
-        more = reader.take(value)
-    return value is not None
+    return run(_to_the_end(reader), ask)
 
 
 async def read(reader: JournalReader, ask: Callable[[str], Awaitable[Any]]) -> bool:
     """Do the same in a triggerer."""
+    return await run_async(_to_the_end(reader), ask)
+
+
+def _to_the_end(reader: JournalReader) -> Generator[str, Any, bool]:
     more = True
     while more:
-        value = await ask(reader.key)
+        value = yield reader.key
         more = reader.take(value)
     return value is not None
+
+
+class Found(NamedTuple):
+    """
+    What a look at the end of a journal has found.
+
+    :param page: what was written last: how the attempt stands; None when there is no journal
+    :param entries: the last entry of each wanted node of which the journal tells
+    """
+
+    page: Page | None
+    entries: dict[str, NodeResult]
+
+
+def look_back(
+    ask: Callable[[str], Any], wanted: frozenset[str], *, max_values: int | None = None
+) -> Found | None:
+    """
+    Read the last part and the pages after it, then the parts before, until all wanted nodes are found; on a worker.
+
+    :param ask: returns an XCom by its key; None when it is not there
+    :param wanted: the nodes
+    :param max_values: after how many values to look no further back; None for the whole journal
+    :returns: None when nothing can be said: the journal goes further back, or another attempt has begun meanwhile
+    :raises JournalError: as `JournalReader.take`
+    """
+    head = ask(HEAD_KEY)
+    if head is None:
+        return Found(None, {})
+    asked: list[str] = []
+
+    def ask_and_count(key: str) -> Any:
+        asked.append(key)
+        return ask(key)
+
+    reader = JournalReader(part=int(head))
+    is_whole = read_now(reader, ask_and_count)
+    page = reader.page
+    if page is None or not is_whole:
+        return None  # a new attempt has begun meanwhile
+    entries = {name: entry for name, entry in reader.state.entries.items() if name in wanted}
+    for number in range(reader.first_part - 1, -1, -1):
+        if wanted <= entries.keys():
+            break
+        if max_values is not None and len(asked) >= max_values:
+            return None
+        part = _part(ask_and_count(part_key(number)), page.chunk.attempt)
+        if part is None:
+            return None
+        for result in part.changes:
+            if result.unique_id in wanted:
+                entries.setdefault(result.unique_id, result)
+    return Found(page, entries)
+
+
+def _part(value: Any, attempt: int) -> Chunk | None:
+    """Return a part of the snapshot; None when it is not there, or is another attempt's."""
+    part = None if value is None else decode_page(value).chunk
+    return part if part is not None and part.attempt == attempt else None

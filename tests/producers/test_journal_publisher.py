@@ -4,22 +4,21 @@ import itertools
 
 import pytest
 
-from dbt_watch.core.journal.format import Closed, JournalWriter
-from dbt_watch.core.journal.pages import (
-    HEAD_KEY,
-    LONGEST_INTERVAL,
-    PAGES,
-    decode_page,
-    page_key,
-    part_key,
-)
+from dbt_watch.core.journal.format import HEAD_KEY, PAGES, Closed, decode_page, page_key, part_key
 from dbt_watch.core.journal.reader import JournalReader, read_now
+from dbt_watch.core.journal.writer import (
+    BACKOFF_FIRST,
+    FLUSH_INTERVAL,
+    LONGEST_INTERVAL,
+    JournalWriter,
+    Publication,
+)
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.journal_pen import BACKOFF_FIRST, FLUSH_INTERVAL, Pen
+from dbt_watch.producers.journal_publisher import JournalPublisher
 
 
 class Store:
-    """XCom, as far as a pen sees it; it can be told to fail."""
+    """XCom, as far as a publisher sees it; it can be told to fail."""
 
     def __init__(self):
         self.pages = {}
@@ -76,8 +75,8 @@ def writer():
 
 
 @pytest.fixture
-def pen(writer, store, clock):
-    return Pen(writer, store.push, will_retry=True, clock=clock, sleep=clock.sleep)
+def publisher(writer, store, clock):
+    return JournalPublisher(Publication(writer, will_retry=True, clock=clock), store.push, sleep=clock.sleep)
 
 
 def changes(*names):
@@ -88,80 +87,84 @@ def names(chunks):
     return [[result.name for result in chunk.changes] for chunk in chunks]
 
 
-def test_a_reader_always_finds_a_page_to_look_at(pen, writer, store, clock):
-    pen.open()
+def test_a_reader_always_finds_a_page_to_look_at(publisher, writer, store, clock):
+    publisher.flush()
     assert store.log == [("journal_page_00", -1), ("journal_head", 0), ("journal_0000", -1)]
     clock.now += FLUSH_INTERVAL
     writer.add(changes("orders"))
-    pen.write()
+    publisher.write()
     assert store.log[3:] == [("journal_page_01", 0), ("journal_page_00", 0)]
     assert names(store.read()) == [[], ["orders"]]
 
 
 def test_the_opening_tells_of_the_attempt_before_anything_has_happened(store, clock):
-    pen = Pen(JournalWriter(attempt=2), store.push, will_retry=True, began=12.5, clock=clock)
-    pen.open()
+    publisher = JournalPublisher(
+        Publication(JournalWriter(attempt=2), will_retry=True, began=12.5, clock=clock), store.push
+    )
+    publisher.flush()
     page = decode_page(store.pages["journal_0000"])
     assert page.chunk.changes == ()
     assert (page.chunk.attempt, page.will_retry, page.began) == (2, True, 12.5)
 
 
-def test_an_opening_that_could_not_be_written_is_not_forgotten(pen, store, clock):
+def test_an_opening_that_could_not_be_written_is_not_forgotten(publisher, store, clock):
     store.failures = 1
-    pen.open()
+    publisher.flush()
     assert not store.pages
     clock.now += BACKOFF_FIRST
-    pen.write()
+    publisher.write()
     assert names(store.read()) == [[]]
 
 
-def test_changes_wait_for_the_interval_and_then_go_out_together(pen, writer, store, clock):
-    pen.open()
+def test_changes_wait_for_the_interval_and_then_go_out_together(publisher, writer, store, clock):
+    publisher.flush()
     writer.add(changes("a"))
-    pen.write()
+    publisher.write()
     writer.add(changes("b"))
-    pen.write()
+    publisher.write()
     assert names(store.read()) == [[]]
     clock.now += FLUSH_INTERVAL
-    pen.write()
+    publisher.write()
     assert names(store.read()) == [[], ["a", "b"]]
 
 
 def test_a_full_page_does_not_wait(store, clock):
     writer = JournalWriter(attempt=1, max_changes=3)
-    pen = Pen(writer, store.push, will_retry=False, clock=clock, sleep=clock.sleep)
-    pen.open()
+    publisher = JournalPublisher(
+        Publication(writer, will_retry=False, clock=clock), store.push, sleep=clock.sleep
+    )
+    publisher.flush()
     writer.add(changes("a", "b"))
-    pen.write()
+    publisher.write()
     assert names(store.read()) == [[]]
     writer.add(changes("c"))
-    pen.write()
+    publisher.write()
     assert names(store.read()) == [[], ["a", "b", "c"]]
 
 
-def test_a_burst_goes_out_in_few_pages(pen, writer, store, clock):
-    pen.open()
+def test_a_burst_goes_out_in_few_pages(publisher, writer, store, clock):
+    publisher.flush()
     clock.now += FLUSH_INTERVAL
     writer.add(changes(*map(str, range(2_000))))
-    pen.write()
+    publisher.write()
     assert len(store.reader().state.entries) == 2_000
     assert len(store.log) < 20
 
 
-def test_the_interval_grows_with_the_journal(pen, writer, store, clock):
-    pen.open()
+def test_the_interval_grows_with_the_journal(publisher, writer, store, clock):
+    publisher.flush()
     start = clock.now
     while clock.now < start + 3_600:
         writer.add(changes(str(clock.now)))
-        pen.write()
+        publisher.write()
         clock.now += 0.1
     before = len(store.log)
     assert 2_000 < store.reader().state.next_seq < 3_500
     assert before < 8_000
     writer.add(changes("late"))
-    pen.write()
+    publisher.write()
     clock.now += LONGEST_INTERVAL
-    pen.write()
+    publisher.write()
     assert store.reader().state.entries["model.shop.late"].is_success
 
 
@@ -173,8 +176,8 @@ class TestALongJournal:
         return 3 * PAGES
 
     @pytest.fixture
-    def long(self, pen, writer, length):
-        pen.open()
+    def long(self, publisher, writer, length):
+        publisher.flush()
         for number in range(length):
             writer.add(
                 [
@@ -188,7 +191,7 @@ class TestALongJournal:
                     )
                 ]
             )
-            assert pen._write_all()
+            assert publisher.flush()
 
     @pytest.mark.usefixtures("long")
     def test_takes_no_more_rows_than_its_entries_fill_and_a_few(self, store, length):
@@ -209,90 +212,93 @@ class TestALongJournal:
         assert decode_page(store.pages[part_key(head - 1)]).chunk.more
         assert not decode_page(store.pages[part_key(head)]).chunk.more
 
-    def test_is_not_lost_to_a_reader_who_has_fallen_behind(self, pen, writer, store):
-        pen.open()
+    def test_is_not_lost_to_a_reader_who_has_fallen_behind(self, publisher, writer, store):
+        publisher.flush()
         writer.add(changes("first"))
-        assert pen._write_all()
+        assert publisher.flush()
         behind = store.reader()
         for number in range(2 * PAGES + 5):
             writer.add(changes(str(number)))
-            assert pen._write_all()
+            assert publisher.flush()
         assert read_now(behind, store.pages.get)
         assert behind.state.entries == store.reader().state.entries
         assert behind.state.next_seq == 2 * PAGES + 6
 
 
-def test_who_does_not_know_when_the_attempt_began_says_that_it_was_long_ago(pen, writer, store):
-    pen.open()
+def test_who_does_not_know_when_the_attempt_began_says_that_it_was_long_ago(publisher, writer, store):
+    publisher.flush()
     assert decode_page(store.pages["journal_0000"]).began == 0.0
 
 
-def test_nothing_is_written_while_nothing_changes(pen, store, clock):
-    pen.open()
+def test_nothing_is_written_while_nothing_changes(publisher, store, clock):
+    publisher.flush()
     before = list(store.log)
     clock.now += 60
-    pen.write()
+    publisher.write()
     assert store.log == before
 
 
-def test_a_failing_write_raises_nothing_and_loses_nothing(pen, writer, store, clock):
-    pen.open()
+def test_a_failing_write_raises_nothing_and_loses_nothing(publisher, writer, store, clock):
+    publisher.flush()
     store.failures = 1
     clock.now += FLUSH_INTERVAL
     writer.add(changes("a"))
-    pen.write()
+    publisher.write()
     writer.add(changes("b"))
-    pen.write()
+    publisher.write()
     assert names(store.read()) == [[]]
     clock.now += BACKOFF_FIRST
-    pen.write()
+    publisher.write()
     assert sorted(itertools.chain.from_iterable(names(store.read()))) == ["a", "b"]
 
 
-def test_a_failing_store_is_asked_less_and_less_often(pen, writer, store, clock):
+def test_a_failing_store_is_asked_less_and_less_often(publisher, writer, store, clock):
     store.failures = 10**9
     writer.add(changes("a"))
     tries = 0
     for _ in range(600):
         before = store.failures
-        pen.write()
+        publisher.write()
         tries += before - store.failures
         clock.now += 0.1
     assert 5 <= tries <= 15
 
 
-def test_the_end_is_tried_again_until_it_is_written(pen, writer, store):
-    pen.open()
+def test_the_end_is_tried_again_until_it_is_written(publisher, writer, store):
+    publisher.flush()
     store.failures = 4
     writer.add(changes("a"))
     writer.close(1, reason="OOMKilled")
-    assert pen.finish()
+    assert publisher.finish()
     assert store.reader().state.closed == Closed(1, "OOMKilled")
 
 
 def test_after_a_failure_it_waits_longer_each_time_up_to_a_limit(writer, store, clock, caplog):
     slept = []
-    pen = Pen(
-        writer, store.push, will_retry=True, clock=clock, sleep=lambda s: (slept.append(s), clock.sleep(s))
-    )
+
+    def sleep(seconds):
+        slept.append(seconds)
+        clock.sleep(seconds)
+
+    publisher = JournalPublisher(Publication(writer, will_retry=True, clock=clock), store.push, sleep=sleep)
     store.failures = 10**9
     writer.close(0)
-    assert not pen.finish(patience=60)
+    assert not publisher.finish(patience=60)
     assert slept == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 10.0, 4.5]
     assert "api-server is away" in caplog.text
 
 
-def test_the_end_is_given_up_after_a_while_without_an_error(pen, writer, store, clock):
+def test_the_end_is_given_up_after_a_while_without_an_error(publisher, writer, store, clock):
     store.failures = 10**9
     writer.close(0)
     start = clock.now
-    assert not pen.finish(patience=60)
+    assert not publisher.finish(patience=60)
     assert 60 <= clock.now - start < 75
 
 
-def test_readers_learn_whether_another_attempt_follows(pen, writer, store, clock):
-    pen.open()
+def test_readers_learn_whether_another_attempt_follows(publisher, writer, store, clock):
+    publisher.flush()
     clock.now += FLUSH_INTERVAL
     writer.add(changes("a"))
-    pen.write()
+    publisher.write()
     assert decode_page(store.pages["journal_0000"]).will_retry

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from test_hub import ORDERS, Airflow
 
-from dbt_watch.sensors import hub as module
+from dbt_watch.core import backoff
 from dbt_watch.sensors.hub import Hub, Pace, Subscription
 from dbt_watch.sensors.updates import Sensor
 
@@ -39,7 +39,7 @@ def run(scene):
     loop.time = lambda: clock.now
     try:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(module.random, "uniform", lambda low, high: (low + high) / 2)
+            patched.setattr(backoff.random, "uniform", lambda low, high: (low + high) / 2)
             return loop.run_until_complete(asyncio.wait_for(scene, 10_000))
     finally:
         loop.close()
@@ -202,16 +202,3 @@ async def pauses_of(answers):
 
 def test_a_hub_waits_longer_after_each_failure_and_not_after_it_has_had_an_answer():
     assert run(pauses_of([1, 0, 0, 0, 0, 0, 1, 0])) == [0.25, 1.0, 2.0, 4.0, 6.0, 6.0, 0.25, 1.0]
-
-
-@pytest.mark.parametrize(("misses", "seconds"), [(0, 3.0), (1, 6.0), (2, 8.0), (3, 8.0), (5_000, 8.0)])
-def test_a_first_page_is_looked_for_half_as_often_each_time_down_to_a_limit(misses, seconds):
-    assert PACE.after_misses(misses) == seconds
-
-
-@pytest.mark.parametrize("failures", [1, 2, 3, 4, 5_000])
-def test_after_a_failure_a_hub_waits_twice_as_long_each_time_up_to_a_limit_give_or_take_a_quarter(failures):
-    seconds = {1: 1.0, 2: 2.0, 3: 4.0}.get(failures, 6.0)
-    waits = [PACE.backoff(failures) / seconds for _ in range(500)]
-    assert 0.75 <= min(waits) < 0.8
-    assert 1.2 < max(waits) <= 1.25

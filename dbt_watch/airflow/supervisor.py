@@ -32,9 +32,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-OVER: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-"""The states in which a task has ended."""
-
 # Airflow asks for states in one query string. Proxies take 8 KB of it and httpx 64 KB, so this many characters of task
 # ids go into one request.
 _MAX_QUERY_CHARS: Final = 6_000

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 
-from dbt_watch.airflow.supervisor import OVER, key_of, patiently, read_state_now, read_states_now
+from dbt_watch.airflow.supervisor import key_of, patiently, read_state_now, read_states_now
+from dbt_watch.core.task_states import OVER, RUNNING
 from dbt_watch.exceptions import ProjectIsBusy
 from dbt_watch.producers.earlier_pods import GENERATION, attempt_of, await_gone
 from dbt_watch.producers.log_reader import HTTP_NOT_FOUND, container_end, status_of
@@ -113,7 +114,7 @@ class ProjectPods:
         deadline = time.monotonic() + ENDS_WITHIN
         while tasks and time.monotonic() < deadline:
             states = patiently(functools.partial(read_states_now, self._producer, sorted(tasks)))
-            tasks = {task for task, state in states.items() if state == "running"}
+            tasks = {task for task, state in states.items() if state == RUNNING}
             if tasks:
                 _pause(POLL, on_tick)
 

@@ -16,6 +16,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.airflow.supervisor import key_of, patiently, read_states_now
 from dbt_watch.core.resume import deaf_tasks, remaining_nodes, selection_of
+from dbt_watch.core.task_states import SUCCESS
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.earlier_pods import EarlierPods, attempt_of, await_gone, sort_pods
 from dbt_watch.producers.log_reader import PodLogReader, Position, container_end
@@ -96,7 +97,7 @@ class Planner:
             return Plan(remaining, operator.selection, pod=earlier.running)
         if earlier.ended is not None:
             return self._after(earlier.ended, remaining)
-        is_all_done = bool(states) and all(state == "success" for state in states.values())
+        is_all_done = bool(states) and all(state == SUCCESS for state in states.values())
         if is_all_done and self._attempt.memory.is_done:
             log.info(
                 "dbt has ended well in an earlier attempt, and all tasks are done: nothing is left to build"

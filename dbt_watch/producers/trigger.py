@@ -28,6 +28,7 @@ from dbt_watch.core.journal.reader import JournalReader
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.results import NodeInfo
+from dbt_watch.core.task_states import DEFERRED
 from dbt_watch.producers.async_log_reader import AsyncPodLogReader
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.failure_reasons import broken_off, words_of
@@ -245,7 +246,7 @@ class DbtPodTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - without an answer nobody can have stopped the task there
             self.log.warning("Asking Airflow for the state of this task failed: %s", error)
             return
-        if state != "deferred":
+        if state != DEFERRED:
             await self.on_kill()
 
 

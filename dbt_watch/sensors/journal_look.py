@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dbt_watch.airflow.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
 from dbt_watch.core.journal.pages import HEAD_KEY, decode_page, part_key
 from dbt_watch.core.journal.reader import JournalReader, read_now
-from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
+from dbt_watch.core.outcome import Decision, Producer, Verdict
+from dbt_watch.core.task_states import JOURNAL_IS_CURRENT
 from dbt_watch.sensors.updates import Update, update_of
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from dbt_watch.airflow.compat import (
     AirflowSkipException,
 )
 from dbt_watch.core.outcome import Verdict
+from dbt_watch.core.task_states import OVER, RED
 from dbt_watch.core.xcom_values import results_in
 from dbt_watch.exceptions import ArgumentError, ProjectIsBusy
 
@@ -208,7 +209,7 @@ class DbtNodeSensor(BaseOperator):
 
     def _is_cleared_alone(self, context: Context) -> bool:
         """Tell whether all other sensors have ended, so that nobody else is going to build nodes."""
-        from dbt_watch.airflow.supervisor import OVER, batches, key_of, read_states_now  # noqa: PLC0415 - as in `execute`
+        from dbt_watch.airflow.supervisor import batches, key_of, read_states_now  # noqa: PLC0415 - as in `execute`
 
         key = key_of(context["ti"])
         try:
@@ -228,13 +229,13 @@ class DbtNodeSensor(BaseOperator):
 
         A worker does not wait for other tasks: these may need its place.
         """
-        from dbt_watch.airflow.supervisor import OVER, key_of, patiently, read_states_now  # noqa: PLC0415
+        from dbt_watch.airflow.supervisor import key_of, patiently, read_states_now  # noqa: PLC0415
         from dbt_watch.sensors.updates import final_update  # noqa: PLC0415 - as in `execute`
 
         key = key_of(context["ti"])
         parents = self._alone.parents()
         states = patiently(lambda: read_states_now(key, [*parents, self.producer_task_id]))
-        failed = [task for task in parents if states[task] in {"failed", "upstream_failed"}]
+        failed = [task for task in parents if states[task] in RED]
         if failed:
             raise AirflowFailException(f"not built: upstream {', '.join(failed)} failed")
         waits_for = [task for task, state in states.items() if state not in OVER]

@@ -21,7 +21,9 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from dbt_watch.airflow.compat import AirflowFailException
-from dbt_watch.airflow.supervisor import key_of, patiently, read_states_now, runs_in_dag_test
+from dbt_watch.airflow.secrets import redact
+from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.command import Selection, dbt_arguments, environment
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
@@ -42,7 +44,7 @@ from dbt_watch.producers.pre_stop import interrupt_before_stop
 from dbt_watch.producers.project_pods import ProjectPods
 from dbt_watch.producers.retry_plan import Plan, Planner, named
 from dbt_watch.producers.retry_state import Memory
-from dbt_watch.producers.secrets import hide, redact, secrets_in
+from dbt_watch.producers.secrets import hide, secrets_in
 from dbt_watch.producers.trigger import END, DbtPodTrigger, pack
 from dbt_watch.producers.triggerer_capacity import has_place
 

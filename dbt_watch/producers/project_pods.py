@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 
-from dbt_watch.airflow.supervisor import key_of, patiently, read_state_now, read_states_now
+from dbt_watch.airflow.supervisor import patiently, read_state_now, read_states_now
+from dbt_watch.airflow.task_instances import generation_of, key_of
 from dbt_watch.core.task_states import OVER, RUNNING
 from dbt_watch.exceptions import ProjectIsBusy
 from dbt_watch.producers.earlier_pods import GENERATION, attempt_of, await_gone
 from dbt_watch.producers.log_reader import HTTP_NOT_FOUND, container_end, status_of
-from dbt_watch.producers.retry_state import generation_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,14 +14,14 @@ from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generi
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 
 from dbt_watch.airflow.compat import AirflowFailException
-from dbt_watch.airflow.supervisor import key_of, patiently, read_states_now
+from dbt_watch.airflow.secrets import redact
+from dbt_watch.airflow.supervisor import patiently, read_states_now
+from dbt_watch.airflow.task_instances import generation_of, key_of
 from dbt_watch.core.resume import deaf_tasks, remaining_nodes, selection_of
 from dbt_watch.core.task_states import SUCCESS
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.earlier_pods import EarlierPods, attempt_of, await_gone, sort_pods
 from dbt_watch.producers.log_reader import PodLogReader, Position, container_end
-from dbt_watch.producers.retry_state import generation_of
-from dbt_watch.producers.secrets import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

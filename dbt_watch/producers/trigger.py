@@ -21,7 +21,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import CoreV1Api
 
 from dbt_watch.airflow.compat import TELLS_TRIGGERS_OF_KILLS
-from dbt_watch.airflow.supervisor import key_of, read_state
+from dbt_watch.airflow.secrets import redact
+from dbt_watch.airflow.supervisor import read_state
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.airflow.trigger_events import last_event
 from dbt_watch.core.journal.format import Closed, JournalError, JournalWriter
 from dbt_watch.core.journal.reader import JournalReader
@@ -35,7 +37,7 @@ from dbt_watch.producers.failure_reasons import broken_off, words_of
 from dbt_watch.producers.journal_pen import AsyncPen, Draft
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.log_reader import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, Position, status_of
-from dbt_watch.producers.secrets import hide, redact
+from dbt_watch.producers.secrets import hide
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

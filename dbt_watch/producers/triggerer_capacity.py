@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow.configuration import conf
-
+from dbt_watch.airflow.configuration import triggerer_capacity
 from dbt_watch.core.task_states import DEFERRED
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def has_place(task_instance: RuntimeTaskInstanceProtocol, sensors: int, log: log
     :param sensors: how many tasks wait for the producer, or will
     :param log: the task's
     """
-    places = conf.getint("triggerer", "capacity")
+    places = triggerer_capacity()
     waiting = sensors if sensors >= places else _waiting(task_instance, sensors)
     if waiting < places:
         return True

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from dbt_watch.airflow.supervisor import TaskKey, read_state, read_states, read_xcom
+from dbt_watch.airflow.supervisor import read_state, read_states, read_xcom
 from dbt_watch.core.journal.format import JournalError
 from dbt_watch.core.journal.pages import decode_page, interval_after
 from dbt_watch.core.journal.reader import JournalReader
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from dbt_watch.airflow.task_instances import TaskKey
     from dbt_watch.core.results import NodeResult
     from dbt_watch.sensors.updates import Sensor
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbt_watch.airflow.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
+from dbt_watch.airflow.supervisor import read_state_now, read_xcom_now
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.journal.pages import HEAD_KEY, decode_page, part_key
 from dbt_watch.core.journal.reader import JournalReader, read_now
 from dbt_watch.core.outcome import Decision, Producer, Verdict
@@ -20,6 +21,7 @@ from dbt_watch.sensors.updates import Update, update_of
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
+    from dbt_watch.airflow.task_instances import TaskKey
     from dbt_watch.core.results import NodeResult
     from dbt_watch.sensors.updates import Sensor
 

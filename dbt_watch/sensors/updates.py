@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dbt_watch.core.journal.pages import born_at
+from dbt_watch.airflow.task_instances import made_at
 from dbt_watch.core.outcome import Decision, Producer, Verdict, decide
 from dbt_watch.core.results import NodeResult
 from dbt_watch.core.task_states import FAILED, SUCCESS
@@ -57,7 +57,7 @@ def sensor_of(
     return Sensor(
         unique_ids=tuple(unique_ids),
         task_id=task_instance.task_id,
-        made_at=0.0 if is_mapped and is_first_try else born_at(task_instance.id),
+        made_at=0.0 if is_mapped and is_first_try else made_at(task_instance.id),
         is_first_try=is_first_try,
         turn=turn,
         after=tuple(after),

@@ -17,7 +17,6 @@ the run. Before a page is overwritten, its entries go into the snapshot:
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -56,22 +55,6 @@ class Page(msgspec.Struct, frozen=True):
     chunk: Chunk
     will_retry: bool
     began: float = 0.0
-
-
-def born_at(identity: object) -> float:
-    """
-    Tell when Airflow made a try of a task, in seconds since the epoch; 0 when its id does not tell.
-
-    Airflow gives each try an id of its own when it is made: with the DAG run, by a retry or by a clear. It is a UUID of
-    version 7, which begins with the time in milliseconds (RFC 9562).
-
-    :param identity: the id of the task instance
-    """
-    number = identity if isinstance(identity, UUID) else UUID(str(identity))
-    return (number.int >> 80) / 1000 if number.version == _TIME_ORDERED else 0.0
-
-
-_TIME_ORDERED: Final = 7
 
 
 def part_key(number: int) -> str:

@@ -33,7 +33,7 @@ def test_a_trigger_can_be_made_again_from_what_it_serializes():
     path, arguments = trigger.serialize()
     assert path == f"{DbtPodTrigger.__module__}.{DbtPodTrigger.__qualname__}"
     assert DbtPodTrigger(**arguments).serialize() == (path, arguments)
-    assert trigger.pod == ("dbt", "default")
+    assert trigger._stock.pod == ("dbt", "default")
 
 
 @pytest.mark.parametrize(("status", "is_kept"), [(401, False), (404, True), (500, True)])
@@ -41,7 +41,7 @@ def test_the_operators_hook_is_kept_until_its_credentials_are_refused(status, is
     trigger = DbtPodTrigger(
         inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
     )
-    hook = trigger._inner.hook
+    hook = trigger._stock.hook
 
     @contextlib.asynccontextmanager
     async def refuse():
@@ -56,7 +56,7 @@ def test_the_operators_hook_is_kept_until_its_credentials_are_refused(status, is
 
     with pytest.raises(ApiException):
         asyncio.run(connect())
-    assert (trigger._inner.hook is hook) is is_kept
+    assert (trigger._stock.hook is hook) is is_kept
 
 
 def test_nodes_survive_the_way_and_take_little_room(graph):

@@ -47,7 +47,10 @@ class Attempt:
         self.memory = Memory(context)
         self.signal = StopSignal(self._own_state, stop)
         self.writer = JournalWriter(attempt=self.number)
+        self.wanted: frozenset[str] | None = None
+        """The nodes that a person wants of it, once that is known."""
         self.nodes: frozenset[str] = frozenset()
+        """The nodes that it builds, once that is decided."""
         self.watch: BuildWatch | None = None
         self.end: ContainerEnd | None = None
         self.pod: V1Pod | None = None

@@ -1,4 +1,4 @@
-"""What is asked of Airflow's configuration on a worker. The public name for it, `airflow.sdk.configuration`, is of 3.2."""
+"""What is asked of Airflow's configuration on a worker. The SDK's own, `airflow.sdk.configuration`, is not there in 3.1."""
 
 from __future__ import annotations
 

@@ -215,9 +215,29 @@ class DbtPodTrigger(BaseTrigger):
             raise
 
     async def on_kill(self) -> None:
-        """Stop dbt, when a person has stopped the task (Airflow 3.3 and later)."""
+        """Stop dbt when a person has stopped the task (Airflow 3.3 and later)."""
+        await self._stop_if_called_off()
+
+    async def _stop_if_called_off(self) -> None:
+        """
+        Delete the pod, unless the task is still deferred.
+
+        Then no person has stopped it. A triggerer that was not heard of for `triggerer_health_check_threshold` seconds loses
+        its triggers to another one, which goes on with the same pod; and when it is back, Airflow 3.3 tells it of each trigger
+        that it has lost as if a person had stopped the task (`TriggerRunnerSupervisor.update_triggers`, 3.3.2). A triggerer that
+        ends tells all its triggers.
+        """
         if self._is_over or not self._stock.deletes_when_killed:
             return
+        try:
+            state = await read_state(key_of(self.task_instance))
+        except Exception as error:  # noqa: BLE001 - whoever has stopped the task has needed the same database
+            self.log.warning("Asking Airflow for the state of this task failed: %s", error)
+            return
+        if state != DEFERRED:
+            await self._delete_pod()
+
+    async def _delete_pod(self) -> None:
         name, namespace = self._stock.pod
         self.log.info("The task was stopped: deleting pod %s", name)
         grace = self._stock.grace_period
@@ -230,16 +250,9 @@ class DbtPodTrigger(BaseTrigger):
                 self.log.exception("Deleting pod %s failed", name)
 
     async def cleanup(self) -> None:
-        """Stop dbt before Airflow 3.3, unless it is the triggerer that ends: then another one goes on."""
-        if TELLS_TRIGGERS_OF_KILLS or self._is_over:
-            return
-        try:
-            state = await read_state(key_of(self.task_instance))
-        except Exception as error:  # noqa: BLE001 - without an answer nobody can have stopped the task there
-            self.log.warning("Asking Airflow for the state of this task failed: %s", error)
-            return
-        if state != DEFERRED:
-            await self.on_kill()
+        """Do before Airflow 3.3 what `on_kill` does from then on."""
+        if not TELLS_TRIGGERS_OF_KILLS:
+            await self._stop_if_called_off()
 
 
 class Following:

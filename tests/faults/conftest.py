@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
 from kubernetes import client, config
@@ -150,6 +151,19 @@ class RevivedAirflow(LocalAirflow):
     With LocalExecutor it ends when the api-server answers 5xx to a task that is about to start, and goes on to do so until
     the worker gives up: that error cannot be handed from one process to another (Airflow 3.3.2, its issue 64476).
     """
+
+    @contextlib.contextmanager
+    def frozen(self, name):
+        """For as long as a block lasts, a part does nothing, as on a machine that is suspended or out of memory."""
+        parent = psutil.Process(self.component_pid(name))
+        processes = [parent, *parent.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def check(self):
         try:
@@ -316,7 +330,10 @@ def strike(airflow, warehouse, producer, request):
         row.delays.append(max(delays(run, tasks, results), default=0.0))
         assert set(states.values()) == {"success"}, states
         assert not lost
-        assert not twice
+        assert not twice, "\n".join(
+            run.log("shop.dbt_build", attempt)[-5000:]
+            for attempt in range(1, tasks["shop.dbt_build"].try_number + 1)
+        )
         row.equal += 1
         return run
 

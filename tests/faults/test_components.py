@@ -36,9 +36,22 @@ def test_two_triggerers_of_which_one_is_killed(strike, airflow):
         airflow.stop_component("triggerer", grace=0)
         for run in runs:
             strike.check(run)
+    finally:
         airflow.restart_component("triggerer", timeout=240)
+        airflow.stop_component(second)
+
+
+@pytest.mark.parametrize("producer", ["deferred"])
+def test_a_triggerer_freezes_until_another_one_has_its_triggers(strike, airflow):
+    run = strike(seconds=12).midway()
+    second = airflow.start_another("triggerer")
+    try:
+        with airflow.frozen("triggerer"):
+            run.when("shop.b1", "success", timeout=180)
+        strike.check(run)
     finally:
         airflow.stop_component(second)
+    assert run.tasks["shop.dbt_build"].try_number == 1
 
 
 def test_the_scheduler_is_killed_and_comes_back(strike, airflow):

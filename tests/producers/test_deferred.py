@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 from kubernetes_asyncio.client import ApiException
 
+from dbt_watch.airflow.supervisor import SupervisorError
 from dbt_watch.core.journal.format import JournalWriter
 from dbt_watch.core.journal.pages import Tail, decode_page, page_key, part_key
 from dbt_watch.core.log.drift import Drift
@@ -57,6 +59,51 @@ def test_the_operators_hook_is_kept_until_its_credentials_are_refused(status, is
     with pytest.raises(ApiException):
         asyncio.run(connect())
     assert (trigger._stock.hook is hook) is is_kept
+
+
+ANSWERS = {
+    "failed": ("failed", True),
+    "cleared": (None, True),
+    "cleared, and queued again": ("queued", True),
+    "still deferred": ("deferred", False),
+    "no answer": (SupervisorError("500"), False),
+}
+
+
+@pytest.mark.parametrize("tells_of_kills", [True, False])
+@pytest.mark.parametrize("state", ANSWERS)
+def test_a_cancelled_trigger_deletes_the_pod_only_when_the_task_was_stopped(
+    monkeypatch, tells_of_kills, state
+):
+    """Airflow cancels a trigger in the same way when another triggerer has taken it over."""
+    answer, is_deleted = ANSWERS[state]
+    deleted = []
+
+    async def read_state(_):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def delete(self):
+        deleted.append(self._stock.pod)
+
+    monkeypatch.setattr("dbt_watch.producers.trigger.read_state", read_state)
+    monkeypatch.setattr("dbt_watch.producers.trigger.TELLS_TRIGGERS_OF_KILLS", tells_of_kills)
+    monkeypatch.setattr(DbtPodTrigger, "_delete_pod", delete)
+    trigger = DbtPodTrigger(
+        inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
+    )
+    trigger.task_instance = SimpleNamespace(
+        dag_id="shop", run_id="one", task_id="shop.dbt_build", map_index=-1
+    )
+
+    async def cancel():
+        if tells_of_kills:
+            await trigger.on_kill()
+        await trigger.cleanup()
+
+    asyncio.run(cancel())
+    assert deleted == [("dbt", "default")] * is_deleted
 
 
 def test_nodes_survive_the_way_and_take_little_room(graph):

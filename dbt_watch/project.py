@@ -5,8 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.definitions._internal.mixins import DependencyMixin
-
+from dbt_watch.airflow.dag_authoring import DependencyMixin
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.manifest.node_names import node_named
 from dbt_watch.rendering.results import ProjectResults
@@ -15,8 +14,7 @@ from dbt_watch.sensors.operator import raise_if_held_back
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from airflow.sdk import BaseOperator, XComArg
-    from airflow.sdk.definitions.edges import EdgeModifier
+    from airflow.sdk import BaseOperator, EdgeModifier, XComArg
 
     from dbt_watch.core.manifest.graph import Node
     from dbt_watch.rendering.group import GroupTasks

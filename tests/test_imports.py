@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dbt_watch import core
+from dbt_watch import airflow, core
 
 
 def loaded_by(code):
@@ -39,3 +39,11 @@ def test_what_airflow_asks_each_package_for_brings_nothing_else_in():
 )
 def test_what_only_watches_needs_neither_kubernetes_nor_dbt(module):
     assert not loaded_by(f"import {module}") & {"kubernetes", "kubernetes_asyncio", "dbt"}
+
+
+def test_of_what_is_taken_from_airflow_only_the_modules_for_pods_bring_in_kubernetes():
+    names = [module.name for module in pkgutil.walk_packages(airflow.__path__, "dbt_watch.airflow.")]
+    without_pods = [name for name in names if not name.rpartition(".")[2].startswith("pod")]
+    assert len(without_pods) < len(names)
+    loaded = loaded_by("\n".join(f"import {name}" for name in without_pods))
+    assert not loaded & {"kubernetes", "kubernetes_asyncio", "dbt"}

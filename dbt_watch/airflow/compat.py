@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from airflow import __version__ as _airflow_version
-from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
-
-if TYPE_CHECKING:
-    from airflow.sdk import TaskGroup
 
 __all__ = [
     "STARTS_FROM_TRIGGER",
@@ -16,7 +12,6 @@ __all__ = [
     "AirflowFailException",
     "AirflowRescheduleException",
     "AirflowSkipException",
-    "current_task_group",
 ]
 
 _VERSION: Final = tuple(int(part) for part in _airflow_version.split(".")[:2])
@@ -35,11 +30,3 @@ else:
         AirflowRescheduleException,
         AirflowSkipException,
     )
-
-
-def current_task_group() -> TaskGroup:
-    """Give the task group that is being filled; the DAG's own where there is none. Airflow has no public name for it."""
-    group = TaskGroupContext.get_current()
-    if group is None:
-        raise RuntimeError("there is no DAG around this")
-    return group

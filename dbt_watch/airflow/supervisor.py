@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -30,12 +32,11 @@ from dbt_watch.core.backoff import Backoff
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from dbt_watch.airflow.task_instances import TaskKey
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-OVER: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-"""The states in which a task has ended."""
 
 # Airflow asks for states in one query string. Proxies take 8 KB of it and httpx 64 KB, so this many characters of task
 # ids go into one request.
@@ -46,26 +47,6 @@ _PER_ID_CHARS: Final = len("&task_ids=")
 PATIENCE: Final = 60.0
 _PAUSE_FIRST: Final = 0.5
 _PAUSE_LIMIT: Final = 10.0
-
-
-class TaskKey(msgspec.Struct, frozen=True):
-    """One task instance: what its XComs and its state are found by. `map_index` is -1 for an unmapped task."""
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int = -1
-
-
-def key_of(task_instance: Any, task_id: str | None = None) -> TaskKey:
-    """
-    Give the key of a task instance, or of another task in the same run and of the same map index.
-
-    :param task_instance: a task's or a trigger's own
-    :param task_id: the other task
-    """
-    map_index = -1 if task_instance.map_index is None else task_instance.map_index
-    return TaskKey(task_instance.dag_id, task_instance.run_id, task_id or task_instance.task_id, map_index)
 
 
 class SupervisorError(RuntimeError):
@@ -162,8 +143,30 @@ def patiently(ask: Callable[[], T], *, patience: float = PATIENCE) -> T:
 
 
 def runs_in_dag_test() -> bool:
-    """Tell whether this task runs inside `dag.test()`, where tasks run one after the other in one process."""
+    """Return whether this task runs inside `dag.test()`, where tasks run one after the other in one process."""
     return type(_comms()).__name__ == "InProcessSupervisorComms"
+
+
+class SupervisorProcess:
+    """
+    The process of Airflow that watches over this task: its parent. There is none in `dag.test()`.
+
+    A task whose supervisor was killed runs on, but nobody hears of it any more.
+    """
+
+    def __init__(self) -> None:
+        self._pid = None if runs_in_dag_test() else os.getppid()
+
+    @property
+    def has_gone(self) -> bool:
+        """Whether it has ended before this task."""
+        return self._pid is not None and os.getppid() != self._pid
+
+
+def is_not_found(error: BaseException) -> bool:
+    """Return whether an error says that Airflow does not know what it was asked for, such as a try that was replaced."""
+    detail = getattr(getattr(error, "error", None), "detail", None) or {}
+    return bool(detail.get("status_code") == HTTPStatus.NOT_FOUND)
 
 
 async def _ask(message: Any) -> Any:

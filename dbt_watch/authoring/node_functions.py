@@ -25,6 +25,7 @@ from dbt_watch.core.labels import label_of
 from dbt_watch.core.manifest.graph import Node
 from dbt_watch.core.selection import Written, select_nodes
 from dbt_watch.core.selection.near import alternatives
+from dbt_watch.core.task_states import RED
 from dbt_watch.core.xcom_values import result_of, results_in
 from dbt_watch.exceptions import ArgumentError, SelectionError
 from dbt_watch.rendering.plan import TEST_TYPES
@@ -46,7 +47,6 @@ _TRIGGER_RULES: Final[dict[On, str]] = {
     "any": "all_done",
 }
 _ENDS: Final = frozenset({"success", "any"})
-_FAILED: Final = frozenset({"failed", "upstream_failed"})
 
 
 class Body:
@@ -300,7 +300,7 @@ class _Runs(msgspec.Struct, frozen=True):
             result.is_warning for value in values for result in results_in(value)
         ):
             raise AirflowSkipException(f"{label_of(self.node.unique_id)}: dbt reported no warning")
-        if self.on == "failure" and not _FAILED & set(self._states()):
+        if self.on == "failure" and not RED & set(self._states()):
             raise AirflowSkipException(f"{label_of(self.node.unique_id)}: did not fail")
 
     def _states(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec
 
 from airflow.sdk import XComArg, get_parsing_context, task_group
 
-from dbt_watch.airflow.compat import current_task_group
+from dbt_watch.airflow.dag_authoring import current_task_group
 from dbt_watch.authoring.container import container_command
 from dbt_watch.authoring.node_functions import Body
 from dbt_watch.authoring.pod_arguments import check_pod_arguments, watching_class

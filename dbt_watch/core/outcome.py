@@ -14,6 +14,7 @@ import msgspec
 
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.labels import label_of
+from dbt_watch.core.task_states import FAILED, JOURNAL_IS_CURRENT, NEVER_RUNS, RAN, SUCCESS, UP_FOR_RETRY
 from dbt_watch.core.text import sanitize
 
 if TYPE_CHECKING:
@@ -79,22 +80,22 @@ class Producer(msgspec.Struct, frozen=True):
     @property
     def is_over(self) -> bool:
         """Whether its task has ended after it has run."""
-        return self.state in _OVER
+        return self.state in RAN
 
     @property
     def run(self) -> Run:
         """How the run of dbt stands."""
         if self.state not in JOURNAL_IS_CURRENT:
-            return Run.DID_NOT_RUN if self.state in _NEVER_RUNS else Run.PENDING
+            return Run.DID_NOT_RUN if self.state in NEVER_RUNS else Run.PENDING
         if self.is_older:
             return Run.CLEARED_ALONE if self.is_over else Run.PENDING
-        if self.state == "success" or (self.closed is not None and self.closed.exit_code == 0):
+        if self.state == SUCCESS or (self.closed is not None and self.closed.exit_code == 0):
             return Run.ENDED_WELL
-        if self.state != "failed" and (self.will_retry or self.state == "up_for_retry"):
+        if self.state != FAILED and (self.will_retry or self.state == UP_FOR_RETRY):
             return Run.RETRIABLE
         if self.closed is not None:
             return Run.FAILED
-        return Run.DIED if self.state == "failed" else Run.LAST_ATTEMPT
+        return Run.DIED if self.state == FAILED else Run.LAST_ATTEMPT
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -103,13 +104,6 @@ class Decision(msgspec.Struct, frozen=True):
     verdict: Verdict
     reason: str = ""
 
-
-_NEVER_RUNS: Final = frozenset({"upstream_failed", "removed", "skipped"})
-
-# In any other state a journal may still be there, left by a run that has been cleared since.
-JOURNAL_IS_CURRENT: Final = frozenset({"running", "deferred", "up_for_retry", "success", "failed"})
-
-_OVER: Final = frozenset({"success", "failed"})
 
 _W, _S, _F, _K, _B = Verdict.WAIT, Verdict.SUCCEED, Verdict.FAIL, Verdict.SKIP, Verdict.BUILD
 

@@ -15,6 +15,7 @@ from dbt_watch.core.command import Selection
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.core.selection.source_freshness import SOURCE, source_criterion
+from dbt_watch.core.task_states import FAILED, RED, SKIPPED, SUCCESS
 from dbt_watch.exceptions import SelectionError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def remaining_nodes(
     :returns: all of them when none is left that has a sensor: then the run was asked for anew
     """
     everything = frozenset(selected)
-    done = {node for task, nodes in watched.items() if states.get(task) == "success" for node in nodes}
+    done = {node for task, nodes in watched.items() if states.get(task) == SUCCESS for node in nodes}
     left = everything - done
     # Exposures and ephemeral models have no sensor, so they are never done.
     is_any_watched = any(node in left for nodes in watched.values() for node in nodes)
@@ -81,7 +82,7 @@ def outdated_tasks(
     :param closed: how the attempt has ended
     :param entries: its final results by unique_id
     """
-    producer = Producer("success" if closed.exit_code == 0 else "failed", closed)
+    producer = Producer(SUCCESS if closed.exit_code == 0 else FAILED, closed)
     outdated = []
     for task, unique_ids in watched.items():
         found = [entries[unique_id] for unique_id in unique_ids if unique_id in entries]
@@ -94,9 +95,9 @@ def outdated_tasks(
 
 
 _STATES: Final[Mapping[Verdict, frozenset[str]]] = {
-    Verdict.SUCCEED: frozenset({"success"}),
-    Verdict.FAIL: frozenset({"failed", "upstream_failed"}),
-    Verdict.SKIP: frozenset({"skipped"}),
+    Verdict.SUCCEED: frozenset({SUCCESS}),
+    Verdict.FAIL: RED,
+    Verdict.SKIP: frozenset({SKIPPED}),
 }
 _ENDED: Final = frozenset(state for states in _STATES.values() for state in states)
 

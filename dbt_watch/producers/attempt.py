@@ -6,12 +6,12 @@ One attempt of the producer, on the worker that runs it: its journal, its signal
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from dbt_watch.airflow.supervisor import key_of, read_state_now, runs_in_dag_test
-from dbt_watch.core.journal.format import Closed, born_at
+from dbt_watch.airflow.supervisor import SupervisorProcess, read_state_now
+from dbt_watch.airflow.task_instances import is_first_since_clear, key_of, made_at, will_retry
+from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.exceptions import DbtRunFailed, PodLost
 from dbt_watch.producers.journal_publisher import JournalPublisher
@@ -42,13 +42,16 @@ class Attempt:
         task_instance: Any = context["ti"]
         self.task_instance = task_instance
         self.number: int = task_instance.try_number
-        self.will_retry: bool = self.number <= (task_instance.max_tries or 0)
+        self.will_retry = will_retry(task_instance)
         # By the clock of this worker, which may be behind the one of the process that made the task.
-        self.began = max(time.time(), born_at(task_instance.id))
+        self.began = max(time.time(), made_at(task_instance.id))
         self.memory = Memory(context)
         self.signal = StopSignal(self._own_state, stop)
         self.writer = JournalWriter(attempt=self.number)
+        self.wanted: frozenset[str] | None = None
+        """The nodes that a person wants of it, once that is known."""
         self.nodes: frozenset[str] = frozenset()
+        """The nodes that it builds, once that is decided."""
         self.watch: BuildWatch | None = None
         self.end: ContainerEnd | None = None
         self.pod: V1Pod | None = None
@@ -56,18 +59,12 @@ class Attempt:
         self._is_known: bool | None = None
         publication = Publication(self.writer, will_retry=self.will_retry, began=self.began)
         self._publisher = JournalPublisher(publication, self._push)
-        self._supervisor = None if runs_in_dag_test() else os.getppid()
+        self._supervisor = SupervisorProcess()
 
     @property
     def is_first_since_clear(self) -> bool:
-        """
-        Whether a person has cleared the task before this attempt.
-
-        Airflow allows a cleared task as many attempts more as it has retries. A task that is cleared while it runs is tried
-        again like any other that has failed.
-        """
-        ti = self.task_instance
-        return bool(self.number > 1 and self.number == ti.max_tries - ti.task.retries + 1)
+        """Whether a person has cleared the task before this attempt."""
+        return is_first_since_clear(self.task_instance)
 
     def open(self) -> None:
         """Begin the journal, and heed signals."""
@@ -116,7 +113,7 @@ class Attempt:
     @property
     def is_orphaned(self) -> bool:
         """Whether Airflow's process that watches over this one was killed; another attempt may have begun."""
-        return self._supervisor is not None and os.getppid() != self._supervisor
+        return self._supervisor.has_gone
 
     def _push(self, key: str, value: str | int) -> None:
         with self.signal.talking():

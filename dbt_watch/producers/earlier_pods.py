@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-
+from dbt_watch.airflow.pods import is_checked
 from dbt_watch.producers.log_reader import HTTP_NOT_FOUND, container_end, status_of
 
 if TYPE_CHECKING:
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# An annotation of a pod: the number of attempts that Airflow allowed the task when it was made. A retry leaves that
-# number as it is and each clear raises it, which is all by which the two can be told apart.
+# An annotation of a pod: between which clears the attempt was made that made it, as of `generation_of`.
 GENERATION: Final = "dbt-watch/max-tries"
 
 # All in seconds.
@@ -66,10 +64,9 @@ def sort_pods(pods: Iterable[V1Pod], container: str, generation: str) -> Earlier
     running: list[V1Pod] = []
     ended: list[V1Pod] = []
     for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp, reverse=True):
-        is_checked = (pod.metadata.labels or {}).get(KubernetesPodOperator.POD_CHECKED_KEY) == "True"
-        is_ours = (pod.metadata.annotations or {}).get(GENERATION) == generation and not is_checked
+        is_ours = (pod.metadata.annotations or {}).get(GENERATION) == generation and not is_checked(pod)
         if container_end(pod, container) is not None:
-            if not is_checked:
+            if not is_checked(pod):
                 (ended if is_ours else stale).append(pod)
         elif pod.metadata.deletion_timestamp is not None:
             leaving.append(pod)
@@ -118,8 +115,3 @@ def _has_ended(pod: V1Pod, read: Callable[[V1Pod], V1Pod], container: str) -> bo
             return True
         log.warning("Asking for the state of pod %s failed (%s); asking again", pod.metadata.name, error)
         return False
-
-
-def attempt_of(pod: V1Pod) -> Any:
-    """Give the number of the attempt that made a pod."""
-    return (pod.metadata.labels or {}).get("try_number", "?")

@@ -12,7 +12,7 @@ from dbt_watch.airflow.supervisor import read_xcom, read_xcom_now, write_xcom
 from dbt_watch.core.journal.reader import JournalReader, read, read_now
 
 if TYPE_CHECKING:
-    from dbt_watch.airflow.supervisor import TaskKey
+    from dbt_watch.airflow.task_instances import TaskKey
     from dbt_watch.core.journal.reader import JournalState
 
 

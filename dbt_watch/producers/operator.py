@@ -9,11 +9,10 @@ the log, and what is added is the journal, and care that dbt never runs twice.
 from __future__ import annotations
 
 import sys
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from airflow.sdk import get_current_context
 from kubernetes.client import models as k8s
@@ -21,7 +20,10 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from dbt_watch.airflow.compat import AirflowFailException
-from dbt_watch.airflow.supervisor import key_of, patiently, read_states_now, runs_in_dag_test
+from dbt_watch.airflow.pod_operator import KubernetesPodOperator, PodOperatorMixin
+from dbt_watch.airflow.secrets import redact
+from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.command import Selection, dbt_arguments, environment
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
@@ -42,22 +44,43 @@ from dbt_watch.producers.pre_stop import interrupt_before_stop
 from dbt_watch.producers.project_pods import ProjectPods
 from dbt_watch.producers.retry_plan import Plan, Planner, named
 from dbt_watch.producers.retry_state import Memory
-from dbt_watch.producers.secrets import hide, redact, secrets_in
+from dbt_watch.producers.secrets import hide, secrets_in
 from dbt_watch.producers.trigger import END, DbtPodTrigger, pack
 from dbt_watch.producers.triggerer_capacity import has_place
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from datetime import timedelta
 
     from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
+    from dbt_watch.airflow.pod_operator import PodManager
     from dbt_watch.core.manifest.graph import Graph, Node
     from dbt_watch.core.results import NodeResult
 
 
-class DbtPodMixin:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """
+    What an attempt has been prepared to do.
+
+    :param nodes: the nodes that it builds
+    :param done: those that it does not: what is known of them, for the journal to tell
+    :param request: the pod to make
+    :param pod: the pod of an earlier attempt to follow instead
+    :param arguments: the command line of dbt
+    :param deferrable: whether a trigger follows the pod
+    """
+
+    nodes: frozenset[str]
+    done: tuple[NodeResult, ...]
+    request: k8s.V1Pod
+    pod: k8s.V1Pod | None
+    arguments: list[str]
+    deferrable: bool
+
+
+class DbtPodMixin(PodOperatorMixin):
     """
     Runs `dbt build`, `dbt source freshness`, or both in the base container of a KubernetesPodOperator.
 
@@ -106,27 +129,6 @@ class DbtPodMixin:
         self._position = Position()
         self._secrets: list[str] = []
 
-    if TYPE_CHECKING:
-        arguments: list[str]
-        base_container_name: str
-        callbacks: Any
-        client: Any
-        deferrable: bool
-        env_vars: Any
-        execution_timeout: timedelta | None
-        log: Any
-        name: str
-        patch_already_checked: Any
-        pod: k8s.V1Pod | None
-        pod_request_obj: k8s.V1Pod
-        process_pod_deletion: Any
-        reattach_on_restart: bool
-        task_id: str
-        termination_grace_period: int | None
-        _build_find_pod_label_selector: Any
-        _killed: bool
-        _set_name: Any
-
     @property
     def watch(self) -> BuildWatch | None:
         """What has been seen of the build; None before it begins."""
@@ -141,22 +143,15 @@ class DbtPodMixin:
         self._secrets = secrets_in({**env_vars, "vars": self.build.get("vars")})
         hide(self._secrets)
 
-    @cached_property
-    def pod_manager(self) -> PodManager:
-        """The pod manager, which reads for the journal while dbt runs; made anew when credentials have expired."""
+    def make_pod_manager(self) -> PodManager:
+        """Return a pod manager that reads for the journal while dbt runs."""
         if self._attempt is None:
-            return PodManager(kube_client=self.client, callbacks=self.callbacks)
-        return WatchingPodManager(
-            kube_client=self.client,
-            callbacks=self.callbacks,
-            container=self.base_container_name,
-            attempt=self._attempt,
-            position=self._position,
-        )
+            return super().make_pod_manager()
+        return WatchingPodManager(self, attempt=self._attempt, position=self._position)
 
     def build_pod_request_obj(self, context: Context | None = None, **kwargs: Any) -> k8s.V1Pod:
         """Make the pod as usual, and see to it that a SIGTERM reaches dbt as SIGINT."""
-        pod: k8s.V1Pod = super().build_pod_request_obj(context, **kwargs)  # type: ignore[misc]
+        pod: k8s.V1Pod = super().build_pod_request_obj(context, **kwargs)
         interrupt_before_stop(self._base_container(pod))
         if context is not None:
             ProjectPods(self, context["ti"]).mark(pod)
@@ -174,23 +169,15 @@ class DbtPodMixin:
             project.give_way(pod)
         return pod
 
-    def is_istio_enabled(self, _: k8s.V1Pod) -> bool:
-        """
-        Have the task end with the base container, and be judged by it: whatever runs beside it may run for ever.
-
-        The operator does so itself for the one sidecar that it knows, Istio's; only its name for it is so narrow.
-        """
-        return True
-
     def cleanup(self, *args: Any, **kwargs: Any) -> None:
         """Clean up as usual, unless the pod is another's now, which learns from it how dbt has ended."""
         attempt = self._attempt
         error = sys.exc_info()[1]
         if attempt is not None and (attempt.is_orphaned or attempt.may_be_superseded):
-            self._killed = True
+            self.leave_pod()
         elif isinstance(error, AirflowTaskTimeout):
             # The operator would leave a pod running that it is to keep.
-            self._kill_pod()
+            self.kill_pod()
         try:
             super().cleanup(*args, **kwargs)  # type: ignore[misc]
         except AirflowSkipException:
@@ -205,13 +192,9 @@ class DbtPodMixin:
         attempt = self._attempt
         is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
         if attempt is None or is_timeout or not (self.reattach_on_restart and attempt.will_retry):
-            self._kill_pod()
+            self.kill_pod()
         else:
             attempt.signal.receive()
-
-    def _kill_pod(self) -> None:
-        if not self._killed:
-            super().on_kill()  # type: ignore[misc]
 
     def defer(
         self,
@@ -224,15 +207,15 @@ class DbtPodMixin:
         """Defer to a trigger that follows the log, with the operator's own inside."""
         context = get_current_context()
         ti = context["ti"]
-        attempt = self._attempt or Attempt(context, self._kill_pod)
+        attempt = self._attempt or Attempt(context, self.kill_pod)
         # When a deferral is resumed only to defer once more, what this attempt builds is not known here any more.
         nodes = attempt.nodes or remaining_nodes(
-            self.selected, self.watched, read_states_now(key_of(ti), self.watched)
+            self._wanted(attempt), self.watched, read_states_now(key_of(ti), self.watched)
         )
         limit = self.execution_timeout
         ours = DbtPodTrigger(
             inner=trigger.serialize(),
-            nodes=pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes)),
+            nodes=pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes, attempt)),
             attempt=attempt.number,
             will_retry=attempt.will_retry,
             began=attempt.began,
@@ -266,9 +249,6 @@ class DbtPodMixin:
             self._raise_if_outdated(ti, patiently(lambda: stored_journal(key_of(ti))).entries)
         return result
 
-    def _write_logs(self, *_: Any, **__: Any) -> None:
-        """Leave out what the operator does after a deferral: the trigger has written the log."""
-
     # One attempt.
 
     def execute(self, context: Context) -> Any:
@@ -278,15 +258,19 @@ class DbtPodMixin:
         :raises DbtRunFailed: when dbt ended with another exit code than 0
         :raises PodLost: when the pod did not run dbt, or went away before dbt was done
         """
-        attempt = self._attempt = Attempt(context, self._kill_pod)
+        attempt = self._attempt = Attempt(context, self.kill_pod)
         # Before anything that takes time: readers look for it.
         attempt.open()
         try:
-            if not self._prepare(context, attempt):
+            prepared = self._prepare(context, attempt)
+            if prepared is None:
+                attempt.watch = self._watch_of((), attempt)
+                attempt.close(0)
                 return None
+            self._begin(prepared, attempt)
             result = super().execute(context)  # type: ignore[misc]
         except AirflowTaskTimeout:
-            self._kill_pod()
+            self.kill_pod()
             self._close(
                 attempt, f"the task took longer than its execution_timeout of {self.execution_timeout}"
             )
@@ -338,59 +322,75 @@ class DbtPodMixin:
             return False
         return attempt.end is not None or isinstance(error, (AirflowException, ApiException, HTTPError))
 
-    def _prepare(self, context: Context, attempt: Attempt) -> bool:
-        """Decide what is to be built, and in which pod; False when there is nothing left to do."""
+    def _prepare(self, context: Context, attempt: Attempt) -> Prepared | None:
+        """Decide what is to be built, and in which pod; None when there is nothing left to do."""
         ti = context["ti"]
         project = ProjectPods(self, ti)
         # A sensor that was cleared alone waits for its own pod itself, as everything does in `dag.test()`.
         stays = project.is_lone or runs_in_dag_test()
-        self.deferrable = self.deferrable and not stays and has_place(ti, len(self.watched), self.log)
-        self.name = self._set_name(self.name)
-        self.pod_request_obj = self.build_pod_request_obj(context)
-        if ti.max_tries:
-            self.build = attempt.memory.options_of_first_attempt(self.build)
+        deferrable = self.deferrable and not stays and has_place(ti, len(self.watched), self.log)
+        request = self.request_pod(context)
+        build = attempt.memory.options_of_first_attempt(self.build) if ti.max_tries else self.build
         narrow = narrowed(
             self.graph,
             self.selected,
             self.selection,
-            self.build,
+            build,
             attempt=attempt.number,
             on_unmatched=lambda found: self.log.warning("%s", complaint(self.graph, found)),
         )
-        self.selected, self.selection = narrow.nodes, narrow.selection
-        plan: Plan | None = Plan(self.selected, self.selection)
-        project.await_others(attempt.tick)
+        attempt.wanted = narrow.nodes
+        whole = Plan(narrow.nodes, narrow.selection)
+        project.await_others(request.metadata.namespace, attempt.tick)
+        plan: Plan | None = whole
         if ti.try_number > 1 or project.is_lone:
-            plan = Planner(self, context, attempt).plan(self.pod_request_obj.metadata.namespace)
-        if self._killed:
+            plan = Planner(self, context, attempt, whole).plan(request.metadata.namespace)
+        if self.has_left_pod:
             raise DbtWatchError("the task was stopped before there was a pod")
         if plan is None:
-            attempt.watch = self._watch_of((), attempt)
-            attempt.close(0)
-            return False
-        attempt.nodes = plan.nodes
-        attempt.watch = self._watch_of(plan.nodes, attempt)
-        attempt.watch.adopt([*narrow.left_out, *plan.adopted])
-        arguments = dbt_arguments(
-            self.build, plan.selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
+            return None
+        # Of a pod in which dbt has ended there is a log to be read, but nothing to wait for.
+        has_ended = plan.pod is not None and container_end(plan.pod, self.base_container_name) is not None
+        return Prepared(
+            nodes=plan.nodes,
+            done=(*narrow.left_out, *plan.adopted),
+            request=request,
+            pod=plan.pod,
+            arguments=self._command(request, build, plan.selection),
+            deferrable=deferrable and not has_ended,
         )
-        self.arguments = [verbatim(argument) for argument in arguments]
-        variables = environment(self.build)
-        container = self._base_container(self.pod_request_obj)
-        container.args = self.arguments
+
+    def _command(self, request: k8s.V1Pod, build: Mapping[str, Any], selection: Selection) -> list[str]:
+        """Have the base container of a pod call dbt; return dbt's command line."""
+        command = dbt_arguments(
+            build, selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
+        )
+        arguments = [verbatim(argument) for argument in command]
+        variables = environment(build)
+        container = self._base_container(request)
+        container.args = arguments
         container.env = [
             *(item for item in container.env or () if item.name not in variables),
             *(k8s.V1EnvVar(name, verbatim(value)) for name, value in variables.items()),
         ]
-        self.pod = plan.pod
-        if plan.pod is not None and container_end(plan.pod, self.base_container_name) is not None:
-            self.deferrable = False  # there is a log to be read, but nothing to wait for
-        return True
+        return arguments
+
+    def _begin(self, prepared: Prepared, attempt: Attempt) -> None:
+        """Let the operator, and those who watch it, do what has been prepared."""
+        attempt.nodes = prepared.nodes
+        attempt.watch = self._watch_of(prepared.nodes, attempt)
+        attempt.watch.adopt(prepared.done)
+        self.start_with(
+            prepared.request,
+            pod=prepared.pod,
+            arguments=prepared.arguments,
+            deferrable=prepared.deferrable,
+        )
 
     def _close(self, attempt: Attempt, reason: str) -> None:
         """End the journal of an attempt in which dbt has not come to its end."""
         if attempt.watch is None:
-            attempt.watch = self._watch_of(self.selected, attempt)
+            attempt.watch = self._watch_of(self._wanted(attempt), attempt)
         attempt.close(None, reason)
 
     def _watch_of(self, nodes: Collection[str], attempt: Attempt) -> BuildWatch:
@@ -401,7 +401,7 @@ class DbtPodMixin:
             writer=attempt.writer,
             redact=redact,
             stale=self._stale(nodes),
-            drift=self._drift(nodes),
+            drift=self._drift(nodes, attempt),
             warn=lambda line: self.log.warning("%s", line),
         )
 
@@ -411,8 +411,12 @@ class DbtPodMixin:
     def _stale(self, nodes: Collection[str]) -> StaleSources:
         return StaleSources(readers_of(self.graph, nodes), self.on_stale)
 
-    def _drift(self, nodes: Collection[str]) -> Drift:
-        all_nodes = self.selected.union(*self.watched.values())
+    def _wanted(self, attempt: Attempt) -> frozenset[str]:
+        """Return the nodes that are wanted of an attempt: all of the project, unless it was narrowed when it ran."""
+        return self.selected if attempt.wanted is None else attempt.wanted
+
+    def _drift(self, nodes: Collection[str], attempt: Attempt) -> Drift:
+        all_nodes = self._wanted(attempt).union(*self.watched.values())
         return Drift(tuple(sorted(all_nodes.difference(nodes))), self.on_drift)
 
     def _base_container(self, pod: k8s.V1Pod) -> k8s.V1Container:
@@ -422,7 +426,7 @@ class DbtPodMixin:
 @cache
 def producer_class(operator_class: type[Any] = KubernetesPodOperator) -> type[Any]:
     """
-    Give the class of the task that runs dbt.
+    Return the class of the task that runs dbt.
 
     :param operator_class: KubernetesPodOperator or a subclass of it, such as GKEStartPodOperator
     :raises ArgumentError: when it is no subclass of KubernetesPodOperator

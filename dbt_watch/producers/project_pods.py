@@ -16,13 +16,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
-
-from dbt_watch.airflow.supervisor import OVER, key_of, patiently, read_state_now, read_states_now
+from dbt_watch.airflow.pods import attempt_of, list_pods
+from dbt_watch.airflow.supervisor import patiently, read_state_now, read_states_now
+from dbt_watch.airflow.task_instances import generation_of, key_of
+from dbt_watch.core.task_states import OVER, RUNNING
 from dbt_watch.exceptions import ProjectIsBusy
-from dbt_watch.producers.earlier_pods import GENERATION, attempt_of, await_gone
+from dbt_watch.producers.earlier_pods import GENERATION, await_gone
 from dbt_watch.producers.log_reader import HTTP_NOT_FOUND, container_end, status_of
-from dbt_watch.producers.retry_state import generation_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,27 +72,26 @@ class ProjectPods:
         whose = {GENERATION: generation_of(ti), TASK_ANNOTATION: ti.task_id}
         metadata.annotations = {**(metadata.annotations or {}), **whose}
 
-    def others(self) -> list[V1Pod]:
+    def others(self, namespace: str) -> list[V1Pod]:
         """Return the pods of other tasks in which dbt has not ended."""
-        list_pods = generic_api_retry(self._operator.client.list_namespaced_pod)
-        namespace = self._operator.pod_request_obj.metadata.namespace
-        pods = list_pods(namespace=namespace, label_selector=f"{RUN_LABEL}={self.run_label}").items
+        pods = list_pods(self._operator.client, namespace, f"{RUN_LABEL}={self.run_label}")
         container = self._operator.base_container_name
         own = self._task_instance.task_id
         return [pod for pod in pods if _task_of(pod) != own and container_end(pod, container) is None]
 
-    def await_others(self, on_tick: Callable[[], None]) -> None:
+    def await_others(self, namespace: str, on_tick: Callable[[], None]) -> None:
         """
         Wait until dbt has ended in the pods of all other tasks.
 
         A pod whose task has ended is nobody's any more, as after the death of a worker; it is stopped.
 
+        :param namespace: that of the pods
         :param on_tick: called often meanwhile; may raise to stop the waiting
         :raises TimeoutError: when a pod that is being deleted does not end
         """
         said: dict[str, float] = {}
         waited_for: set[str] = set()
-        while others := self.others():
+        while others := self.others(namespace):
             owners = sorted({_task_of(pod) for pod in others})
             states = patiently(functools.partial(read_states_now, self._producer, owners))
             if unwanted := [pod for pod in others if _is_leaving(pod) or states[_task_of(pod)] in OVER]:
@@ -113,7 +112,7 @@ class ProjectPods:
         deadline = time.monotonic() + ENDS_WITHIN
         while tasks and time.monotonic() < deadline:
             states = patiently(functools.partial(read_states_now, self._producer, sorted(tasks)))
-            tasks = {task for task, state in states.items() if state == "running"}
+            tasks = {task for task, state in states.items() if state == RUNNING}
             if tasks:
                 _pause(POLL, on_tick)
 
@@ -131,7 +130,7 @@ class ProjectPods:
         if state not in OVER:
             self._delete(pod)
             raise ProjectIsBusy(f"{self._producer.task_id} is {state}: it builds the project")
-        for other in self.others():
+        for other in self.others(pod.metadata.namespace):
             self._delete(pod)
             raise ProjectIsBusy(f"dbt runs in pod {other.metadata.name} of {_task_of(other)}")
 

@@ -10,17 +10,17 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
-
 from dbt_watch.airflow.compat import AirflowFailException
-from dbt_watch.airflow.supervisor import key_of, patiently, read_states_now
+from dbt_watch.airflow.pod_operator import plain_pod_manager
+from dbt_watch.airflow.pods import attempt_of, list_pods
+from dbt_watch.airflow.secrets import redact
+from dbt_watch.airflow.supervisor import patiently, read_states_now
+from dbt_watch.airflow.task_instances import generation_of, key_of
 from dbt_watch.core.resume import deaf_tasks, remaining_nodes, selection_of
+from dbt_watch.core.task_states import SUCCESS
 from dbt_watch.producers.build_watch import BuildWatch
-from dbt_watch.producers.earlier_pods import EarlierPods, attempt_of, await_gone, sort_pods
+from dbt_watch.producers.earlier_pods import EarlierPods, await_gone, sort_pods
 from dbt_watch.producers.log_reader import PodLogReader, Position, container_end
-from dbt_watch.producers.retry_state import generation_of
-from dbt_watch.producers.secrets import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,14 +62,16 @@ class Planner:
     :param operator: the producer
     :param context: of the task that runs
     :param attempt: the attempt
+    :param whole: the plan of a first attempt
     """
 
-    def __init__(self, operator: Any, context: Context, attempt: Attempt) -> None:
+    def __init__(self, operator: Any, context: Context, attempt: Attempt, whole: Plan) -> None:
         self._operator = operator
+        self._whole = whole
         self._context = context
         self._attempt = attempt
         # Not the operator's own, which reads for the journal.
-        self._pods = PodManager(kube_client=operator.client, callbacks=operator.callbacks)
+        self._pods = plain_pod_manager(operator)
 
     def plan(self, namespace: str) -> Plan | None:
         """
@@ -84,7 +86,7 @@ class Planner:
         earlier = self._earlier(namespace)
         self._clear_away(earlier)
         states = patiently(lambda: read_states_now(key_of(ti), operator.watched))
-        remaining = remaining_nodes(operator.selected, operator.watched, states)
+        remaining = remaining_nodes(self._whole.nodes, operator.watched, states)
         if self._attempt.is_first_since_clear:
             _refuse_deaf(deaf_tasks(remaining, operator.watched, states), operator.task_id)
         if earlier.running is not None:
@@ -93,10 +95,10 @@ class Planner:
                 earlier.running.metadata.name,
                 attempt_of(earlier.running),
             )
-            return Plan(remaining, operator.selection, pod=earlier.running)
+            return Plan(remaining, self._whole.selection, pod=earlier.running)
         if earlier.ended is not None:
             return self._after(earlier.ended, remaining)
-        is_all_done = bool(states) and all(state == "success" for state in states.values())
+        is_all_done = bool(states) and all(state == SUCCESS for state in states.values())
         if is_all_done and self._attempt.memory.is_done:
             log.info(
                 "dbt has ended well in an earlier attempt, and all tasks are done: nothing is left to build"
@@ -106,16 +108,14 @@ class Planner:
 
     def _earlier(self, namespace: str) -> EarlierPods:
         operator = self._operator
-        selector = operator._build_find_pod_label_selector(self._context, exclude_checked=False)  # noqa: SLF001 - as `find_pod` does, which fails when there are several
-        list_pods = generic_api_retry(operator.client.list_namespaced_pod)
-        pods = list_pods(namespace=namespace, label_selector=selector).items
+        pods = list_pods(operator.client, namespace, operator.label_selector(self._context))
         generation = generation_of(self._attempt.task_instance) if operator.reattach_on_restart else ""
         return sort_pods(pods, operator.base_container_name, generation)
 
     def _clear_away(self, earlier: EarlierPods) -> None:
         """Stop what must not run on, and wait for its end."""
         for pod in earlier.stale:
-            self._put_aside(pod)
+            self._operator.put_aside(pod)
         for pod in earlier.unwanted:
             log.info(
                 "Stopping dbt in pod %s of attempt %s: it has been started before this task was cleared, or is not"
@@ -137,14 +137,14 @@ class Planner:
         where = (pod.metadata.name, attempt_of(pod))
         if end is not None and end.exit_code == 0:
             log.info("dbt has ended well in pod %s of attempt %s; reading its log", *where)
-            return Plan(remaining, self._operator.selection, pod=pod)
+            return Plan(remaining, self._whole.selection, pod=pod)
         log.info("dbt has ended badly in pod %s of attempt %s (%s); reading its log", *where, end)
         adopted = [
             result
             for result in self._read(pod, remaining)
             if result.unique_id in remaining and (result.is_success or result.is_warning)
         ]
-        self._put_aside(pod)
+        self._operator.put_aside(pod)
         left = remaining - {result.unique_id for result in adopted}
         return replace(self._build(left), adopted=adopted) if left else self._build(remaining)
 
@@ -170,22 +170,16 @@ class Planner:
         watch.end(end.exit_code, end.reason)
         return watch.results
 
-    def _put_aside(self, pod: V1Pod) -> None:
-        """Do with a pod that has ended what the operator does, so that it is not found again."""
-        self._operator.patch_already_checked(pod, reraise=False)
-        self._operator.process_pod_deletion(pod, reraise=False)
-
     def _build(self, nodes: frozenset[str]) -> Plan:
-        operator = self._operator
-        everything = operator.selected
-        selection = operator.selection if nodes == everything else selection_of(operator.graph, nodes)
+        count = len(self._whole.nodes)
+        if nodes == self._whole.nodes:
+            log.info("Building all %d nodes", count)
+            return self._whole
+        selection = selection_of(self._operator.graph, nodes)
         if selection is None:
-            log.info("Building all %d nodes: no selection fits what is left", len(everything))
-            return Plan(everything, operator.selection)
-        if nodes == everything:
-            log.info("Building all %d nodes", len(everything))
-        else:
-            log.info("Building the %d of %d nodes that are not done", len(nodes), len(everything))
+            log.info("Building all %d nodes: no selection fits what is left", count)
+            return self._whole
+        log.info("Building the %d of %d nodes that are not done", len(nodes), count)
         return Plan(nodes, selection)
 
 

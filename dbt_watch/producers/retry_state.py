@@ -8,13 +8,14 @@ belongs to the attempts between two clears; a person who clears a task wants it 
 from __future__ import annotations
 
 import logging
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dbt_watch.airflow.secrets import redact
+from dbt_watch.airflow.supervisor import is_not_found
+from dbt_watch.airflow.task_instances import generation_of
 from dbt_watch.core.command import DbtBuild
-from dbt_watch.producers.secrets import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,11 +26,6 @@ log = logging.getLogger(__name__)
 
 DONE_KEY: Final = "dbt_watch_done"
 OPTIONS_KEY: Final = "dbt_watch_options"
-
-
-def generation_of(task_instance: Any) -> str:
-    """Tell between which clears an attempt is made: a clear adds to the attempts that a task may have."""
-    return str(task_instance.max_tries)
 
 
 class Memory:
@@ -98,8 +94,7 @@ class Memory:
             self._store.set(key, value)
         except Exception as error:  # noqa: BLE001 - of use in rare cases only
             log.info("Leaving something for later attempts failed: %s", error)
-            detail = getattr(getattr(error, "error", None), "detail", None) or {}
-            return False if detail.get("status_code") == HTTPStatus.NOT_FOUND else None
+            return False if is_not_found(error) else None
         return True
 
 

@@ -11,16 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-# Airflow has a public name for masking a value, and none for applying the mask.
-from airflow.sdk._shared.secrets_masker import redact
-from airflow.sdk.log import mask_secret
-
-__all__ = ["hide", "redact", "secrets_in"]
+from dbt_watch.airflow.secrets import mask_secret, redact
 
 
 def secrets_in(values: Mapping[str, Any]) -> list[str]:
     """
-    Give the texts that Airflow would not show.
+    Return the texts that Airflow would not show.
 
     :param values: by name, nested as they may be
     """

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.bases.operator import ExecutorSafeguard
 from kubernetes.client import models as k8s
 
+from dbt_watch.airflow.execution import executing
 from dbt_watch.core.manifest.node_meta import node_settings
 from dbt_watch.core.resume import selection_of
 from dbt_watch.exceptions import ProjectIsBusy, SelectionError
@@ -72,18 +72,15 @@ class LonePod:
         """
         operator = self._operator
         operator.render_template_fields(context)
-        # As Airflow does for the task that it runs, so that it does not take this for a call by mistake.
-        token = ExecutorSafeguard.tracker.set(operator)
         try:
-            operator.execute(context)
+            with executing(operator):
+                operator.execute(context)
         except ProjectIsBusy:
             raise
         except Exception as error:
             if operator.watch is None or operator.watch.closed is None:
                 raise
             operator.log.info("The pod did not end well: %s", error)
-        finally:
-            ExecutorSafeguard.tracker.reset(token)
         return operator.watch.results, operator.watch.closed
 
     def kill(self) -> None:

@@ -15,13 +15,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from dbt_watch.core.task_states import CALLED_OFF
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
-
-# In these states a task is not to go on. In any other one, or if there is no answer, another attempt takes over.
-CALLED_OFF: Final = frozenset({"failed", "success", "skipped", "removed", "upstream_failed", "restarting"})
 
 # In seconds: less than the 5 s after which Airflow's supervisor kills the task.
 DECIDED_WITHIN: Final = 3.0

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import importlib
 import time
 import zlib
 from typing import TYPE_CHECKING, Any, Final
@@ -21,22 +20,26 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import CoreV1Api
 
 from dbt_watch.airflow.compat import TELLS_TRIGGERS_OF_KILLS
-from dbt_watch.airflow.supervisor import key_of, read_state
+from dbt_watch.airflow.pod_trigger import StockPodTrigger
+from dbt_watch.airflow.secrets import redact
+from dbt_watch.airflow.supervisor import read_state
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.airflow.trigger_events import last_event
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.journal.format import Closed, JournalError
 from dbt_watch.core.journal.reader import JournalReader
-from dbt_watch.core.journal.writer import JournalWriter, Publication
+from dbt_watch.core.journal.writer import Publication
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.results import NodeInfo
+from dbt_watch.core.task_states import DEFERRED
 from dbt_watch.producers.async_log_reader import AsyncPodLogReader
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.failure_reasons import broken_off, words_of
 from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.log_reader import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, Position, status_of
-from dbt_watch.producers.secrets import hide, redact
+from dbt_watch.producers.secrets import hide
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -88,12 +91,11 @@ class DbtPodTrigger(BaseTrigger):
         self.began = began
         self.deadline = deadline
         self.secrets = list(secrets)
-        module, _, name = self.inner_path.rpartition(".")
-        self._inner: Any = getattr(importlib.import_module(module), name)(**self.inner_arguments)
+        self._stock = StockPodTrigger(self.inner_path, self.inner_arguments)
         self._is_over = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what another triggerer needs to make this trigger again."""
+        """Return what another triggerer needs to make this trigger again."""
         arguments = {
             "inner": [self.inner_path, self.inner_arguments],
             "nodes": self.nodes,
@@ -119,15 +121,44 @@ class DbtPodTrigger(BaseTrigger):
         if written.state.closed is not None:
             # Another triggerer came to the end, but not to the event.
             return self._finished(written.state.closed, "")
-        following = _Following(self, store, written)
+        following = self._following(store, written)
         follower = asyncio.ensure_future(following.run())
-        stock = asyncio.ensure_future(self._stock_event())
+        stock = asyncio.ensure_future(self._stock.event(self.task_instance))
         try:
             return await self._first_of(following, follower, stock)
         finally:
             for task in (follower, stock):
                 task.cancel()
             await asyncio.gather(follower, stock, return_exceptions=True)
+
+    def _following(self, store: JournalStore, written: JournalReader) -> Following:
+        """Return the way of the log into a journal, of which something may be written already."""
+        packed = unpack(self.nodes)
+        watch = BuildWatch(
+            packed.nodes,
+            attempt=self.attempt,
+            show=lambda line: self.log.info("%s", line),
+            redact=redact,
+            known=written.state.entries,
+            stale=packed.stale,
+            drift=packed.drift,
+            warn=lambda line: self.log.warning("%s", line),
+        )
+        publication = Publication(
+            watch.writer,
+            will_retry=self.will_retry,
+            began=self.began,
+            tail=written.tail,
+            interval=PAGE_INTERVAL,
+        )
+        reader = AsyncPodLogReader(
+            self.connect,
+            *self._stock.pod,
+            self._stock.container,
+            position=Position(),
+            on_lines=watch.take_lines,
+        )
+        return Following(watch, AsyncJournalPublisher(publication, store.push), reader, self._stock.container)
 
     async def _read_back(self, store: JournalStore) -> JournalReader:
         backoff = Backoff(1.0, 15.0)
@@ -144,7 +175,7 @@ class DbtPodTrigger(BaseTrigger):
                 await asyncio.sleep(wait)
 
     async def _first_of(
-        self, following: _Following, follower: asyncio.Future[None], stock: asyncio.Future[dict[str, Any]]
+        self, following: Following, follower: asyncio.Future[None], stock: asyncio.Future[dict[str, Any]]
     ) -> dict[str, Any]:
         """Wait for the end of dbt, or for what keeps it from running."""
         waiting: set[asyncio.Future[Any]] = {follower, stock}
@@ -153,9 +184,8 @@ class DbtPodTrigger(BaseTrigger):
             done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 await _ended(follower)
-                return await following.broken_off(
-                    self._told("timeout", "the task took longer than its execution_timeout")
-                )
+                event = self._stock.make_event("timeout", "the task took longer than its execution_timeout")
+                return await following.broken_off(event)
             if stock in done:
                 waiting.discard(stock)
                 event = stock.result()
@@ -169,53 +199,22 @@ class DbtPodTrigger(BaseTrigger):
         assert end is not None  # noqa: S101 - a follower that is done has closed the journal
         return self._finished(end, following.watch.summary())
 
-    async def _stock_event(self) -> dict[str, Any]:
-        self._inner.task_instance = self.task_instance
-        async for event in self._inner.run():
-            return dict(event.payload)
-        return self._told("error", "the operator's own trigger ended without an event")
-
     def _finished(self, end: Closed, summary: str) -> dict[str, Any]:
         status = "success" if end.exit_code == 0 else "failed"
         message = end.reason or "" if end.exit_code is None else f"dbt ended with exit code {end.exit_code}"
         told = {"exit_code": end.exit_code, "reason": end.reason, "summary": summary}
-        return {**self._told(status, message), END: told}
-
-    def _told(self, status: str, message: str) -> dict[str, Any]:
-        extras = self.inner_arguments.get("trigger_kwargs") or {}
-        name, namespace = self.pod
-        return {"status": status, "name": name, "namespace": namespace, "message": message, **extras}
-
-    @property
-    def pod(self) -> tuple[str, str]:
-        """Name and namespace of the pod."""
-        return self._inner.pod_name, self._inner.pod_namespace
-
-    @property
-    def container(self) -> str:
-        """The name of the container in which dbt runs."""
-        return str(self._inner.base_container_name)
+        return {**self._stock.make_event(status, message), END: told}
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[Any]:
-        """Open an API client. The operator's hook keeps the credentials that it has read first, until they are refused."""
+        """Open an API client. Credentials that have been read are kept until they are refused."""
         try:
-            async with self._inner.hook.get_conn() as connection:
+            async with self._stock.connect() as connection:
                 yield connection
         except Exception as error:
             if status_of(error) == HTTP_UNAUTHORIZED:
-                vars(self._inner).pop("hook", None)  # a cached property, which makes a new one then
+                self._stock.forget_credentials()
             raise
-
-    def reader(self, watch: BuildWatch) -> AsyncPodLogReader:
-        """Give a reader of the pod's log."""
-        return AsyncPodLogReader(
-            self.connect,
-            *self.pod,
-            self.container,
-            position=Position(),
-            on_lines=watch.take_lines,
-        )
 
     async def on_kill(self) -> None:
         """Stop dbt when a person has stopped the task (Airflow 3.3 and later)."""
@@ -230,23 +229,21 @@ class DbtPodTrigger(BaseTrigger):
         that it has lost as if a person had stopped the task (`TriggerRunnerSupervisor.update_triggers`, 3.3.2). A triggerer that
         ends tells all its triggers.
         """
-        if self._is_over or not self._deletes_when_killed:
+        if self._is_over or not self._stock.deletes_when_killed:
             return
         try:
             state = await read_state(key_of(self.task_instance))
         except Exception as error:  # noqa: BLE001 - whoever has stopped the task has needed the same database
             self.log.warning("Asking Airflow for the state of this task failed: %s", error)
             return
-        if state != "deferred":
+        if state != DEFERRED:
             await self._delete_pod()
 
     async def _delete_pod(self) -> None:
-        name, namespace = self.pod
+        name, namespace = self._stock.pod
         self.log.info("The task was stopped: deleting pod %s", name)
-        arguments: dict[str, Any] = {}
-        grace = self.inner_arguments.get("termination_grace_period")
-        if grace is not None:
-            arguments["grace_period_seconds"] = grace
+        grace = self._stock.grace_period
+        arguments: dict[str, Any] = {} if grace is None else {"grace_period_seconds": grace}
         try:
             async with self.connect() as connection:
                 await CoreV1Api(connection).delete_namespaced_pod(name, namespace, **arguments)
@@ -254,43 +251,29 @@ class DbtPodTrigger(BaseTrigger):
             if status_of(error) != HTTP_NOT_FOUND:
                 self.log.exception("Deleting pod %s failed", name)
 
-    @property
-    def _deletes_when_killed(self) -> bool:
-        return str(self.inner_arguments.get("on_kill_action", "delete_pod")) != "keep_pod"
-
     async def cleanup(self) -> None:
         """Do before Airflow 3.3 what `on_kill` does from then on."""
         if not TELLS_TRIGGERS_OF_KILLS:
             await self._stop_if_called_off()
 
 
-class _Following:
-    """The log's way into the journal, for as long as it takes."""
+class Following:
+    """
+    The log's way into the journal, for as long as it takes.
 
-    def __init__(self, trigger: DbtPodTrigger, store: JournalStore, written: JournalReader) -> None:
-        writer = JournalWriter(attempt=trigger.attempt)
-        packed = unpack(trigger.nodes)
-        self.watch = BuildWatch(
-            packed.nodes,
-            attempt=trigger.attempt,
-            show=lambda line: trigger.log.info("%s", line),
-            writer=writer,
-            redact=redact,
-            known=written.state.entries,
-            stale=packed.stale,
-            drift=packed.drift,
-            warn=lambda line: trigger.log.warning("%s", line),
-        )
-        publication = Publication(
-            writer,
-            will_retry=trigger.will_retry,
-            began=trigger.began,
-            tail=written.tail,
-            interval=PAGE_INTERVAL,
-        )
-        self._publisher = AsyncJournalPublisher(publication, store.push)
-        self._reader = trigger.reader(self.watch)
-        self._container = trigger.container
+    :param watch: takes the lines
+    :param publisher: writes what the watch tells
+    :param reader: reads the log of the pod, and hands the lines to the watch
+    :param container: the container in which dbt runs
+    """
+
+    def __init__(
+        self, watch: BuildWatch, publisher: AsyncJournalPublisher, reader: AsyncPodLogReader, container: str
+    ) -> None:
+        self.watch = watch
+        self._publisher = publisher
+        self._reader = reader
+        self._container = container
 
     @property
     def has_started(self) -> bool:
@@ -308,7 +291,7 @@ class _Following:
         await self._publisher.finish()
 
     async def broken_off(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Close the journal before dbt has ended, and give the event on."""
+        """Close the journal before dbt has ended, and return the event with which the operator goes on."""
         words = words_of(str(event.get("message", "")))
         events = () if self.has_started else await self._reader.events()
         reason = broken_off(words, self._reader.pod, self._container, events)
@@ -338,7 +321,7 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True):
 
 def pack(nodes: Mapping[str, SelectedNode], stale: StaleSources, drift: Drift | None = None) -> str:
     """
-    Give what a trigger has to know as a short text: its arguments lie in Airflow's database (20 bytes for each node).
+    Return what a trigger has to know as a short text: its arguments lie in Airflow's database (20 bytes for each node).
 
     :param nodes: the nodes of an attempt
     :param stale: what stale sources mean for them

@@ -7,16 +7,15 @@ producer that finds none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from airflow.configuration import conf
+from dbt_watch.airflow.configuration import triggerer_capacity
+from dbt_watch.core.task_states import DEFERRED
 
 if TYPE_CHECKING:
     import logging
 
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
-
-_DEFERRED: Final = ["deferred"]
 
 
 def has_place(task_instance: RuntimeTaskInstanceProtocol, sensors: int, log: logging.Logger) -> bool:
@@ -30,7 +29,7 @@ def has_place(task_instance: RuntimeTaskInstanceProtocol, sensors: int, log: log
     :param sensors: how many tasks wait for the producer, or will
     :param log: the task's
     """
-    places = conf.getint("triggerer", "capacity")
+    places = triggerer_capacity()
     waiting = sensors if sensors >= places else _waiting(task_instance, sensors)
     if waiting < places:
         return True
@@ -46,6 +45,6 @@ def has_place(task_instance: RuntimeTaskInstanceProtocol, sensors: int, log: log
 def _waiting(task_instance: RuntimeTaskInstanceProtocol, sensors: int) -> int:
     """Return how many tasks of the DAG are deferred, or will be when all sensors of this project are."""
     dag_id, run_ids = task_instance.dag_id, [task_instance.run_id]
-    everywhere = task_instance.get_ti_count(dag_id=dag_id, states=_DEFERRED)
-    here = task_instance.get_ti_count(dag_id=dag_id, run_ids=run_ids, states=_DEFERRED)
+    everywhere = task_instance.get_ti_count(dag_id=dag_id, states=[DEFERRED])
+    here = task_instance.get_ti_count(dag_id=dag_id, run_ids=run_ids, states=[DEFERRED])
     return everywhere - here + max(here, sensors)

@@ -15,6 +15,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TriggerRule, get_parsing_context
 
 from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
+from dbt_watch.airflow.dag_authoring import connect
 from dbt_watch.rendering.rebuild import LoneBuild
 from dbt_watch.rendering.task_ids import PRODUCER_ID, START_ID
 from dbt_watch.sensors.operator import DbtNodeSensor
@@ -176,17 +177,15 @@ class GroupTasks:
             on_success_callback=None,
         )
         for sensor in self._sensors.values():
-            sensor.upstream_task_ids.add(gate.task_id)
-            gate.downstream_task_ids.add(sensor.task_id)
+            connect(gate, sensor)
 
     def _connect(self) -> None:
-        """Draw the lineage; `set_upstream` would look at every task of the DAG for each edge."""
+        """Draw the lineage."""
         for task_id, sensor in self._sensors.items():
             for upstream_id in self.plan.tasks[task_id].upstream:
                 upstream = self._sensors.get(upstream_id)
                 if upstream is not None:
-                    sensor.upstream_task_ids.add(upstream.task_id)
-                    upstream.downstream_task_ids.add(sensor.task_id)
+                    connect(upstream, sensor)
 
 
 def _wanted_task() -> str | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import BaseOperator
 
-    from dbt_watch.airflow.supervisor import TaskKey
+    from dbt_watch.airflow.task_instances import TaskKey
     from dbt_watch.core.results import NodeResult
     from dbt_watch.rendering.group import GroupTasks
 
@@ -72,7 +72,7 @@ class ProjectResults(XComArg):
 
     def _read(self, ti: Any, map_index: int) -> list[NodeResult]:
         # For a worker, not for a DAG file to load.
-        from dbt_watch.airflow.supervisor import TaskKey  # noqa: PLC0415
+        from dbt_watch.airflow.task_instances import TaskKey  # noqa: PLC0415
         from dbt_watch.producers.journal_store import stored_journal  # noqa: PLC0415
 
         group = self._tasks.group

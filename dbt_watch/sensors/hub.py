@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from dbt_watch.airflow.supervisor import TaskKey, read_state, read_states, read_xcom
+from dbt_watch.airflow.supervisor import read_state, read_states, read_xcom
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.journal.format import JournalError, decode_page
 from dbt_watch.core.journal.reader import JournalReader
 from dbt_watch.core.journal.writer import interval_after
-from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
+from dbt_watch.core.outcome import Decision, Producer, Verdict
+from dbt_watch.core.task_states import ABOUT_TO_RUN, JOURNAL_IS_CURRENT, RUNNING
 from dbt_watch.sensors.rebuild_order import RebuildOrder
 from dbt_watch.sensors.updates import Update, update_of
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from dbt_watch.airflow.task_instances import TaskKey
     from dbt_watch.core.results import NodeResult
     from dbt_watch.sensors.updates import Sensor
 
@@ -126,7 +128,6 @@ class Subscription:
 
 DEFAULT_PACE: Final = Pace()
 _JITTER: Final = 0.25
-_ABOUT_TO_RUN: Final = frozenset({"scheduled", "queued", "up_for_retry"})
 _AWAITS_TURN: Final = Decision(
     Verdict.WAIT, "cleared without the task that runs dbt: its turn to be built in a pod of its own comes"
 )
@@ -243,9 +244,9 @@ class Hub:
         if self._state not in JOURNAL_IS_CURRENT:
             self._forget()
             return
-        if self._state == "running" and before in _ABOUT_TO_RUN:
+        if self._state == RUNNING and before in ABOUT_TO_RUN:
             self._page_due = now + self._pace.first_page
-        elif self._state != "running":
+        elif self._state != RUNNING:
             self._page_due = now  # what is there now is all there will be
         self._producer = msgspec.structs.replace(self._producer, state=self._state)
 

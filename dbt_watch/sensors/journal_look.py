@@ -10,14 +10,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from dbt_watch.airflow.supervisor import TaskKey, key_of, read_state_now, read_xcom_now
+from dbt_watch.airflow.supervisor import read_state_now, read_xcom_now
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.journal.reader import Found, look_back
-from dbt_watch.core.outcome import JOURNAL_IS_CURRENT, Decision, Producer, Verdict
+from dbt_watch.core.outcome import Decision, Producer, Verdict
+from dbt_watch.core.task_states import JOURNAL_IS_CURRENT
 from dbt_watch.sensors.updates import Update, update_of
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
+    from dbt_watch.airflow.task_instances import TaskKey
     from dbt_watch.sensors.updates import Sensor
 
 log = logging.getLogger(__name__)

@@ -11,26 +11,26 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from airflow.sdk import BaseOperator, timezone
-from airflow.triggers.base import StartTriggerArgs
 
 from dbt_watch.airflow.compat import (
-    STARTS_FROM_TRIGGER,
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSkipException,
 )
+from dbt_watch.airflow.dag_authoring import start_from_trigger, take_no_pool_slot
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.outcome import Verdict
+from dbt_watch.core.task_states import OVER, RED
 from dbt_watch.core.xcom_values import results_in
 from dbt_watch.exceptions import ArgumentError, ProjectIsBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from airflow.sdk import Context
-    from airflow.sdk.definitions._internal.mixins import DependencyMixin
-    from airflow.sdk.definitions.edges import EdgeModifier
+    from airflow.sdk import Context, EdgeModifier
 
+    from dbt_watch.airflow.dag_authoring import DependencyMixin
     from dbt_watch.core.journal.format import Closed
     from dbt_watch.core.results import NodeResult
     from dbt_watch.sensors.updates import Update
@@ -96,9 +96,9 @@ class DbtNodeSensor(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # Airflow's constructor takes no less than 1. A sensor that held a slot of a pool while it waits, as it would in one
-        # with `include_deferred`, could keep its producer from ever starting, or that of another project.
-        self.pool_slots = 0
+        # A sensor that held a slot of a pool while it waits, as it would in one with `include_deferred`, could keep its
+        # producer from ever starting, or that of another project.
+        take_no_pool_slot(self)
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
         self.custom_operator_name = kind
@@ -106,13 +106,8 @@ class DbtNodeSensor(BaseOperator):
         self.worker_for = tuple(worker_for)
         self._lone_build = lone_build
         self._on_warning = tuple(on_warning_callback)
-        if from_trigger and STARTS_FROM_TRIGGER:
-            self.start_from_trigger = True
-            self.start_trigger_args = StartTriggerArgs(
-                trigger_cls=_TRIGGER_CLASS,
-                trigger_kwargs=self._trigger_arguments(),
-                next_method="execute_complete",
-            )
+        if from_trigger:
+            start_from_trigger(self, _TRIGGER_CLASS, self._trigger_arguments(), "execute_complete")
 
     def _trigger_arguments(self) -> dict[str, Any]:
         return {
@@ -209,7 +204,7 @@ class DbtNodeSensor(BaseOperator):
 
     def _is_cleared_alone(self, context: Context) -> bool:
         """Tell whether all other sensors have ended, so that nobody else is going to build nodes."""
-        from dbt_watch.airflow.supervisor import OVER, batches, key_of, read_states_now  # noqa: PLC0415 - as in `execute`
+        from dbt_watch.airflow.supervisor import batches, read_states_now  # noqa: PLC0415 - as in `execute`
 
         key = key_of(context["ti"])
         try:
@@ -229,13 +224,13 @@ class DbtNodeSensor(BaseOperator):
 
         A worker does not wait for other tasks: these may need its place.
         """
-        from dbt_watch.airflow.supervisor import OVER, key_of, patiently, read_states_now  # noqa: PLC0415
+        from dbt_watch.airflow.supervisor import patiently, read_states_now  # noqa: PLC0415
         from dbt_watch.sensors.updates import final_update  # noqa: PLC0415 - as in `execute`
 
         key = key_of(context["ti"])
         parents = self._alone.parents()
         states = patiently(lambda: read_states_now(key, [*parents, self.producer_task_id]))
-        failed = [task for task in parents if states[task] in {"failed", "upstream_failed"}]
+        failed = [task for task in parents if states[task] in RED]
         if failed:
             raise AirflowFailException(f"not built: upstream {', '.join(failed)} failed")
         waits_for = [task for task, state in states.items() if state not in OVER]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from dbt_watch.airflow.supervisor import OVER
+from dbt_watch.core.task_states import OVER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

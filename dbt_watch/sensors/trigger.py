@@ -18,7 +18,7 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
-from dbt_watch.airflow.supervisor import key_of
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.airflow.trigger_events import last_event
 from dbt_watch.core.log.task_log import finished_lines, started_line
 from dbt_watch.core.outcome import WARN, Decision, Verdict

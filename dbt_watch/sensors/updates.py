@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dbt_watch.core.journal.format import born_at
+from dbt_watch.airflow.task_instances import made_at
 from dbt_watch.core.outcome import Decision, Producer, Verdict, decide
 from dbt_watch.core.results import NodeResult
+from dbt_watch.core.task_states import FAILED, SUCCESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,7 +57,7 @@ def sensor_of(
     return Sensor(
         unique_ids=tuple(unique_ids),
         task_id=task_instance.task_id,
-        made_at=0.0 if is_mapped and is_first_try else born_at(task_instance.id),
+        made_at=0.0 if is_mapped and is_first_try else made_at(task_instance.id),
         is_first_try=is_first_try,
         turn=turn,
         after=tuple(after),
@@ -108,7 +109,7 @@ def update_of(
     """
     nodes = [(unique_id, entries.get(unique_id)) for unique_id in sensor.unique_ids]
     if not _is_ours(sensor, producer, nodes, began):
-        is_alone = producer.state != "failed" or not has_waited
+        is_alone = producer.state != FAILED or not has_waited
         producer = Producer(producer.state, is_older=is_alone)
         nodes = [(unique_id, None) for unique_id in sensor.unique_ids]
     results = tuple(entry for _, entry in nodes if entry is not None)
@@ -125,7 +126,7 @@ def _is_ours(
         return False
     # Where there is no journal, there is none to be doubted. A producer that has ended well has written the journal that is
     # there, should the clocks of two machines say otherwise.
-    return not began or (producer.state == "success" and all(entry is not None for _, entry in nodes))
+    return not began or (producer.state == SUCCESS and all(entry is not None for _, entry in nodes))
 
 
 def final_update(unique_ids: Iterable[str], results: Iterable[NodeResult], closed: Closed) -> Update:
@@ -136,6 +137,6 @@ def final_update(unique_ids: Iterable[str], results: Iterable[NodeResult], close
     :param results: what became of them
     :param closed: how dbt ended
     """
-    producer = Producer("success" if closed.exit_code == 0 else "failed", closed)
+    producer = Producer(SUCCESS if closed.exit_code == 0 else FAILED, closed)
     entries = {result.unique_id: result for result in results}
     return update_of(Sensor(unique_ids=tuple(unique_ids)), producer, entries, 0.0)

@@ -1,8 +1,6 @@
 """The journal as it lies in XCom."""
 
 import json
-from datetime import datetime, timezone
-from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -13,7 +11,6 @@ from dbt_watch.core.journal.format import (
     JournalError,
     Page,
     blank,
-    born_at,
     decode_page,
     encode_page,
     page_key,
@@ -98,11 +95,3 @@ class TestTheSnapshot:
                 tail.settle(tail.parts(1))
         assert tail.part == 0
         assert [entry.batch_count for entry in tail.parts(1)[0].changes] == [999]
-
-
-def test_the_id_of_a_task_instance_tells_when_it_was_made():
-    born = born_at(UUID("01a1fdf4-a6fc-7104-bb0c-9e8067d9ef50"))
-    assert (
-        datetime.fromtimestamp(born, timezone.utc).isoformat(timespec="minutes") == "2026-11-21T11:53+00:00"
-    )
-    assert born_at(str(uuid4())) == 0.0

@@ -11,7 +11,7 @@ from airflow.sdk.execution_time.comms import GetXCom, TaskStatesResult, XComResu
 from kubernetes_asyncio.client import ApiException
 
 from dbt_watch.airflow.compat import AirflowFailException
-from dbt_watch.airflow.supervisor import TaskKey
+from dbt_watch.airflow.task_instances import TaskKey
 from dbt_watch.core.command import Selection
 from dbt_watch.core.journal.format import Closed, decode_page, page_key, part_key
 from dbt_watch.core.journal.writer import JournalWriter, Publication, Tail
@@ -42,7 +42,7 @@ def test_a_trigger_can_be_made_again_from_what_it_serializes():
     path, arguments = trigger.serialize()
     assert path == f"{DbtPodTrigger.__module__}.{DbtPodTrigger.__qualname__}"
     assert DbtPodTrigger(**arguments).serialize() == (path, arguments)
-    assert trigger.pod == ("dbt", "default")
+    assert trigger._stock.pod == ("dbt", "default")
 
 
 @pytest.mark.parametrize(("status", "is_kept"), [(401, False), (404, True), (500, True)])
@@ -50,7 +50,7 @@ def test_the_operators_hook_is_kept_until_its_credentials_are_refused(status, is
     trigger = DbtPodTrigger(
         inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
     )
-    hook = trigger._inner.hook
+    hook = trigger._stock.hook
 
     @contextlib.asynccontextmanager
     async def refuse():
@@ -65,7 +65,7 @@ def test_the_operators_hook_is_kept_until_its_credentials_are_refused(status, is
 
     with pytest.raises(ApiException):
         asyncio.run(connect())
-    assert (trigger._inner.hook is hook) is is_kept
+    assert (trigger._stock.hook is hook) is is_kept
 
 
 def test_nodes_survive_the_way_and_take_little_room(graph):

@@ -9,9 +9,10 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from kubernetes import client, config
 from kubernetes.client import models as k8s
 
+from dbt_watch.airflow.pods import attempt_of
 from dbt_watch.local.localkube import Image, LocalKube
 from dbt_watch.producers import earlier_pods as earlier
-from dbt_watch.producers.earlier_pods import GENERATION, attempt_of, await_gone, sort_pods
+from dbt_watch.producers.earlier_pods import GENERATION, await_gone, sort_pods
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 OURS = "2"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dbt_watch.airflow.supervisor import TaskKey
+from dbt_watch.airflow.task_instances import TaskKey
 from dbt_watch.core.journal.writer import JournalWriter, Publication, Tail
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers import journal_store

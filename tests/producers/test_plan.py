@@ -22,7 +22,7 @@ from dbt_watch.core.command import Selection
 from dbt_watch.core.resume import selection_of
 from dbt_watch.local.localkube import Image, LocalKube
 from dbt_watch.producers.earlier_pods import GENERATION
-from dbt_watch.producers.retry_plan import Planner, named
+from dbt_watch.producers.retry_plan import Plan, Planner, named
 from dbt_watch.producers.retry_state import DONE_KEY, Memory
 
 NAMES = ("raw_orders", "stg_orders", "orders")
@@ -59,17 +59,14 @@ class Project:
             dag_id="shop", run_id="run", task_id="shop.dbt_build", map_index=-1, max_tries=max_tries
         )
         self.context = {"ti": self.ti, "task_state_store": self.store}
-        self.put_aside = []
+        self.put_away = []
 
-    def _build_find_pod_label_selector(self, context, *, exclude_checked):
+    def label_selector(self, context):
         assert context is self.context
-        assert not exclude_checked
         return self.selector
 
-    def patch_already_checked(self, pod, *, reraise):
-        self.put_aside.append(pod.metadata.name)
-
-    process_pod_deletion = patch_already_checked
+    def put_aside(self, pod):
+        self.put_away.append(pod.metadata.name)
 
     def plan(self, *, is_first_since_clear=False):
         attempt = SimpleNamespace(
@@ -79,7 +76,7 @@ class Project:
             memory=Memory(self.context),
             is_first_since_clear=is_first_since_clear,
         )
-        return Planner(self, self.context, attempt).plan("default")
+        return Planner(self, self.context, attempt, Plan(self.selected, self.selection)).plan("default")
 
     def send(self, message):
         """Answer as the supervisor of a task does."""
@@ -331,7 +328,7 @@ def test_of_a_pod_that_ended_badly_only_what_went_well_is_adopted_and_the_rest_i
     ]
     assert plan.nodes == {orders}
     assert plan.pod is None
-    assert project.put_aside == ["dbt", "dbt"]
+    assert project.put_away == ["dbt"]
 
 
 @pytest.mark.parametrize("word", ["skipped", None])
@@ -360,7 +357,7 @@ def test_a_pod_that_ended_well_is_taken_over_with_its_log(with_ended_pod):
     assert plan.pod.metadata.name == "dbt"
     assert plan.nodes == project.selected
     assert not plan.adopted
-    assert not project.put_aside
+    assert not project.put_away
 
 
 def test_secrets_in_what_an_earlier_pod_has_built_are_neither_shown_nor_adopted(with_ended_pod, caplog):

@@ -89,16 +89,16 @@ def names(pods):
 def test_a_task_finds_the_pods_of_the_others_of_its_project_and_run(cluster, states):
     for task_id in (PRODUCER, SENSOR, OTHER):
         start(cluster, task_id)
-    assert names(pods_of(cluster, PRODUCER).others()) == [SENSOR, OTHER]
-    assert names(pods_of(cluster, SENSOR).others()) == [PRODUCER, OTHER]
+    assert names(pods_of(cluster, PRODUCER).others("dbt")) == [SENSOR, OTHER]
+    assert names(pods_of(cluster, SENSOR).others("dbt")) == [PRODUCER, OTHER]
     cluster.end(OTHER)
-    assert names(pods_of(cluster, PRODUCER).others()) == [SENSOR]
+    assert names(pods_of(cluster, PRODUCER).others("dbt")) == [SENSOR]
 
 
 @pytest.mark.parametrize("which", [{"run_id": "another"}, {"map_index": 2}])
 def test_pods_of_another_run_or_map_index_are_not_its_business(cluster, states, which):
     start(cluster, SENSOR, **which)
-    assert not pods_of(cluster, PRODUCER).others()
+    assert not pods_of(cluster, PRODUCER).others("dbt")
 
 
 def test_the_label_is_one_that_kubernetes_takes(cluster, states):
@@ -121,7 +121,7 @@ def test_the_producer_waits_until_a_sensor_has_built_its_node(cluster, states):
     project_pods_of_producer = pods_of(cluster, PRODUCER)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(project_pods, "POLL", 0.15)
-        project_pods_of_producer.await_others(tick)
+        project_pods_of_producer.await_others("dbt", tick)
     assert states[SENSOR] == "success", "its state tells what is left to build"
     assert not cluster.deleted
 
@@ -130,7 +130,7 @@ def test_the_producer_does_not_wait_for_ever_for_a_task_whose_pod_has_ended(clus
     start(cluster, SENSOR)
     monkeypatch.setattr(project_pods, "ENDS_WITHIN", 0.05)
     monkeypatch.setattr(project_pods, "POLL", 0.01)
-    pods_of(cluster, PRODUCER).await_others(lambda: cluster.end(SENSOR))
+    pods_of(cluster, PRODUCER).await_others("dbt", lambda: cluster.end(SENSOR))
     assert states[SENSOR] == "running"
 
 
@@ -147,7 +147,7 @@ def test_a_pod_whose_task_has_ended_is_stopped_once_and_waited_for(cluster, stat
         return cluster.pods[name]
 
     cluster.read_namespaced_pod = read
-    pods_of(cluster, PRODUCER).await_others(lambda: None)
+    pods_of(cluster, PRODUCER).await_others("dbt", lambda: None)
     assert cluster.deleted == [SENSOR]
     assert len(reads) == 3
 
@@ -159,7 +159,7 @@ def test_a_pod_that_does_not_end_though_it_was_deleted_is_an_error(cluster, stat
     cluster.read_namespaced_pod = lambda name, namespace: cluster.pods[name]
     monkeypatch.setattr(earlier, "GONE_WITHIN", -1.0)
     with pytest.raises(TimeoutError, match="dbt must not run twice"):
-        pods_of(cluster, PRODUCER).await_others(lambda: None)
+        pods_of(cluster, PRODUCER).await_others("dbt", lambda: None)
 
 
 def test_a_sensor_that_has_made_its_pod_gives_way_to_a_producer_that_runs(cluster, states):

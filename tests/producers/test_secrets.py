@@ -3,7 +3,8 @@
 import pytest
 from airflow.sdk.log import mask_secret
 
-from dbt_watch.producers.secrets import hide, redact, secrets_in
+from dbt_watch.airflow.secrets import redact
+from dbt_watch.producers.secrets import hide, secrets_in
 
 
 @pytest.mark.parametrize(

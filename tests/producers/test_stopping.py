@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
+from dbt_watch.core.task_states import CALLED_OFF
 from dbt_watch.producers import termination as stopping
-from dbt_watch.producers.termination import CALLED_OFF, StopSignal
+from dbt_watch.producers.termination import StopSignal
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dbt_watch.airflow.supervisor import OVER
+from dbt_watch.core.task_states import OVER
 from dbt_watch.sensors.rebuild_order import RebuildOrder
 from dbt_watch.sensors.updates import Sensor
 

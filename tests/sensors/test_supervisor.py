@@ -13,13 +13,13 @@ from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, TaskStat
 from dbt_watch.airflow import supervisor as module
 from dbt_watch.airflow.supervisor import (
     SupervisorError,
-    key_of,
     patiently,
     read_states,
     read_states_now,
     read_xcom,
     write_xcom,
 )
+from dbt_watch.airflow.task_instances import key_of
 
 
 class Comms:

@@ -11,7 +11,7 @@ from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult, XC
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 from test_hub import Airflow
 
-from dbt_watch.airflow.supervisor import key_of
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.core.results import NodeResult
 from dbt_watch.sensors import hub as hub_module

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -166,19 +165,3 @@ def decode_page(value: Any) -> Page:
         return Page(decode_chunk(decoded["chunk"]), bool(decoded["will_retry"]), float(decoded["began"]))
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise JournalError(f"not a page of the journal: {str(value)[:80]!r}") from error
-
-
-def born_at(identity: object) -> float:
-    """
-    Return when Airflow made a try of a task, in seconds since the epoch; 0 when its id does not tell.
-
-    Airflow gives each try an id of its own when it is made: with the DAG run, by a retry or by a clear. It is a UUID of
-    version 7, which begins with the time in milliseconds (RFC 9562).
-
-    :param identity: the id of the task instance
-    """
-    number = identity if isinstance(identity, UUID) else UUID(str(identity))
-    return (number.int >> 80) / 1000 if number.version == _TIME_ORDERED else 0.0
-
-
-_TIME_ORDERED: Final = 7

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
+from dbt_watch.core.task_states import OVER
 from dbt_watch.local.airflow.processes import ProcessSet, interrupts_held, python_module
 from dbt_watch.local.airflow.rest import AirflowClient, RestError
 from dbt_watch.local.airflow.settings import Login, airflow_environment
@@ -290,8 +291,7 @@ class LocalAirflow:
 
     def _unfinished(self, dag_id: str, run_id: str) -> str:
         states = {ti.task_id: ti.state for ti in self.client.task_instances(dag_id, run_id)}
-        done = {"success", "failed", "skipped", "upstream_failed", "removed"}
-        waiting = ", ".join(f"{task} is {state}" for task, state in states.items() if state not in done)
+        waiting = ", ".join(f"{task} is {state}" for task, state in states.items() if state not in OVER)
         return f"the run is not finished ({waiting or 'all tasks are'})"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from dbt_watch.core.task_states import OVER
 from dbt_watch.local.airflow.deployment import FINAL_STATES
 from dbt_watch.local.airflow.rest import parse_time
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 SENSOR_OPERATOR: Final = "DbtNodeSensor"
 """The class of the tasks that stand for nodes, as Airflow tells it."""
-
-TASK_FINAL_STATES: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Task:
     @property
     def is_final(self) -> bool:
         """Whether it has ended."""
-        return self.instance.state in TASK_FINAL_STATES
+        return self.instance.state in OVER
 
     @property
     def lag_s(self) -> float | None:

@@ -1,8 +1,8 @@
 """
-What a user's options and environment may say to dbt, and what they may not: its log and its nodes are ours to set.
+Which options and environment variables of dbt a user may set, and which not: dbt's log and its nodes are ours to set.
 
-`core.command` and `authoring` ask. Gone through option by option: `dbt.cli.params` of dbt-core 1.8 to 1.13, and the command
-line of dbt Fusion 2.0 (preview).
+`core.command` and `authoring` check with it. Source, option by option: `dbt.cli.params` of dbt-core 1.8 to 1.13, and the
+command line of dbt Fusion 2.0 (preview).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def check_flags(argument: str, value: Any, words: Sequence[str]) -> None:
 
 
 def _options_in(word: str) -> Sequence[str]:
-    """Give the options of a word, of which one with a single hyphen may hold several."""
+    """Return the options of a word, of which one with a single hyphen may hold several."""
     if word.startswith("--") or not word.startswith("-"):
         return [word.partition("=")[0]]
     letters = word[1:]

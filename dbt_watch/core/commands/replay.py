@@ -36,7 +36,7 @@ _RUNNABLE: Final = frozenset(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
+    """Add the arguments of `replay`."""
     parser.add_argument(
         "log", metavar="LOG", help="what dbt wrote with --log-format json; - for standard input"
     )
@@ -54,8 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """
-    Carry out the command.
+    Print what became of each node.
 
+    :param args: what `add_arguments` has asked for
     :returns: 0 when the log was read, whatever it tells; 2 when something could not be read
     """
     try:
@@ -78,7 +79,7 @@ def replay(
     exit_code: int | None = None,
 ) -> dict[str, Any]:
     """
-    Read a log of dbt and say how each node ended.
+    Read a log of dbt, and return how each node ended.
 
     :param log: the log, or a path to it; of any size
     :param graph: the nodes that were to run, by unique_id; without it only those are known that dbt reported
@@ -120,11 +121,7 @@ def _pieces(log: str | os.PathLike[str] | bytes) -> Iterator[bytes]:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """
-    Draw what `replay` found.
-
-    :returns: a line for each node, and one with the outcome
-    """
+    """Return what `replay` found as a table: a line for each node, and one with the outcome."""
     rows = [_COLUMNS, *(_row(unique_id, node) for unique_id, node in found["nodes"].items())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     right = {_COLUMNS.index("seconds"), _COLUMNS.index("rows")}

@@ -1,7 +1,7 @@
 """
-A log as it arrives, turned into lines to show and changes to tell: lines, events and ledger in one.
+Turns a log, as it arrives, into lines for a task log and changes of nodes: lines, events and ledger in one.
 
-The producer feeds it what it reads from the pod, `dbt-watch replay` a whole file.
+`producers.build_watch` feeds it the lines of a pod, `dbt-watch replay` the bytes of a file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REMEMBERED: Final = 4_096
 
 class StreamOutput(msgspec.Struct, gc=False):
     """
-    What came of some bytes.
+    What came of some lines.
 
     :param lines: for the task log
     :param changes: the nodes whose entry changed, in order; a node may come twice
@@ -57,11 +57,11 @@ class LogStream:
         self._shown: dict[tuple[str, str, int], None] = {}
 
     def feed(self, data: bytes) -> StreamOutput:
-        """Take the next bytes, cut anywhere."""
+        """Read the next bytes, cut anywhere."""
         return self.feed_lines(self._splitter.feed(data))
 
     def feed_lines(self, lines: list[bytes]) -> StreamOutput:
-        """Take whole lines without their ends, from a reader that has them; not to be mixed with `feed`."""
+        """Read whole lines, without their ends; not to be mixed with `feed`."""
         # In a debug log most lines are noise, which is cheaper not to decode at all.
         events = decode_lines(lines) if not self._has_debug else None
         return self._take(events if events is not None else self._read(lines))
@@ -70,11 +70,11 @@ class LogStream:
         self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
     ) -> StreamOutput:
         """
-        Take the end of the log.
+        End the log.
 
         :param exit_code: dbt's; None when it is not known
-        :param run_results: the content of run_results.json, if it could be had
-        :param reason: why dbt ended, where somebody outside knows it
+        :param run_results: the content of run_results.json, if there is one
+        :param reason: why dbt ended, where that is known from outside
         """
         output = self.feed_lines(self._splitter.flush())
         for event in self._invocations.rest():
@@ -85,7 +85,7 @@ class LogStream:
         return output
 
     def _read(self, lines: list[bytes]) -> Iterator[DbtEvent | str]:
-        """Yield what lines hold that need not be records: events, and texts that are not dbt's."""
+        """Yield the events in some lines, and the texts that are not dbt's."""
         for line in lines:
             # At info every record is wanted; the look for noise is worth its time only where there is some.
             if self._has_debug and is_noise(line):
@@ -120,7 +120,7 @@ class LogStream:
         return output
 
     def _sifted(self, event: DbtEvent) -> list[NodeResult]:
-        """Apply what counts now of an event of another command than the current one."""
+        """Apply an event of another command than the current one, as far as it counts."""
         events = self._invocations.sift(event)
         return [change for counted in events for change in self.ledger.apply(counted)]
 

@@ -2,8 +2,8 @@
 Graphs on disk, so that a process that parses a DAG need not decode 50 MB of JSON that another has decoded before.
 
 One file for each location of a manifest, in a directory that only its owner can enter. A file is taken only when it is for the
-same location, identity and version of this library; anything else, damage included, is as good as nothing, and is
-written anew. No failure here is ever raised: without a cache all is only slower. `manifest` calls it.
+same location, identity and version of this library; anything else, damage included, counts as missing, and is
+written anew. No failure here is ever raised: without a cache all is only slower. `core.manifest.load` calls it.
 
 DBT_WATCH_CACHE_DIR names the directory; set to nothing, it switches the cache off.
 """
@@ -49,10 +49,10 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 def load(location: str, identity: str) -> Graph | None:
     """
-    Give the graph of a manifest, or None when it is not there.
+    Return the graph of a manifest, or None when it is not there.
 
     :param location: where the manifest lies
-    :param identity: what tells its content from any other
+    :param identity: a text that differs for different contents
     """
     directory = _directory()
     if directory is None:
@@ -68,7 +68,7 @@ def load(location: str, identity: str) -> Graph | None:
 
 
 def store(location: str, identity: str, graph: Graph) -> None:
-    """Keep the graph of a manifest for the next process; nothing happens where that is not possible."""
+    """Write the graph of a manifest for the next process; nothing happens where that is not possible."""
     directory = _directory()
     if directory is None:
         return
@@ -115,7 +115,7 @@ def _checksum(payload: bytes | memoryview) -> bytes:
 
 
 def _directory() -> Path | None:
-    """Give the first directory that can be had and that nobody else can write to."""
+    """Return the first directory that can be made, or is there, and that nobody else can write to; None if there is none."""
     for candidate in _candidates():
         with contextlib.suppress(OSError):
             candidate.mkdir(mode=0o700, parents=True, exist_ok=True)

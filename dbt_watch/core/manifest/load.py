@@ -1,8 +1,8 @@
 """
-Reading a manifest.json from wherever it lies.
+Reads a manifest.json from wherever it lies.
 
-`load_manifest` is called while a DAG is parsed, often many times for one file, so it looks into two caches first: one of
-the process, one on disk (`graph_cache`).
+`authoring` calls `load_manifest` while a DAG is parsed, often many times for one file, so it looks into two caches first: one
+of the process, one on disk (`core.manifest.cache`). `dbt-watch ls` and `replay` call it too.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def load_manifest(location: str | os.PathLike[str], *, argument: str = "manifest
 
 def decode_manifest(content: bytes, *, location: str, argument: str = "manifest") -> Graph:
     """
-    Make the graph of a manifest's content.
+    Return the graph of a manifest's content.
 
     :param content: the JSON text
     :param location: where it comes from, for the messages
@@ -110,7 +110,7 @@ _WANTED = "a manifest.json of dbt"
 
 
 def _what_is_wrong(content: bytes, problem: str) -> str:
-    """Say what was expected instead, so that the user knows what to do."""
+    """Return what was expected instead, so that the user knows what to do."""
     if not content:
         return f"{_WANTED}, and the file is empty"
     if content.startswith(b"\x1f\x8b"):

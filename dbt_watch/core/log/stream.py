@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 4_096
 
 
-class StreamOutput(msgspec.Struct, gc=False):
+class LogUpdate(msgspec.Struct, gc=False):
     """
     What came of some lines.
 
@@ -56,11 +56,11 @@ class LogStream:
         self._told: dict[str, NodeResult] = {}
         self._shown: dict[tuple[str, str, int], None] = {}
 
-    def feed(self, data: bytes) -> StreamOutput:
+    def feed(self, data: bytes) -> LogUpdate:
         """Read the next bytes, cut anywhere."""
         return self.feed_lines(self._splitter.feed(data))
 
-    def feed_lines(self, lines: list[bytes]) -> StreamOutput:
+    def feed_lines(self, lines: list[bytes]) -> LogUpdate:
         """Read whole lines, without their ends; not to be mixed with `feed`."""
         # In a debug log most lines are noise, which is cheaper not to decode at all.
         events = decode_lines(lines) if not self._has_debug else None
@@ -68,7 +68,7 @@ class LogStream:
 
     def close(
         self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
-    ) -> StreamOutput:
+    ) -> LogUpdate:
         """
         End the log.
 
@@ -76,13 +76,13 @@ class LogStream:
         :param run_results: the content of run_results.json, if there is one
         :param reason: why dbt ended, where that is known from outside
         """
-        output = self.feed_lines(self._splitter.flush())
+        update = self.feed_lines(self._splitter.flush())
         for event in self._invocations.rest():
-            output.changes += self.ledger.apply(event)
+            update.changes += self.ledger.apply(event)
         changes = self.ledger.close(exit_code, run_results, reason=reason)
-        tell_end(output.lines, changes, self._told)
-        output.changes += changes
-        return output
+        tell_end(update.lines, changes, self._told)
+        update.changes += changes
+        return update
 
     def _read(self, lines: list[bytes]) -> Iterator[DbtEvent | str]:
         """Yield the events in some lines, and the texts that are not dbt's."""
@@ -94,9 +94,9 @@ class LogStream:
                 continue
             yield from read_line(line)
 
-    def _take(self, parts: Iterable[DbtEvent | str]) -> StreamOutput:
-        output = StreamOutput([], [])
-        apply, told, lines = self.ledger.apply, self._told, output.lines
+    def _take(self, parts: Iterable[DbtEvent | str]) -> LogUpdate:
+        update = LogUpdate([], [])
+        apply, told, lines = self.ledger.apply, self._told, update.lines
         last_words = self.ledger.run.last_words
         invocations = self._invocations
         for part in parts:
@@ -109,7 +109,7 @@ class LogStream:
             is_current = part.info.invocation_id == invocations.current
             changes = apply(part) if is_current else self._sifted(part)
             if changes:
-                output.changes += changes
+                update.changes += changes
                 tell_changes(lines, changes, told, part.info.ts)
             elif part.info.level == "debug":
                 self._has_debug = True
@@ -117,7 +117,7 @@ class LogStream:
                     self.ledger.queries.note(part.unique_id, part.data.sql)
             elif (message := lines_of_message(part)) and self._is_new(part):
                 lines += message
-        return output
+        return update
 
     def _sifted(self, event: DbtEvent) -> list[NodeResult]:
         """Apply an event of another command than the current one, as far as it counts."""

@@ -23,8 +23,8 @@ from dbt_watch.exceptions import ArgumentError
 # `--log-format json` would turn that into debug JSON as well.
 GLOBAL_FLAGS = ("--log-format", "json", "--log-level", "debug", "--log-level-file", "none", "--no-use-colors")
 
-# dbt takes variables as an argument only. They stand in the environment of the container, so that whoever sees its
-# command does not see them.
+# dbt takes variables as an argument only. They are put into the environment of the container, so that its command does
+# not show them.
 VARS_VARIABLE = "DBT_WATCH_VARS"
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -208,7 +208,7 @@ def is_literal(value: Any) -> bool:
         return all(map(is_literal, value.values()))
     if isinstance(value, Sequence):
         return all(map(is_literal, value))
-    # Of Airflow's references nothing is known here but that they can tell what they refer to.
+    # Airflow's references cannot be imported here; this method is how they are recognised.
     return not hasattr(value, "iter_references")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# What dbt puts behind the name of a generic test, so that its key is distinct.
+# The hash that dbt appends to the name of a generic test, so that its key is unique.
 _HASH: Final = re.compile(r"\.[0-9a-f]{10}\Z")
 
 

@@ -176,7 +176,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def to_dict(self) -> dict[str, Any]:
         """Return a dict of JSON values, without what is at its default."""
         result: dict[str, Any] = msgspec.to_builtins(self)
-        # Tuples stay tuples there, and Airflow would store them as something else than JSON's lists.
+        # Tuples would stay tuples, which Airflow stores as something else than JSON's lists.
         if self.skipped_because:
             result["skipped_because"] = list(self.skipped_because)
         if self.batches:

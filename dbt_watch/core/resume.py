@@ -119,7 +119,7 @@ def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:
     if sum(len(criterion.encode()) + 1 for criterion in criteria + sources) > MAX_ARGUMENTS:
         return None
     try:
-        # dbt's own rules decide what a criterion matches, so they are asked.
+        # dbt's own rules decide what a criterion matches.
         found = select_nodes(graph, select=criteria, indirect_selection="empty")
     except SelectionError:
         return None

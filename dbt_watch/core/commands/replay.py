@@ -29,7 +29,7 @@ _PIECE: Final = 1 << 20
 _MESSAGE_CHARS: Final = 80
 _COLUMNS: Final = ("node", "status", "seconds", "rows", "message")
 _CANNOT_READ: Final = 2
-# What a build may run; the rest of a manifest has no end that a log could tell.
+# The types that a build may run; a log reports no other.
 _RUNNABLE: Final = frozenset(
     {"model", "test", "unit_test", "seed", "snapshot", "function", "saved_query", "exposure"}
 )

@@ -72,7 +72,7 @@ class Drift(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(closed, exit_code=1, reason=closed.reason or differences)
 
 
-# Of these there is no task, or dbt need not report them.
+# These have no task, or dbt need not report them.
 _NEVER_MISSED: Final = NEVER_RUN | {"source"}
 
 

@@ -167,7 +167,7 @@ class DbtRun:
         crashes = [found.crash for found in self.commands.values() if found.crash is not None]
         at, crash = max(crashes, default=("", ""))
         if at < latest[last] and command.crash is None:
-            crash = ""  # a command before the last one broke off
+            crash = ""  # a command before the last one crashed
         failed = tuple(sorted(key for key, entry in entries.items() if entry.is_failure))
         if failed and "OperationCanceled" in crash:  # how Fusion ends a run with --fail-fast
             return End(exit_code, _reason(reason, crash), False, failed)
@@ -223,7 +223,7 @@ def _last_state(
     if slot.result is None and slot.text is None:
         return _never_begun(shown, info, end)
     if not statuses.is_known(shown.status):
-        # Green only if nothing failed: a word that is not known may well mean a failure.
+        # Green only if nothing failed: an unknown status may mean a failure.
         return "success" if end.exit_code == 0 else "error", f'dbt reported the status "{shown.status}"', None
     ended = _unsaid(end) if end.exit_code == 0 else _unfinished(end)
     if slot.text is None or slot.batches or end.exit_code == 0:

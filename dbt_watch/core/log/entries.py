@@ -53,7 +53,7 @@ def ended(event: DbtEvent, node: EventNode, slot: Slot, status: str, attempt: in
     failures = _failures(status, kind, count) if count is not None else None
     is_own = shown is not None and shown.invocation_id == slot.invocation
     if shown is not None and is_own and shown.status == statuses.STARTED:
-        # Half of a long log goes this way, and it takes half as long as a new entry.
+        # Half of a long log takes this way, which is twice as fast as a new entry.
         return msgspec.structs.replace(
             shown,
             resource_type=kind,

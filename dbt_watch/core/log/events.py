@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-# What is longer than this is not dbt's, and is taken for missing: it would be kept in memory and go into the journal.
+# Anything longer is not dbt's, and counts as missing: it would be kept in memory and end up in the journal.
 Word = Annotated[str, msgspec.Meta(max_length=200)]
 Name = Annotated[str, msgspec.Meta(max_length=10_000)]
 
@@ -100,7 +100,7 @@ class DbtEvent(msgspec.Struct, gc=False):
         return (node.unique_id if node is not None else "") or self.data.unique_id or ""
 
 
-# The debug events that make up most of a debug log and that tell nothing of a node's state.
+# The debug events that make up most of a debug log and say nothing of a node's state.
 _NOISY: Final = frozenset({
     b"AdapterEventDebug", b"CacheAction", b"CacheDumpGraph", b"CacheMiss", b"ColTypeChange", b"ConnectionClosed",
     b"ConnectionClosedInCleanup", b"ConnectionLeftOpen", b"ConnectionLeftOpenInCleanup", b"ConnectionReused",
@@ -111,7 +111,7 @@ _NOISY: Final = frozenset({
     b"TypeCodeNotFound", b"WritingInjectedSQLForNode",
 })  # fmt: skip
 
-# `"name"` and what follows it in `info` fit in here; a longer thread name only costs the short cut.
+# `"name"` and what follows it in `info` fit in here; with a longer thread name, a line is only not recognised as noise.
 _TAIL: Final = 200
 
 _decoder: Final = msgspec.json.Decoder(DbtEvent)

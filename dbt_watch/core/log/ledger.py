@@ -242,7 +242,7 @@ class Ledger:
             return []
         result = slot.result = entries.started(event, node, slot, self._attempt)
         self._entries[slot.unique_id] = result
-        # dbt starts a node, too, that it is about to skip; that is nothing to tell.
+        # dbt also starts nodes that it is about to skip; such a start is not reported.
         run = self.run
         is_kept_back = run.any_failed and self._causes.keep_back(slot.unique_id, tests=run.test_failed)
         return [] if is_kept_back else [result]
@@ -261,7 +261,7 @@ class Ledger:
             or status not in _PLAIN
         ):
             return self._end(event, node, statuses.final_word(status, event.data.status))
-        # What `_end` does for a node that went well, without its questions: half of a long log goes this way.
+        # The short form of `_end` for a node that went well: half of a long log takes this way.
         if not slot.is_counted and event.data.total is not None:
             self._count(slot, event.data.total)
         slot.over, slot.latest, slot.began = True, info.ts, node.node_started_at
@@ -286,7 +286,7 @@ class Ledger:
         if node is None or result is None:
             return []
         if slot is None or slot.invocation != event.info.invocation_id:
-            # Of an incremental model it cannot be told from the end of one of its batches without the start.
+            # Without its start, the end of an incremental model looks like that of one of its batches.
             began = None if node.materialized == "incremental" else node.node_started_at
         else:
             began = slot.began
@@ -338,7 +338,7 @@ class Ledger:
         return self._on_error_text(event) if event.unique_id else self._on_command(event)
 
     def _on_ephemeral_failed(self, event: DbtEvent) -> Changes:
-        # The event names a node by its name only; when several have it, the end of the log has to decide.
+        # The event has only the name of the node; when several have it, the end of the log decides.
         named = [key for key, node in self._nodes.items() if node.name == event.data.relation]
         for unique_id in named:
             slot = self._slot(event, unique_id)

@@ -86,7 +86,7 @@ _ENDINGS: Final[dict[OnStale, Callable[[tuple[str, ...]], dict[str, Any]]]] = {
     "skip": lambda _: {"status": statuses.NOT_RUN, "not_run": NotRun.STALE_SOURCE},
 }
 
-# What it means when dbt says so of a source, and of several. The script in the container goes by the same two words.
+# What these statuses of a source mean, for one and for several. The script in the container acts on the same two.
 _FAULTS: Final = {
     "error": ("is stale", "are stale"),
     "runtime error": ("could not be checked", "could not be checked"),

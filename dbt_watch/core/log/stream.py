@@ -87,7 +87,7 @@ class LogStream:
     def _read(self, lines: list[bytes]) -> Iterator[DbtEvent | str]:
         """Yield the events in some lines, and the texts that are not dbt's."""
         for line in lines:
-            # At info every record is wanted; the look for noise is worth its time only where there is some.
+            # At info every record is needed; looking for noise pays only where there is some.
             if self._has_debug and is_noise(line):
                 if is_query(line) and self._invocations.wrote(line):
                     self.ledger.queries.note_record(line)

@@ -25,7 +25,7 @@ MAX_LINES: Final = 60
 """How many lines one message may take."""
 
 _INDENT: Final = "    "
-# The line of the node itself says what these say.
+# What these say is in the line of the node.
 _SAID_BY_THE_NODE: Final = frozenset(Role) - {
     Role.BATCH_RESULT, Role.MESSAGE, Role.CANCEL, Role.CRASH, Role.SUMMARY, Role.NOTE,
 }  # fmt: skip

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 #: counts the changes of `Node`, `Facts` and of what decoding makes of a manifest
 FORMAT = 3
-#: a deployment that gives each version of a DAG a path of its own would fill the disk otherwise
+#: without a limit, a deployment that gives each version of a DAG its own path would fill the disk
 _MOST_FILES = 64
 _MAGIC = b"dbt_watch graph\n"
 _SUFFIX = ".graph"

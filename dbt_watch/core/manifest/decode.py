@@ -221,7 +221,7 @@ _MAY_BE_BLANK = re.compile(rb'"(?:["\\\s]|[\x80-\xff])')
 
 
 def _is_blank(code: msgspec.Raw) -> bool:
-    # Most files are not blank, which their first character tells without decoding them.
+    # Most files are not blank, which their first character shows without decoding them.
     if not _MAY_BE_BLANK.match(memoryview(code)):
         return False
     text = msgspec.json.decode(code)
@@ -269,7 +269,7 @@ def _version_status(resource: _Resource) -> str:
         return "none"
     if version == latest:
         return "latest"
-    # dbt takes version 0, as a number, for no version when it compares
+    # when it compares, dbt treats version 0, as a number, as no version
     if not version or not latest:
         return ""
     return "old" if _is_less(version, latest) else "prerelease" if _is_less(latest, version) else ""

@@ -55,7 +55,7 @@ class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     meta: dict[str, Any] = {}
     #: where its configuration is in `Graph.configs`
     config_index: int = -1
-    #: of a source, whether it says from which age on it is stale
+    #: of a source, whether it has a freshness policy
     has_freshness: bool = False
 
 

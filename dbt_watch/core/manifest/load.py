@@ -52,7 +52,7 @@ def load_manifest(location: str | os.PathLike[str], *, argument: str = "manifest
     if graph is None:
         graph = decode_manifest(place.read(), location=text, argument=argument)
         if place.identity() != identity:
-            return graph  # somebody writes it just now, so nobody knows which of the two this is
+            return graph  # it is being written right now, so this may be the old content or the new one
         graph_cache.store(text, identity, graph)
     _IN_PROCESS.put(text, identity, graph)
     return graph
@@ -66,7 +66,7 @@ def decode_manifest(content: bytes, *, location: str, argument: str = "manifest"
     :param location: where it comes from, for the messages
     :raises ManifestError: when it is not a manifest of dbt 1.8 or later
     """
-    content = content.removeprefix(b"\xef\xbb\xbf")  # some tools of Windows mark UTF-8 so
+    content = content.removeprefix(b"\xef\xbb\xbf")  # some Windows tools mark UTF-8 so
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
         if manifest.metadata.schema_version == SCHEMA_VERSION:

@@ -70,7 +70,7 @@ class _LocalFile:
             raise self._refuse("a file, and this is a directory; dbt writes `target/manifest.json`")
         if not stat.S_ISREG(status.st_mode):
             raise self._refuse("an ordinary file")
-        # The time of the inode's last change also tells when somebody has set the file's own time back.
+        # The change time of the inode also shows when the file's own time was set back.
         times = (status.st_mtime_ns, status.st_ctime_ns)
         return ":".join(map(str, (status.st_dev, status.st_ino, status.st_size, *times)))
 

@@ -92,7 +92,7 @@ class Evaluator:
         if not group.parts:
             return _Selected(set(), frozenset())
         if len(group.parts) == 1:
-            return self._find(group.parts[0], argument)  # which has completed itself
+            return self._find(group.parts[0], argument)  # which is complete already
         found = [self._find(part, argument) for part in group.parts]
         combine = _COMBINE[group.operator]
         selected = combine(*(part.selected for part in found))
@@ -101,7 +101,7 @@ class Evaluator:
 
     def _find_criterion(self, criterion: Criterion, argument: str) -> _Selected:
         if criterion.method == "selector":
-            # What it refers to has brought its tests along already, or has excluded them.
+            # The selectors have brought their tests along already, or have excluded them.
             return _Selected(
                 self._with_relatives(criterion, self._find_selectors(criterion, argument)), frozenset()
             )

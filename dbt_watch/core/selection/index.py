@@ -137,7 +137,7 @@ class Index:
     @cached_property
     def qualified_names(self) -> list[QualifiedName]:
         """The names of all nodes but sources."""
-        # Tens of thousands of them are made for one selection, so no call is made for each.
+        # Tens of thousands are made for one selection, so none of them costs a call.
         return [
             (
                 unique_id,

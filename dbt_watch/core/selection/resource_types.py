@@ -80,7 +80,7 @@ def _checked(
     valid = {*known, *words}
     checked = {name.lower() if isinstance(name, str) else name for name in names}
     for name in checked - valid:
-        # A type that only other commands or versions know is nothing to leave out, and no mistake.
+        # To exclude a type that only other commands or versions know is no mistake.
         if argument == "exclude_resource_types" and name in _LISTABLE:
             continue
         raise SelectionError(argument, name, f"resource types: {', '.join(sorted(valid))}", known=valid)

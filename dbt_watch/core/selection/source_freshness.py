@@ -25,8 +25,8 @@ FRESHNESS: Final[tuple[Freshness, ...]] = ("none", "before", "only")
 SOURCE: Final = "source"
 """The resource type of sources."""
 
-# Dots, commas, spaces, wildcards and a plus mean something to dbt's selection, and whatever JSON escapes stands in dbt's
-# log in another form.
+# Dots, commas, spaces, wildcards and a plus have a meaning in dbt's selection syntax, and what JSON escapes looks different in
+# dbt's log.
 _NAMEABLE: Final = re.compile(r"[\w$#-]+", re.ASCII)
 
 
@@ -37,7 +37,7 @@ def sources_read_by(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
     :param graph: the project
     :param nodes: the unique_ids of what is built
     """
-    # dbt builds no exposure, though it takes them into a selection.
+    # dbt selects exposures, but builds none.
     waiting = [unique_id for unique_id in nodes if graph.nodes[unique_id].resource_type != "exposure"]
     seen = set(waiting)
     found = set()

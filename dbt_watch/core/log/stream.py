@@ -40,10 +40,10 @@ class LogStream:
     """
     Reads one log.
 
-    What the ledger is told comes from the dbt commands that are believed (`core.log.invocations`); what others print is shown.
+    Events reach the ledger only from dbt commands that are believed (`core.log.invocations`); messages of others are shown.
 
-    A record that comes again, after a reader went back a little, shows nothing and changes nothing. Free text has no
-    time by which a repetition could be told; the reader has to see to that.
+    A record that is read again, after a reader went back a little, shows nothing and changes nothing. Free text has no
+    time, so a repetition of it cannot be recognised here; that is up to the reader.
 
     :param ledger: collects the state of the nodes
     """

@@ -1,1 +1,1 @@
-"""What knows dbt, and neither Airflow nor Kubernetes."""
+"""All that knows dbt; nothing here knows Airflow or Kubernetes."""

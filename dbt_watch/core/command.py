@@ -1,8 +1,9 @@
 """
 The command line of dbt, as a list of arguments.
 
-The producer renders a `DbtBuild` when it runs and asks `dbt_arguments` for the command. Every value is one argument
-of its own; nothing is pasted into a line that a shell would read.
+`dbt_build` returns a `DbtBuild`; `producers.operator` renders it when it runs, and asks `dbt_arguments` for the command and
+`environment` for the variables. `authoring` checks what is known earlier, and asks for the `deps` of an own container. Every
+value is one argument of its own; nothing is pasted into a line that a shell would read.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from dbt_watch.exceptions import ArgumentError
 # `--log-format json` would turn that into debug JSON as well.
 GLOBAL_FLAGS = ("--log-format", "json", "--log-level", "debug", "--log-level-file", "none", "--no-use-colors")
 
-# dbt takes variables as an argument only. They stand in the environment of the container, so that whoever sees its
-# command does not see them.
+# dbt takes variables as an argument only. They are put into the environment of the container, so that its command does
+# not show them.
 VARS_VARIABLE = "DBT_WATCH_VARS"
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -50,7 +51,7 @@ class DbtBuild(msgspec.Struct, frozen=True, kw_only=True):
     flags: Any = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the options that were set, as builtins: what Airflow renders."""
+        """Return the options that were set, as builtins: what Airflow renders."""
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         return {name: value for name, value in values.items() if value is not None and value != ()}
 
@@ -72,7 +73,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     builds: bool = True
 
     def arguments(self) -> list[str]:
-        """Give the options of `dbt build` that select these nodes."""
+        """Return the options of `dbt build` that select these nodes."""
         arguments: list[str] = []
         for flag, values in (("--select", self.select), ("--exclude", self.exclude)):
             if values:
@@ -93,10 +94,10 @@ def dbt_arguments(
     profiles_dir: str | None = None,
 ) -> list[str]:
     """
-    Give the arguments of dbt for one build, for one check of sources, or for both.
+    Return the arguments of dbt for one build, for one check of sources, or for both.
 
-    The arguments of both stand one after the other, and in front of them how many belong to the first. They are for a
-    container that has what `environment` gives.
+    The arguments of both stand one after the other, and in front of them how many belong to the first. The container needs
+    the variables that `environment` returns.
 
     :param options: a rendered `DbtBuild.to_dict()`; templates have become text, so "True" is a boolean here. `leading`
         among them are words in front of the arguments. `select` and `exclude` are none of dbt's here: what they leave of
@@ -118,7 +119,7 @@ def dbt_arguments(
 
 def environment(options: Mapping[str, Any]) -> dict[str, str]:
     """
-    Give the environment variables of the container: those that the arguments of dbt refer to, and those of its log.
+    Return the environment variables of the container: those that the arguments of dbt refer to, and those of its log.
 
     :param options: as of `dbt_arguments`
     :raises ArgumentError: when `vars` are no variables
@@ -129,7 +130,7 @@ def environment(options: Mapping[str, Any]) -> dict[str, str]:
 
 def deps_arguments(*, project_dir: str | None = None, profiles_dir: str | None = None) -> list[str]:
     """
-    Give the arguments of dbt for the installation of packages.
+    Return the arguments of dbt for the installation of packages.
 
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
@@ -142,7 +143,7 @@ def deps_arguments(*, project_dir: str | None = None, profiles_dir: str | None =
 def _shared_arguments(
     options: Mapping[str, Any], *, project_dir: str | None, profiles_dir: str | None
 ) -> list[str]:
-    """Give the options that all of these commands take."""
+    """Return the options that all of these commands take."""
     return _given(
         ("--project-dir", project_dir),
         ("--profiles-dir", profiles_dir),
@@ -153,7 +154,7 @@ def _shared_arguments(
 
 
 def _build_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Give the options that `dbt build` alone takes."""
+    """Return the options that `dbt build` alone takes."""
     arguments = _given(
         ("--event-time-start", _text("event_time_start", options.get("event_time_start"))),
         ("--event-time-end", _text("event_time_end", options.get("event_time_end"))),
@@ -187,7 +188,7 @@ def check_literals(build: DbtBuild) -> None:
 
 def criteria(argument: str, value: Any) -> tuple[str, ...]:
     """
-    Give the parts of a selection; none for None and for blank text.
+    Return the parts of a selection; none for None and for blank text.
 
     :raises ArgumentError: when the value is no selection
     """
@@ -207,7 +208,7 @@ def is_literal(value: Any) -> bool:
         return all(map(is_literal, value.values()))
     if isinstance(value, Sequence):
         return all(map(is_literal, value))
-    # Of Airflow's references nothing is known here but that they can tell what they refer to.
+    # Airflow's references cannot be imported here; this method is how they are recognised.
     return not hasattr(value, "iter_references")
 
 

@@ -1,8 +1,8 @@
 """
-What a user's options and environment may say to dbt, and what they may not: its log and its nodes are ours to set.
+Which options and environment variables of dbt a user may set, and which not: dbt's log and its nodes are ours to set.
 
-`core.command` and `authoring` ask. Gone through option by option: `dbt.cli.params` of dbt-core 1.8 to 1.13, and the command
-line of dbt Fusion 2.0 (preview).
+`core.command` and `authoring` check with it. Source, option by option: `dbt.cli.params` of dbt-core 1.8 to 1.13, and the
+command line of dbt Fusion 2.0 (preview).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dbt_watch.exceptions import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# What the call cannot overrule on every dbt (Fusion knows no `--no-quiet`), whatever the image or the DAG sets: what leaves
-# records out of the log, and what fills it up. From 1.11 on dbt reads each of them under two names.
+# Settings of an image or a DAG that would leave records out of the log, or flood it, and that the command line cannot overrule
+# on every dbt (Fusion knows no `--no-quiet`). From 1.11 on dbt reads each of them under two names.
 LOG_ENVIRONMENT: Final = {
     "DBT_QUIET": "false",
     "DBT_ENGINE_QUIET": "false",
@@ -43,7 +43,7 @@ def check_flags(argument: str, value: Any, words: Sequence[str]) -> None:
 
 
 def _options_in(word: str) -> Sequence[str]:
-    """Give the options of a word, of which one with a single hyphen may hold several."""
+    """Return the options of a word, of which one with a single hyphen may hold several."""
     if word.startswith("--") or not word.startswith("-"):
         return [word.partition("=")[0]]
     letters = word[1:]
@@ -75,7 +75,7 @@ _SELECTION: Final = (
 _TYPES: Final = 'a task stands for each node that is built; use select= and exclude=, or tests="none", of @dbt_k8s_project'
 _NO_BUILD: Final = "with it dbt builds nothing"
 
-# By the option, what to use instead. `dbt.cli.params` of dbt-core 1.8 to 1.13.
+# What to use instead, by option. `dbt.cli.params` of dbt-core 1.8 to 1.13.
 _REFUSED: Final = {
     **dict.fromkeys(
         (
@@ -94,7 +94,7 @@ _REFUSED: Final = {
     **dict.fromkeys(("--version", "-v", "-V", "--help", "-h"), _NO_BUILD),
 }  # fmt: skip
 
-# By the name of the variable, less `DBT_` or `DBT_ENGINE_`.
+# What to use instead, by the name of the variable without `DBT_` or `DBT_ENGINE_`.
 _REFUSED_SETTINGS: Final = {
     "RESOURCE_TYPES": _TYPES,
     "EXCLUDE_RESOURCE_TYPES": _TYPES,

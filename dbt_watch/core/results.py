@@ -1,7 +1,7 @@
 """
 What is known of one node: `NodeResult`, which the ledger makes, the journal carries, and sensors and users read.
 
-Also `NodeInfo`, the little that the ledger wants to know of a node before dbt runs.
+Also `NodeInfo` and `SelectedNode`, the little that the ledger needs to know of a node before dbt runs.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     :param message: dbt's text of an error or a warning, or why it was not run
     :param sql: for a node that failed, what dbt had sent to the database last, the first 4,000 characters or so
     :param relation_name: the quoted name in the database
-    :param adapter_response: what the adapter answered (small values only)
+    :param adapter_response: the adapter's response (small values only)
     :param skipped_because: the unique_ids of the failed nodes that a skipped node waited for
     :param not_run: why it was not run, when `status` says so
     :param batches: the batches of a microbatch model, the first `MAX_BATCHES` of them
@@ -130,7 +130,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     @property
     def label(self) -> str:
-        """Its name as people say it: a model's with its version, that of a source's table with the source in front."""
+        """Its short name: a model's with its version, that of a source's table with the source in front."""
         return label_of(self.unique_id)
 
     @property
@@ -174,9 +174,9 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return self.not_run is NotRun.NOT_KNOWN
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON-able values; what is at its default is left out."""
+        """Return a dict of JSON values, without what is at its default."""
         result: dict[str, Any] = msgspec.to_builtins(self)
-        # Tuples stay tuples there, and Airflow would store them as something else than JSON's lists.
+        # Tuples would stay tuples, which Airflow stores as something else than JSON's lists.
         if self.skipped_because:
             result["skipped_because"] = list(self.skipped_because)
         if self.batches:
@@ -186,7 +186,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> NodeResult:
         """
-        Read what `to_dict` gave.
+        Read what `to_dict` returned.
 
         :raises msgspec.ValidationError: it is something else
         """
@@ -199,7 +199,7 @@ _NOT_DUE: Final = frozenset({
 
 
 def shortened(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
-    """Cut a text to about `limit` characters, its beginning and its end kept, with a mark that says how much is gone."""
+    """Return about `limit` characters of a text: its beginning and its end, and between them how much is left out."""
     if len(text) <= limit:
         return text
     head, tail = limit * 3 // 4, limit // 4
@@ -207,7 +207,7 @@ def shortened(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
 
 
 def small_scalars(response: dict[str, Any] | None) -> dict[str, Any]:
-    """Keep of an adapter's answer what is small: the first 16 numbers, booleans and short texts."""
+    """Return what is small in an adapter's response: the first 16 numbers, booleans and short texts."""
     kept: dict[str, Any] = {}
     for key, value in (response or {}).items():
         if len(kept) == _MAX_SCALARS:

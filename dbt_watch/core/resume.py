@@ -1,9 +1,10 @@
 """
 What a later attempt still has to build, and how dbt is asked for just that.
 
-The producer asks before each attempt but the first. What is done is known from the states of the sensors, which
-outlive attempts and clears on every version of Airflow: a cleared sensor is not done, a sensor that was marked as
-success is.
+`producers.retry_plan` asks before each attempt but the first, `producers.operator` which sensors contradict an attempt after it.
+What is done is known from the states of the sensors, which outlive attempts and clears on every version of Airflow: a cleared
+sensor is not done, a sensor that was marked as success is. `selection_of` also serves a narrowed selection and a build of
+single nodes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def remaining_nodes(
     selected: Iterable[str], watched: Mapping[str, Iterable[str]], states: Mapping[str, str | None]
 ) -> frozenset[str]:
     """
-    Give the nodes that are not done.
+    Return the nodes that are not done.
 
     :param selected: the unique_ids of the whole project's selection
     :param watched: the unique_ids that each sensor stands for, by its task id
@@ -104,7 +105,7 @@ _ENDED: Final = frozenset(state for states in _STATES.values() for state in stat
 
 def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:
     """
-    Give a selection that makes dbt build these nodes and no others, and check the sources among them.
+    Return a selection that makes dbt build these nodes and no others, and check the sources among them.
 
     :param graph: the project
     :param nodes: their unique_ids
@@ -119,7 +120,7 @@ def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:
     if sum(len(criterion.encode()) + 1 for criterion in criteria + sources) > MAX_ARGUMENTS:
         return None
     try:
-        # dbt's own rules decide what a criterion matches, so they are asked.
+        # dbt's own rules decide what a criterion matches.
         found = select_nodes(graph, select=criteria, indirect_selection="empty")
     except SelectionError:
         return None

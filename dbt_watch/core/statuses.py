@@ -1,7 +1,7 @@
 """
 The words that dbt uses for the state of a node, and what they mean.
 
-The table is the only place that knows a word; `NodeResult` and the ledger ask it. Words that are not in it are kept
+The table is the only place that knows a word; `NodeResult`, the ledger and others ask it. Words that are not in it are kept
 as they are, and count as open until the log ends. Source: `dbt/artifacts/schemas/results.py` of dbt-core 1.8 to 1.13,
 and logs of dbt Fusion 2.0.
 """
@@ -55,7 +55,7 @@ _ABSENT: Final = frozenset({"", "None", "none", "null"})
 
 
 def meaning(status: str) -> Meaning:
-    """Say what a status means; an unknown word is open."""
+    """Return what a status means; an unknown word is open."""
     return MEANINGS.get(status, Meaning.OPEN)
 
 
@@ -71,7 +71,7 @@ def is_final(status: str) -> bool:
 
 def final_word(node_status: str | None, data_status: str | None) -> str:
     """
-    Give the status of an event that ends a node.
+    Return the status of an event that ends a node.
 
     `node_info.node_status` is to be trusted, but for unit tests it is the string "None", and for a skipped node it
     may still be "started"; then `data.status` holds the word, or, for models, free text such as "SELECT 100".

@@ -1,10 +1,10 @@
 """
-Text for a container, written so that Kubernetes passes it on as it is, and references that it is to replace.
+Escapes text for a container, so that Kubernetes passes it on as it is; and the references that it is to replace.
 
 Kubernetes replaces `$(NAME)` in the command and the arguments of a container by the environment variable of that name,
 so a value that somebody else chose could read a secret, or be altered; `$$` stands for one dollar sign
-(https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/). The producer asks for
-this when it puts dbt's arguments and variables into the pod.
+(https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/). `producers.operator` escapes
+dbt's arguments and variables with it; `core.command` makes the reference to dbt's vars.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ class Reference(str):
 
 
 def verbatim(text: str) -> str:
-    """Give the text for a pod's spec from which the container gets just this one."""
+    """Return a text escaped for a pod's spec, a `Reference` as it is."""
     return str(text) if isinstance(text, Reference) else text.replace("$", "$$")

@@ -1,7 +1,8 @@
 """
 What a sensor leaves in XCom: the results of its nodes, written and read back.
 
-Sensors write it; functions bound to nodes, callbacks and `DbtProject.results` read it.
+`sensors` writes it; `authoring.node_functions`, `rendering.callbacks` and `rendering.results` read it, for functions bound to
+nodes, for callbacks and for `project.results`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def xcom_value(results: Sequence[NodeResult]) -> dict[str, Any]:
 
 def results_in(value: Any) -> list[NodeResult]:
     """
-    Give the results that a sensor's XCom holds; none for a sensor that left nothing.
+    Return the results that a sensor's XCom holds; none for a sensor that left nothing.
 
     :param value: the XCom. What a trigger leaves there, Airflow encodes twice, so that it arrives as text.
     :raises msgspec.ValidationError: when it is something else
@@ -64,7 +65,7 @@ def results_in(value: Any) -> list[NodeResult]:
 
 def result_of(node: Node, value: Any) -> NodeResult:
     """
-    Give the result of one node.
+    Return the result of one node.
 
     :param node: the node
     :param value: the XCom of its sensor

@@ -26,7 +26,7 @@ from dbt_watch.core.text import one_line, sanitize
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from dbt_watch.core.log.stream import StreamOutput
+    from dbt_watch.core.log.stream import LogUpdate
     from dbt_watch.core.results import NodeResult, SelectedNode
 
 
@@ -138,14 +138,14 @@ class BuildWatch:
             parts.append(f"failed: {names}" + (" ..." if len(failed) > MAX_NAMES else ""))
         return sanitize("; ".join(filter(None, parts)) or "no node was reported")
 
-    def _take(self, output: StreamOutput, is_new: bool) -> None:
-        changes = map(self._without_secrets, output.changes)
+    def _take(self, update: LogUpdate, is_new: bool) -> None:
+        changes = map(self._without_secrets, update.changes)
         news = [change for change in changes if self._is_news(change)]
         self.writer.add(news)
         if news:
             self._is_catching_up = False
         if is_new and not self._is_catching_up:
-            for line in output.lines:
+            for line in update.lines:
                 self._show(self._redact(line))
 
     def _without_secrets(self, result: NodeResult) -> NodeResult:

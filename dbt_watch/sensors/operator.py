@@ -40,7 +40,7 @@ _TRIGGER_CLASS = "dbt_watch.sensors.trigger.NodeTrigger"
 MAX_PAGES = 20
 
 
-class LoneBuilder(Protocol):
+class LoneBuild(Protocol):
     """How the nodes of a sensor are built that was cleared alone. `rendering` knows."""
 
     @property
@@ -91,7 +91,7 @@ class DbtNodeSensor(BaseOperator):
         from_trigger: bool = True,
         looks_first: bool = False,
         worker_for: Collection[str] = (),
-        lone_build: LoneBuilder | None = None,
+        lone_build: LoneBuild | None = None,
         on_warning_callback: Sequence[Callable[[Context], object]] = (),
         **kwargs: Any,
     ) -> None:
@@ -245,7 +245,7 @@ class DbtNodeSensor(BaseOperator):
         return self._end(context, final_update(self.unique_ids, results, closed))
 
     @property
-    def _alone(self) -> LoneBuilder:
+    def _alone(self) -> LoneBuild:
         if self._lone_build is None:
             raise AirflowFailException("cleared alone, and there is nothing known to build its nodes with")
         return self._lone_build

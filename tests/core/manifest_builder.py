@@ -18,7 +18,7 @@ SECTIONS = {
 def manifest(
     *resources: dict[str, Any], version: int = 12, dbt: str = "1.12.6", **sections: Any
 ) -> dict[str, Any]:
-    """Give a manifest.json as data."""
+    """Return a manifest.json as data."""
     content: dict[str, Any] = {
         "metadata": {
             "dbt_schema_version": f"https://schemas.getdbt.com/dbt/manifest/v{version}.json",
@@ -38,7 +38,7 @@ def manifest(
 
 
 def resource(unique_id: str, *parents: str, path: str | None = None, **values: Any) -> dict[str, Any]:
-    """Give one resource; `config` is added to, everything else is replaced."""
+    """Return one resource; `config` is added to, everything else is replaced."""
     kind, package, *rest = unique_id.split(".")
     name = rest[0] if kind == "test" or rest[-1].startswith("v") else rest[-1]
     path = path or f"{kind}s/{name}.sql"
@@ -59,7 +59,7 @@ def resource(unique_id: str, *parents: str, path: str | None = None, **values: A
 
 
 def generic_test(unique_id: str, *tested: str, kind: str = "not_null", **values: Any) -> dict[str, Any]:
-    """Give a generic test of some nodes."""
+    """Return a generic test of some nodes."""
     config = {"materialized": "test", "severity": "ERROR", **values.pop("config", {})}
     return resource(
         unique_id, *tested, test_metadata={"name": kind}, config=config, path="models/schema.yml", **values

@@ -36,7 +36,7 @@ def lines_of(name):
 
 @cache
 def graph_of(name):
-    """Give the nodes that the recorded commands can report: sources where they are checked, all else where there is a build."""
+    """Return the nodes that the recorded commands can report: sources where they are checked, all else where there is a build."""
     graph = INDEX[name].get("graph")
     nodes = msgspec.json.decode((HERE / graph).read_bytes(), type=dict[str, NodeInfo]) if graph else {}
     checks = "freshness" in name
@@ -62,7 +62,7 @@ def stream_of(nodes=None):
 
 
 def read(log, nodes=None, exit_code=0, run_results=None):
-    """Go the whole way at once; give the ledger's last entries."""
+    """Go the whole way at once; return the ledger's last entries."""
     stream = stream_of(nodes)
     stream.feed(log)
     stream.close(exit_code, run_results)
@@ -71,7 +71,7 @@ def read(log, nodes=None, exit_code=0, run_results=None):
 
 @cache
 def entries_of(name):
-    """Give the last entries of a recording, read at once and without its artifact."""
+    """Return the last entries of a recording, read at once and without its artifact."""
     return read(log_of(name), graph_of(name), exit_code_of(name))
 
 

@@ -31,7 +31,7 @@ def shortened(draw):
 
 
 def can_be_told(unique_id, node):
-    """Tell whether dbt says of such a node whether it built it; of others the manifest knows that it builds nothing."""
+    """Return whether dbt says of such a node whether it built it; of others the manifest knows that it builds nothing."""
     return node.resource_type not in NEVER_RUN and node.materialized != "ephemeral" and not node.is_empty
 
 

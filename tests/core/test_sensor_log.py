@@ -22,7 +22,7 @@ class Log(list):
 
 
 def log_of_sensor(log, unique_id, nodes, exit_code, reason=None):
-    """Give what a sensor writes that is told of each change until it ends."""
+    """Return what a sensor writes that is told of each change until it ends."""
     stream, shown, printed = LogStream(Ledger(nodes)), Log(), set()
     during = [(Producer("running"), change) for change in stream.feed(log).changes]
     last = stream.close(exit_code, reason=reason).changes

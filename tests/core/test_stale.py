@@ -26,7 +26,7 @@ READERS = {RAW: (ORDERS,), OTHER: (ORDERS,)}
 
 
 def closed(tell, statuses, *, on_stale="fail", exit_code=0):
-    """Give the ledger of an attempt that has ended, and how it has."""
+    """Return the ledger of an attempt that has ended, and how it has."""
     stale = StaleSources(READERS, on_stale)
     ledger = Ledger(NODES, stale=stale)
     for unique_id, status in statuses.items():

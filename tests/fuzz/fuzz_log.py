@@ -52,7 +52,7 @@ _TOKENS = (
 
 
 def _lines() -> tuple[bytes, ...]:
-    """Give the recorded lines to start from: a few of each kind of event of each recording."""
+    """Return the recorded lines to start from: a few of each kind of event of each recording."""
     kept: dict[bytes, None] = {}
     seen: Counter[tuple[str, str]] = Counter()
     for name in SMALL:

@@ -134,7 +134,7 @@ SCENARIOS = {
 
 
 def environment(version: str, directory: Path) -> Path:
-    """Make the environment of a version, unless it is there; give the path of its `dbt`."""
+    """Make the environment of a version, unless it is there; return the path of its `dbt`."""
     home = directory / version
     dbt = home / "bin" / "dbt"
     if not dbt.exists():
@@ -163,7 +163,7 @@ def _run(command: list[str], **more: Any) -> None:
 
 
 def record(version: str, scenario: str, dbt: Path, out: Path) -> str:
-    """Run dbt once in a copy of the project; keep what it wrote; give the name of the recording."""
+    """Run dbt once in a copy of the project; keep what it wrote; return the name of the recording."""
     told = SCENARIOS[scenario]
     name = f"{version}__{ADAPTER}__jaffle_{scenario}"
     with tempfile.TemporaryDirectory() as made:

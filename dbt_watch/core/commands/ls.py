@@ -127,6 +127,6 @@ _OPTIONS = {
 
 
 def _as_option(error: ArgumentError) -> str:
-    """Say it with the name of the option, which is what the user has typed."""
+    """Return the message of an error with the name of the option, which is what the user has typed."""
     option = _OPTIONS.get(error.argument, error.argument)
     return " ".join(str(error).splitlines()).replace(f"{error.argument}=", f"{option}=", 1)

@@ -29,7 +29,7 @@ _PIECE: Final = 1 << 20
 _MESSAGE_CHARS: Final = 80
 _COLUMNS: Final = ("node", "status", "seconds", "rows", "message")
 _CANNOT_READ: Final = 2
-# What a build may run; the rest of a manifest has no end that a log could tell.
+# The types that a build may run; a log reports no other.
 _RUNNABLE: Final = frozenset(
     {"model", "test", "unit_test", "seed", "snapshot", "function", "saved_query", "exposure"}
 )
@@ -73,8 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """
-    Carry out the command.
+    Print what became of each node.
 
+    :param args: what `add_arguments` has asked for
     :returns: 0 when the log was read, whatever it tells; 2 when something could not be read
     """
     try:
@@ -97,7 +98,7 @@ def replay(
     exit_code: int | None = None,
 ) -> dict[str, Any]:
     """
-    Read a log of dbt and say how each node ended.
+    Read a log of dbt, and return how each node ended.
 
     :param log: the log, or a path to it; of any size
     :param graph: the nodes that were to run, by unique_id; without it only those are known that dbt reported
@@ -139,11 +140,7 @@ def _pieces(log: str | os.PathLike[str] | bytes) -> Iterator[bytes]:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """
-    Draw what `replay` found.
-
-    :returns: a line for each node, and one with the outcome
-    """
+    """Return what `replay` found as a table: a line for each node, and one with the outcome."""
     rows = [_COLUMNS, *(_row(unique_id, node) for unique_id, node in found["nodes"].items())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     right = {_COLUMNS.index("seconds"), _COLUMNS.index("rows")}

@@ -1,1 +1,1 @@
-"""From dbt's log to what is known of each node."""
+"""Reads dbt's log: from bytes to the result of each node."""

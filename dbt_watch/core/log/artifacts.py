@@ -1,8 +1,9 @@
 """
-What dbt itself concluded: `run_results.json` (v6) and `sources.json` (v3), read for the end of a log.
+Reads dbt's own results: `run_results.json` (v6) and `sources.json` (v3).
 
-Called by `core.log.ledger` when a log is closed. Total: what cannot be read is as good as not there. Source:
-schemas.getdbt.com/dbt/run-results and /sources.
+`core.log.ledger` reads one when a log is closed, if there is one: `dbt-watch replay --run-results` has it, the producer does
+not. Nothing is raised: an artifact that cannot be read counts as missing. Source: schemas.getdbt.com/dbt/run-results and
+/sources.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ class Timing(msgspec.Struct, gc=False):
 
 
 class BatchResults(msgspec.Struct, gc=False):
-    """The batches of a microbatch model, each as its two ends in time."""
+    """The batches of a microbatch model, each as the pair of its start and end."""
 
     successful: list[Any] = []
     failed: list[Any] = []
 
 
 class Concluded(msgspec.Struct, gc=False):
-    """dbt's last word on one node."""
+    """What dbt concluded of one node."""
 
     unique_id: str
     status: str = ""
@@ -52,7 +53,7 @@ class Concluded(msgspec.Struct, gc=False):
 
     @property
     def run_result(self) -> RunResult:
-        """The same in the form that an event of the log has."""
+        """The same, as an event of the log has it."""
         return RunResult(
             status=self.status,
             message=self.text,
@@ -87,7 +88,7 @@ def read_artifact(content: bytes | None) -> Artifact | None:
     Read an artifact.
 
     :param content: the file's bytes; None when there is none
-    :returns: None when there is none, or when it is not one; results that make no sense are left out
+    :returns: None when there is none, or when it is not one; results that cannot be read are left out
     """
     if not content:
         return None

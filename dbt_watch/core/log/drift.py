@@ -1,7 +1,7 @@
 """
-Whether the manifest that the tasks are made from and the project that dbt ran are the same, and what it means when not.
+Compares the manifest that the tasks are made from with the project that dbt ran, and says what a difference means.
 
-`producers.build_watch` asks at the end of an attempt.
+`producers.build_watch` asks at the end of an attempt; `authoring.settings` checks `on_drift`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ON_DRIFT: Final[tuple[OnDrift, ...]] = ("warn", "fail")
 
 class Drift(msgspec.Struct, frozen=True):
     """
-    What is to happen when the two differ.
+    What happens when the two differ.
 
     :param elsewhere: the nodes of the project that have a task and that this attempt does not build; dbt reports them in
         the log of a pod that was taken over
@@ -39,7 +39,7 @@ class Drift(msgspec.Struct, frozen=True):
 
     def between(self, nodes: Collection[str], entries: Mapping[str, NodeResult]) -> str:
         """
-        Return in words how the two differ; nothing when they do not, as far as a log can tell.
+        Return in words how the two differ; empty when they do not, as far as a log can tell.
 
         :param nodes: those of the attempt
         :param entries: those of all nodes, none of which is open
@@ -62,7 +62,7 @@ class Drift(msgspec.Struct, frozen=True):
 
     def end(self, closed: Closed, differences: str) -> Closed:
         """
-        Return the end of an attempt: it has not ended well when a difference is a failure, though dbt has.
+        Return how an attempt ends: badly when a difference is a failure, even where dbt ended well.
 
         :param closed: how dbt ended
         :param differences: as of `between`
@@ -72,7 +72,7 @@ class Drift(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(closed, exit_code=1, reason=closed.reason or differences)
 
 
-# Of these there is no task, or dbt need not report them.
+# These have no task, or dbt need not report them.
 _NEVER_MISSED: Final = NEVER_RUN | {"source"}
 
 

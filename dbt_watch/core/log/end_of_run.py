@@ -1,7 +1,8 @@
 """
-How nodes end that dbt never reported to the end, and what its artifacts add.
+How the run of dbt ended, and what that means for the nodes whose end dbt never reported.
 
-The ledger asks once, when the log is closed. Each node that is still open gets a state and the reason for it.
+`core.log.ledger` keeps a `DbtRun` while it reads, and asks once, when the log is closed: each node that is still open gets a
+state and the reason for it. `producers.build_watch` asks `end_of_unknown` for the end of the attempt.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class End(msgspec.Struct, frozen=True, gc=False):
 
     :param exit_code: None when it is not known
     :param reason: in one line, where there is more to say than the exit code
-    :param early: whether dbt was ended, or broke off, before it had been through its nodes
+    :param early: whether dbt was stopped, or crashed, before it had been through its nodes
     :param stopped_by: the failed nodes at which dbt stopped on request (--fail-fast); empty when it did not
     :param lacks: what is missing in the log of the build, in words; empty when it is whole
     :param check_lacks: the same of the check of sources
@@ -62,11 +63,11 @@ class DbtCommand(msgspec.Struct, gc=False):
     """
     What the log says of one dbt command as a whole.
 
-    :param has_begun: whether its beginning was seen
+    :param has_begun: whether its first record was seen
     :param is_completed: whether its summary was seen
     :param count: how many nodes dbt counted, hooks and ephemeral models left out; None while that was not seen
-    :param counts_all: whether every node that it reports is among these; else only those that have a number
-    :param crash: when it broke off, and the error
+    :param counts_all: whether `count` is of all nodes that are reported; else it is of those with a number ("3 of 40")
+    :param crash: the time of a crash, and the error
     """
 
     has_begun: bool = False
@@ -80,11 +81,11 @@ class DbtRun:
     """
     What the log says of the dbt commands as a whole.
 
-    :ivar commands: those that were seen, by invocation_id, in the order in which they began
+    :ivar commands: by invocation_id, in the order in which they began
     :ivar any_failed: whether any node failed
     :ivar test_failed: whether any test failed
-    :ivar last_words: what was said last that was no record
-    :ivar end: how it all ended, once it has
+    :ivar last_words: the last text that was no record
+    :ivar end: how dbt ended; None while the log is open
     :ivar lacks: once the log is closed, what is missing in that of the build, in words
     :ivar check_lacks: the same of the check of sources
     """
@@ -99,13 +100,13 @@ class DbtRun:
         self.lacks = self.check_lacks = ""
 
     def admit(self, invocation: str) -> DbtCommand | None:
-        """Take note of a command; None when there are too many, so that a foreign log cannot go on for ever."""
+        """Return the command of an invocation_id, new if need be; None when there are too many, as in a foreign log."""
         if invocation not in self.commands and len(self.commands) < MAX_COMMANDS:
             self.commands[invocation] = DbtCommand()
         return self.commands.get(invocation)
 
     def take(self, event: DbtEvent) -> None:
-        """Take an event that is about a command as a whole."""
+        """Record an event that is about a command as a whole."""
         command = self.admit(event.info.invocation_id)
         role = MEANS[event.info.name]
         if command is None:
@@ -129,7 +130,7 @@ class DbtRun:
         return any(command.is_completed for command in self.commands.values())
 
     def is_over(self, invocation: str) -> bool:
-        """Tell whether a command has come to its end, or has broken off."""
+        """Return whether a command has ended or crashed."""
         command = self.commands.get(invocation)
         return command is not None and (command.is_completed or command.crash is not None)
 
@@ -140,7 +141,7 @@ class DbtRun:
         slots: Collection[Slot],
         entries: Mapping[str, NodeResult],
     ) -> End:
-        """Judge the end of the last command, once."""
+        """Return how the last command ended; called once."""
         checks = {slot.invocation for slot in slots if slot.unique_id.startswith("source.")}
         self.lacks = self._lacks([key for key in self.commands if key not in checks], slots)
         self.check_lacks = self._lacks([key for key in self.commands if key in checks], slots)
@@ -166,7 +167,7 @@ class DbtRun:
         crashes = [found.crash for found in self.commands.values() if found.crash is not None]
         at, crash = max(crashes, default=("", ""))
         if at < latest[last] and command.crash is None:
-            crash = ""  # a command before the last one broke off
+            crash = ""  # a command before the last one crashed
         failed = tuple(sorted(key for key, entry in entries.items() if entry.is_failure))
         if failed and "OperationCanceled" in crash:  # how Fusion ends a run with --fail-fast
             return End(exit_code, _reason(reason, crash), False, failed)
@@ -177,7 +178,7 @@ class DbtRun:
         return End(exit_code, _reason(reason, crash), False, stopped, self.lacks, self.check_lacks)
 
     def _lacks(self, invocations: Collection[str], slots: Collection[Slot]) -> str:
-        """Say what is missing in the log of the last one of some commands."""
+        """Return what is missing in the log of the last of some commands, in words."""
         if not invocations:
             return f"the log holds no {'such command' if self.commands else 'record'} of dbt"
         last = [*invocations][-1]
@@ -202,13 +203,13 @@ class DbtRun:
 
 
 def _reason(outside: str | None, words: str = "") -> str:
-    """Join what somebody outside knows with the last words of dbt or of its container."""
+    """Return the reason that is known from outside, and the last words of dbt or of its container, in one line."""
     parts = (one_line(part, _MAX_REASON_CHARS) for part in (outside or "", words))
     return ": ".join(dict.fromkeys(filter(None, parts)))
 
 
 def settled(slot: Slot, info: SelectedNode | None, end: End, attempt: int) -> NodeResult:
-    """Give the last state of a node whose end was never reported."""
+    """Return the last state of a node whose end was never reported."""
     shown = slot.result or unreported(slot, info, attempt)
     status, message, not_run = _last_state(slot, shown, info, end)
     return msgspec.structs.replace(shown, status=status, message=message, not_run=not_run)
@@ -222,7 +223,7 @@ def _last_state(
     if slot.result is None and slot.text is None:
         return _never_begun(shown, info, end)
     if not statuses.is_known(shown.status):
-        # Green only if nothing failed: a word that is not known may well mean a failure.
+        # Green only if nothing failed: an unknown status may mean a failure.
         return "success" if end.exit_code == 0 else "error", f'dbt reported the status "{shown.status}"', None
     ended = _unsaid(end) if end.exit_code == 0 else _unfinished(end)
     if slot.text is None or slot.batches or end.exit_code == 0:
@@ -263,7 +264,7 @@ _NOT_IN_PROJECT: Final = (
 _MAX_NAMED: Final = 3
 
 NEVER_RUN: Final = frozenset({"exposure", "saved_query", "metric", "semantic_model", "analysis", "operation"})
-"""The resource types of which a build need not report anything."""
+"""The resource types that a build need not report."""
 
 
 def _unsaid(end: End) -> str:
@@ -280,7 +281,7 @@ def _because(what: str, end: End) -> str:
 
 def end_of_unknown(closed: Closed, run: DbtRun, entries: Iterable[NodeResult], *, is_known: bool) -> Closed:
     """
-    Return the end of an attempt: it has not ended well when it is not known what became of a node, though dbt has.
+    Return how an attempt ends: badly when it is not known what became of a node, even where dbt ended well.
 
     :param closed: how dbt ended
     :param run: what its log says as a whole
@@ -303,7 +304,7 @@ _UNKNOWN: Final = frozenset({NotRun.NOT_KNOWN, NotRun.UNFINISHED})
 
 
 def failed_start_hooks(entries: Mapping[str, NodeResult]) -> tuple[str, ...]:
-    """Name the on-run-start hooks that failed: then dbt skips every node."""
+    """Return the unique_ids of the on-run-start hooks that failed; dbt skips every node then."""
     return tuple(
         sorted(
             key

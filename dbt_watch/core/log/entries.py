@@ -1,7 +1,7 @@
 """
-How entries are made: from an event, from the details that other events add, from what an artifact concludes.
+Makes the entries of the ledger, which are `NodeResult`s: from events and from dbt's artifacts.
 
-Called by `core.log.ledger` and `core.log.end_of_run`. Nothing here decides whether an entry may change; that is the ledger's.
+`core.log.ledger` and `core.log.end_of_run` call it. Whether an entry may change is not decided here but in the ledger.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOTHING: Final[tuple[Any, ...]] = (None, {}, (), "")
 
 
 def started(event: DbtEvent, node: EventNode, slot: Slot, attempt: int) -> NodeResult:
-    """Make the entry of a node that begins."""
+    """Return the entry of a node that begins."""
     relation = node.node_relation
     return NodeResult(
         unique_id=slot.unique_id,
@@ -44,7 +44,7 @@ def started(event: DbtEvent, node: EventNode, slot: Slot, attempt: int) -> NodeR
 
 
 def ended(event: DbtEvent, node: EventNode, slot: Slot, status: str, attempt: int) -> NodeResult:
-    """Make the entry of a node that is over, as far as its own event tells."""
+    """Return the entry of a node that is over, as far as its own event tells."""
     data, kind, shown = event.data, node.resource_type, slot.result
     relation, text, count = node.node_relation, data.result_message or data.status, data.num_failures
     relation_name = relation.relation_name or None if relation is not None else None
@@ -53,7 +53,7 @@ def ended(event: DbtEvent, node: EventNode, slot: Slot, status: str, attempt: in
     failures = _failures(status, kind, count) if count is not None else None
     is_own = shown is not None and shown.invocation_id == slot.invocation
     if shown is not None and is_own and shown.status == statuses.STARTED:
-        # Half of a long log goes this way, and it takes half as long as a new entry.
+        # Half of a long log takes this way, which is twice as fast as a new entry.
         return msgspec.structs.replace(
             shown,
             resource_type=kind,
@@ -81,7 +81,7 @@ def ended(event: DbtEvent, node: EventNode, slot: Slot, status: str, attempt: in
 
 
 def with_run_result(result: NodeResult, found: RunResult) -> NodeResult:
-    """Give an entry the details of a result that came with the end itself."""
+    """Return an entry with the details of a result that came with the end itself."""
     kind = result.resource_type
     return msgspec.structs.replace(
         result,
@@ -94,9 +94,9 @@ def with_run_result(result: NodeResult, found: RunResult) -> NodeResult:
 
 def completed(result: NodeResult, found: RunResult, more: dict[str, Any] | None = None) -> NodeResult | None:
     """
-    Fill in what an entry does not have yet; its state does not change.
+    Return an entry with what it lacks filled in; its state does not change.
 
-    :returns: the fuller entry, or None when there was nothing to fill in
+    :returns: None when there is nothing to fill in
     """
     kind, status = result.resource_type, result.status
     fields: dict[str, Any] = {
@@ -116,7 +116,7 @@ def completed(result: NodeResult, found: RunResult, more: dict[str, Any] | None 
 
 
 def concluded(found: Concluded, slot: Slot, info: SelectedNode | None, attempt: int) -> NodeResult:
-    """Make the entry of a node whose end only an artifact tells."""
+    """Return the entry of a node whose end is known from an artifact only."""
     blank = unreported(slot, info, attempt)
     result = with_run_result(msgspec.structs.replace(blank, status=found.status), found.run_result)
     text = (message_of(found.text) or slot.text) if has_text(found.status) else None
@@ -124,7 +124,7 @@ def concluded(found: Concluded, slot: Slot, info: SelectedNode | None, attempt: 
 
 
 def more_in(found: Concluded) -> dict[str, Any]:
-    """Give what an artifact has beyond the log's events, as fields of an entry."""
+    """Return what an artifact has and events have not, as fields of an entry."""
     began = [moment(phase.started_at) for phase in found.timing]
     over = [moment(phase.completed_at) for phase in found.timing]
     batches = found.batch_results
@@ -139,7 +139,7 @@ def more_in(found: Concluded) -> dict[str, Any]:
 
 
 def unreported(slot: Slot, info: SelectedNode | None, attempt: int) -> NodeResult:
-    """Make the entry of a node that the log tells nothing of."""
+    """Return the entry of a node that the log says nothing of."""
     return NodeResult(
         unique_id=slot.unique_id,
         name=info.name if info is not None else label_of(slot.unique_id),
@@ -156,17 +156,17 @@ def has_text(status: str) -> bool:
 
 
 def failure_word(node: EventNode, text: str | None) -> str:
-    """Tell a failed test from a broken one by dbt's text, where the event itself was lost."""
+    """Return "fail" for a failed test and "error" for anything broken, by dbt's text, where the event itself was lost."""
     return "fail" if node.resource_type in TESTS and (text or "").startswith("Got ") else "error"
 
 
 def usual_text(result: NodeResult) -> str | None:
-    """Say what dbt's word means where dbt itself says no more."""
+    """Return a message for a status to which dbt adds none; None where it needs none."""
     return _USUAL_TEXTS.get((result.resource_type, result.status))
 
 
 def message_of(text: str | None) -> str | None:
-    """Make a message of dbt's text: without colours and program frames, bounded; None when nothing is left."""
+    """Return dbt's text as a message: sanitized, without program frames, bounded; None when nothing is left."""
     if not text:
         return None
     return shortened(sanitize(without_backtrace(without_escapes(text)).strip())) or None
@@ -193,7 +193,7 @@ def _rows_in_text(text: str, kind: str) -> int | None:
 
 
 def _rows_in_response(found: RunResult, kind: str) -> int | None:
-    """Read the number of rows from an adapter's answer; a negative one means that the database did not say."""
+    """Read the number of rows from an adapter's response; a negative one means that the database did not say."""
     rows = (found.adapter_response or {}).get("rows_affected")
     if kind not in _COUNTED or isinstance(rows, bool) or not isinstance(rows, (int, float)):
         return None
@@ -201,7 +201,7 @@ def _rows_in_response(found: RunResult, kind: str) -> int | None:
 
 
 def _failures(status: str, kind: str, count: int | None) -> int | None:
-    """Give the number of failures, where it means something: dbt writes 0 for everything that is not a test."""
+    """Return the number of failures, where it means something: dbt writes 0 for everything that is not a test."""
     if kind not in TESTS or status not in _COUNTS_FAILURES or count is None:
         return None
     return count if count.bit_length() <= _MAX_BITS else None

@@ -1,8 +1,9 @@
 """
-What each event of dbt's log means for the ledger, whichever engine writes it.
+What each event of dbt's log means, whichever engine writes it.
 
-dbt-core 1.x and dbt Fusion (dbt-core 2.0 is the same engine) share the envelope of their records, not their habits: each has
-a table. The names do not contradict each other, so the ledger need not know which engine writes.
+dbt-core 1.x and dbt Fusion (dbt-core 2.0 is the same engine) share the envelope of their records, but not all events: each has
+a table. The names do not contradict each other, so nobody need know which engine writes. `core.log.ledger`,
+`core.log.invocations`, `core.log.end_of_run` and `core.log.task_log` look events up in `MEANS`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 
 class Role(enum.Enum):
-    """What an event tells the ledger."""
+    """What an event means."""
 
     COMMAND = "a dbt command begins"
     START = "a node begins"

@@ -2,10 +2,11 @@
 A line of dbt's JSON log, read into a `DbtEvent`.
 
 dbt-core 1.8 to 1.13, dbt-core 2.0 and dbt Fusion write the same envelope: `info` says what kind of event it is, `data`
-holds its own fields. Only the fields that somebody here needs are decoded. Every function is total: any bytes go in,
-no exception comes out, and what is not a record of dbt is free text.
+holds its own fields. Only the fields that are used are decoded. But for `decode_record`, no function raises anything, whatever
+the bytes: what is not a record of dbt is free text.
 
-Called by `core.log.stream`. Source of the names: `dbt/events/core_types.proto` of dbt-core, and logs of Fusion.
+`core.log.stream` reads lines with it, the other modules of `core.log` take the events. Source of the names:
+`dbt/events/core_types.proto` of dbt-core, and logs of Fusion.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-# What is longer than this is not dbt's, and is taken for missing: it would be kept in memory and go into the journal.
+# Anything longer is not dbt's, and counts as missing: it would be kept in memory and end up in the journal.
 Word = Annotated[str, msgspec.Meta(max_length=200)]
 Name = Annotated[str, msgspec.Meta(max_length=10_000)]
 
@@ -33,13 +34,13 @@ class Info(msgspec.Struct, gc=False):
 
 
 class Relation(msgspec.Struct, gc=False):
-    """Where a node lives in the database."""
+    """The node's relation in the database."""
 
     relation_name: Name | None = None
 
 
 class EventNode(msgspec.Struct, gc=False):
-    """What an event says of its node. A time that is not known is an empty string."""
+    """The `node_info` of an event. A time that is not known is an empty string."""
 
     unique_id: Name = ""
     node_name: Name = ""
@@ -52,7 +53,7 @@ class EventNode(msgspec.Struct, gc=False):
 
 
 class RunResult(msgspec.Struct, gc=False):
-    """The result in a NodeFinished or a MarkSkippedChildren."""
+    """The `run_result` of a NodeFinished or a MarkSkippedChildren."""
 
     status: Word = ""
     message: str | None = None
@@ -62,7 +63,7 @@ class RunResult(msgspec.Struct, gc=False):
 
 
 class Data(msgspec.Struct, gc=False):
-    """The fields of all the events that matter, together; each event has a few of them."""
+    """The fields of all events that matter; each event has a few of them."""
 
     node_info: EventNode | None = None
     status: str | None = None
@@ -99,7 +100,7 @@ class DbtEvent(msgspec.Struct, gc=False):
         return (node.unique_id if node is not None else "") or self.data.unique_id or ""
 
 
-# The debug events that make up most of a debug log and that tell nothing of a node's state.
+# The debug events that make up most of a debug log and say nothing of a node's state.
 _NOISY: Final = frozenset({
     b"AdapterEventDebug", b"CacheAction", b"CacheDumpGraph", b"CacheMiss", b"ColTypeChange", b"ConnectionClosed",
     b"ConnectionClosedInCleanup", b"ConnectionLeftOpen", b"ConnectionLeftOpenInCleanup", b"ConnectionReused",
@@ -110,7 +111,7 @@ _NOISY: Final = frozenset({
     b"TypeCodeNotFound", b"WritingInjectedSQLForNode",
 })  # fmt: skip
 
-# `"name"` and what follows it in `info` fit in here; a longer thread name only costs the short cut.
+# `"name"` and what follows it in `info` fit in here; with a longer thread name, a line is only not recognised as noise.
 _TAIL: Final = 200
 
 _decoder: Final = msgspec.json.Decoder(DbtEvent)
@@ -185,7 +186,7 @@ _scan: Final = json.JSONDecoder(parse_constant=lambda _: None).raw_decode
 
 
 def salvaged(line: bytes) -> list[DbtEvent | str]:
-    """Look for records in a line that is not exactly one; as `read_line`."""
+    """Find the records in a line that is not exactly one; as `read_line`."""
     text = line.decode("utf-8", "replace")
     parts: list[DbtEvent | str] = []
     done = misses = 0
@@ -212,7 +213,7 @@ def salvaged(line: bytes) -> list[DbtEvent | str]:
 
 
 def _record_at(text: str, start: int, *, is_last: bool) -> tuple[DbtEvent, int] | None:
-    """Read the record that begins at `start`; give it with the place where it ends."""
+    """Read the record that begins at `start`; return it and where it ends."""
     try:
         if is_last:
             return decode_record(text[start:]), len(text)
@@ -227,7 +228,7 @@ def _record_at(text: str, start: int, *, is_last: bool) -> tuple[DbtEvent, int] 
 
 
 def _normalized(record: Any) -> DbtEvent | None:
-    """Make an event of a decoded record whose text or types the typed decoder refuses."""
+    """Return the event of a decoded record whose text or types the typed decoder refuses; None when it is none."""
     if not isinstance(record, dict):
         return None
     # Half of a surrogate pair cannot be encoded again, so it is replaced here, once for all that follows.
@@ -249,7 +250,7 @@ _NESTED: Final[dict[str, type[msgspec.Struct]]] = {
 
 
 def _forgiven(record: dict[str, Any], kind: type[msgspec.Struct]) -> msgspec.Struct | None:
-    """Take from a record the fields that have the right type; None when one that must be there is missing."""
+    """Return a record with those fields only that have the right type; None when a required one is missing."""
     kept: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         value = record.get(field.encode_name)

@@ -2,8 +2,8 @@
 Which dbt commands of a log are believed.
 
 Whatever a container prints may look like a record of dbt: a line that a model prints, a piece of another log. A command is
-believed once it has begun with its own first line and then tells of a node; another one only when the command before it has
-come to its end. What others seem to report is held back, in case their command turns out to be one. Called by `core.log.stream`.
+believed once its first record has been followed by one about a node; another command only when the one before it has
+ended. Events of other commands are held back, in case they are believed later. `core.log.stream` asks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Invocations:
     """
     The commands of one log, by their invocation_id.
 
-    :param is_over: tells whether a command that is believed has come to its end
+    :param is_over: returns whether a command that is believed has ended
     :ivar current: the command that is believed; None before there is one
     """
 
@@ -80,7 +80,7 @@ class Invocations:
         return self._begin(next(iter(self._summed_up))) if len(self._summed_up) == 1 else []
 
     def wrote(self, record: bytes) -> bool:
-        """Tell whether a line that was not decoded may be a record of the command that is believed."""
+        """Return whether a line that was not decoded may be a record of the command that is believed."""
         return self.current is not None and self.current.encode() in record
 
     @property

@@ -1,8 +1,8 @@
 """
-What a container said last, outside of dbt's records: the reason of an end for which dbt has no record.
+The last lines of a container that are no records of dbt: the reason, where dbt has no record of one.
 
-dbt's usage errors are plain text, and so is what a shell, an entrypoint or Python says that cannot start dbt. Called by
-`core.log.stream`; `core.log.end_of_run` asks for it.
+dbt's usage errors are plain text, and so is what a shell, an entrypoint or Python prints that cannot start dbt.
+`core.log.stream` notes the lines; `core.log.end_of_run` asks for the text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LastWords:
             self._lines.append(printable(line.rstrip(), _MAX_LINE_CHARS))
 
     def forget(self) -> None:
-        """Take note of a record: what was said before it was not the last."""
+        """Forget all lines: a record has followed them."""
         self._lines.clear()
 
     def text(self) -> str:

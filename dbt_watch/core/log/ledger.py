@@ -1,10 +1,10 @@
 """
 The ledger: what is known of every node, made from dbt's events alone.
 
-A pure state machine. It may be told the same event twice, or a part of the log again, and nothing changes; a node
+A pure state machine. An event may be applied twice, or a part of the log again, and nothing changes; a node
 that is over stays in its state within one dbt command. When a log holds several commands (source freshness, then a
-build), the later one that finishes a node has the last word on it, told by the time of the events. Called by
-`core.log.stream`.
+build), the later one that finishes a node has the last word on it, by the time of the events. `core.log.stream` applies the
+events; `producers.build_watch` and `dbt-watch replay` read the entries.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Ledger:
     :param attempt: which attempt of the producer this is, from 1
     :param stale: what becomes of the nodes that read from a stale source
     :ivar run: what the log says of the dbt commands as a whole
-    :ivar queries: takes note of what dbt sends to the database
+    :ivar queries: the last query of each node that runs
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class Ledger:
 
     @property
     def entries(self) -> Mapping[str, NodeResult]:
-        """What is known of each node by now; a view that follows the ledger."""
+        """The entry of each node that is known; a view that follows the ledger."""
         return MappingProxyType(self._entries)
 
     def apply(self, event: DbtEvent) -> Changes:
         """
-        Take one event.
+        Apply one event.
 
         :returns: the nodes whose entry changed, with their new entries
         """
@@ -92,12 +92,12 @@ class Ledger:
         self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
     ) -> Changes:
         """
-        Take the end of the log: afterwards no node is open, and nothing changes any more.
+        End the log: afterwards no node is open, and nothing changes any more.
 
         :param exit_code: dbt's; None when it is not known, as after a lost pod
         :param run_results: the run_results.json or sources.json of this run, if it could be had; one that belongs to
             another dbt command is not believed
-        :param reason: why dbt ended, where somebody outside knows it ("OOMKilled")
+        :param reason: why dbt ended, where that is known from outside ("OOMKilled")
         :returns: the nodes whose entry changed; nothing the second time
         """
         if self._closed:
@@ -126,7 +126,7 @@ class Ledger:
     # The end of the log.
 
     def _conclude(self, artifact: Artifact) -> Changes:
-        """Take what dbt itself concluded: it adds to what is over, and decides what is not."""
+        """Apply what dbt itself concluded: it adds to nodes that are over, and decides about those that are not."""
         trusted = not any(
             (entry := self._entries.get(concluded.unique_id)) is not None
             and entry.is_success
@@ -152,7 +152,7 @@ class Ledger:
         return changes
 
     def _settle(self, unique_id: str, end: End) -> Changes:
-        """Give a node that is still open its last state."""
+        """Settle a node that is still open."""
         slot = self._slots.get(unique_id)
         if slot is None:
             slot = self._slots[unique_id] = Slot(unique_id, "")
@@ -160,7 +160,7 @@ class Ledger:
         return self._put(slot, settled(slot, self._nodes.get(unique_id), end, self._attempt))
 
     def _settle_causes(self, changed: dict[str, NodeResult]) -> None:
-        """Name the causes of all skips once more, now that all that failed is known."""
+        """Name the causes of all skips again, now that every failure is known."""
         settled_causes = self._causes.settled()
         hooks = failed_start_hooks(self._entries) if settled_causes else ()
         for unique_id, causes in settled_causes.items():
@@ -196,7 +196,7 @@ class Ledger:
     # Finding the slot of an event.
 
     def _slot(self, event: DbtEvent, unique_id: str) -> Slot | None:
-        """Give the slot that an event writes to; None when the event belongs to an earlier dbt command."""
+        """Return the slot that an event writes to; None when the event belongs to an earlier dbt command."""
         info = event.info
         slot = self._slots.get(unique_id)
         if slot is None:
@@ -214,13 +214,13 @@ class Ledger:
         return slot
 
     def _count(self, slot: Slot, total: int) -> None:
-        """Take note of dbt's own count of its nodes; that of the hooks is another one."""
+        """Record dbt's own count of its nodes; hooks are counted apart."""
         if not slot.is_hook:
             slot.is_counted = True
             self.run.commands[slot.invocation].count = total
 
     def _has_room(self, unique_id: str) -> bool:
-        """Tell whether one more node may be taken in."""
+        """Return whether there is room for one more node."""
         if self._nodes and unique_id not in self._nodes:
             if self._foreign >= MAX_FOREIGN:
                 return False
@@ -242,7 +242,7 @@ class Ledger:
             return []
         result = slot.result = entries.started(event, node, slot, self._attempt)
         self._entries[slot.unique_id] = result
-        # dbt starts a node, too, that it is about to skip; that is nothing to tell.
+        # dbt also starts nodes that it is about to skip; such a start is not reported.
         run = self.run
         is_kept_back = run.any_failed and self._causes.keep_back(slot.unique_id, tests=run.test_failed)
         return [] if is_kept_back else [result]
@@ -261,7 +261,7 @@ class Ledger:
             or status not in _PLAIN
         ):
             return self._end(event, node, statuses.final_word(status, event.data.status))
-        # What `_end` does for a node that went well, without its questions: half of a long log goes this way.
+        # The short form of `_end` for a node that went well: half of a long log takes this way.
         if not slot.is_counted and event.data.total is not None:
             self._count(slot, event.data.total)
         slot.over, slot.latest, slot.began = True, info.ts, node.node_started_at
@@ -286,7 +286,7 @@ class Ledger:
         if node is None or result is None:
             return []
         if slot is None or slot.invocation != event.info.invocation_id:
-            # Of an incremental model it cannot be told from the end of one of its batches without the start.
+            # Without its start, the end of an incremental model looks like that of one of its batches.
             began = None if node.materialized == "incremental" else node.node_started_at
         else:
             began = slot.began
@@ -338,7 +338,7 @@ class Ledger:
         return self._on_error_text(event) if event.unique_id else self._on_command(event)
 
     def _on_ephemeral_failed(self, event: DbtEvent) -> Changes:
-        # The event names a node by its name only; when several have it, the end of the log has to decide.
+        # The event has only the name of the node; when several have it, the end of the log decides.
         named = [key for key, node in self._nodes.items() if node.name == event.data.relation]
         for unique_id in named:
             slot = self._slot(event, unique_id)
@@ -386,7 +386,7 @@ class Ledger:
         return [result]
 
     def _end(self, event: DbtEvent, node: EventNode, status: str, found: RunResult | None = None) -> Changes:
-        """Enter the end of a node, unless it is over already; then what was missing may be filled in."""
+        """Enter the end of a node; where it is over already, fill in what was missing."""
         slot = self._slot(event, node.unique_id)
         if slot is None or not status:
             return []
@@ -413,7 +413,7 @@ class Ledger:
         return self._put(slot, result)
 
     def _with_circumstances(self, result: NodeResult, slot: Slot, found: RunResult | None) -> NodeResult:
-        """Add what is known from elsewhere: the error, the cause of a skip, the batches."""
+        """Return an entry with what other events have told: the error, the cause of a skip, the batches."""
         more: dict[str, Any] = {}
         if result.is_failure:
             self.run.any_failed = True

@@ -1,8 +1,8 @@
 r"""
-Bytes as they arrive, cut into whole lines.
+Cuts bytes, as they arrive, into whole lines.
 
-Used by `core.log.stream` and by any reader that gets a log in arbitrary pieces. Only b"\n" ends a line: Fusion writes raw
-U+2028 inside strings, which `splitlines` would cut.
+`producers.log_reader` and `producers.async_log_reader` use it for a pod's log, `core.log.stream` for a file. Only b"\n" ends a
+line: Fusion writes raw U+2028 inside strings, which `splitlines` would cut.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 
 class LineSplitter:
     """
-    Collects bytes and hands out whole lines.
+    Collects bytes and returns whole lines.
 
     Memory is bounded by one line of `max_line_bytes`; the rest of a longer line is dropped, and the line says so at
     its end.
@@ -43,7 +43,7 @@ class LineSplitter:
         return [self._finished(line) for line in whole]
 
     def flush(self) -> list[bytes]:
-        """Give what is left when no more bytes come: the last line, if it had no end."""
+        """Return what is left when no more bytes come: the last line, if it had no end."""
         return [self._finished(self._take())] if self._pieces else []
 
     def _finished(self, line: bytes) -> bytes:

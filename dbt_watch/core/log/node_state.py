@@ -1,7 +1,7 @@
 """
 What the ledger remembers of one node beyond the entry that it shows.
 
-Called by `core.log.ledger` and `core.log.end_of_run` only.
+`core.log.ledger` writes it; `core.log.entries` and `core.log.end_of_run` read it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Slot(msgspec.Struct, gc=False):
 
     :param unique_id: the node
     :param invocation: the dbt command
-    :param latest: the time of its latest event, as dbt writes it; by it, events of an earlier command are told
-    :param result: what is shown
+    :param latest: the time of its latest event, as dbt writes it; what is older belongs to an earlier command
+    :param result: its entry
     :param over: whether this command has finished the node
     :param began: `node_started_at` of the node itself, not of a batch; empty until known
     :param text: the error that dbt reported before it reported the end
-    :param hint: what other events let suppose of the end: a status and a text; used when the end itself is never seen
+    :param hint: status and text inferred from other events; used when the end itself is never seen
     :param is_counted: whether dbt has given it a number, "3 of 40"
     :param cancelled: whether dbt cancelled its query
     :param batches: of a microbatch model, by number
@@ -47,7 +47,7 @@ class Slot(msgspec.Struct, gc=False):
     batch_count: int | None = None
 
     def begin(self, invocation: str) -> None:
-        """Forget what an earlier dbt command left here, except its result."""
+        """Reset everything but the result for another dbt command."""
         self.invocation = invocation
         self.over = self.cancelled = self.is_counted = False
         self.began = ""
@@ -60,12 +60,12 @@ class Slot(msgspec.Struct, gc=False):
 
     @property
     def is_hook(self) -> bool:
-        """Whether it is a hook of the project; dbt counts these for themselves."""
+        """Whether it is a hook of the project; dbt counts hooks apart."""
         return self.unique_id.startswith("operation.")
 
     @property
     def is_told(self) -> bool:
-        """Whether this command has told how the node ended, be it in a word that is not known."""
+        """Whether this command has reported how the node ended, even by an unknown status."""
         if self.is_hook:
             return False
         is_own = self.result is not None and self.result.invocation_id == self.invocation

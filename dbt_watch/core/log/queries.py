@@ -1,8 +1,8 @@
 """
-The SQL that dbt has sent to the database for a node, kept for the case that the node fails.
+The SQL that dbt sent to the database for a node, kept in case the node fails.
 
-It stands in debug records, which are many, so they are kept as they are and read for a failure only. `core.log.stream`
-hands them over, `core.log.ledger` asks.
+It stands in debug records, which are many, so they are kept as they are and decoded for a failure only. `core.log.stream`
+notes them, `core.log.ledger` asks.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Queries:
 
     def note_record(self, record: bytes) -> None:
         """
-        Take note of a query.
+        Keep a query.
 
         :param record: the line of the log, an event of the kind `SQLQuery`
         """
@@ -55,12 +55,12 @@ class Queries:
             self._keep(node[1].decode("utf-8", "replace"), record)
 
     def note(self, unique_id: str, sql: str | None) -> None:
-        """Take note of a query whose record has been read already."""
+        """Keep a query whose record has been decoded already."""
         if unique_id and sql and len(sql) <= _MAX_RECORD_BYTES:
             self._keep(unique_id, sql)
 
     def last_of(self, unique_id: str) -> str | None:
-        """Give the last query of a node, without dbt's comment; None when none is known."""
+        """Return the last query of a node, once, without dbt's comment; None when none is known."""
         kept = self._latest.pop(unique_id, None)
         if kept is None:
             return None

@@ -1,9 +1,8 @@
 """
-Why a node was skipped: which failed nodes stood before it.
+Why a node was skipped: which failed nodes are upstream of it.
 
-dbt's events do not name the cause, so it is read from the graph. In a build a failed test, too, keeps back the nodes
-behind the ones it tests, and a failed unit test the very node it tests, though the graph has no such edge. Called by
-`core.log.ledger`.
+dbt's events do not name the cause, so it is found in the graph. In a build, a failed test too blocks the nodes downstream of
+those it tests, and a failed unit test the very node it tests, though the graph has no such edge. `core.log.ledger` asks.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _MAX_VISITS: Final = 100
 
 class SkipCauses:
     """
-    Finds the failed nodes behind a skipped one.
+    Finds the failed nodes upstream of a skipped one.
 
     :param nodes: the graph; edges to nodes that are not in it are followed nowhere
     :param entries: what is known of each node by now; read at every call
@@ -40,22 +39,22 @@ class SkipCauses:
 
     def of(self, unique_id: str, *, tests: bool) -> tuple[str, ...]:
         """
-        Name the failed nodes that a skipped node waited for, as far as they are known by now.
+        Return the failed nodes that a skipped node waited for, as far as they are known by now.
 
-        :param tests: whether any test failed; when not, the search for one is spared
+        :param tests: whether any test failed; when not, none is looked for
         """
         return self._of(unique_id, lambda parent: self._entries[parent].skipped_because, tests=tests)
 
     def keep_back(self, unique_id: str, *, tests: bool) -> bool:
         """
-        Return whether a node stands behind a failure for which dbt is going to skip it; a stale source is none.
+        Return whether a node is downstream of a failure for which dbt is going to skip it; a stale source is none.
 
         :param tests: as of `of`
         """
         return any(not cause.startswith("source.") for cause in self.of(unique_id, tests=tests))
 
     def settled(self) -> dict[str, tuple[str, ...]]:
-        """Name the failed nodes of every skipped node, whatever the order in which they were reported."""
+        """Return the failed nodes of every skipped node, whatever the order in which they were reported."""
         found: dict[str, tuple[str, ...]] = {
             unique_id: () for unique_id, entry in self._entries.items() if entry.status == SKIPPED
         }

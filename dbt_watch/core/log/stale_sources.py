@@ -1,7 +1,7 @@
 """
 What stale sources mean for an attempt: for the nodes that read from them, and for how it ends.
 
-The shell in the container leaves these nodes out of the build, so dbt says nothing of them. `core.log.ledger` asks here when
+The script in the container leaves these nodes out of the build, so dbt reports nothing of them. `core.log.ledger` asks when
 the log is closed, and `producers.build_watch` for the end of the attempt.
 """
 
@@ -30,7 +30,7 @@ MAX_NAMES: Final = 10
 
 class StaleSources(msgspec.Struct, frozen=True):
     """
-    What is to happen when a source turns out to be stale, or cannot be checked.
+    What happens when a source turns out to be stale, or cannot be checked.
 
     :param readers: for each source that the attempt checks, those of its nodes that read from it, directly or not
     :param on_stale: "fail": they count as skipped because of it, and the attempt fails; "skip": they are left out
@@ -41,7 +41,7 @@ class StaleSources(msgspec.Struct, frozen=True):
 
     def held_back(self, entries: Mapping[str, NodeResult]) -> list[NodeResult]:
         """
-        Give the entries of the nodes that were not built because of a source.
+        Return the entries of the nodes that were not built because of a source.
 
         :param entries: those of all nodes, none of which is open
         """
@@ -61,7 +61,7 @@ class StaleSources(msgspec.Struct, frozen=True):
 
     def end(self, closed: Closed, entries: Mapping[str, NodeResult]) -> Closed:
         """
-        Give the end of an attempt: it has not ended well when a stale source is a failure, though the build has.
+        Return how an attempt ends: badly when a stale source is a failure, even where the build ended well.
 
         :param closed: how dbt ended
         :param entries: what is known of each node
@@ -86,7 +86,7 @@ _ENDINGS: Final[dict[OnStale, Callable[[tuple[str, ...]], dict[str, Any]]]] = {
     "skip": lambda _: {"status": statuses.NOT_RUN, "not_run": NotRun.STALE_SOURCE},
 }
 
-# What it means when dbt says so of a source, and of several. The script in the container goes by the same two words.
+# What these statuses of a source mean, for one and for several. The script in the container acts on the same two.
 _FAULTS: Final = {
     "error": ("is stale", "are stale"),
     "runtime error": ("could not be checked", "could not be checked"),

@@ -1,7 +1,7 @@
 """
-A log as it arrives, turned into lines to show and changes to tell: lines, events and ledger in one.
+Turns a log, as it arrives, into lines for a task log and changes of nodes: lines, events and ledger in one.
 
-The producer feeds it what it reads from the pod, `dbt-watch replay` a whole file.
+`producers.build_watch` feeds it the lines of a pod, `dbt-watch replay` the bytes of a file.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 4_096
 
 
-class StreamOutput(msgspec.Struct, gc=False):
+class LogUpdate(msgspec.Struct, gc=False):
     """
-    What came of some bytes.
+    What came of some lines.
 
     :param lines: for the task log
     :param changes: the nodes whose entry changed, in order; a node may come twice
@@ -40,10 +40,10 @@ class LogStream:
     """
     Reads one log.
 
-    What the ledger is told comes from the dbt commands that are believed (`core.log.invocations`); what others print is shown.
+    Events reach the ledger only from dbt commands that are believed (`core.log.invocations`); messages of others are shown.
 
-    A record that comes again, after a reader went back a little, shows nothing and changes nothing. Free text has no
-    time by which a repetition could be told; the reader has to see to that.
+    A record that is read again, after a reader went back a little, shows nothing and changes nothing. Free text has no
+    time, so a repetition of it cannot be recognised here; that is up to the reader.
 
     :param ledger: collects the state of the nodes
     """
@@ -56,47 +56,47 @@ class LogStream:
         self._told: dict[str, NodeResult] = {}
         self._shown: dict[tuple[str, str, int], None] = {}
 
-    def feed(self, data: bytes) -> StreamOutput:
-        """Take the next bytes, cut anywhere."""
+    def feed(self, data: bytes) -> LogUpdate:
+        """Read the next bytes, cut anywhere."""
         return self.feed_lines(self._splitter.feed(data))
 
-    def feed_lines(self, lines: list[bytes]) -> StreamOutput:
-        """Take whole lines without their ends, from a reader that has them; not to be mixed with `feed`."""
+    def feed_lines(self, lines: list[bytes]) -> LogUpdate:
+        """Read whole lines, without their ends; not to be mixed with `feed`."""
         # In a debug log most lines are noise, which is cheaper not to decode at all.
         events = decode_lines(lines) if not self._has_debug else None
         return self._take(events if events is not None else self._read(lines))
 
     def close(
         self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
-    ) -> StreamOutput:
+    ) -> LogUpdate:
         """
-        Take the end of the log.
+        End the log.
 
         :param exit_code: dbt's; None when it is not known
-        :param run_results: the content of run_results.json, if it could be had
-        :param reason: why dbt ended, where somebody outside knows it
+        :param run_results: the content of run_results.json, if there is one
+        :param reason: why dbt ended, where that is known from outside
         """
-        output = self.feed_lines(self._splitter.flush())
+        update = self.feed_lines(self._splitter.flush())
         for event in self._invocations.rest():
-            output.changes += self.ledger.apply(event)
+            update.changes += self.ledger.apply(event)
         changes = self.ledger.close(exit_code, run_results, reason=reason)
-        tell_end(output.lines, changes, self._told)
-        output.changes += changes
-        return output
+        tell_end(update.lines, changes, self._told)
+        update.changes += changes
+        return update
 
     def _read(self, lines: list[bytes]) -> Iterator[DbtEvent | str]:
-        """Yield what lines hold that need not be records: events, and texts that are not dbt's."""
+        """Yield the events in some lines, and the texts that are not dbt's."""
         for line in lines:
-            # At info every record is wanted; the look for noise is worth its time only where there is some.
+            # At info every record is needed; looking for noise pays only where there is some.
             if self._has_debug and is_noise(line):
                 if is_query(line) and self._invocations.wrote(line):
                     self.ledger.queries.note_record(line)
                 continue
             yield from read_line(line)
 
-    def _take(self, parts: Iterable[DbtEvent | str]) -> StreamOutput:
-        output = StreamOutput([], [])
-        apply, told, lines = self.ledger.apply, self._told, output.lines
+    def _take(self, parts: Iterable[DbtEvent | str]) -> LogUpdate:
+        update = LogUpdate([], [])
+        apply, told, lines = self.ledger.apply, self._told, update.lines
         last_words = self.ledger.run.last_words
         invocations = self._invocations
         for part in parts:
@@ -109,7 +109,7 @@ class LogStream:
             is_current = part.info.invocation_id == invocations.current
             changes = apply(part) if is_current else self._sifted(part)
             if changes:
-                output.changes += changes
+                update.changes += changes
                 tell_changes(lines, changes, told, part.info.ts)
             elif part.info.level == "debug":
                 self._has_debug = True
@@ -117,10 +117,10 @@ class LogStream:
                     self.ledger.queries.note(part.unique_id, part.data.sql)
             elif (message := lines_of_message(part)) and self._is_new(part):
                 lines += message
-        return output
+        return update
 
     def _sifted(self, event: DbtEvent) -> list[NodeResult]:
-        """Apply what counts now of an event of another command than the current one."""
+        """Apply an event of another command than the current one, as far as it counts."""
         events = self._invocations.sift(event)
         return [change for counted in events for change in self.ledger.apply(counted)]
 

@@ -1,8 +1,8 @@
 """
-What task logs show of dbt: the producer's one readable line for each event worth showing, a sensor's the entry of its node.
+The lines of task logs: for the producer, one for each event worth showing; for a sensor, those of its node's entry.
 
-`core.log.stream` makes the lines of the producer, `sensors.trigger` those of a sensor. Never raw JSON; foreign text is
-sanitized and kept short.
+`core.log.stream` calls it for the producer, `sensors.trigger` for a sensor. Never raw JSON; foreign text is sanitized and kept
+short.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_LINES: Final = 60
 """How many lines one message may take."""
 
 _INDENT: Final = "    "
-# The line of the node itself says what these say.
+# What these say is in the line of the node.
 _SAID_BY_THE_NODE: Final = frozenset(Role) - {
     Role.BATCH_RESULT, Role.MESSAGE, Role.CANCEL, Role.CRASH, Role.SUMMARY, Role.NOTE,
 }  # fmt: skip
@@ -37,11 +37,11 @@ _WORDS: Final = {"success": "OK"}
 
 def tell_changes(lines: list[str], changes: list[NodeResult], told: dict[str, NodeResult], ts: str) -> None:
     """
-    Tell what happened to nodes.
+    Append a line for each node that changed.
 
-    :param lines: is given the lines
-    :param changes: their new entries
-    :param told: the final entries that were told before, by unique_id; is given those that are told now
+    :param lines: to append to
+    :param changes: the new entries
+    :param told: the final entries that have a line already, by unique_id; those of now are added
     :param ts: the time of the event, as dbt wrote it; empty when there is none
     """
     clock = ts[11:19]
@@ -70,7 +70,7 @@ def tell_changes(lines: list[str], changes: list[NodeResult], told: dict[str, No
 
 def tell_end(lines: list[str], changes: list[NodeResult], told: dict[str, NodeResult]) -> None:
     """
-    Tell what the end of dbt means for the nodes that were open; what is the same for many of them once.
+    Append what the end of dbt means for the nodes that were open; one line where it is the same for many of them.
 
     :param lines: as of `tell_changes`, as are the others
     """
@@ -97,7 +97,7 @@ MAX_NAMES: Final = 20
 
 
 def lines_of_message(event: DbtEvent) -> list[str]:
-    """Tell a message of dbt that is not about the state of a node."""
+    """Return the lines of an event that is not about the state of a node; none when it is not worth showing."""
     info = event.info
     if info.level == "debug" or info.name in _HIDDEN:
         return []
@@ -110,7 +110,7 @@ def lines_of_message(event: DbtEvent) -> list[str]:
 
 
 def line_of_text(text: str) -> str:
-    """Pass on a line that is not dbt's."""
+    """Return a line that is not dbt's, sanitized."""
     return printable(text, MAX_LINE_CHARS)
 
 
@@ -139,13 +139,13 @@ def _block(head: str, text: str) -> list[str]:
 
 
 def started_line(result: NodeResult) -> str:
-    """Say that dbt has started a node."""
+    """Return the line of a node that dbt has started."""
     return _line(f"dbt started {result.resource_type} {result.label}{_at(result.started_at)}")
 
 
 def finished_lines(result: NodeResult) -> list[str]:
     """
-    Say how dbt ended a node: one line, and below it the text of a warning, or the SQL that failed.
+    Return how dbt ended a node: one line, and below it the text of a warning, or the SQL that failed.
 
     The text of a failure is the outcome's.
     """

@@ -1,1 +1,1 @@
-"""From a manifest.json to a graph of nodes."""
+"""Reads a manifest.json into a graph of nodes."""

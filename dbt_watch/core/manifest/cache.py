@@ -2,8 +2,8 @@
 Graphs on disk, so that a process that parses a DAG need not decode 50 MB of JSON that another has decoded before.
 
 One file for each location of a manifest, in a directory that only its owner can enter. A file is taken only when it is for the
-same location, identity and version of this library; anything else, damage included, is as good as nothing, and is
-written anew. No failure here is ever raised: without a cache all is only slower. `load` calls it.
+same location, identity and version of this library; anything else, damage included, counts as missing, and is
+written anew. No failure here is ever raised: without a cache all is only slower. `core.manifest.load` calls it.
 
 The directory is `dbt_watch` where the platform keeps a user's caches (XDG_CACHE_HOME or ~/.cache on Linux), or, where
 that cannot be had, one of the user's own in the directory for temporary files. DBT_WATCH_CACHE_DIR names another; set to
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: counts the changes of `Node`, `Facts` and of what decoding makes of a manifest
 FORMAT = 3
-#: a deployment that gives each version of a DAG a path of its own would fill the disk otherwise
+#: without a limit, a deployment that gives each version of a DAG its own path would fill the disk
 _MOST_FILES = 64
 _MAGIC = b"dbt_watch graph\n"
 _SUFFIX = ".graph"
@@ -55,7 +55,7 @@ def load(location: str, identity: str) -> Graph | None:
     Return the graph of a manifest, or None when it is not there.
 
     :param location: where the manifest lies
-    :param identity: what tells its content from any other
+    :param identity: a text that differs for different contents
     """
     directory = _directory()
     if directory is None:
@@ -71,7 +71,7 @@ def load(location: str, identity: str) -> Graph | None:
 
 
 def store(location: str, identity: str, graph: Graph) -> None:
-    """Keep the graph of a manifest for the next process; nothing happens where that is not possible."""
+    """Write the graph of a manifest for the next process; nothing happens where that is not possible."""
     directory = _directory()
     if directory is None:
         return
@@ -118,7 +118,7 @@ def _checksum(payload: bytes | memoryview) -> bytes:
 
 
 def _directory() -> Path | None:
-    """Return the first directory that can be had and that nobody else can write to."""
+    """Return the first directory that can be made, or is there, and that nobody else can write to; None if there is none."""
     for candidate in _candidates():
         with contextlib.suppress(OSError):
             candidate.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """
 The parts of a manifest.json that become a `Graph`, and how.
 
-Only what is named here is decoded; the rest, nine tenths of a large manifest, is passed over. `core.manifest.load` calls it.
+Only what is named here is decoded; the rest, nine tenths of a large manifest, is skipped. `core.manifest.load` calls it.
 Format: https://schemas.getdbt.com/dbt/manifest/v12.json, which dbt 1.8 and later and Fusion write; older ones among them lack
 some sections.
 """
@@ -25,7 +25,7 @@ Text = str | None
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """What the manifest says of itself."""
+    """The `metadata` of a manifest."""
 
     dbt_schema_version: str = ""
     dbt_version: str = ""
@@ -39,7 +39,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class Heading(msgspec.Struct, frozen=True):
-    """The metadata alone, to find out what a file is."""
+    """The metadata alone, to find out what kind of file it is."""
 
     metadata: Metadata | None = None
 
@@ -111,7 +111,7 @@ _Resources = dict[str, _Resource]
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """A manifest.json, as far as it is read."""
+    """The sections of a manifest.json that are read."""
 
     metadata: Metadata
     nodes: _Resources
@@ -128,7 +128,7 @@ class Manifest(msgspec.Struct, frozen=True):
     docs: dict[str, _File] | None = None
 
     def resources(self) -> Iterator[_Resource]:
-        """Give every resource of every section."""
+        """Yield every resource of every section."""
         for section in (
             self.nodes,
             self.sources,
@@ -145,7 +145,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 def graph_of(manifest: Manifest) -> Graph:
     """
-    Make the graph of a decoded manifest.
+    Return the graph of a decoded manifest.
 
     :raises msgspec.ValidationError: when a configuration is not what dbt writes
     """
@@ -175,7 +175,7 @@ class _Configs:
         self._decoded: list[_Config] = []
 
     def node(self, resource: _Resource) -> Node | None:
-        """Give the node of a resource, or None when it is disabled."""
+        """Return the node of a resource, or None when it is disabled."""
         raw = bytes(resource.config)
         index = self.indexes.setdefault(raw, len(self.indexes))
         if index == len(self._decoded):
@@ -221,7 +221,7 @@ _MAY_BE_BLANK = re.compile(rb'"(?:["\\\s]|[\x80-\xff])')
 
 
 def _is_blank(code: msgspec.Raw) -> bool:
-    # Most files are not blank, which their first character tells without decoding them.
+    # Most files are not blank, which their first character shows without decoding them.
     if not _MAY_BE_BLANK.match(memoryview(code)):
         return False
     text = msgspec.json.decode(code)
@@ -254,12 +254,12 @@ def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _path(text: str) -> str:
-    """Give a path with slashes, also when dbt ran on Windows, and without a dot in front."""
+    """Return a path with slashes, also when dbt ran on Windows, and without a dot in front."""
     return text.replace("\\", "/").removeprefix("./")
 
 
 def _patch_path(address: str | None) -> str | None:
-    """Give the path in an address such as "shop://models/schema.yml"."""
+    """Return the path in an address such as "shop://models/schema.yml"."""
     return _path(address.partition("://")[2]) or None if address else None
 
 
@@ -269,7 +269,7 @@ def _version_status(resource: _Resource) -> str:
         return "none"
     if version == latest:
         return "latest"
-    # dbt takes version 0, as a number, for no version when it compares
+    # when it compares, dbt treats version 0, as a number, as no version
     if not version or not latest:
         return ""
     return "old" if _is_less(version, latest) else "prerelease" if _is_less(latest, version) else ""

@@ -1,7 +1,7 @@
 """
-A dbt project as a graph: what can be selected, what depends on what.
+A dbt project as a graph: its resources, and what depends on what.
 
-`manifest.load_manifest` makes a `Graph`; the selection, the rendering and the ledger read it. A graph never changes
+`core.manifest.load` makes a `Graph`; the selection, `authoring`, `rendering` and the producer read it. A graph never changes
 once it is made, so all of them may share one.
 """
 
@@ -22,7 +22,7 @@ class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
     One resource of a dbt project that can have a task or be selected.
 
-    The order of the fields is the format of the cache; `graph_cache.FORMAT` counts its changes.
+    The order of the fields is the format of the cache; `core.manifest.cache.FORMAT` counts its changes.
     """
 
     unique_id: str
@@ -55,12 +55,12 @@ class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     meta: dict[str, Any] = {}
     #: where its configuration is in `Graph.configs`
     config_index: int = -1
-    #: of a source, whether it says from which age on it is stale
+    #: of a source, whether it has a freshness policy
     has_freshness: bool = False
 
 
 class Facts(msgspec.Struct, frozen=True, array_like=True):
-    """What a manifest says of the project as a whole."""
+    """What a manifest says of the project as a whole; a part of the cache's format too."""
 
     #: the version of dbt that wrote it, such as "1.12.0"
     dbt_version: str
@@ -97,7 +97,7 @@ class Graph:
         return self.facts.project_name or ""
 
     def parents(self, unique_id: str) -> tuple[str, ...]:
-        """Give the ids of the enabled resources that this one depends on directly."""
+        """Return the ids of the enabled resources that this one depends on directly."""
         return self.parent_map[self.nodes[unique_id].unique_id]
 
     @cached_property
@@ -125,7 +125,7 @@ class Graph:
 
     def find(self, name: str) -> list[Node]:
         """
-        Give the resources that a person may mean by a name, in the manifest's order.
+        Return the resources that a person may mean by a name, in the manifest's order.
 
         :param name: a unique_id, `name`, `package.name`, `name.v2`, `package.name.v2`; of a source `source.table` and
             `package.source.table`, since models are often named as the table that they are made of

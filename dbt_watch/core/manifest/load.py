@@ -1,8 +1,8 @@
 """
-Reading a manifest.json from wherever it lies.
+Reads a manifest.json from wherever it lies.
 
-`load_manifest` is called while a DAG is parsed, often many times for one file, so it looks into two caches first: one of
-the process, one on disk (`graph_cache`).
+`authoring` calls `load_manifest` while a DAG is parsed, often many times for one file, so it looks into two caches first: one
+of the process, one on disk (`core.manifest.cache`). `dbt-watch ls` and `replay` call it too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def load_manifest(location: str | os.PathLike[str], *, argument: str = "manifest
     if graph is None:
         graph = decode_manifest(place.read(), location=text, argument=argument)
         if place.identity() != identity:
-            return graph  # somebody writes it just now, so nobody knows which of the two this is
+            return graph  # it is being written right now, so this may be the old content or the new one
         graph_cache.store(text, identity, graph)
     _IN_PROCESS.put(text, identity, graph)
     return graph
@@ -60,13 +60,13 @@ def load_manifest(location: str | os.PathLike[str], *, argument: str = "manifest
 
 def decode_manifest(content: bytes, *, location: str, argument: str = "manifest") -> Graph:
     """
-    Make the graph of a manifest's content.
+    Return the graph of a manifest's content.
 
     :param content: the JSON text
     :param location: where it comes from, for the messages
     :raises ManifestError: when it is not a manifest of dbt 1.8 or later
     """
-    content = content.removeprefix(b"\xef\xbb\xbf")  # some tools of Windows mark UTF-8 so
+    content = content.removeprefix(b"\xef\xbb\xbf")  # some Windows tools mark UTF-8 so
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
         if manifest.metadata.schema_version == SCHEMA_VERSION:
@@ -110,7 +110,7 @@ _WANTED = "a manifest.json of dbt"
 
 
 def _what_is_wrong(content: bytes, problem: str) -> str:
-    """Say what was expected instead, so that the user knows what to do."""
+    """Return what was expected instead, so that the user knows what to do."""
     if not content:
         return f"{_WANTED}, and the file is empty"
     if content.startswith(b"\x1f\x8b"):

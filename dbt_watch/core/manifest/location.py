@@ -1,7 +1,7 @@
 """
 Where a manifest may lie: on a local disk or in an object store.
 
-`manifest` opens a place, asks for its identity, and reads it only when no cache knows that identity.
+`core.manifest.load` opens a place, asks for its identity, and reads it only when no cache knows that identity.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Place(Protocol):
 
     def identity(self) -> str | None:
         """
-        Give a text that is another one as soon as the content is, or None when the place has no such thing.
+        Return a text that changes with the content, or None when the place has no such thing.
 
         :raises ManifestError: when there is no file
         """
 
     def read(self) -> bytes:
         """
-        Give the content.
+        Return the content.
 
         :raises ManifestError: when it cannot be read
         """
@@ -41,7 +41,7 @@ class Place(Protocol):
 
 def place_of(location: str, *, argument: str) -> Place:
     """
-    Give the place that a path or URL names.
+    Return the place that a path or URL names.
 
     :param argument: what the caller's user calls it, for the messages
     :raises ManifestError: when it is no path and no URL, or of a store that is not installed
@@ -70,7 +70,7 @@ class _LocalFile:
             raise self._refuse("a file, and this is a directory; dbt writes `target/manifest.json`")
         if not stat.S_ISREG(status.st_mode):
             raise self._refuse("an ordinary file")
-        # The time of the inode's last change also tells when somebody has set the file's own time back.
+        # The change time of the inode also shows when the file's own time was set back.
         times = (status.st_mtime_ns, status.st_ctime_ns)
         return ":".join(map(str, (status.st_dev, status.st_ino, status.st_size, *times)))
 

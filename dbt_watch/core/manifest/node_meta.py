@@ -1,5 +1,5 @@
 """
-What a dbt project says of its nodes' tasks, without code: `meta.dbt_watch` of a node.
+The settings of a node's task that a dbt project holds: `meta.dbt_watch` of the node.
 
     models:
       - name: orders
@@ -7,7 +7,7 @@ What a dbt project says of its nodes' tasks, without code: `meta.dbt_watch` of a
           meta:
             dbt_watch: {pool: warehouse, priority: 5, owner: finance}
 
-`rendering` reads it while a DAG is parsed.
+`rendering` reads them while a DAG is parsed, `producers.single_node` for a build of the node alone.
 """
 
 from __future__ import annotations

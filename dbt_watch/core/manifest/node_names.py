@@ -1,7 +1,7 @@
 """
-Which node a person means by a name, and why there is none that has a task.
+Finds the node that a person means by a name, or says why there is none that has a task.
 
-`project["orders"]` and `@dbt_node("orders")` ask.
+`project["orders"]` asks, `@dbt_node("orders")` by way of it, and `authoring.standalone_node` where a node has no project.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 dbt's node selection, without dbt: which nodes of a graph a command would take.
 
-`select_nodes` is what the rendering, `dbt-watch ls` and `dbt-watch plan` call. The way of a selection: `parser` or `definitions`
-make a `spec`, `evaluator` finds its nodes with the `methods`, which look into an `index` of the graph.
+`authoring.settings` and `dbt-watch ls` call `select_nodes`, and so does all that narrows a selection later. Inside, `parser` or
+`definitions` make a `spec`, and `evaluator` finds its nodes with the `methods`, which look into an `index` of the graph.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def select_nodes(
     on_unmatched: Callable[[Written], object] = lambda _: None,
 ) -> frozenset[str]:
     """
-    Give the unique_ids that dbt would select, ephemeral models included.
+    Return the unique_ids that dbt would select, ephemeral models included.
 
     :param graph: the project
     :param select: as `--select`: criteria separated by spaces, or a list of them; None for the default selector, or else
@@ -84,7 +84,7 @@ def select_nodes(
 
 
 def default_selector(graph: Graph) -> str | None:
-    """Give the name of the YAML selector that holds when nothing is asked for, if there is one."""
+    """Return the name of the YAML selector that holds when nothing is asked for, if there is one."""
     return Definitions(graph.facts.selectors, indirect=IndirectSelection.EAGER, inherit=False).default
 
 
@@ -97,7 +97,7 @@ def _indirect(value: str) -> IndirectSelection:
 
 
 def _texts(argument: str, value: str | Sequence[str] | None) -> list[str] | None:
-    """Give a list of texts that are not blank, or None when there are none."""
+    """Return a list of texts that are not blank, or None when there are none."""
     if value is None:
         return None
     texts = [value] if isinstance(value, str) else list(value)

@@ -59,7 +59,7 @@ class Definitions:
 
     def definition(self, name: str, *, argument: str = "selector") -> Any:
         """
-        Give the definition of a selector as it is written.
+        Return the definition of a selector as it is written.
 
         :raises SelectionError: when there is no such selector
         """

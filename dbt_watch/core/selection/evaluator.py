@@ -1,5 +1,5 @@
 """
-From a specification to its nodes: graph operators, sets, and the tests that come along.
+Finds the nodes of a specification: graph operators, sets, and the tests that come along. `select_nodes` calls it.
 
 The rules are those of https://docs.getdbt.com/reference/node-selection/syntax and
 https://docs.getdbt.com/reference/node-selection/test-selection-examples; the differential tests hold them against dbt itself.
@@ -39,7 +39,7 @@ _COMBINE: Mapping[Operator, Callable[..., set[str]]] = {
 
 class _Selected(NamedTuple):
     """
-    What a specification stands for.
+    What a specification selects.
 
     `candidates` are tests of some of the selected nodes that wait for the rest of what they test.
     """
@@ -73,7 +73,7 @@ class Evaluator:
 
     def select(self, specification: Specification, *, argument: str) -> set[str]:
         """
-        Give the ids of the selected nodes.
+        Return the ids of the selected nodes.
 
         :param argument: what to call the specification in messages
         :raises SelectionError: when a part of it has no answer
@@ -92,7 +92,7 @@ class Evaluator:
         if not group.parts:
             return _Selected(set(), frozenset())
         if len(group.parts) == 1:
-            return self._find(group.parts[0], argument)  # which has completed itself
+            return self._find(group.parts[0], argument)  # which is complete already
         found = [self._find(part, argument) for part in group.parts]
         combine = _COMBINE[group.operator]
         selected = combine(*(part.selected for part in found))
@@ -101,7 +101,7 @@ class Evaluator:
 
     def _find_criterion(self, criterion: Criterion, argument: str) -> _Selected:
         if criterion.method == "selector":
-            # What it refers to has brought its tests along already, or has excluded them.
+            # The selectors have brought their tests along already, or have excluded them.
             return _Selected(
                 self._with_relatives(criterion, self._find_selectors(criterion, argument)), frozenset()
             )
@@ -167,7 +167,7 @@ class Evaluator:
     def _complete(
         self, selected: set[str], candidates: AbstractSet[str], indirect: IndirectSelection
     ) -> set[str]:
-        """Give the candidates all of whose nodes have been selected by now, by whatever part of a group."""
+        """Return the candidates all of whose nodes have been selected by now, by whatever part of a group."""
         if indirect not in {IndirectSelection.CAUTIOUS, IndirectSelection.BUILDABLE}:
             return set()
         waiting = candidates - selected
@@ -194,7 +194,7 @@ class Evaluator:
 
 def reach(edges: Mapping[str, tuple[str, ...]], start: Iterable[str], depth: int = UNLIMITED) -> set[str]:
     """
-    Give the nodes that edges lead to, without the start unless an edge leads back into it.
+    Return the nodes that edges lead to, without those of the start unless an edge leads back to them.
 
     :param depth: how many edges to follow at most; UNLIMITED for all
     """

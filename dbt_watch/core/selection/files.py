@@ -1,8 +1,8 @@
 """
-The files that a manifest names, which patterns are looked up in.
+The files that a manifest names, to be searched by patterns: what `path:` needs, by way of `core.selection.index`.
 
-dbt globs its project directory for `path:`; where a DAG is parsed there is no such directory, but the manifest names every
-file that can matter.
+dbt globs its project directory; where a DAG is parsed there is no such directory, but the manifest names every file that can
+matter.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Files:
 
     def glob(self, pattern: str) -> frozenset[str]:
         """
-        Give the files and directories that match, as `pathlib.Path.glob` would from the root.
+        Return the files and directories that match, as `pathlib.Path.glob` would from the root.
 
         :param pattern: a relative path; `*`, `?` and `[...]` match within a name, `**` any number of directories
         """

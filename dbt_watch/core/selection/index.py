@@ -1,7 +1,8 @@
 """
-A graph turned round: from a tag, a path, a package, a type to the nodes that have it.
+The nodes of a graph by tag, path, package, type and more.
 
-`methods` looks nodes up here. Each index is made when it is first asked for, and kept as long as the graph lives.
+`methods`, `evaluator` and `near` look nodes up here. Each index is made when it is first asked for, and kept as long as the
+graph lives.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Index:
     @cached_property
     def qualified_names(self) -> list[QualifiedName]:
         """The names of all nodes but sources."""
-        # Tens of thousands of them are made for one selection, so no call is made for each.
+        # Tens of thousands are made for one selection, so none of them costs a call.
         return [
             (
                 unique_id,
@@ -161,7 +162,7 @@ _INDEXES: WeakKeyDictionary[Graph, Index] = WeakKeyDictionary()
 
 
 def index_of(graph: Graph) -> Index:
-    """Give the indexes of a graph, the same ones each time."""
+    """Return the indexes of a graph, the same ones each time."""
     index = _INDEXES.get(graph)
     if index is None:
         index = _INDEXES[graph] = Index(graph)

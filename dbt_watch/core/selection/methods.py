@@ -1,8 +1,8 @@
 """
 The methods of dbt's node selection: what `tag:`, `path:`, `config.materialized:` and the others find.
 
-Source: https://docs.getdbt.com/reference/node-selection/methods. `evaluator` calls `METHODS`; `UNKNOWABLE` are those that need
-the state of an earlier run.
+Source: https://docs.getdbt.com/reference/node-selection/methods. `evaluator` and `near` call `find`; `parser`
+checks a name against `METHODS` and against `UNKNOWABLE`, the methods that need the state of an earlier run.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ Method = Callable[[_Query], Iterable[str]]
 
 def find(graph: Graph, criterion: Criterion, *, argument: str) -> set[str]:
     """
-    Give the nodes that a criterion names itself, without its operators.
+    Return the nodes that a criterion names itself, without its operators.
 
     :param argument: what to call it in messages
     :raises SelectionError: when its value is none that its method takes
@@ -227,13 +227,13 @@ def _config(graph: Graph, criterion: Criterion) -> Iterable[str]:
 
 
 def _decoder(key: str) -> msgspec.json.Decoder[Any]:
-    """Give what finds one key of an object and passes over the others: a project has thousands of configurations."""
+    """Return a decoder that reads one key of an object and skips the others: a project has thousands of configurations."""
     field = ("value", msgspec.Raw, msgspec.Raw(b""))
     return msgspec.json.Decoder(msgspec.defstruct("Member", [field], rename={"value": key}))
 
 
 def _member(decoder: msgspec.json.Decoder[Any], value: bytes | msgspec.Raw) -> bytes | msgspec.Raw:
-    """Give the JSON text of a key's value, empty when this is no object with that key."""
+    """Return the JSON text of a key's value, empty when this is no object with that key."""
     try:
         return decoder.decode(value).value if value else b""
     except msgspec.ValidationError:

@@ -1,7 +1,8 @@
 """
-What else a part of a selection may have been meant to say: for messages about one that matches nothing.
+What a part of a selection that matches nothing may have been meant to say, for messages about it.
 
-A hint, and no more: it looks at each criterion alone, and knows the methods that look for names.
+A hint, and no more: it looks at each criterion alone, and knows the methods that look for names. `authoring`, the producer and
+`dbt-watch ls` ask.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
-Selections as dbt's command line takes them: `tag:nightly,+orders @customers`.
+Reads selections as dbt's command line takes them: `tag:nightly,+orders @customers`.
 
-Grammar: https://docs.getdbt.com/reference/node-selection/syntax. A space is a union, a comma an intersection.
+`select_nodes` calls `parse_arguments`; `definitions` and `near` read single criteria. Grammar:
+https://docs.getdbt.com/reference/node-selection/syntax. A space is a union, a comma an intersection.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def check_criterion(criterion: Criterion, *, argument: str) -> None:
 
 
 def default_method(value: str) -> str:
-    """Give the method that dbt takes for a value without one."""
+    """Return the method that dbt takes for a value without one."""
     if "/" in value:
         return "path"
     return "file" if value.lower().endswith(_CODE_FILES) else "fqn"

@@ -1,7 +1,7 @@
 """
-Which kinds of resources a dbt command is about.
+Which resource types a dbt command selects, by the version of dbt. `select_nodes` asks.
 
-Measured with the recordings of each version: what stands in the run_results.json of a `dbt build` of everything.
+Source: the run_results.json of a `dbt build` of everything, recorded with each version.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 
 def release(dbt_version: str) -> tuple[int, int]:
-    """Give the major and minor number of a version; a version that has none counts as dbt 1.12."""
+    """Return the major and minor number of a version; a version that has none counts as dbt 1.12."""
     match = _VERSION.match(dbt_version)
     return (int(match[1]), int(match[2])) if match else (1, 12)
 
 
 def built_by(dbt_version: str) -> frozenset[str]:
-    """Give the resource types that `dbt build` of this version builds."""
+    """Return the resource types that `dbt build` of this version builds."""
     return next(types for since, types in _BUILT if release(dbt_version) >= since)
 
 
@@ -59,7 +59,7 @@ def asked_for(
     dbt_version: str, *, included: Sequence[str], excluded: Sequence[str], buildable_only: bool
 ) -> frozenset[str]:
     """
-    Give the resource types that a selection keeps.
+    Return the resource types that a selection keeps.
 
     :param included: as `--resource-type` takes them, with "all" and "default"; empty for the default
     :param excluded: as `--exclude-resource-type` takes them
@@ -80,7 +80,7 @@ def _checked(
     valid = {*known, *words}
     checked = {name.lower() if isinstance(name, str) else name for name in names}
     for name in checked - valid:
-        # A type that only other commands or versions know is nothing to leave out, and no mistake.
+        # To exclude a type that only other commands or versions know is no mistake.
         if argument == "exclude_resource_types" and name in _LISTABLE:
             continue
         raise SelectionError(argument, name, f"resource types: {', '.join(sorted(valid))}", known=valid)

@@ -1,8 +1,8 @@
 """
-A selection that is narrowed when dbt runs: `dbt_build(select=..., exclude=...)`.
+Narrows a selection when dbt runs: `dbt_build(select=..., exclude=...)`.
 
-The producer asks before it starts dbt. What the tasks of a project are was decided when the DAG was parsed; here a part
-of them is chosen, never more.
+`producers.operator` asks before it starts dbt, and `authoring.project_factory` while the DAG is parsed, where the words are known
+already. The tasks of a project are made when the DAG is parsed; here a part of them is chosen, never more.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def narrowed(
     on_unmatched: Callable[[Written], object] = lambda _: None,
 ) -> Narrowed:
     """
-    Narrow a selection down.
+    Return what is left of a selection by a build's own `select` and `exclude`.
 
     :param graph: the project
     :param selected: the nodes of the selection

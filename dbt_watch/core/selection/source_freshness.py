@@ -25,19 +25,19 @@ FRESHNESS: Final[tuple[Freshness, ...]] = ("none", "before", "only")
 SOURCE: Final = "source"
 """The resource type of sources."""
 
-# Dots, commas, spaces, wildcards and a plus mean something to dbt's selection, and whatever JSON escapes stands in dbt's
-# log in another form.
+# Dots, commas, spaces, wildcards and a plus have a meaning in dbt's selection syntax, and what JSON escapes looks different in
+# dbt's log.
 _NAMEABLE: Final = re.compile(r"[\w$#-]+", re.ASCII)
 
 
 def sources_read_by(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
     """
-    Give the sources that nodes read themselves or through ephemeral models, as far as they can be stale.
+    Return the sources that nodes read themselves or through ephemeral models, as far as they can be stale.
 
     :param graph: the project
     :param nodes: the unique_ids of what is built
     """
-    # dbt builds no exposure, though it takes them into a selection.
+    # dbt selects exposures, but builds none.
     waiting = [unique_id for unique_id in nodes if graph.nodes[unique_id].resource_type != "exposure"]
     seen = set(waiting)
     found = set()
@@ -61,7 +61,7 @@ def sources_selected(
     on_unmatched: Callable[[Written], object] = lambda _: None,
 ) -> frozenset[str]:
     """
-    Give the sources of a selection, as far as they can be stale.
+    Return the sources of a selection, as far as they can be stale.
 
     :param graph: the project
     :param select: as of `select_nodes`, and so are the others
@@ -81,7 +81,7 @@ def sources_selected(
 
 def source_criterion(source: Node) -> str:
     """
-    Name a source in dbt's selection syntax.
+    Return the criterion that names a source in dbt's selection syntax.
 
     :raises SelectionError: when that is not possible
     """
@@ -99,7 +99,7 @@ def source_criterion(source: Node) -> str:
 
 def readers_of(graph: Graph, nodes: Collection[str]) -> dict[str, tuple[str, ...]]:
     """
-    Give for each source among some nodes which of the others read from it, directly or not.
+    Return for each source among some nodes which of the others read from it, directly or not.
 
     These are what `--exclude source:NAME+` leaves out: the way may lead through nodes that are not among them.
 

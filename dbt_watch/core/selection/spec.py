@@ -10,7 +10,7 @@ import enum
 
 import msgspec
 
-#: a number of generations: all that there are
+#: as a number of generations: all of them
 UNLIMITED = -1
 
 

@@ -51,7 +51,11 @@ def test_sigterm_ends_a_container_that_does_not_handle_it_since_it_is_not_proces
 
 
 def test_the_end_of_process_1_is_the_end_of_all(api):
-    create(api, shared("headless", container(LOOP, "other"), "kill -INT 1; sleep 20"))
+    # The brackets keep the search from finding itself.
+    waits = "until grep -q '[o]ther loop' /proc/[0-9]*/cmdline; do sleep 0.05; done"
+    create(
+        api, shared("headless", container(f"{LOOP} # other loop", "other"), f"{waits}; kill -INT 1; sleep 20")
+    )
     pod = finished(api, "headless")
     assert {state.state.terminated.exit_code for state in pod.status.container_statuses} == {137}
 

@@ -251,14 +251,14 @@ class LocalAirflow:
     def _wait_until_healthy(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         # While the other components are still being loaded.
-        self._wait_for(self._is_warm, timeout, "the api-server does not answer")
+        self._wait_for(self._api_server_answers, timeout, "the api-server does not answer")
         self._wait_for(
             lambda: not self._unhealthy(),
             deadline - time.monotonic(),
             lambda: f"Airflow is not healthy ({', '.join(self._unhealthy())})",
         )
 
-    def _is_warm(self) -> bool:
+    def _api_server_answers(self) -> bool:
         try:
             self.client.warm_up()
         except httpx.TransportError:

@@ -183,11 +183,10 @@ class Accounts:
         *,
         namespace: str,
         rules: Sequence[Rule] | None = None,
-        token: str | None = None,
     ) -> Account:
         """Make an account and write its kubeconfig."""
         rights = None if rules is None else tuple(rules)
-        account = Account(user, rights, namespace, path, token or secrets.token_urlsafe(32))
+        account = Account(user, rights, namespace, path, secrets.token_urlsafe(32))
         with self._lock:
             self._accounts.append(account)
             self._write(account)

@@ -1,7 +1,7 @@
 """
 `LocalKube`: the server with its thread, its directory and its kubeconfig, from start to stop.
 
-What this package is used by: tests, the demo and `command` start it.
+Started by tests, by the demo and by `command`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from dbt_watch.local.localkube import patches, validation
-from dbt_watch.local.localkube.errors import ApiError, bad_request, expired, forbidden
+from dbt_watch.local.localkube.errors import ApiError, bad_request, conflict, expired, forbidden
 from dbt_watch.local.localkube.selectors import Test, field_test, label_test
 from dbt_watch.local.localkube.store import (
     NAMESPACES,
@@ -136,12 +136,7 @@ class ObjectApi:
             if wanted.get(field) not in (None, item["metadata"][field]):
                 name = item["metadata"]["name"]
                 text = f"the {field} in the precondition ({wanted[field]}) does not match that of the object"
-                raise ApiError(
-                    409,
-                    "Conflict",
-                    f'Operation cannot be fulfilled on {resource.plural} "{name}": {text}',
-                    {},
-                )
+                raise conflict(resource.plural, name, text)
 
     def _delete(self, resource: Resource, item: Item, grace: Any) -> web.Response:
         metadata = item["metadata"]

@@ -144,7 +144,7 @@ def dbt_k8s_project(
     select: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
     selector: str | None = None,
-    tests: Tests = "each",
+    tests: Tests = "after_each",
     group_by: GroupBy = "none",
     sensors: Sensors = "auto",
     keep_entrypoint: bool = False,
@@ -171,8 +171,8 @@ def dbt_k8s_project(
     :param select: the nodes to build, in dbt's selection syntax; by default all
     :param exclude: the nodes to leave out
     :param selector: the name of a selector in the project's selectors.yml, instead of `select` and `exclude`
-    :param tests: "each": one task for the tests of each node, between it and its children; "node": a node's task
-        stands for its tests too; "one": one task for all tests; "none": no tests are run
+    :param tests: "after_each": one task for the tests of each node, between it and its children; "build": a node's
+        task stands for its tests too; "after_all": one task for all tests; "none": no tests are run
     :param group_by: task groups within the project's own: "folder", "tag" (the first one of each node) or "none"; the
         ids of the tasks are the same
     :param sensors: how the tasks of nodes start: "eager": all at once; "lineage": one level after the other; "auto":

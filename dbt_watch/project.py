@@ -67,7 +67,7 @@ class DbtNode(DependencyMixin):
         """
         What dbt reported, as an argument for another task: a `NodeResult` as a dict.
 
-        Where its task stands for its tests too (`tests="node"`): a dict with a list of all under the key `nodes`. The results
+        Where its task stands for its tests too (`tests="build"`): a dict with a list of all under the key `nodes`. The results
         of more than 100 are packed; `DbtProject.results` has them as they are.
         """
         return self.sensor.output

@@ -48,7 +48,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
     select: str | Sequence[str] | None = None
     exclude: str | Sequence[str] | None = None
     selector: str | None = None
-    tests: Tests = "each"
+    tests: Tests = "after_each"
     group_by: GroupBy = "none"
     sensors: Sensors = "auto"
     keep_entrypoint: bool = False
@@ -87,6 +87,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ArgumentError(
                 "@dbt_k8s_project", self.manifest, "arguments in parentheses: @dbt_k8s_project(manifest=...)"
             )
+        _check_tests(self.tests)
         for name, allowed in _ALLOWED.items():
             one_of(name, getattr(self, name), allowed)
         for name in ("group_id", "project_dir", "profiles_dir", "selector"):
@@ -106,7 +107,6 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _ALLOWED: Final[dict[str, Sequence[str]]] = {
-    "tests": TESTS,
     "group_by": GROUPINGS,
     "sensors": SENSORS,
     "freshness": FRESHNESS,
@@ -133,6 +133,23 @@ def one_of(argument: str, value: Any, allowed: Sequence[Any]) -> Any:
     if value not in allowed:
         raise ArgumentError(argument, value, f"one of {', '.join(map(repr, allowed))}", known=allowed)
     return value
+
+
+# What it was called in the first days of this library.
+_EARLIER_TESTS: Final = {"each": "after_each", "node": "build", "one": "after_all"}
+
+
+def _check_tests(value: Any) -> None:
+    """
+    Refuse other names of a value by that value, astronomer-cosmos' `TestBehavior.AFTER_EACH` among them.
+
+    :raises ArgumentError: when it is none of those allowed
+    """
+    word = str(value).rpartition(".")[2].lower()
+    meant = _EARLIER_TESTS.get(word, word)
+    if value not in TESTS and meant in TESTS:
+        raise ArgumentError("tests", value, repr(meant))
+    one_of("tests", value, TESTS)
 
 
 def callbacks(argument: str, value: Any) -> list[Callback]:

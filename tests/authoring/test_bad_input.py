@@ -1,5 +1,6 @@
 """Wrong input is refused while the DAG is parsed, by its name, its value and what was expected."""
 
+import enum
 import json
 import re
 from datetime import datetime
@@ -202,6 +203,29 @@ def test_variables_that_are_ours_or_harmless_may_be_given(make):
 )
 def test_a_value_that_is_none_of_those_allowed(make, argument, value):
     assert f"{argument}={value!r}: expected one of " in refusal(ArgumentError, make, **{argument: value})
+
+
+class CosmosTestBehavior(enum.Enum):
+    """What astronomer-cosmos calls TestBehavior."""
+
+    BUILD = "build"
+    NONE = "none"
+    AFTER_EACH = "after_each"
+    AFTER_ALL = "after_all"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("each", "after_each"),
+        ("node", "build"),
+        ("one", "after_all"),
+        *((member.name, member.value) for member in CosmosTestBehavior),
+        *((member, member.value) for member in CosmosTestBehavior),
+    ],
+)
+def test_another_name_of_a_way_to_test_is_answered_with_the_one_to_write(make, given, name):
+    assert refusal(ArgumentError, make, tests=given) == f"tests={given!r}: expected {name!r}"
 
 
 def test_another_operator(make):

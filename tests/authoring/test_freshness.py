@@ -94,7 +94,11 @@ def test_only_sources_that_the_selection_reads_itself_are_checked(dag, make):
 
 @pytest.mark.parametrize(
     ("tests", "task_id"),
-    [("each", "source.landing.orders.test"), ("node", "source.landing.orders"), ("one", "tests")],
+    [
+        ("after_each", "source.landing.orders.test"),
+        ("build", "source.landing.orders"),
+        ("after_all", "tests"),
+    ],
 )
 def test_the_tests_of_a_source_go_where_all_tests_go(dag, make, tests, task_id):
     make(tests=tests)

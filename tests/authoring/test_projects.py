@@ -57,7 +57,7 @@ def test_a_test_of_several_nodes_comes_after_all_of_them(dag, shop):
 
 def test_tests_may_be_part_of_their_node_or_one_task_or_left_out(dag, decorate, graph):
     tests = {uid for uid, node in graph.nodes.items() if node.resource_type in {"test", "unit_test"}}
-    for mode in ("node", "one", "none"):
+    for mode in ("build", "after_all", "none"):
 
         @decorate(tests=mode, group_id=mode)
         def build(): ...
@@ -70,13 +70,13 @@ def test_tests_may_be_part_of_their_node_or_one_task_or_left_out(dag, decorate, 
             if item.task_id.startswith(f"{mode}.")
             for uid in getattr(item, "unique_ids", ())
         ]
-        for mode in ("node", "one", "none")
+        for mode in ("build", "after_all", "none")
     }
-    for mode in ("node", "one"):
+    for mode in ("build", "after_all"):
         assert tests <= set(watched[mode])
         assert len(watched[mode]) == len(set(watched[mode]))
     assert not tests & set(watched["none"])
-    assert len(dag.task_dict["one.tests"].unique_ids) == len(tests)
+    assert len(dag.task_dict["after_all.tests"].unique_ids) == len(tests)
     assert dag.task_dict["none.dbt_build"].selection.arguments() == [
         "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test", "--indirect-selection", "eager",
     ]  # fmt: skip

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.command import DbtBuild
 
 
-@dbt_k8s_project(manifest="manifest.json", image="shop:1", tests="node", group_by="folder", retries=2)
+@dbt_k8s_project(manifest="manifest.json", image="shop:1", tests="build", group_by="folder", retries=2)
 def build(batch: str, day: str = "today") -> DbtBuild:
     @dbt_node("orders", after="node", on="any", retries=1)
     def check(result: NodeResult, floor: int) -> str:

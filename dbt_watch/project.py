@@ -134,7 +134,7 @@ class DbtProject(DependencyMixin):
 
     def __getitem__(self, name: str) -> DbtNode:
         """
-        Give a node.
+        Return a node.
 
         :param name: its unique_id, its name, `package.name` or `name.v2`; `source.table` for a source
         :raises ArgumentError: when there is no such node, it has no task, with the reason, or several have this name

@@ -37,7 +37,7 @@ class ContainerCommand(msgspec.Struct, frozen=True):
 
 def container_command(settings: ProjectSettings) -> ContainerCommand:
     """
-    Give the command of the container.
+    Return the command of the container.
 
     :raises ArgumentError: when `cmds` are no words, do not run dbt, or cannot run it more than once
     """
@@ -57,7 +57,7 @@ def container_command(settings: ProjectSettings) -> ContainerCommand:
 
 def dbt_words(cmds: Any) -> list[str]:
     """
-    Give the words by which dbt is called; none where the image's ENTRYPOINT is dbt.
+    Return the words by which dbt is called; none where the image's ENTRYPOINT is dbt.
 
     :raises ArgumentError: when these are no words, none of them names dbt, or options of dbt among them change its log
     """

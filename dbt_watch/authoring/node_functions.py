@@ -147,7 +147,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
     def bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """
-        Give the function that makes the tasks when it is called.
+        Return the function that makes the tasks when it is called.
 
         :raises ArgumentError: when the function takes no result, is bound already or stands outside of a project, or
             there is no such node
@@ -171,7 +171,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         return call
 
     def _body_for(self, function: Callable[..., Any]) -> Body:
-        """Give the body around a function that can be bound in it."""
+        """Return the body around a function that can be bound in it."""
         if not inspect.isfunction(function):
             raise ArgumentError("@dbt_node", function, "a function to decorate")
         if not _takes_a_result(function):
@@ -212,7 +212,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
                 )
 
     def _nodes(self, project: DbtProject, function: Callable[..., Any]) -> DbtNode | list[DbtNode]:
-        """Give one node for a name, and a list for a selection."""
+        """Return one node for a name, and a list for a selection."""
         if self.node is not None and (self.node in project or not is_selection(self.node)):
             return project[self.node]
         argument, criteria = ("node", self.node) if self.select is None else ("select", self.select)
@@ -243,7 +243,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     def _maker(
         self, function: Callable[..., Any], node: DbtNode, body: Body, *, apart: bool
     ) -> Callable[..., XComArg]:
-        """Give the function that makes one task, for one node."""
+        """Return the function that makes one task, for one node."""
         arguments = {**self.task_arguments, "trigger_rule": _TRIGGER_RULES[self.on]}
         name = str(arguments.get("task_id", function.__name__))
         if apart:

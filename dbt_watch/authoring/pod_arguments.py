@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def watching_class(operator_class: Any) -> Any:
-    """Give the class of the producer for an operator; KubernetesPodOperator for None."""
+    """Return the class of the producer for an operator; KubernetesPodOperator for None."""
     # Imported here: a worker that runs a sensor needs no Kubernetes.
     from dbt_watch.producers.operator import producer_class  # noqa: PLC0415
 
@@ -67,7 +67,7 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
 
 
 def known_arguments(operator_class: Any) -> frozenset[str]:
-    """Give the names of all arguments of a project whose producer is of a class."""
+    """Return the names of all arguments of a project whose producer is of a class."""
     return parameters_of(operator_class) - _OURS - set(_REFUSED) | _OPTIONS
 
 

@@ -72,7 +72,7 @@ class ProjectFactory(Generic[P]):
 
     def override(self, **arguments: Any) -> ProjectFactory[P]:
         """
-        Give the same project with other arguments.
+        Return the same project with other arguments.
 
         :param arguments: as of `dbt_k8s_project`
         :raises ArgumentError: as there

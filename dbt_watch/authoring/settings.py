@@ -73,7 +73,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
         return cls(**own, pod={name: value for name, value in arguments.items() if name not in own})
 
     def override(self, **arguments: Any) -> ProjectSettings:
-        """Give the same with other arguments."""
+        """Return the same with other arguments."""
         own = {name: getattr(self, name) for name in self.__struct_fields__ if name != "pod"}
         return self.of(**{**own, **self.pod, **arguments})
 
@@ -126,7 +126,7 @@ CALLBACKS: Final = (
 
 def one_of(argument: str, value: Any, allowed: Sequence[Any]) -> Any:
     """
-    Give a value that is one of some.
+    Return a value that is one of some.
 
     :raises ArgumentError: when it is not
     """
@@ -154,7 +154,7 @@ def _check_tests(value: Any) -> None:
 
 def callbacks(argument: str, value: Any) -> list[Callback]:
     """
-    Give one callback, several or none as a list.
+    Return one callback, several or none as a list.
 
     :raises ArgumentError: when something in it cannot be called
     """
@@ -202,7 +202,7 @@ class Chosen(msgspec.Struct, frozen=True):
 
 def chosen(graph: Graph, settings: ProjectSettings) -> Chosen:
     """
-    Give the nodes that dbt will build, and the sources that it will check.
+    Return the nodes that dbt will build, and the sources that it will check.
 
     :raises SelectionError: when the selection cannot be understood, matches nothing, or names a source that dbt cannot
         be asked for

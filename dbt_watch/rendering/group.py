@@ -15,7 +15,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TriggerRule, get_parsing_context
 
 from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
-from dbt_watch.rendering.rebuild import LoneBuild
+from dbt_watch.rendering.rebuild import SensorRebuild
 from dbt_watch.rendering.task_ids import PRODUCER_ID, START_ID
 from dbt_watch.sensors.operator import DbtNodeSensor
 
@@ -104,7 +104,7 @@ class GroupTasks:
 
     def sensor(self, task_id: str) -> DbtNodeSensor:
         """
-        Give a sensor by its id within the group.
+        Return a sensor by its id within the group.
 
         On a worker it may not be there yet, when another task of the DAG file names it.
         """
@@ -120,7 +120,7 @@ class GroupTasks:
                 retries=0,
                 execution_timeout=None,
                 weight_rule="absolute",
-                lone_build=LoneBuild(self, task_id),
+                rebuild=SensorRebuild(self, task_id),
                 **self._looks.of(planned),
             )
         return self._sensors[task_id]
@@ -133,7 +133,7 @@ class GroupTasks:
         return {task_id: number for number, task_id in enumerate(order.static_order())}
 
     def watched(self) -> dict[str, tuple[str, ...]]:
-        """Give the unique_ids that each sensor stands for, by its whole task id."""
+        """Return the unique_ids that each sensor stands for, by its whole task id."""
         tasks = self.plan.tasks.values()
         return {self.group.child_id(task.task_id): tuple(task.unique_ids) for task in tasks}
 
@@ -152,7 +152,7 @@ class GroupTasks:
         return self.make_producer()
 
     def make_producer(self) -> BaseOperator:
-        """Give the producer, also where it was not made at first."""
+        """Return the producer, also where it was not made at first."""
         if self._producer is None:
             defaults: dict[str, Any] = {
                 "startup_check_interval_seconds": 1,
@@ -190,5 +190,5 @@ class GroupTasks:
 
 
 def _wanted_task() -> str | None:
-    """Give the one task that this process will run; None where the whole DAG is wanted."""
+    """Return the one task that this process will run; None where the whole DAG is wanted."""
     return get_parsing_context().task_id

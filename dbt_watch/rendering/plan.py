@@ -75,7 +75,7 @@ def plan_tasks(graph: Graph, selected: AbstractSet[str], tests: Tests = "after_e
 
 
 def is_run(node: Node) -> bool:
-    """Tell whether dbt runs a node at all; an ephemeral model only ever becomes part of others."""
+    """Return whether dbt runs a node at all; an ephemeral model only ever becomes part of others."""
     return node.resource_type in RUN_TYPES and node.materialized != "ephemeral"
 
 
@@ -115,7 +115,7 @@ class _Planner:
             self.plan.gates[node.unique_id] = task_id
 
     def owner(self, test: Node) -> str | None:
-        """Give the one node of the selection that a test belongs to; None when there are several, or none."""
+        """Return the one node of the selection that a test belongs to; None when there are several, or none."""
         tested = self.tested(test)
         return tested[0] if len(tested) == 1 else None
 
@@ -123,7 +123,7 @@ class _Planner:
         return sorted({nearest for parent in test.depends_on for nearest in self.nearest(parent)})
 
     def nearest(self, unique_id: str) -> tuple[str, ...]:
-        """Give a node itself if it has a task, else the nearest ones before it that do."""
+        """Return a node itself if it has a task, else the nearest ones before it that do."""
         found = self._nearest
         stack = [unique_id]
         while stack:

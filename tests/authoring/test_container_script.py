@@ -61,7 +61,7 @@ DECEPTIVE = "\n".join(
 
 @pytest.fixture(params=["/bin/sh", "bash"])
 def run(request, tmp_path):
-    """Give what runs the container's command; it answers how dbt was called, and how the process ended."""
+    """Return what runs the container's command; it answers how dbt was called, and how the process ended."""
     notes, dbt, temporary = tmp_path / "notes", tmp_path / "my dbt", tmp_path / "tmp"
     for directory in (notes, temporary):
         directory.mkdir()

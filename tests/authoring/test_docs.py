@@ -16,7 +16,7 @@ def blocks(text):
 
 
 def code(text):
-    """Give the lines of a text without their indentation, which a formatter sets differently in a fragment."""
+    """Return the lines of a text without their indentation, which a formatter sets differently in a fragment."""
     return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 

@@ -39,7 +39,7 @@ def make(dag, manifest):
 
 @pytest.fixture
 def changed(manifest, tmp_path):
-    """Give the manifest with changes."""
+    """Return the manifest with changes."""
 
     def changed(change):
         content = json.loads(manifest.read_text())

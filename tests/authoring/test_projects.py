@@ -264,7 +264,7 @@ def test_each_sensor_has_a_turn_after_those_it_depends_on(shop):
     assert sorted(turns.values()) == list(range(len(sensors)))
     for task_id, sensor in sensors.items():
         assert all(turns[parent] < turns[task_id] for parent in sensor.upstream_task_ids)
-        others = list(sensor._lone_build.others())
+        others = list(sensor._rebuild.others())
         assert set(others) == set(sensors) - {task_id}
         assert [turns[other] for other in others] == sorted(turns[other] for other in others)
 

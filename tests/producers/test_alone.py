@@ -8,7 +8,7 @@ import pytest
 from dbt_watch.core.command import Selection, dbt_arguments
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.producers.operator import producer_class
-from dbt_watch.producers.single_node import LonePod
+from dbt_watch.producers.single_node import RebuildPod
 
 ORDERS = "model.jaffle_shop.orders"
 
@@ -34,7 +34,7 @@ def producer_of(graph):
 
 def test_only_the_node_is_built_with_the_flags_of_the_project(producer_of):
     producer = producer_of()
-    operator = LonePod(producer, [ORDERS])._operator
+    operator = RebuildPod(producer, [ORDERS])._operator
     assert operator.selected == {ORDERS}
     assert operator.build == {"target": "prod"}
     assert operator.image == "shop:1"
@@ -43,7 +43,7 @@ def test_only_the_node_is_built_with_the_flags_of_the_project(producer_of):
 
 def test_the_image_and_the_resources_of_the_node_count(producer_of):
     resources = {"requests": {"memory": "2Gi"}, "limits": {"memory": "4Gi"}}
-    operator = LonePod(producer_of(image="shop:big", resources=resources), [ORDERS])._operator
+    operator = RebuildPod(producer_of(image="shop:big", resources=resources), [ORDERS])._operator
     assert operator.image == "shop:big"
     assert operator.container_resources.to_dict()["requests"] == {"memory": "2Gi"}
     assert operator.container_resources.limits == {"memory": "4Gi"}
@@ -60,6 +60,6 @@ def test_a_source_is_checked_alone_and_nothing_is_built(landed_shop):
         selected=frozenset(graph.nodes),
         watched={},
     )
-    operator = LonePod(producer, ["source.landed_shop.landing.orders"])._operator
+    operator = RebuildPod(producer, ["source.landed_shop.landing.orders"])._operator
     arguments = dbt_arguments(operator.build, operator.selection)
     assert arguments[-4:] == ["source", "freshness", "--select", "source:landed_shop.landing.orders"]

@@ -41,7 +41,7 @@ def planned(nodes, tests="after_each"):
 
 @st.composite
 def projects(draw):
-    """Give nodes with the names that dbt allows: one for each name of a package, versions and tests apart."""
+    """Return nodes with the names that dbt allows: one for each name of a package, versions and tests apart."""
     # dbt takes no other names of packages.
     packages = st.sampled_from(["shop", *filter(str.isidentifier, WORDS)])
     names = st.sampled_from(WORDS)

@@ -43,16 +43,18 @@ def container_command(settings: ProjectSettings) -> ContainerCommand:
     """
     words = dbt_words(settings.pod.get("cmds"))
     steps = []
-    if settings.deps:
-        _check_can_be_called_twice(words, "deps", settings.deps)
-        arguments = deps_arguments(project_dir=settings.project_dir, profiles_dir=settings.profiles_dir)
+    if settings.options["deps"]:
+        _check_can_be_called_twice(words, "deps", settings.options["deps"])
+        arguments = deps_arguments(
+            project_dir=settings.options["project_dir"], profiles_dir=settings.options["profiles_dir"]
+        )
         steps.append(f"{shlex.join([*words, *arguments])} || exit")
-    if settings.freshness == "before":
-        _check_can_be_called_twice(words, "freshness", settings.freshness)
+    if settings.options["freshness"] == "before":
+        _check_can_be_called_twice(words, "freshness", settings.options["freshness"])
         steps.append(_FRESHNESS.replace("DBT", shlex.join(words)))
     if steps:
         words = _in_shell(words, steps)
-    return ContainerCommand([], words) if settings.keep_entrypoint else ContainerCommand(words, [])
+    return ContainerCommand([], words) if settings.options["keep_entrypoint"] else ContainerCommand(words, [])
 
 
 def dbt_words(cmds: Any) -> list[str]:

@@ -17,9 +17,9 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import XComArg, get_current_context, task
 
 from dbt_watch.airflow.compat import AirflowSkipException
+from dbt_watch.authoring.options import DEFAULTS, one_of
 from dbt_watch.authoring.pod_arguments import parameters_of
 from dbt_watch.authoring.selection_warnings import warn_of
-from dbt_watch.authoring.settings import one_of
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.manifest.graph import Node
@@ -316,9 +316,7 @@ class _Runs(msgspec.Struct, frozen=True):
 
 _OWN: Final = frozenset({"node", "select", "after", "on"})
 # What a function has of its own only where it stands alone.
-_OF_THE_PROJECT: Final = frozenset(
-    {"manifest", "image", "namespace", "project_dir", "profiles_dir", "exclude", "selector", "tests"}
-)
+_OF_THE_PROJECT: Final = frozenset(DEFAULTS) - {"select"} | {"manifest", "image", "namespace"}
 # A name has none of these; dbt's selection syntax always does, unless it is a name.
 _SYNTAX: Final = frozenset(":+@*,/ ?[")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import get_parsing_context
 
-from dbt_watch.authoring.settings import ProjectSettings
+from dbt_watch.authoring.options import DEFAULTS
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.flags import check_variables
 from dbt_watch.exceptions import ArgumentError
@@ -96,7 +96,7 @@ _OURS: Final = frozenset(
         "task_group",
     }
 )
-_OPTIONS: Final = frozenset(ProjectSettings.__struct_fields__) - {"pod"}
+_OPTIONS: Final = frozenset(DEFAULTS) | {"manifest"}
 _REFUSED: Final = {
     "arguments": "dbt's options in dbt_build(...); the command line is made from them",
     "get_logs": "True: what dbt does is known from the pod's log only",

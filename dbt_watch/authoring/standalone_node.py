@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.manifest.graph import Graph
 
 
-def alone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def standalone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
     Return the decorator of a function that has no project around it.
 

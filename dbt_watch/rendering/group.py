@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from dbt_watch.rendering.plan import Plan
 
 Sensors = Literal["auto", "eager", "lineage"]
-SENSORS: Final[tuple[Sensors, ...]] = ("auto", "eager", "lineage")
 
 EAGER_LIMIT: Final = 200
 

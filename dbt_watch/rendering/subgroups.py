@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dbt_watch.core.manifest.graph import Node
 
 GroupBy = Literal["none", "folder", "tag"]
-GROUPINGS: Final[tuple[GroupBy, ...]] = ("none", "folder", "tag")
 
 _ILLEGAL: Final = re.compile(r"[^\w-]+")
 # In characters; Airflow takes 200 for the id of a group, and adds a suffix for the ends of its edges.

@@ -70,8 +70,8 @@ def run(request, tmp_path):
 
     class Runner:
         def start(self, arguments, *, log="", code=0, freshness="before", deps=False, **environment):
-            settings = ProjectSettings(
-                manifest="m", freshness=freshness, deps=deps, project_dir="/my shop", pod={"cmds": [str(dbt)]}
+            settings = ProjectSettings.of(
+                manifest="m", freshness=freshness, deps=deps, project_dir="/my shop", cmds=[str(dbt)]
             )
             words = container_command(settings).cmds
             assert words[0] == "/bin/sh"
@@ -172,6 +172,6 @@ def test_a_signal_reaches_the_build_itself(run):
 
 
 def test_airflow_sees_no_template_in_the_script():
-    settings = ProjectSettings(manifest="m", freshness="before", deps=True)
+    settings = ProjectSettings.of(manifest="m", freshness="before", deps=True)
     script = container_command(settings).cmds[2]
     assert not re.search(r"\{[{%#]", script)

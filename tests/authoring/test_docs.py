@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dbt_watch.authoring.options import DEFAULTS, ProjectOptions
+
 ROOT = Path(__file__).parents[2]
 PAGES = ("mapping", "values", "nodes", "freshness", "container")
 
@@ -43,3 +45,18 @@ def test_every_page_is_named_on_the_first_one():
     first = (ROOT / "docs/authoring.md").read_text()
     for page in PAGES:
         assert f"({page}.md)" in first
+
+
+def test_the_page_lists_exactly_the_options_of_the_decorator():
+    page = (ROOT / "docs/authoring.md").read_text()
+    table = page.split("## Arguments of `@dbt_k8s_project`")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(["manifest", *ProjectOptions.__annotations__])
+
+
+def test_each_option_has_a_default_and_is_explained_below_its_definition():
+    assert DEFAULTS.keys() == ProjectOptions.__annotations__.keys()
+    source = (ROOT / "dbt_watch/authoring/options.py").read_text()
+    for name in DEFAULTS:
+        assert re.search(rf'^    {name}: .*\n    """', source, re.MULTILINE), name

@@ -149,7 +149,7 @@ class ProjectFactory(Generic[P]):
         start = sensor_start(options["sensors"], len(plan.tasks), is_mapped=is_mapped)
         tasks = GroupTasks(plan, graph, group, start, looks)
         tasks.make_wanted()
-        body = Body(DbtProject(tasks))
+        body = Body(DbtProject(tasks), tasks)
         build = body.run(self._function, args, kwargs)
         self._check_narrowing(build, graph, wanted)
         command = container_command(settings)

@@ -124,6 +124,14 @@ class GroupTasks:
             )
         return self._sensors[task_id]
 
+    def node_sensor(self, unique_id: str) -> DbtNodeSensor:
+        """Return the sensor that stands for a node."""
+        return self.sensor(self.plan.node_tasks[unique_id])
+
+    def gate(self, unique_id: str) -> DbtNodeSensor:
+        """Return the sensor after which the children of a node come: that of its tests, or its own where it has none."""
+        return self.sensor(self.plan.gates.get(unique_id, self.plan.node_tasks[unique_id]))
+
     @cached_property
     def order(self) -> dict[str, int]:
         """The place of each sensor, by its id within the group, in an order that goes along the lineage."""

@@ -270,7 +270,7 @@ def test_an_unknown_node_of_a_project(make):
 
 
 def test_a_task_in_front_of_a_single_node_is_refused_with_the_reason(make, project):
-    with DAG("other", schedule=None, start_date=datetime(2026, 1, 1)):
+    with DAG("other", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
 
         @dbt_k8s_project(manifest=project / "target/manifest.json", image="shop:1")
         def build(): ...
@@ -284,7 +284,7 @@ def test_a_task_in_front_of_a_single_node_is_refused_with_the_reason(make, proje
         with pytest.raises(ArgumentError, match="in front of the whole project"):
             shop["orders"] << land()
         with pytest.raises(ArgumentError, match="in front of the whole project"):
-            land() >> shop["orders"].sensor
+            land() >> dag.task_dict["build.orders"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt_watch import NodeResult
 from dbt_watch.authoring.options import DEFAULTS, ProjectOptions
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +61,12 @@ def test_each_option_has_a_default_and_is_explained_below_its_definition():
     source = (ROOT / "dbt_watch/authoring/options.py").read_text()
     for name in DEFAULTS:
         assert re.search(rf'^    {name}: .*\n    """', source, re.MULTILINE), name
+
+
+def test_the_page_of_results_lists_all_that_a_result_holds():
+    page = (ROOT / "docs/nodes.md").read_text()
+    table = page.split("| of a `NodeResult` |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert listed >= set(NodeResult.__struct_fields__)
+    assert all(hasattr(NodeResult, name) for name in listed)

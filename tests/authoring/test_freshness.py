@@ -236,7 +236,7 @@ def test_a_source_can_be_checked_for_a_function_without_a_project(dag, manifest)
 
 def narrow(project, **options):
     producer = project.producer
-    return narrowed(project.graph, producer.selected, producer.selection, options)
+    return narrowed(producer.graph, producer.selected, producer.selection, options)
 
 
 def test_a_run_of_a_part_checks_what_this_part_reads(make):

@@ -8,6 +8,7 @@ from airflow.sdk import DAG, TriggerRule, task
 
 from dbt_watch import DbtProject, dbt_build, dbt_k8s_project, dbt_node
 from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
+from dbt_watch.sensors.operator import DbtNodeSensor
 
 
 @pytest.fixture
@@ -257,9 +258,9 @@ def test_on_a_worker_only_the_task_to_be_run_is_made(project, monkeypatch):
     assert tasks_for("publish") == asked_for
 
 
-def test_each_sensor_has_a_turn_after_those_it_depends_on(shop):
-    project = shop()
-    sensors = {node.sensor.task_id: node.sensor for node in project.nodes.values()}
+def test_each_sensor_has_a_turn_after_those_it_depends_on(dag, shop):
+    shop()
+    sensors = {task.task_id: task for task in dag.tasks if isinstance(task, DbtNodeSensor)}
     turns = {task_id: sensor._trigger_arguments()["turn"] for task_id, sensor in sensors.items()}
     assert sorted(turns.values()) == list(range(len(sensors)))
     for task_id, sensor in sensors.items():

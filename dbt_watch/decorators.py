@@ -1,8 +1,7 @@
 """
-The decorators: `@dbt_k8s_project`, `@dbt_node`, and `dbt_build`: names, signatures and what they mean.
+The decorators `@dbt_k8s_project` and `@dbt_node`, and `dbt_build`: names, signatures and what they mean.
 
-What stands behind them is in `authoring`. Everything that can be wrong with an argument is said while the DAG is
-parsed.
+`authoring` does the work. Everything that can be wrong with an argument is said while the DAG is parsed.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, overload
 
 from dbt_watch.authoring.node_functions import After, Binding, Body, On
 from dbt_watch.authoring.project_factory import ProjectFactory
-from dbt_watch.authoring.settings import Callback, ProjectSettings
-from dbt_watch.authoring.standalone_node import alone
+from dbt_watch.authoring.settings import ProjectSettings
+from dbt_watch.authoring.standalone_node import standalone
 from dbt_watch.core.command import DbtBuild, check_literals
 from dbt_watch.exceptions import ArgumentError
 
@@ -25,14 +24,8 @@ if TYPE_CHECKING:
     from airflow.sdk import XComArg
     from typing_extensions import Unpack
 
-    from dbt_watch.authoring.pod_types import PodArguments
-    from dbt_watch.core.log.drift import OnDrift
-    from dbt_watch.core.log.stale_sources import OnStale
+    from dbt_watch.authoring.pod_types import FunctionArguments, ProjectArguments, StandaloneNodeArguments
     from dbt_watch.core.results import NodeResult
-    from dbt_watch.core.selection.source_freshness import Freshness
-    from dbt_watch.rendering.group import Sensors
-    from dbt_watch.rendering.plan import Tests
-    from dbt_watch.rendering.subgroups import GroupBy
 
 P = ParamSpec("P")
 
@@ -89,72 +82,18 @@ def dbt_build(
 
 @overload
 def dbt_k8s_project(
-    manifest: str | os.PathLike[str],
-    *,
-    group_id: str | None = ...,
-    project_dir: str | None = ...,
-    profiles_dir: str | None = ...,
-    select: str | Sequence[str] | None = ...,
-    exclude: str | Sequence[str] | None = ...,
-    selector: str | None = ...,
-    tests: Tests = ...,
-    group_by: GroupBy = ...,
-    sensors: Sensors = ...,
-    keep_entrypoint: bool = ...,
-    deps: bool = ...,
-    freshness: Freshness = ...,
-    on_stale: OnStale = ...,
-    on_drift: OnDrift = ...,
-    on_warning_callback: Callback | Sequence[Callback] | None = ...,
-    operator_class: None = ...,
-    **pod: Unpack[PodArguments],
+    manifest: str | os.PathLike[str], **arguments: Unpack[ProjectArguments]
 ) -> Callable[[Callable[P, DbtBuild | None]], ProjectFactory[P]]: ...
 
 
 @overload
 def dbt_k8s_project(
-    manifest: str | os.PathLike[str],
-    *,
-    group_id: str | None = ...,
-    project_dir: str | None = ...,
-    profiles_dir: str | None = ...,
-    select: str | Sequence[str] | None = ...,
-    exclude: str | Sequence[str] | None = ...,
-    selector: str | None = ...,
-    tests: Tests = ...,
-    group_by: GroupBy = ...,
-    sensors: Sensors = ...,
-    keep_entrypoint: bool = ...,
-    deps: bool = ...,
-    freshness: Freshness = ...,
-    on_stale: OnStale = ...,
-    on_drift: OnDrift = ...,
-    on_warning_callback: Callback | Sequence[Callback] | None = ...,
-    operator_class: type[Any] | None = ...,
-    **pod: Any,
+    manifest: str | os.PathLike[str], *, operator_class: type[Any], **arguments: Any
 ) -> Callable[[Callable[P, DbtBuild | None]], ProjectFactory[P]]: ...
 
 
 def dbt_k8s_project(
-    manifest: str | os.PathLike[str],
-    *,
-    group_id: str | None = None,
-    project_dir: str | None = None,
-    profiles_dir: str | None = None,
-    select: str | Sequence[str] | None = None,
-    exclude: str | Sequence[str] | None = None,
-    selector: str | None = None,
-    tests: Tests = "each",
-    group_by: GroupBy = "none",
-    sensors: Sensors = "auto",
-    keep_entrypoint: bool = False,
-    deps: bool = False,
-    freshness: Freshness = "none",
-    on_stale: OnStale = "fail",
-    on_drift: OnDrift = "warn",
-    on_warning_callback: Callback | Sequence[Callback] | None = None,
-    operator_class: type[Any] | None = None,
-    **pod: Any,
+    manifest: str | os.PathLike[str], **arguments: Any
 ) -> Callable[[Callable[P, DbtBuild | None]], ProjectFactory[P]]:
     """
     Make a task group of a dbt project: one pod that builds it, and one task for each node.
@@ -165,56 +104,14 @@ def dbt_k8s_project(
 
     :param manifest: the project's manifest.json: a path (a relative one starts at the DAG file) or the URL of an
         object store
-    :param group_id: the id of the task group; by default the function's name
-    :param project_dir: where the project lies in the image
-    :param profiles_dir: where profiles.yml lies in the image, if not with the project
-    :param select: the nodes to build, in dbt's selection syntax; by default all
-    :param exclude: the nodes to leave out
-    :param selector: the name of a selector in the project's selectors.yml, instead of `select` and `exclude`
-    :param tests: "each": one task for the tests of each node, between it and its children; "node": a node's task
-        stands for its tests too; "one": one task for all tests; "none": no tests are run
-    :param group_by: task groups within the project's own: "folder", "tag" (the first one of each node) or "none"; the
-        ids of the tasks are the same
-    :param sensors: how the tasks of nodes start: "eager": all at once; "lineage": one level after the other; "auto":
-        eager from Airflow 3.3 on for up to 200 tasks
-    :param keep_entrypoint: let the image's ENTRYPOINT run, with the call of dbt as its arguments
-    :param deps: run `dbt deps` before, in the same container; needs /bin/sh in the image
-    :param freshness: "before": run `dbt source freshness` before the build, in the same container, for the sources that
-        the selected nodes read, as far as they have a policy; needs /bin/sh in the image; "only": check the sources of the
-        selection, and build nothing; "none": check none. Each source that is checked has a task
-    :param on_stale: what becomes of the nodes that read from a stale source; they are not built, and "fail": fail;
-        "skip": are skipped
-    :param on_drift: what happens when the project in the image is not the manifest's, so that a node has a task and is not
-        built, or is built and has none: "warn": the log of dbt's task says which; "fail": that task fails, too
-    :param on_warning_callback: called with the context of a node's task when it or a test of it has warned; what dbt reported
-        is in the context as `dbt_results`. Airflow's own callbacks may be given as well, for the producer and all nodes.
-    :param operator_class: KubernetesPodOperator (the default) or a subclass of it
-    :param pod: any argument of that operator, such as `image`, `namespace`, `secrets`, `retries`, or `cmds`, the words
-        that call dbt
+    :param arguments: the options of `dbt_watch.authoring.options.ProjectOptions`, where each is explained, such as `select`,
+        `tests` or `freshness`; and any argument of KubernetesPodOperator or `operator_class`, such as `image`,
+        `namespace`, `secrets`, `retries`, or `cmds`, the words that call dbt
     :raises ManifestError: when the manifest is missing or is not one
     :raises SelectionError: when the selection cannot be understood, or matches nothing
     :raises ArgumentError: when another argument is unknown, missing or of the wrong kind
     """
-    settings = ProjectSettings(
-        manifest=manifest,
-        group_id=group_id,
-        project_dir=project_dir,
-        profiles_dir=profiles_dir,
-        select=select,
-        exclude=exclude,
-        selector=selector,
-        tests=tests,
-        group_by=group_by,
-        sensors=sensors,
-        keep_entrypoint=keep_entrypoint,
-        deps=deps,
-        freshness=freshness,
-        on_stale=on_stale,
-        on_drift=on_drift,
-        on_warning_callback=on_warning_callback,
-        operator_class=operator_class,
-        pod=pod,
-    )
+    settings = ProjectSettings.of(manifest=manifest, **arguments)
 
     def decorate(function: Callable[P, DbtBuild | None]) -> ProjectFactory[P]:
         if not inspect.isfunction(function):
@@ -226,13 +123,39 @@ def dbt_k8s_project(
 
 @overload
 def dbt_node(
-    node: str, *, after: After = "tests", on: On = "success", **task_arguments: Any
+    node: str, *, after: After = "tests", on: On = "success", **arguments: Unpack[FunctionArguments]
 ) -> Callable[[Callable[Concatenate[NodeResult, P], Any]], Callable[P, XComArg]]: ...
 
 
 @overload
 def dbt_node(
-    *, select: str | Sequence[str], after: After = "tests", on: On = "success", **task_arguments: Any
+    *,
+    select: str | Sequence[str],
+    after: After = "tests",
+    on: On = "success",
+    **arguments: Unpack[FunctionArguments],
+) -> Callable[[Callable[Concatenate[NodeResult, P], Any]], Callable[P, list[XComArg]]]: ...
+
+
+@overload
+def dbt_node(
+    node: str,
+    *,
+    manifest: str | os.PathLike[str],
+    after: After = "tests",
+    on: On = "success",
+    **arguments: Unpack[StandaloneNodeArguments],
+) -> Callable[[Callable[Concatenate[NodeResult, P], Any]], Callable[P, XComArg]]: ...
+
+
+@overload
+def dbt_node(
+    *,
+    select: str | Sequence[str],
+    manifest: str | os.PathLike[str],
+    after: After = "tests",
+    on: On = "success",
+    **arguments: Unpack[StandaloneNodeArguments],
 ) -> Callable[[Callable[Concatenate[NodeResult, P], Any]], Callable[P, list[XComArg]]]: ...
 
 
@@ -242,7 +165,7 @@ def dbt_node(
     select: str | Sequence[str] | None = None,
     after: After = "tests",
     on: On = "success",
-    **task_arguments: Any,
+    **arguments: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
     Make a Python task of a function and bind it to a node of the project around it.
@@ -258,12 +181,11 @@ def dbt_node(
     :param after: "tests": it runs when the node and its tests are done; "node": when the node is
     :param on: for which outcome it runs, and is skipped otherwise: "success" (warnings included), "warn", "failure" or
         "any"; `project >> task` waits for those on "success" and "any"
-    :param task_arguments: any argument of `@task`, but `trigger_rule`; outside of a project, those of
-        `@dbt_k8s_project`, and `build`, what `dbt_build` gives
+    :param arguments: any argument of `@task`, but `trigger_rule`; outside of a project, those of `@dbt_k8s_project`, but
+        `exclude` and `selector`, and `build`, which takes what `dbt_build` returns
     :raises ArgumentError: when there is no such node, the function takes no result, or another argument is wrong
     :raises SelectionError: when a selection matches nothing
     """
-    binding = Binding(node=node, select=select, after=after, on=on, task_arguments=task_arguments)
-    return (
-        binding.bind if Body.current.get() is not None or "manifest" not in task_arguments else alone(binding)
-    )
+    binding = Binding(node=node, select=select, after=after, on=on, task_arguments=arguments)
+    is_standalone = "manifest" in arguments and Body.current.get() is None
+    return standalone(binding) if is_standalone else binding.bind

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.manifest.graph import Node
     from dbt_watch.rendering.group import GroupTasks
-    from dbt_watch.sensors.operator import DbtNodeSensor
 
 
 class DbtNode(DependencyMixin):
@@ -30,6 +29,8 @@ class DbtNode(DependencyMixin):
 
     :param node: what the manifest says of it
     :param tasks: the tasks of its group
+
+    :ivar node: what the manifest says of it, such as its name, its tags and its description
     """
 
     def __init__(self, node: Node, tasks: GroupTasks) -> None:
@@ -50,25 +51,14 @@ class DbtNode(DependencyMixin):
         return self._tasks.plan.node_tasks[self.unique_id]
 
     @property
-    def sensor(self) -> DbtNodeSensor:
-        """Its task."""
-        return self._tasks.sensor(self.task_id)
-
-    @property
-    def gate(self) -> DbtNodeSensor:
-        """The task after which its children come: that of its tests, or `sensor` where it has none."""
-        plan = self._tasks.plan
-        return self._tasks.sensor(plan.gates.get(self.unique_id, self.task_id))
-
-    @property
     def result(self) -> XComArg:
         """
         What dbt reported, as an argument for another task: a `NodeResult` as a dict.
 
-        Where its task stands for its tests too (`tests="node"`): a dict with a list of all under the key `nodes`. The results
+        Where its task stands for its tests too (`tests="build"`): a dict with a list of all under the key `nodes`. The results
         of more than 100 are packed; `DbtProject.results` has them as they are.
         """
-        return self.sensor.output
+        return self._tasks.node_sensor(self.unique_id).output
 
     @property
     def roots(self) -> Iterable[DependencyMixin]:
@@ -79,7 +69,7 @@ class DbtNode(DependencyMixin):
     @property
     def leaves(self) -> Sequence[DependencyMixin]:
         """What another task waits for. The tests never end well unless the node did."""
-        return [self.gate]
+        return [self._tasks.gate(self.unique_id)]
 
     def update_relative(
         self,
@@ -93,7 +83,7 @@ class DbtNode(DependencyMixin):
 
     def set_downstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
         """Let other tasks wait for this node."""
-        self.gate.set_downstream(other, edge_modifier)
+        self._tasks.gate(self.unique_id).set_downstream(other, edge_modifier)
 
     def set_upstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
         """Refused: nothing can be put in front of a single node."""
@@ -113,43 +103,45 @@ class DbtProject(DependencyMixin):
     :param ends: what else must be done before the project is: the functions bound to nodes
 
     :ivar nodes: the nodes that have a task, by unique_id, tests included; `project["orders"]` finds one by its name
+    :ivar group: Airflow's task group
+    :ivar producer: the task that runs dbt; None on a worker that runs another task
     """
 
     def __init__(
         self, tasks: GroupTasks, producer: BaseOperator | None = None, ends: Sequence[Any] = ()
     ) -> None:
-        self.graph = tasks.graph
+        self._graph = tasks.graph
         self.group = tasks.group
         self.producer = producer
         self.nodes: Mapping[str, DbtNode] = MappingProxyType(
-            {unique_id: DbtNode(self.graph.nodes[unique_id], tasks) for unique_id in tasks.plan.node_tasks}
+            {unique_id: DbtNode(self._graph.nodes[unique_id], tasks) for unique_id in tasks.plan.node_tasks}
         )
-        self.ends = ends
+        self._ends = ends
         self._tasks = tasks
 
     def __repr__(self) -> str:
-        return f"<DbtProject {self.graph.project_name}: {len(self.nodes)} nodes>"
+        return f"<DbtProject {self._graph.project_name}: {len(self.nodes)} nodes>"
 
     def __getitem__(self, name: str) -> DbtNode:
         """
-        Give a node.
+        Return a node.
 
         :param name: its unique_id, its name, `package.name` or `name.v2`; `source.table` for a source
         :raises ArgumentError: when there is no such node, it has no task, with the reason, or several have this name
         """
-        return self.nodes[node_named(self.graph, name, self.nodes)]
+        return self.nodes[node_named(self._graph, name, self.nodes)]
 
     def __contains__(self, name: object) -> bool:
-        return any(node.unique_id in self.nodes for node in self.graph.find(str(name)))
+        return any(node.unique_id in self.nodes for node in self._graph.find(str(name)))
 
     @property
     def sources(self) -> Mapping[str, Node]:
         """The sources that its nodes read, by unique_id, as the manifest describes them."""
-        read = {parent for unique_id in self.nodes for parent in self.graph.parents(unique_id)}
+        read = {parent for unique_id in self.nodes for parent in self._graph.parents(unique_id)}
         return {
-            unique_id: self.graph.nodes[unique_id]
+            unique_id: self._graph.nodes[unique_id]
             for unique_id in sorted(read)
-            if self.graph.nodes[unique_id].resource_type == "source"
+            if self._graph.nodes[unique_id].resource_type == "source"
         }
 
     @property
@@ -169,7 +161,7 @@ class DbtProject(DependencyMixin):
     @property
     def leaves(self) -> Sequence[DependencyMixin]:
         """What `project >> task` waits for."""
-        return [*self.roots, *self.ends]
+        return [*self.roots, *self._ends]
 
     def set_downstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
         """Let other tasks wait for the whole run."""

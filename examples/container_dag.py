@@ -57,7 +57,7 @@ def container():
             },
         },
         select="+stg_orders",
-        tests="node",
+        tests="build",
     )
     def build():
         return dbt_build(vars={"batch": "from the container"})

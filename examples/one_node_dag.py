@@ -22,7 +22,7 @@ def one_node():
         build=dbt_build(full_refresh=True),
     )
     def arrived(result: NodeResult, floor: int) -> bool | None:
-        """Tell whether enough customers have arrived; None where the database does not say how many."""
+        """Return whether enough customers have arrived; None where the database does not say how many."""
         return None if result.rows_affected is None else result.rows_affected >= floor
 
     arrived(floor=10)

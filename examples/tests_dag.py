@@ -20,14 +20,14 @@ def tests():
         namespace=os.environ.get("JAFFLE_SHOP_NAMESPACE", "default"),
         select="+stg_orders",
     )
-    def each():
+    def after_each():
         """The default: stg_orders, then stg_orders.test, then what reads from it."""
 
-    node = each.override(group_id="node", tests="node")  # stg_orders is green when its tests are
-    one = each.override(group_id="one", tests="one")  # one task `tests`
-    none = each.override(group_id="none", tests="none")  # dbt is told to leave them out
+    build = after_each.override(group_id="build", tests="build")  # stg_orders is green when its tests are
+    after_all = after_each.override(group_id="after_all", tests="after_all")  # one task `tests`
+    none = after_each.override(group_id="none", tests="none")  # dbt is told to leave them out
 
-    each() >> node() >> one() >> none()
+    after_each() >> build() >> after_all() >> none()
 
 
 tests()

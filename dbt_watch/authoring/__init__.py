@@ -1,1 +1,1 @@
-"""What stands behind the decorators: arguments and their checks, the making of a group, functions bound to nodes."""
+"""Behind the decorators: arguments and their checks, the making of a group, functions bound to nodes."""

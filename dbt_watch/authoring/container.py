@@ -37,27 +37,29 @@ class ContainerCommand(msgspec.Struct, frozen=True):
 
 def container_command(settings: ProjectSettings) -> ContainerCommand:
     """
-    Give the command of the container.
+    Return the command of the container.
 
     :raises ArgumentError: when `cmds` are no words, do not run dbt, or cannot run it more than once
     """
     words = dbt_words(settings.pod.get("cmds"))
     steps = []
-    if settings.deps:
-        _check_can_be_called_twice(words, "deps", settings.deps)
-        arguments = deps_arguments(project_dir=settings.project_dir, profiles_dir=settings.profiles_dir)
+    if settings.options["deps"]:
+        _check_can_be_called_twice(words, "deps", settings.options["deps"])
+        arguments = deps_arguments(
+            project_dir=settings.options["project_dir"], profiles_dir=settings.options["profiles_dir"]
+        )
         steps.append(f"{shlex.join([*words, *arguments])} || exit")
-    if settings.freshness == "before":
-        _check_can_be_called_twice(words, "freshness", settings.freshness)
+    if settings.options["freshness"] == "before":
+        _check_can_be_called_twice(words, "freshness", settings.options["freshness"])
         steps.append(_FRESHNESS.replace("DBT", shlex.join(words)))
     if steps:
         words = _in_shell(words, steps)
-    return ContainerCommand([], words) if settings.keep_entrypoint else ContainerCommand(words, [])
+    return ContainerCommand([], words) if settings.options["keep_entrypoint"] else ContainerCommand(words, [])
 
 
 def dbt_words(cmds: Any) -> list[str]:
     """
-    Give the words by which dbt is called; none where the image's ENTRYPOINT is dbt.
+    Return the words by which dbt is called; none where the image's ENTRYPOINT is dbt.
 
     :raises ArgumentError: when these are no words, none of them names dbt, or options of dbt among them change its log
     """

@@ -17,9 +17,9 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import XComArg, get_current_context, task
 
 from dbt_watch.airflow.compat import AirflowSkipException
+from dbt_watch.authoring.options import DEFAULTS, one_of
 from dbt_watch.authoring.pod_arguments import parameters_of
 from dbt_watch.authoring.selection_warnings import warn_of
-from dbt_watch.authoring.settings import one_of
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.manifest.graph import Node
@@ -33,6 +33,7 @@ from dbt_watch.rendering.task_ids import suffixed
 
 if TYPE_CHECKING:
     from dbt_watch.project import DbtNode, DbtProject
+    from dbt_watch.rendering.group import GroupTasks
 
 After = Literal["tests", "node"]
 AFTER: Final[tuple[After, ...]] = ("tests", "node")
@@ -54,12 +55,14 @@ class Body:
     The body of a decorated function, while it runs.
 
     :param project: the project whose group it fills
+    :param tasks: the tasks of that group
     """
 
     current: ContextVar[Body | None] = ContextVar("dbt_watch_body", default=None)
 
-    def __init__(self, project: DbtProject) -> None:
+    def __init__(self, project: DbtProject, tasks: GroupTasks) -> None:
         self.project = project
+        self.tasks = tasks
         #: what the project is not done without
         self.ends: list[XComArg] = []
         #: the functions that are bound, with the decorator that did it
@@ -147,14 +150,14 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
     def bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """
-        Give the function that makes the tasks when it is called.
+        Return the function that makes the tasks when it is called.
 
         :raises ArgumentError: when the function takes no result, is bound already or stands outside of a project, or
             there is no such node
         :raises SelectionError: when a selection matches nothing
         """
         body = self._body_for(function)
-        nodes = self._nodes(body.project, function)
+        nodes = self._nodes(body, function)
         if isinstance(nodes, list):
             makers = [self._maker(function, node, body, apart=True) for node in nodes]
         else:
@@ -171,7 +174,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         return call
 
     def _body_for(self, function: Callable[..., Any]) -> Body:
-        """Give the body around a function that can be bound in it."""
+        """Return the body around a function that can be bound in it."""
         if not inspect.isfunction(function):
             raise ArgumentError("@dbt_node", function, "a function to decorate")
         if not _takes_a_result(function):
@@ -211,15 +214,16 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
                     sought=name,
                 )
 
-    def _nodes(self, project: DbtProject, function: Callable[..., Any]) -> DbtNode | list[DbtNode]:
-        """Give one node for a name, and a list for a selection."""
+    def _nodes(self, body: Body, function: Callable[..., Any]) -> DbtNode | list[DbtNode]:
+        """Return one node for a name, and a list for a selection."""
+        project, graph = body.project, body.tasks.graph
         if self.node is not None and (self.node in project or not is_selection(self.node)):
             return project[self.node]
         argument, criteria = ("node", self.node) if self.select is None else ("select", self.select)
         unmatched: list[Written] = []
         # With sources, which are not built.
         found = select_nodes(
-            project.graph,
+            graph,
             select=criteria,
             indirect_selection="empty",
             buildable_only=False,
@@ -229,7 +233,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         # A tag or a folder is often that of tests too; these are meant only where nothing else is.
         nodes = [node for node in matches if node.node.resource_type not in TEST_TYPES] or matches
         if not nodes:
-            sought, known = alternatives(project.graph, unmatched[0].text) if unmatched else (None, [])
+            sought, known = alternatives(graph, unmatched[0].text) if unmatched else (None, [])
             raise SelectionError(
                 argument,
                 criteria,
@@ -237,13 +241,13 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
                 known=known,
                 sought=sought,
             )
-        warn_of(unmatched, project.graph, function)
+        warn_of(unmatched, graph, function)
         return nodes
 
     def _maker(
         self, function: Callable[..., Any], node: DbtNode, body: Body, *, apart: bool
     ) -> Callable[..., XComArg]:
-        """Give the function that makes one task, for one node."""
+        """Return the function that makes one task, for one node."""
         arguments = {**self.task_arguments, "trigger_rule": _TRIGGER_RULES[self.on]}
         name = str(arguments.get("task_id", function.__name__))
         if apart:
@@ -256,7 +260,9 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
                 f"another name of the function under {self.name}, or task_id=...: this is the id of the task of"
                 f" {body.taken[name]}",
             )
-        waits_for = [node.sensor] if self.after == "node" else list(dict.fromkeys([node.sensor, node.gate]))
+        waits_for = [body.tasks.node_sensor(node.unique_id)]
+        if self.after == "tests":
+            waits_for = list(dict.fromkeys([*waits_for, body.tasks.gate(node.unique_id)]))
         watched = tuple(sensor.task_id for sensor in waits_for)
         runs = _Runs(node.node, self.on, watched)
 
@@ -316,9 +322,7 @@ class _Runs(msgspec.Struct, frozen=True):
 
 _OWN: Final = frozenset({"node", "select", "after", "on"})
 # What a function has of its own only where it stands alone.
-_OF_THE_PROJECT: Final = frozenset(
-    {"manifest", "image", "namespace", "project_dir", "profiles_dir", "exclude", "selector", "tests"}
-)
+_OF_THE_PROJECT: Final = frozenset(DEFAULTS) - {"select"} | {"manifest", "image", "namespace"}
 # A name has none of these; dbt's selection syntax always does, unless it is a name.
 _SYNTAX: Final = frozenset(":+@*,/ ?[")
 

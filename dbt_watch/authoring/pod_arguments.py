@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import get_parsing_context
 
-from dbt_watch.authoring.settings import ProjectSettings
+from dbt_watch.authoring.options import DEFAULTS
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.flags import check_variables
 from dbt_watch.exceptions import ArgumentError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def watching_class(operator_class: Any) -> Any:
-    """Give the class of the producer for an operator; KubernetesPodOperator for None."""
+    """Return the class of the producer for an operator; KubernetesPodOperator for None."""
     # Imported here: a worker that runs a sensor needs no Kubernetes.
     from dbt_watch.producers.operator import producer_class  # noqa: PLC0415
 
@@ -67,7 +67,7 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
 
 
 def known_arguments(operator_class: Any) -> frozenset[str]:
-    """Give the names of all arguments of a project whose producer is of a class."""
+    """Return the names of all arguments of a project whose producer is of a class."""
     return parameters_of(operator_class) - _OURS - set(_REFUSED) | _OPTIONS
 
 
@@ -96,7 +96,7 @@ _OURS: Final = frozenset(
         "task_group",
     }
 )
-_OPTIONS: Final = frozenset(ProjectSettings.__struct_fields__) - {"pod"}
+_OPTIONS: Final = frozenset(DEFAULTS) | {"manifest"}
 _REFUSED: Final = {
     "arguments": "dbt's options in dbt_build(...); the command line is made from them",
     "get_logs": "True: what dbt does is known from the pod's log only",

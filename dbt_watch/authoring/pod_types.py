@@ -1,21 +1,27 @@
 """
-The arguments of KubernetesPodOperator that `@dbt_k8s_project` passes on, for editors and type checkers only.
+The arguments of the decorators that are passed on to KubernetesPodOperator or `@task`, for editors and type checkers only.
 
-`decorators` names it in an overload, and nothing loads it when a DAG is parsed. What the operator that is installed
-really takes is asked of itself, in `pod_arguments`.
+`decorators` names them in overloads, and nothing loads this module when a DAG is parsed. What the operator that is installed
+really takes is asked of itself, in `pod_arguments`. One that is newer than this list is unknown to type checkers, unless
+`operator_class` is given.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from dbt_watch.authoring.options import OptionsBesideSelection, ProjectOptions
+
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Container, Iterable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from airflow.providers.cncf.kubernetes.secret import Secret
     from airflow.task.priority_strategy import PriorityWeightStrategy
     from kubernetes.client import models as k8s
+
+    from dbt_watch.core.command import DbtBuild
 
     Callbacks = Callable[[Any], None] | Sequence[Callable[[Any], None]]
 
@@ -117,7 +123,7 @@ class WatchArguments(TypedDict, total=False):
 
 
 class TaskArguments(TypedDict, total=False):
-    """What Airflow knows of any task, as far as it makes sense for a producer."""
+    """What Airflow knows of any task, as far as it makes sense for a producer and for a function bound to a node."""
 
     owner: str
     retries: int | None
@@ -153,3 +159,57 @@ class PodArguments(
     total=False,
 ):
     """All of them."""
+
+
+class ProjectArguments(ProjectOptions, PodArguments, total=False):
+    """What `@dbt_k8s_project` takes beside the manifest."""
+
+
+class OverridingArguments(ProjectArguments, total=False):
+    """What `override` takes."""
+
+    manifest: str | os.PathLike[str]
+
+
+class StandaloneNodeArguments(OptionsBesideSelection, PodArguments, total=False):
+    """What `@dbt_node` takes beside the manifest outside of a project."""
+
+    build: DbtBuild
+
+
+class FunctionArguments(TaskArguments, total=False):
+    """What `@dbt_node` takes inside of a project: the arguments of `@task`."""
+
+    task_id: str
+    task_display_name: str
+    map_index_template: str
+    multiple_outputs: bool
+    do_xcom_push: bool
+    show_return_value_in_logs: bool
+    render_template_as_native_obj: bool
+    templates_dict: dict[str, Any]
+    templates_exts: list[str]
+    params: dict[str, Any]
+    default_args: dict[str, Any]
+    inlets: Any
+    outlets: Any
+    email: str | Sequence[str]
+    email_on_failure: bool
+    email_on_retry: bool
+    retry_policy: Any
+    sla: timedelta
+    start_date: datetime
+    end_date: datetime
+    ignore_first_depends_on_past: bool
+    wait_for_past_depends_before_skipping: bool
+    pre_execute: Callable[[Any], None]
+    post_execute: Callable[[Any, Any], None]
+    resources: dict[str, Any]
+    run_as_user: str
+    logger_name: str
+    allow_nested_operators: bool
+    doc: str
+    doc_md: str
+    doc_json: str
+    doc_yaml: str
+    doc_rst: str

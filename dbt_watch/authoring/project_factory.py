@@ -9,20 +9,17 @@ from __future__ import annotations
 import functools
 import inspect
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, overload
 
 from airflow.sdk import XComArg, get_parsing_context, task_group
 
 from dbt_watch.airflow.dag_authoring import current_task_group
 from dbt_watch.authoring.container import container_command
 from dbt_watch.authoring.node_functions import Body
+from dbt_watch.authoring.options import callbacks
 from dbt_watch.authoring.pod_arguments import check_pod_arguments, watching_class
 from dbt_watch.authoring.selection_warnings import warn_of
-from dbt_watch.authoring.settings import (
-    callbacks,
-    chosen,
-    resolve_manifest,
-)
+from dbt_watch.authoring.settings import chosen, resolve_manifest
 from dbt_watch.core.command import is_literal
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection.run_time import nodes_left
@@ -35,6 +32,9 @@ from dbt_watch.rendering.plan import plan_tasks
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from typing_extensions import Unpack
+
+    from dbt_watch.authoring.pod_types import OverridingArguments
     from dbt_watch.authoring.settings import Chosen, ProjectSettings
     from dbt_watch.core.command import DbtBuild
     from dbt_watch.core.manifest.graph import Graph
@@ -70,9 +70,15 @@ class ProjectFactory(Generic[P]):
         made: Any = self._group()(*args, **{**self._fixed, **kwargs})
         return _project(made)
 
+    @overload
+    def override(self, **arguments: Unpack[OverridingArguments]) -> ProjectFactory[P]: ...
+
+    @overload
+    def override(self, *, operator_class: type[Any], **arguments: Any) -> ProjectFactory[P]: ...
+
     def override(self, **arguments: Any) -> ProjectFactory[P]:
         """
-        Give the same project with other arguments.
+        Return the same project with other arguments.
 
         :param arguments: as of `dbt_k8s_project`
         :raises ArgumentError: as there
@@ -118,37 +124,37 @@ class ProjectFactory(Generic[P]):
             return self._fill(args, kwargs)
 
         return task_group(
-            group_id=self._settings.group_id or self._function.__name__,
+            group_id=self._settings.options["group_id"] or self._function.__name__,
             tooltip=inspect.getdoc(self._function) or "",
         )(fill)
 
     def _fill(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> DbtProject:
         """Make the tasks, in the group that has just been opened."""
-        settings = self._settings
-        check_pod_arguments(settings.pod, settings.operator_class)
+        settings, options = self._settings, self._settings.options
+        check_pod_arguments(settings.pod, options["operator_class"])
         graph = load_manifest(resolve_manifest(settings.manifest, self._function))
         wanted = chosen(graph, settings)
         warn_of(wanted.unmatched, graph, self._function)
-        plan = plan_tasks(graph, wanted.nodes, settings.tests)
+        plan = plan_tasks(graph, wanted.nodes, options["tests"])
         group = current_task_group()
         ends = callbacks_of(group, settings.pod)
         looks = Looks(
             graph,
             group,
-            group_by=settings.group_by,
+            group_by=options["group_by"],
             callbacks=ends,
-            on_warning=callbacks("on_warning_callback", settings.on_warning_callback),
+            on_warning=callbacks("on_warning_callback", options["on_warning_callback"]),
         )
         is_mapped = any(group.iter_mapped_task_groups())
-        start = sensor_start(settings.sensors, len(plan.tasks), is_mapped=is_mapped)
+        start = sensor_start(options["sensors"], len(plan.tasks), is_mapped=is_mapped)
         tasks = GroupTasks(plan, graph, group, start, looks)
         tasks.make_wanted()
-        body = Body(DbtProject(tasks))
+        body = Body(DbtProject(tasks), tasks)
         build = body.run(self._function, args, kwargs)
         self._check_narrowing(build, graph, wanted)
         command = container_command(settings)
         producer = tasks.producer(
-            functools.partial(watching_class, settings.operator_class),
+            functools.partial(watching_class, options["operator_class"]),
             {
                 **settings.pod,
                 **for_producer(ends, tasks),
@@ -157,11 +163,11 @@ class ProjectFactory(Generic[P]):
                 "selection": wanted.selection,
                 "graph": graph,
                 "selected": wanted.nodes,
-                "on_stale": settings.on_stale,
-                "on_drift": settings.on_drift,
+                "on_stale": options["on_stale"],
+                "on_drift": options["on_drift"],
                 "watched": tasks.watched(),
-                "project_dir": settings.project_dir,
-                "profiles_dir": settings.profiles_dir,
+                "project_dir": options["project_dir"],
+                "profiles_dir": options["profiles_dir"],
             },
         )
         project = DbtProject(tasks, producer, body.ends)

@@ -1,5 +1,5 @@
 """
-The arguments of `@dbt_k8s_project`, checked one by one, and what follows from them: a manifest and a selection.
+The arguments of `@dbt_k8s_project`, sorted and checked, and what follows from them: a manifest and a selection.
 
 `decorators` makes a `ProjectSettings`; `authoring.project_factory` reads it when the decorated function is called.
 """
@@ -14,142 +14,60 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dbt_watch.authoring.options import AIRFLOW_CALLBACKS, DEFAULTS, ProjectOptions, callbacks, with_defaults
 from dbt_watch.core import resume
 from dbt_watch.core.command import Selection, criteria
-from dbt_watch.core.log.drift import ON_DRIFT, OnDrift
-from dbt_watch.core.log.stale_sources import ON_STALE, OnStale
 from dbt_watch.core.selection import Written, default_selector, select_nodes
 from dbt_watch.core.selection.near import alternatives
 from dbt_watch.core.selection.source_freshness import (
-    FRESHNESS,
     Freshness,
     source_criterion,
     sources_read_by,
     sources_selected,
 )
 from dbt_watch.exceptions import ArgumentError, SelectionError
-from dbt_watch.rendering.group import SENSORS, Sensors
-from dbt_watch.rendering.plan import TEST_TYPES, TESTS, Tests
-from dbt_watch.rendering.subgroups import GROUPINGS, GroupBy
+from dbt_watch.rendering.plan import TEST_TYPES
 
 if TYPE_CHECKING:
     from dbt_watch.core.manifest.graph import Graph
 
-Callback = Callable[[Any], None]
-
 
 class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The arguments of `@dbt_k8s_project`; what they mean is said there."""
+    """
+    The arguments of `@dbt_k8s_project`, checked.
+
+    :param manifest: a path or a URL
+    :param options: all of `ProjectOptions`
+    :param pod: the arguments of the operator
+    """
 
     manifest: str | os.PathLike[str]
-    group_id: str | None = None
-    project_dir: str | None = None
-    profiles_dir: str | None = None
-    select: str | Sequence[str] | None = None
-    exclude: str | Sequence[str] | None = None
-    selector: str | None = None
-    tests: Tests = "each"
-    group_by: GroupBy = "none"
-    sensors: Sensors = "auto"
-    keep_entrypoint: bool = False
-    deps: bool = False
-    freshness: Freshness = "none"
-    on_stale: OnStale = "fail"
-    on_drift: OnDrift = "warn"
-    on_warning_callback: Callback | Sequence[Callback] | None = None
-    operator_class: type[Any] | None = None
-    pod: Mapping[str, Any] = {}
+    options: ProjectOptions
+    pod: Mapping[str, Any]
 
     @classmethod
     def of(cls, **arguments: Any) -> ProjectSettings:
         """
         Sort arguments into ours and those of the operator.
 
-        :raises ArgumentError: when one of ours is missing or wrong
-        """
-        if "manifest" not in arguments:
-            raise ArgumentError("manifest", None, "the path or the URL of the project's manifest.json")
-        own = {name: arguments[name] for name in cls.__struct_fields__ if name in arguments and name != "pod"}
-        return cls(**own, pod={name: value for name, value in arguments.items() if name not in own})
-
-    def override(self, **arguments: Any) -> ProjectSettings:
-        """Give the same with other arguments."""
-        own = {name: getattr(self, name) for name in self.__struct_fields__ if name != "pod"}
-        return self.of(**{**own, **self.pod, **arguments})
-
-    def __post_init__(self) -> None:
-        """
-        Check each argument for itself.
-
         :raises ArgumentError: naming the argument, the value and what was expected
         """
-        if callable(self.manifest):
+        manifest = arguments.pop("manifest", None)
+        if manifest is None:
+            raise ArgumentError("manifest", None, "the path or the URL of the project's manifest.json")
+        if callable(manifest):
             raise ArgumentError(
-                "@dbt_k8s_project", self.manifest, "arguments in parentheses: @dbt_k8s_project(manifest=...)"
+                "@dbt_k8s_project", manifest, "arguments in parentheses: @dbt_k8s_project(manifest=...)"
             )
-        for name, allowed in _ALLOWED.items():
-            one_of(name, getattr(self, name), allowed)
-        for name in ("group_id", "project_dir", "profiles_dir", "selector"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, str) and value):
-                raise ArgumentError(name, value, "text, or None")
-        for name in ("keep_entrypoint", "deps"):
-            if not isinstance(getattr(self, name), bool):
-                raise ArgumentError(name, getattr(self, name), "True or False")
-        if self.on_stale != "fail" and self.freshness != "before":
-            raise ArgumentError(
-                "on_stale", self.on_stale, 'freshness="before" beside it: nothing else is held back'
-            )
-        callbacks("on_warning_callback", self.on_warning_callback)
-        for name in CALLBACKS:
-            callbacks(name, self.pod.get(name))
+        given = {name: value for name, value in arguments.items() if name in DEFAULTS}
+        pod = {name: value for name, value in arguments.items() if name not in DEFAULTS}
+        for name in AIRFLOW_CALLBACKS:
+            callbacks(name, pod.get(name))
+        return cls(manifest=manifest, options=with_defaults(given), pod=pod)
 
-
-_ALLOWED: Final[dict[str, Sequence[str]]] = {
-    "tests": TESTS,
-    "group_by": GROUPINGS,
-    "sensors": SENSORS,
-    "freshness": FRESHNESS,
-    "on_stale": ON_STALE,
-    "on_drift": ON_DRIFT,
-}
-
-# Airflow's own, which a producer and its sensors both take.
-CALLBACKS: Final = (
-    "on_execute_callback",
-    "on_success_callback",
-    "on_failure_callback",
-    "on_retry_callback",
-    "on_skipped_callback",
-)
-
-
-def one_of(argument: str, value: Any, allowed: Sequence[Any]) -> Any:
-    """
-    Give a value that is one of some.
-
-    :raises ArgumentError: when it is not
-    """
-    if value not in allowed:
-        raise ArgumentError(argument, value, f"one of {', '.join(map(repr, allowed))}", known=allowed)
-    return value
-
-
-def callbacks(argument: str, value: Any) -> list[Callback]:
-    """
-    Give one callback, several or none as a list.
-
-    :raises ArgumentError: when something in it cannot be called
-    """
-    if value is None:
-        return []
-    items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    for item in items:
-        if not callable(item):
-            raise ArgumentError(
-                argument, value, "a function that takes the context, or a list of such functions"
-            )
-    return items
+    def override(self, **arguments: Any) -> ProjectSettings:
+        """Return the same with other arguments."""
+        return self.of(**{"manifest": self.manifest, **self.options, **self.pod, **arguments})
 
 
 def resolve_manifest(
@@ -185,21 +103,21 @@ class Chosen(msgspec.Struct, frozen=True):
 
 def chosen(graph: Graph, settings: ProjectSettings) -> Chosen:
     """
-    Give the nodes that dbt will build, and the sources that it will check.
+    Return the nodes that dbt will build, and the sources that it will check.
 
     :raises SelectionError: when the selection cannot be understood, matches nothing, or names a source that dbt cannot
         be asked for
     :raises ArgumentError: when there is no source that could be stale
     """
-    return _CHOICES[settings.freshness](graph, settings)
+    return _CHOICES[settings.options["freshness"]](graph, settings)
 
 
 def _builds(graph: Graph, settings: ProjectSettings) -> Chosen:
     selection = Selection(
-        select=criteria("select", settings.select),
-        exclude=criteria("exclude", settings.exclude),
-        selector=settings.selector,
-        exclude_resource_types=tuple(sorted(TEST_TYPES)) if settings.tests == "none" else (),
+        select=criteria("select", settings.options["select"]),
+        exclude=criteria("exclude", settings.options["exclude"]),
+        selector=settings.options["selector"],
+        exclude_resource_types=tuple(sorted(TEST_TYPES)) if settings.options["tests"] == "none" else (),
     )
     unmatched: list[Written] = []
     nodes = select_nodes(
@@ -220,11 +138,11 @@ def _builds_after_checks(graph: Graph, settings: ProjectSettings) -> Chosen:
     sources = sources_read_by(graph, built.nodes)
     if not sources:
         raise ArgumentError(
-            "freshness", settings.freshness, f"a selection that reads from a {_SOURCE_WITH_POLICY}"
+            "freshness", settings.options["freshness"], f"a selection that reads from a {_SOURCE_WITH_POLICY}"
         )
     selection = msgspec.structs.replace(built.selection, sources=_source_criteria(graph, sources))
     nodes = built.nodes | sources
-    selector = settings.selector or default_selector(graph)
+    selector = settings.options["selector"] or default_selector(graph)
     if selector is not None and not (selection.select or selection.exclude):
         # The `--exclude` of what stale sources hold back does not go together with a YAML selector.
         explicit = resume.selection_of(graph, nodes)
@@ -238,9 +156,9 @@ def _checks(graph: Graph, settings: ProjectSettings) -> Chosen:
     unmatched: list[Written] = []
     sources = sources_selected(
         graph,
-        select=criteria("select", settings.select) or None,
-        exclude=criteria("exclude", settings.exclude) or None,
-        selector=settings.selector,
+        select=criteria("select", settings.options["select"]) or None,
+        exclude=criteria("exclude", settings.options["exclude"]) or None,
+        selector=settings.options["selector"],
         on_unmatched=unmatched.append,
     )
     if not sources:
@@ -264,7 +182,11 @@ def _source_criteria(graph: Graph, sources: frozenset[str]) -> tuple[str, ...]:
 def _matches_none(
     graph: Graph, settings: ProjectSettings, what: str, unmatched: Sequence[Written]
 ) -> SelectionError:
-    given = {"select": settings.select, "exclude": settings.exclude, "selector": settings.selector}
+    given = {
+        "select": settings.options["select"],
+        "exclude": settings.options["exclude"],
+        "selector": settings.options["selector"],
+    }
     used = {name: value for name, value in given.items() if value is not None}
     name, value = next(iter(used.items()), ("manifest", settings.manifest))
     sought, known = alternatives(graph, unmatched[0].text) if unmatched else (None, [])

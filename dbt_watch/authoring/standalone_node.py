@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from dbt_watch.core.manifest.graph import Graph
 
 
-def alone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def standalone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
-    Give the decorator of a function that has no project around it.
+    Return the decorator of a function that has no project around it.
 
     :param binding: how the function is bound; its task arguments are those of a project
     :raises ArgumentError: when one of them is wrong

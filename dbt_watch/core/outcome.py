@@ -14,6 +14,7 @@ import msgspec
 
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.labels import label_of
+from dbt_watch.core.results import NOT_DUE, NotRun
 from dbt_watch.core.task_states import FAILED, JOURNAL_IS_CURRENT, NEVER_RUNS, RAN, SUCCESS, UP_FOR_RETRY
 from dbt_watch.core.text import sanitize
 
@@ -155,10 +156,10 @@ def _report(result: NodeResult | None) -> Report:
         return Report.SUCCESS
     if result.is_skipped:
         return Report.SKIPPED
-    if result.is_not_known:
+    if result.not_run is NotRun.NOT_KNOWN:
         return Report.NOT_KNOWN
     if result.was_not_run:
-        return Report.NOT_DUE if result.is_not_due else Report.NOT_BUILT
+        return Report.NOT_DUE if result.not_run in NOT_DUE else Report.NOT_BUILT
     return Report.FAILURE
 
 

@@ -163,16 +163,6 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         """Whether dbt never came to it, or did not finish it."""
         return meaning(self.status) is Meaning.NOT_RUN
 
-    @property
-    def is_not_due(self) -> bool:
-        """Whether it was not run because there was nothing to run, or it was to be left out of this run."""
-        return self.not_run in _NOT_DUE
-
-    @property
-    def is_not_known(self) -> bool:
-        """Whether dbt may have built it, but the part of its log that would tell is missing."""
-        return self.not_run is NotRun.NOT_KNOWN
-
     def to_dict(self) -> dict[str, Any]:
         """Return a dict of JSON values, without what is at its default."""
         result: dict[str, Any] = msgspec.to_builtins(self)
@@ -193,9 +183,10 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return msgspec.convert(value, cls)
 
 
-_NOT_DUE: Final = frozenset({
+NOT_DUE: Final = frozenset({
     NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.NOT_IN_PROJECT, NotRun.LEFT_OUT, NotRun.STALE_SOURCE,
 })  # fmt: skip
+"""Why a node is not run though nothing is wrong: there was nothing to run, or this run was to leave it out."""
 
 
 def shortened(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.command import Selection
 from dbt_watch.core.outcome import Producer, Verdict, decide
+from dbt_watch.core.results import NOT_DUE
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.core.selection.source_freshness import SOURCE, source_criterion
 from dbt_watch.core.task_states import FAILED, RED, SKIPPED, SUCCESS
@@ -87,7 +88,7 @@ def outdated_tasks(
     outdated = []
     for task, unique_ids in watched.items():
         found = [entries[unique_id] for unique_id in unique_ids if unique_id in entries]
-        nodes = [(result.unique_id, result) for result in found if not result.is_not_due]
+        nodes = [(result.unique_id, result) for result in found if result.not_run not in NOT_DUE]
         if nodes and states.get(task) in _ENDED:
             meant = _STATES[decide(producer, nodes).verdict]
             if states[task] not in meant:

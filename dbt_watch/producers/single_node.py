@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.results import NodeResult
 
 
-class LonePod:
+class RebuildPod:
     """
     One such build.
 

@@ -33,7 +33,7 @@ RESULTS: Final = "dbt_results"
 
 def callbacks_of(group: TaskGroup, given: Mapping[str, Any]) -> dict[str, list[Callable[[Any], Any]]]:
     """
-    Give the callbacks for the ends of a group's tasks, from their default arguments too.
+    Return the callbacks for the ends of a group's tasks, from their default arguments too.
 
     :param group: the group
     :param given: the arguments of the operator
@@ -46,14 +46,14 @@ def callbacks_of(group: TaskGroup, given: Mapping[str, Any]) -> dict[str, list[C
 def for_sensors(
     callbacks: Mapping[str, Sequence[Callable[[Any], Any]]],
 ) -> dict[str, list[Callable[[Any], Any]]]:
-    """Give the same callbacks, with the results of the sensor that ends."""
+    """Return the same callbacks, with the results of the sensor that ends."""
     return {name: [_with(_own_results, item) for item in items] for name, items in callbacks.items()}
 
 
 def for_producer(
     callbacks: Mapping[str, Sequence[Callable[[Any], Any]]], tasks: GroupTasks
 ) -> dict[str, list[Callable[[Any], Any]]]:
-    """Give the same callbacks, with the results of all nodes."""
+    """Return the same callbacks, with the results of all nodes."""
 
     def results(context: Any) -> list[NodeResult]:
         return [NodeResult.from_dict(value) for value in ProjectResults(tasks, None).resolve(context)]

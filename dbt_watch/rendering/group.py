@@ -16,7 +16,7 @@ from airflow.sdk import TriggerRule, get_parsing_context
 
 from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 from dbt_watch.airflow.dag_authoring import connect
-from dbt_watch.rendering.rebuild import LoneBuild
+from dbt_watch.rendering.rebuild import SensorRebuild
 from dbt_watch.rendering.task_ids import PRODUCER_ID, START_ID
 from dbt_watch.sensors.operator import DbtNodeSensor
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from dbt_watch.rendering.plan import Plan
 
 Sensors = Literal["auto", "eager", "lineage"]
-SENSORS: Final[tuple[Sensors, ...]] = ("auto", "eager", "lineage")
 
 EAGER_LIMIT: Final = 200
 
@@ -105,7 +104,7 @@ class GroupTasks:
 
     def sensor(self, task_id: str) -> DbtNodeSensor:
         """
-        Give a sensor by its id within the group.
+        Return a sensor by its id within the group.
 
         On a worker it may not be there yet, when another task of the DAG file names it.
         """
@@ -121,10 +120,18 @@ class GroupTasks:
                 retries=0,
                 execution_timeout=None,
                 weight_rule="absolute",
-                lone_build=LoneBuild(self, task_id),
+                rebuild=SensorRebuild(self, task_id),
                 **self._looks.of(planned),
             )
         return self._sensors[task_id]
+
+    def node_sensor(self, unique_id: str) -> DbtNodeSensor:
+        """Return the sensor that stands for a node."""
+        return self.sensor(self.plan.node_tasks[unique_id])
+
+    def gate(self, unique_id: str) -> DbtNodeSensor:
+        """Return the sensor after which the children of a node come: that of its tests, or its own where it has none."""
+        return self.sensor(self.plan.gates.get(unique_id, self.plan.node_tasks[unique_id]))
 
     @cached_property
     def order(self) -> dict[str, int]:
@@ -134,7 +141,7 @@ class GroupTasks:
         return {task_id: number for number, task_id in enumerate(order.static_order())}
 
     def watched(self) -> dict[str, tuple[str, ...]]:
-        """Give the unique_ids that each sensor stands for, by its whole task id."""
+        """Return the unique_ids that each sensor stands for, by its whole task id."""
         tasks = self.plan.tasks.values()
         return {self.group.child_id(task.task_id): tuple(task.unique_ids) for task in tasks}
 
@@ -153,7 +160,7 @@ class GroupTasks:
         return self.make_producer()
 
     def make_producer(self) -> BaseOperator:
-        """Give the producer, also where it was not made at first."""
+        """Return the producer, also where it was not made at first."""
         if self._producer is None:
             defaults: dict[str, Any] = {
                 "startup_check_interval_seconds": 1,
@@ -189,5 +196,5 @@ class GroupTasks:
 
 
 def _wanted_task() -> str | None:
-    """Give the one task that this process will run; None where the whole DAG is wanted."""
+    """Return the one task that this process will run; None where the whole DAG is wanted."""
     return get_parsing_context().task_id

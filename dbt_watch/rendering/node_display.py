@@ -57,7 +57,7 @@ class Looks:
 
     def of(self, planned: PlannedTask) -> dict[str, Any]:
         """
-        Give the arguments of a sensor.
+        Return the arguments of a sensor.
 
         :raises ArgumentError: when the node's `meta.dbt_watch` is wrong
         """

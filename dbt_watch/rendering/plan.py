@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.manifest.graph import Graph, Node
 
-Tests = Literal["each", "node", "one", "none"]
-TESTS: Final[tuple[Tests, ...]] = ("each", "node", "one", "none")
+Tests = Literal["after_each", "build", "after_all", "none"]
+TESTS: Final[tuple[Tests, ...]] = ("after_each", "build", "after_all", "none")
 
 TEST_TYPES: Final = frozenset({"test", "unit_test"})
 # What dbt runs; exposures and the like have no task. A source is in a selection only when its freshness is checked.
@@ -57,14 +57,14 @@ class Plan(msgspec.Struct):
     gates: dict[str, str]
 
 
-def plan_tasks(graph: Graph, selected: AbstractSet[str], tests: Tests = "each") -> Plan:
+def plan_tasks(graph: Graph, selected: AbstractSet[str], tests: Tests = "after_each") -> Plan:
     """
     Plan the tasks of a selection.
 
     :param graph: the project
     :param selected: the unique_ids that dbt is asked to build, or to check
-    :param tests: "each": one task for the tests of a node, between it and its children; "node": a node's task stands
-        for its tests too; "one": one task for all tests; "none": no tests
+    :param tests: "after_each": one task for the tests of a node, between it and its children; "build": a node's task
+        stands for its tests too; "after_all": one task for all tests; "none": no tests
     :raises ArgumentError: when two nodes would get the same id, naming both
     """
     planner = _Planner(graph, selected)
@@ -75,7 +75,7 @@ def plan_tasks(graph: Graph, selected: AbstractSet[str], tests: Tests = "each") 
 
 
 def is_run(node: Node) -> bool:
-    """Tell whether dbt runs a node at all; an ephemeral model only ever becomes part of others."""
+    """Return whether dbt runs a node at all; an ephemeral model only ever becomes part of others."""
     return node.resource_type in RUN_TYPES and node.materialized != "ephemeral"
 
 
@@ -115,7 +115,7 @@ class _Planner:
             self.plan.gates[node.unique_id] = task_id
 
     def owner(self, test: Node) -> str | None:
-        """Give the one node of the selection that a test belongs to; None when there are several, or none."""
+        """Return the one node of the selection that a test belongs to; None when there are several, or none."""
         tested = self.tested(test)
         return tested[0] if len(tested) == 1 else None
 
@@ -123,7 +123,7 @@ class _Planner:
         return sorted({nearest for parent in test.depends_on for nearest in self.nearest(parent)})
 
     def nearest(self, unique_id: str) -> tuple[str, ...]:
-        """Give a node itself if it has a task, else the nearest ones before it that do."""
+        """Return a node itself if it has a task, else the nearest ones before it that do."""
         found = self._nearest
         stack = [unique_id]
         while stack:
@@ -145,7 +145,7 @@ class _Planner:
         upstream = [self.plan.node_tasks[unique_id] for unique_id in self.tested(test)]
         self.add(node_task_id(test, self.graph.project_name), [test.unique_id], upstream, home=test.unique_id)
 
-    def tests_each(self) -> None:
+    def tests_after_each(self) -> None:
         for test in self.tests:
             owner = self.owner(test)
             if owner is None:
@@ -160,7 +160,7 @@ class _Planner:
                 self.plan.gates[owner] = suffixed(node_task, "test", owner)
                 self.add(self.plan.gates[owner], [test.unique_id], [node_task], home=owner)
 
-    def tests_node(self) -> None:
+    def tests_in_the_build(self) -> None:
         for test in self.tests:
             owner = self.owner(test)
             if owner is None:
@@ -168,7 +168,7 @@ class _Planner:
             else:
                 self.add(self.plan.node_tasks[owner], [test.unique_id], home=owner)
 
-    def tests_one(self) -> None:
+    def tests_after_all(self) -> None:
         if self.tests:
             upstream = {self.plan.node_tasks[item] for test in self.tests for item in self.tested(test)}
             self.add(ALL_TESTS_ID, [test.unique_id for test in self.tests], sorted(upstream))
@@ -189,8 +189,8 @@ class _Planner:
 
 
 _ADD_TESTS: Final[dict[str, Callable[[_Planner], None]]] = {
-    "each": _Planner.tests_each,
-    "node": _Planner.tests_node,
-    "one": _Planner.tests_one,
+    "after_each": _Planner.tests_after_each,
+    "build": _Planner.tests_in_the_build,
+    "after_all": _Planner.tests_after_all,
     "none": lambda _: None,
 }

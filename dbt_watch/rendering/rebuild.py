@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.journal.format import Closed
     from dbt_watch.core.results import NodeResult
-    from dbt_watch.producers.single_node import LonePod
+    from dbt_watch.producers.single_node import RebuildPod
     from dbt_watch.rendering.group import GroupTasks
 
 
-class LoneBuild:
+class SensorRebuild:
     """
-    The build of one sensor's nodes.
+    The rebuild of one sensor's nodes: the `Rebuild` that `sensors.operator` asks for.
 
     :param tasks: the sensor's group
     :param task_id: the sensor's id within the group
@@ -30,10 +30,10 @@ class LoneBuild:
     def __init__(self, tasks: GroupTasks, task_id: str) -> None:
         self._tasks = tasks
         self._task_id = task_id
-        self._pod: LonePod | None = None
+        self._pod: RebuildPod | None = None
 
     def parents(self) -> list[str]:
-        """Give the whole ids of the sensors directly before this one."""
+        """Return the whole ids of the sensors directly before this one."""
         tasks = self._tasks
         return [tasks.group.child_id(task_id) for task_id in tasks.plan.tasks[self._task_id].upstream]
 
@@ -58,10 +58,10 @@ class LoneBuild:
         :param context: the sensor's
         :returns: what became of them, and how dbt ended
         """
-        from dbt_watch.producers.single_node import LonePod  # noqa: PLC0415 - it imports Kubernetes
+        from dbt_watch.producers.single_node import RebuildPod  # noqa: PLC0415 - it imports Kubernetes
 
         producer = self._tasks.make_producer()
-        self._pod = LonePod(producer, self._tasks.plan.tasks[self._task_id].unique_ids)
+        self._pod = RebuildPod(producer, self._tasks.plan.tasks[self._task_id].unique_ids)
         return self._pod.run(context)
 
     def kill(self) -> None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dbt_watch.core.manifest.graph import Node
 
 GroupBy = Literal["none", "folder", "tag"]
-GROUPINGS: Final[tuple[GroupBy, ...]] = ("none", "folder", "tag")
 
 _ILLEGAL: Final = re.compile(r"[^\w-]+")
 # In characters; Airflow takes 200 for the id of a group, and adds a suffix for the ends of its edges.
@@ -44,7 +43,7 @@ class Places:
         self._groups: dict[tuple[str, ...], TaskGroup] = {(): group}
 
     def of(self, node: Node) -> TaskGroup:
-        """Give the group in which the tasks of a node lie."""
+        """Return the group in which the tasks of a node lie."""
         return self._at(self._path_of(node, self._project_name))
 
     def _at(self, path: tuple[str, ...]) -> TaskGroup:
@@ -76,7 +75,7 @@ _PATHS: Final[dict[GroupBy, Callable[[Node, str], tuple[str, ...]]]] = {
 
 
 def _group_key(group_id: str, path: tuple[str, ...]) -> str:
-    """Give an id that no task and no other group of the DAG has: what was mended or cut is told apart by a digest."""
-    digest = hashlib.sha256("\0".join((group_id, *path)).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    """Return an id that no task and no other group of the DAG has: sanitized and cut, with a hash suffix."""
+    suffix = hashlib.sha256("\0".join((group_id, *path)).encode("utf-8", "surrogatepass")).hexdigest()[:8]
     name = _ILLEGAL.sub("_", "-".join((group_id, *path)))
-    return f"{name[:_MAX_LENGTH]}-{digest}"
+    return f"{name[:_MAX_LENGTH]}-{suffix}"

@@ -2,8 +2,8 @@
 Task ids of dbt nodes: legal for Airflow, distinct, and stable.
 
 An id depends on the node alone, never on what else the project holds, so adding a node, a test or a description
-renames nothing. So that it is the node's own all the same, a name gives way (it gets a digest) where it would read like
-another part of an id: a type, a version, the suffix of a node's tests.
+renames nothing. So that it is the node's own all the same, a name gets a hash suffix where it would read like another
+part of an id: a type, a version, the suffix of a node's tests.
 
 Airflow tells ids apart by the case of their letters, on MySQL too, so `Orders` and `orders` are two ids here.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Airflow takes 250 characters for a whole task id; the ids of the groups around it need room too.
 MAX_LENGTH: Final = 120
-_DIGEST_LENGTH: Final = 8
+_HASH_LENGTH: Final = 8
 
 # Ids of tasks that are no node's.
 PRODUCER_ID: Final = "dbt_build"
@@ -51,10 +51,10 @@ _TYPES: Final = frozenset(
 
 def node_task_id(node: Node, project_name: str) -> str:
     """
-    Give the id of a node's task, within its group.
+    Return the id of a node's task, within its group.
 
-    What can be referred to by `ref` bears its bare name, with its version; anything else its resource type in front, a
-    table of a source the source's name too. What another package brings bears that package's name in front.
+    What can be referred to by `ref` uses its plain name, with its version; anything else has its resource type in front,
+    a table of a source the source's name too. A node of another package has that package's name in front.
 
     :param node: the node
     :param project_name: the root project's name
@@ -65,14 +65,14 @@ def node_task_id(node: Node, project_name: str) -> str:
     own_names = [node.name] if node.source_name is None else [node.source_name, node.name]
     version = [f"v{node.version}"] if node.version else []
     name = ".".join([*front, *own_names, *version])
-    gives_way = (
+    needs_suffix = (
         any("." in own_name for own_name in own_names)
         or (front and re.fullmatch(_FOLLOWS_A_NAME, node.name))
         or (version and not re.fullmatch(_VERSION, version[0]))
         or (node.package_name != project_name and node.package_name in _TYPES)
         or _is_chosen_freely(node)
     )
-    return _with_digest(name, node.unique_id) if gives_way else legal(name, node.unique_id)
+    return _with_hash(name, node.unique_id) if needs_suffix else legal(name, node.unique_id)
 
 
 def _is_chosen_freely(node: Node) -> bool:
@@ -89,7 +89,7 @@ def _is_chosen_freely(node: Node) -> bool:
 
 
 def suffixed(task_id: str, suffix: str, identity: str) -> str:
-    """Give the id of a task that belongs to another one, such as `orders.test`."""
+    """Return the id of a task that belongs to another one, such as `orders.test`."""
     return legal(f"{task_id}.{suffix}", f"{identity} {suffix}")
 
 
@@ -98,14 +98,14 @@ def legal(name: str, identity: str) -> str:
     Make an id that Airflow takes of a name.
 
     :param name: the name to keep if it is legal
-    :param identity: what tells two names apart that become the same when they are mended
+    :param identity: what tells two names apart that become the same when they are sanitized
     """
     if not _ILLEGAL.search(name) and len(name) <= MAX_LENGTH and name not in _RESERVED:
         return name
-    return _with_digest(name, identity)
+    return _with_hash(name, identity)
 
 
-def _with_digest(name: str, identity: str) -> str:
-    mended = _ILLEGAL.sub("_", name)
-    digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
-    return f"{mended[: MAX_LENGTH - _DIGEST_LENGTH - 1]}-{digest}"
+def _with_hash(name: str, identity: str) -> str:
+    sanitized = _ILLEGAL.sub("_", name)
+    suffix = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_LENGTH]
+    return f"{sanitized[: MAX_LENGTH - _HASH_LENGTH - 1]}-{suffix}"

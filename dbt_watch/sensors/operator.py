@@ -40,22 +40,22 @@ _TRIGGER_CLASS = "dbt_watch.sensors.trigger.NodeTrigger"
 MAX_PAGES = 20
 
 
-class LoneBuild(Protocol):
-    """How the nodes of a sensor are built that was cleared alone. `rendering` knows."""
+class Rebuild(Protocol):
+    """How a sensor that was cleared alone builds its own nodes; `rendering.rebuild` implements it."""
 
     @property
     def turn(self) -> int:
         """The place of the sensor in an order of all sensors that goes along the lineage."""
 
     def parents(self) -> Sequence[str]:
-        """Give the task ids of the sensors directly before this one."""
+        """Return the task ids of the sensors directly before this one."""
 
     def others(self) -> Iterable[str]:
         """Return the task ids of all other sensors, in their order."""
 
     def run(self, context: Context) -> tuple[Sequence[NodeResult], Closed]:
         """
-        Build the nodes; tell what became of them, and how dbt ended.
+        Build the nodes; return what became of them, and how dbt ended.
 
         :raises ProjectIsBusy: when dbt runs for the project elsewhere by now; nothing was built
         """
@@ -75,12 +75,12 @@ class DbtNodeSensor(BaseOperator):
     :param looks_first: when it starts on a worker, look whether its nodes are done before it is deferred; of no use for
         those that start with the producer, unless they were cleared
     :param worker_for: the ends that need a worker, as of `NodeTrigger`
-    :param lone_build: how its nodes are built when it was cleared alone
+    :param rebuild: how its nodes are built when it was cleared alone
     :param on_warning_callback: called with the context when a node ended with a warning; needs a worker for "warn"
     """
 
     ui_color = "#ffd7c2"
-    shallow_copy_attrs = ("_lone_build",)
+    shallow_copy_attrs = ("_rebuild",)
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class DbtNodeSensor(BaseOperator):
         from_trigger: bool = True,
         looks_first: bool = False,
         worker_for: Collection[str] = (),
-        lone_build: LoneBuild | None = None,
+        rebuild: Rebuild | None = None,
         on_warning_callback: Sequence[Callable[[Context], object]] = (),
         **kwargs: Any,
     ) -> None:
@@ -104,7 +104,7 @@ class DbtNodeSensor(BaseOperator):
         self.custom_operator_name = kind
         self.looks_first = looks_first
         self.worker_for = tuple(worker_for)
-        self._lone_build = lone_build
+        self._rebuild = rebuild
         self._on_warning = tuple(on_warning_callback)
         if from_trigger:
             start_from_trigger(self, _TRIGGER_CLASS, self._trigger_arguments(), "execute_complete")
@@ -114,7 +114,7 @@ class DbtNodeSensor(BaseOperator):
             "producer_task_id": self.producer_task_id,
             "unique_ids": list(self.unique_ids),
             "worker_for": list(self.worker_for),
-            "turn": 0 if self._lone_build is None else self._lone_build.turn,
+            "turn": 0 if self._rebuild is None else self._rebuild.turn,
         }
 
     def execute(self, context: Context) -> Any:
@@ -183,7 +183,7 @@ class DbtNodeSensor(BaseOperator):
 
     def _publish(self, context: Context, value: Any, *, keep: bool) -> None:
         """
-        Give Airflow's callbacks the results, as `dbt_results` of their context, and call those for warnings.
+        Hand Airflow's callbacks the results, as `dbt_results` of their context, and call those for warnings.
 
         :param value: the results as XCom has them
         :param keep: leave them in XCom here, since no value is returned
@@ -203,7 +203,7 @@ class DbtNodeSensor(BaseOperator):
             self.log.exception("The callback %s failed", getattr(callback, "__name__", callback))
 
     def _is_cleared_alone(self, context: Context) -> bool:
-        """Tell whether all other sensors have ended, so that nobody else is going to build nodes."""
+        """Return whether all other sensors have ended, so that nobody else is going to build nodes."""
         from dbt_watch.airflow.supervisor import batches, read_states_now  # noqa: PLC0415 - as in `execute`
 
         key = key_of(context["ti"])
@@ -211,7 +211,7 @@ class DbtNodeSensor(BaseOperator):
             # Where many were cleared, the first few tell.
             return all(
                 state in OVER
-                for batch in batches(self._alone.others())
+                for batch in batches(self._known_rebuild.others())
                 for state in read_states_now(key, batch).values()
             )
         except Exception as error:  # noqa: BLE001 - the hub, which asks again, lets one build after the other
@@ -228,7 +228,7 @@ class DbtNodeSensor(BaseOperator):
         from dbt_watch.sensors.updates import final_update  # noqa: PLC0415 - as in `execute`
 
         key = key_of(context["ti"])
-        parents = self._alone.parents()
+        parents = self._known_rebuild.parents()
         states = patiently(lambda: read_states_now(key, [*parents, self.producer_task_id]))
         failed = [task for task in parents if states[task] in RED]
         if failed:
@@ -238,22 +238,22 @@ class DbtNodeSensor(BaseOperator):
             self.log.info("Waiting for %s", ", ".join(waits_for))
             return self._wait(after=[task for task in waits_for if task != self.producer_task_id])
         try:
-            results, closed = self._alone.run(context)
+            results, closed = self._known_rebuild.run(context)
         except ProjectIsBusy as busy:
             self.log.info("%s", busy)
             return self._wait()
         return self._end(context, final_update(self.unique_ids, results, closed))
 
     @property
-    def _alone(self) -> LoneBuild:
-        if self._lone_build is None:
+    def _known_rebuild(self) -> Rebuild:
+        if self._rebuild is None:
             raise AirflowFailException("cleared alone, and there is nothing known to build its nodes with")
-        return self._lone_build
+        return self._rebuild
 
     def on_kill(self) -> None:
         """End the pod of a build of its own."""
-        if self._lone_build is not None:
-            self._lone_build.kill()
+        if self._rebuild is not None:
+            self._rebuild.kill()
 
     def update_relative(
         self, other: DependencyMixin, upstream: bool = True, edge_modifier: EdgeModifier | None = None

@@ -1,5 +1,6 @@
 """Wrong input is refused while the DAG is parsed, by its name, its value and what was expected."""
 
+import enum
 import json
 import re
 from datetime import datetime
@@ -204,6 +205,29 @@ def test_a_value_that_is_none_of_those_allowed(make, argument, value):
     assert f"{argument}={value!r}: expected one of " in refusal(ArgumentError, make, **{argument: value})
 
 
+class CosmosTestBehavior(enum.Enum):
+    """What astronomer-cosmos calls TestBehavior."""
+
+    BUILD = "build"
+    NONE = "none"
+    AFTER_EACH = "after_each"
+    AFTER_ALL = "after_all"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("each", "after_each"),
+        ("node", "build"),
+        ("one", "after_all"),
+        *((member.name, member.value) for member in CosmosTestBehavior),
+        *((member, member.value) for member in CosmosTestBehavior),
+    ],
+)
+def test_another_name_of_a_way_to_test_is_answered_with_the_one_to_write(make, given, name):
+    assert refusal(ArgumentError, make, tests=given) == f"tests={given!r}: expected {name!r}"
+
+
 def test_another_operator(make):
     assert "operator_class=" in refusal(ArgumentError, make, operator_class=dict)
 
@@ -246,7 +270,7 @@ def test_an_unknown_node_of_a_project(make):
 
 
 def test_a_task_in_front_of_a_single_node_is_refused_with_the_reason(make, project):
-    with DAG("other", schedule=None, start_date=datetime(2026, 1, 1)):
+    with DAG("other", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
 
         @dbt_k8s_project(manifest=project / "target/manifest.json", image="shop:1")
         def build(): ...
@@ -260,7 +284,7 @@ def test_a_task_in_front_of_a_single_node_is_refused_with_the_reason(make, proje
         with pytest.raises(ArgumentError, match="in front of the whole project"):
             shop["orders"] << land()
         with pytest.raises(ArgumentError, match="in front of the whole project"):
-            land() >> shop["orders"].sensor
+            land() >> dag.task_dict["build.orders"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def tell(context):
 
 @pytest.fixture
 def tasks_of(project):
-    """Give the tasks of a project whose decorator, or whose DAG, has some callbacks."""
+    """Return the tasks of a project whose decorator, or whose DAG, has some callbacks."""
 
     def tasks_of(defaults=None, **callbacks):
         with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1), default_args=defaults or {}) as dag:
@@ -33,7 +33,7 @@ def tasks_of(project):
 
 
 def on_a_worker(tasks):
-    """Give the ends with which sensors go on on a worker; those without any are left out."""
+    """Return the ends with which sensors go on on a worker; those without any are left out."""
     ends = {task_id: set(getattr(task, "worker_for", ())) for task_id, task in tasks.items()}
     return {task_id: found for task_id, found in ends.items() if found}
 

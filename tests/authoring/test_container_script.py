@@ -61,7 +61,7 @@ DECEPTIVE = "\n".join(
 
 @pytest.fixture(params=["/bin/sh", "bash"])
 def run(request, tmp_path):
-    """Give what runs the container's command; it answers how dbt was called, and how the process ended."""
+    """Return what runs the container's command; it answers how dbt was called, and how the process ended."""
     notes, dbt, temporary = tmp_path / "notes", tmp_path / "my dbt", tmp_path / "tmp"
     for directory in (notes, temporary):
         directory.mkdir()
@@ -70,8 +70,8 @@ def run(request, tmp_path):
 
     class Runner:
         def start(self, arguments, *, log="", code=0, freshness="before", deps=False, **environment):
-            settings = ProjectSettings(
-                manifest="m", freshness=freshness, deps=deps, project_dir="/my shop", pod={"cmds": [str(dbt)]}
+            settings = ProjectSettings.of(
+                manifest="m", freshness=freshness, deps=deps, project_dir="/my shop", cmds=[str(dbt)]
             )
             words = container_command(settings).cmds
             assert words[0] == "/bin/sh"
@@ -172,6 +172,6 @@ def test_a_signal_reaches_the_build_itself(run):
 
 
 def test_airflow_sees_no_template_in_the_script():
-    settings = ProjectSettings(manifest="m", freshness="before", deps=True)
+    settings = ProjectSettings.of(manifest="m", freshness="before", deps=True)
     script = container_command(settings).cmds[2]
     assert not re.search(r"\{[{%#]", script)

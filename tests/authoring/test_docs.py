@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from dbt_watch import NodeResult
+from dbt_watch.authoring.options import DEFAULTS, ProjectOptions
+
 ROOT = Path(__file__).parents[2]
 PAGES = ("mapping", "values", "nodes", "freshness", "container")
 
@@ -16,7 +19,7 @@ def blocks(text):
 
 
 def code(text):
-    """Give the lines of a text without their indentation, which a formatter sets differently in a fragment."""
+    """Return the lines of a text without their indentation, which a formatter sets differently in a fragment."""
     return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
@@ -43,3 +46,27 @@ def test_every_page_is_named_on_the_first_one():
     first = (ROOT / "docs/authoring.md").read_text()
     for page in PAGES:
         assert f"({page}.md)" in first
+
+
+def test_the_page_lists_exactly_the_options_of_the_decorator():
+    page = (ROOT / "docs/authoring.md").read_text()
+    table = page.split("## Arguments of `@dbt_k8s_project`")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(["manifest", *ProjectOptions.__annotations__])
+
+
+def test_each_option_has_a_default_and_is_explained_below_its_definition():
+    assert DEFAULTS.keys() == ProjectOptions.__annotations__.keys()
+    source = (ROOT / "dbt_watch/authoring/options.py").read_text()
+    for name in DEFAULTS:
+        assert re.search(rf'^    {name}: .*\n    """', source, re.MULTILINE), name
+
+
+def test_the_page_of_results_lists_all_that_a_result_holds():
+    page = (ROOT / "docs/nodes.md").read_text()
+    table = page.split("| of a `NodeResult` |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert listed >= set(NodeResult.__struct_fields__)
+    assert all(hasattr(NodeResult, name) for name in listed)

@@ -39,7 +39,7 @@ def make(dag, manifest):
 
 @pytest.fixture
 def changed(manifest, tmp_path):
-    """Give the manifest with changes."""
+    """Return the manifest with changes."""
 
     def changed(change):
         content = json.loads(manifest.read_text())
@@ -94,7 +94,11 @@ def test_only_sources_that_the_selection_reads_itself_are_checked(dag, make):
 
 @pytest.mark.parametrize(
     ("tests", "task_id"),
-    [("each", "source.landing.orders.test"), ("node", "source.landing.orders"), ("one", "tests")],
+    [
+        ("after_each", "source.landing.orders.test"),
+        ("build", "source.landing.orders"),
+        ("after_all", "tests"),
+    ],
 )
 def test_the_tests_of_a_source_go_where_all_tests_go(dag, make, tests, task_id):
     make(tests=tests)
@@ -232,7 +236,7 @@ def test_a_source_can_be_checked_for_a_function_without_a_project(dag, manifest)
 
 def narrow(project, **options):
     producer = project.producer
-    return narrowed(project.graph, producer.selected, producer.selection, options)
+    return narrowed(producer.graph, producer.selected, producer.selection, options)
 
 
 def test_a_run_of_a_part_checks_what_this_part_reads(make):

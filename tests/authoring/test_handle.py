@@ -22,7 +22,7 @@ SOURCE = {
 
 @pytest.fixture
 def with_source(project, tmp_path):
-    """Give the example's manifest with a source that the staged orders read."""
+    """Return the example's manifest with a source that the staged orders read."""
     manifest = json.loads((project / "target/manifest.json").read_text())
     manifest["sources"][SOURCE["unique_id"]] = SOURCE
     manifest["nodes"]["model.jaffle_shop.stg_orders"]["depends_on"]["nodes"].append(SOURCE["unique_id"])

@@ -27,10 +27,8 @@ def test_a_project_is_mapped_as_a_task_group_is(dag, decorate, serialized):
 
 
 def test_sets_of_arguments_can_be_mapped(dag, decorate):
-    project = decorate(group_id="build")(body).expand_kwargs(
-        [{"region": "north"}, {"region": "south", "day": "1"}]
-    )
-    assert project["orders"].sensor.get_closest_mapped_task_group().group_id == "build"
+    decorate(group_id="build")(body).expand_kwargs([{"region": "north"}, {"region": "south", "day": "1"}])
+    assert dag.task_dict["build.orders"].get_closest_mapped_task_group().group_id == "build"
 
 
 def test_no_task_of_a_mapped_group_has_the_rule_that_airflow_refuses_there(dag, decorate):

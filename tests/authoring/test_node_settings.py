@@ -11,7 +11,7 @@ from dbt_watch.exceptions import ArgumentError
 
 @pytest.fixture
 def with_meta(project, tmp_path):
-    """Give the example's manifest with something said about the orders."""
+    """Return the example's manifest with something said about the orders."""
 
     def with_meta(value):
         manifest = json.loads((project / "target/manifest.json").read_text())

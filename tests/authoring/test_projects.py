@@ -8,6 +8,7 @@ from airflow.sdk import DAG, TriggerRule, task
 
 from dbt_watch import DbtProject, dbt_build, dbt_k8s_project, dbt_node
 from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
+from dbt_watch.sensors.operator import DbtNodeSensor
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_test_of_several_nodes_comes_after_all_of_them(dag, shop):
 
 def test_tests_may_be_part_of_their_node_or_one_task_or_left_out(dag, decorate, graph):
     tests = {uid for uid, node in graph.nodes.items() if node.resource_type in {"test", "unit_test"}}
-    for mode in ("node", "one", "none"):
+    for mode in ("build", "after_all", "none"):
 
         @decorate(tests=mode, group_id=mode)
         def build(): ...
@@ -70,13 +71,13 @@ def test_tests_may_be_part_of_their_node_or_one_task_or_left_out(dag, decorate, 
             if item.task_id.startswith(f"{mode}.")
             for uid in getattr(item, "unique_ids", ())
         ]
-        for mode in ("node", "one", "none")
+        for mode in ("build", "after_all", "none")
     }
-    for mode in ("node", "one"):
+    for mode in ("build", "after_all"):
         assert tests <= set(watched[mode])
         assert len(watched[mode]) == len(set(watched[mode]))
     assert not tests & set(watched["none"])
-    assert len(dag.task_dict["one.tests"].unique_ids) == len(tests)
+    assert len(dag.task_dict["after_all.tests"].unique_ids) == len(tests)
     assert dag.task_dict["none.dbt_build"].selection.arguments() == [
         "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test", "--indirect-selection", "eager",
     ]  # fmt: skip
@@ -257,14 +258,14 @@ def test_on_a_worker_only_the_task_to_be_run_is_made(project, monkeypatch):
     assert tasks_for("publish") == asked_for
 
 
-def test_each_sensor_has_a_turn_after_those_it_depends_on(shop):
-    project = shop()
-    sensors = {node.sensor.task_id: node.sensor for node in project.nodes.values()}
+def test_each_sensor_has_a_turn_after_those_it_depends_on(dag, shop):
+    shop()
+    sensors = {task.task_id: task for task in dag.tasks if isinstance(task, DbtNodeSensor)}
     turns = {task_id: sensor._trigger_arguments()["turn"] for task_id, sensor in sensors.items()}
     assert sorted(turns.values()) == list(range(len(sensors)))
     for task_id, sensor in sensors.items():
         assert all(turns[parent] < turns[task_id] for parent in sensor.upstream_task_ids)
-        others = list(sensor._lone_build.others())
+        others = list(sensor._rebuild.others())
         assert set(others) == set(sensors) - {task_id}
         assert [turns[other] for other in others] == sorted(turns[other] for other in others)
 

@@ -7,7 +7,7 @@ import pytest
 
 from dbt_watch.core.log.events import Data, DbtEvent, EventNode, Info, RunResult
 from dbt_watch.core.log.ledger import Ledger
-from dbt_watch.core.results import NodeInfo, NotRun
+from dbt_watch.core.results import NOT_DUE, NodeInfo, NotRun
 
 BEGAN = "2026-11-21T08:00:00.000000"
 ORDERS = "model.shop.orders"
@@ -281,7 +281,7 @@ class TestTheEnd:
         assert entries["model.shop.other"].not_run is NotRun.NOT_IN_PROJECT
         assert entries["model.shop.eph"].not_run is NotRun.EPHEMERAL
         assert all(
-            entries[key].is_not_due and entries[key].was_not_run
+            entries[key].not_run in NOT_DUE and entries[key].was_not_run
             for key in ("model.shop.other", "model.shop.eph")
         )
 
@@ -292,7 +292,7 @@ class TestTheEnd:
         assert "137" in entries[ORDERS].message
         assert entries[ORDERS].started_at is not None
         assert entries["model.shop.other"].not_run is NotRun.ENDED_EARLY
-        assert not entries["model.shop.other"].is_not_due
+        assert entries["model.shop.other"].not_run not in NOT_DUE
 
     def test_a_started_node_is_not_green_though_dbt_ended_well(self):
         assert self.close(0, ("LogStartLine", ORDERS, "started", {}))[ORDERS].was_not_run

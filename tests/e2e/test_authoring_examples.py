@@ -348,9 +348,9 @@ def test_tests_are_tasks_of_nodes_part_of_them_one_task_or_none(run_of):
         groups.setdefault(group, set()).add(name)
     nodes = {"dbt_build", "raw_orders", "stg_orders"}
     assert groups == {
-        "each": nodes | {"stg_orders.test"}, "node": nodes, "one": nodes | {"tests"}, "none": nodes,
+        "after_each": nodes | {"stg_orders.test"}, "build": nodes, "after_all": nodes | {"tests"}, "none": nodes,
     }  # fmt: skip
-    assert len(run.xcom("node.stg_orders")["nodes"]) == 3
+    assert len(run.xcom("build.stg_orders")["nodes"]) == 3
     assert "nodes" not in run.xcom("none.stg_orders")
 
 

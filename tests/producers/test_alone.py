@@ -12,7 +12,7 @@ from dbt_watch.core.command import Selection, dbt_arguments
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.exceptions import ProjectIsBusy, SelectionError
 from dbt_watch.producers.operator import producer_class
-from dbt_watch.producers.single_node import LonePod
+from dbt_watch.producers.single_node import RebuildPod
 
 ORDERS = "model.jaffle_shop.orders"
 
@@ -38,7 +38,7 @@ def producer_of(graph):
 
 def test_only_the_node_is_built_with_the_flags_of_the_project(producer_of):
     producer = producer_of()
-    operator = LonePod(producer, [ORDERS])._operator
+    operator = RebuildPod(producer, [ORDERS])._operator
     assert operator.selected == {ORDERS}
     assert operator.build == {"target": "prod"}
     assert operator.image == "shop:1"
@@ -47,7 +47,7 @@ def test_only_the_node_is_built_with_the_flags_of_the_project(producer_of):
 
 def test_the_image_and_the_resources_of_the_node_count(producer_of):
     resources = {"requests": {"memory": "2Gi"}, "limits": {"memory": "4Gi"}}
-    operator = LonePod(producer_of(image="shop:big", resources=resources), [ORDERS])._operator
+    operator = RebuildPod(producer_of(image="shop:big", resources=resources), [ORDERS])._operator
     assert operator.image == "shop:big"
     assert operator.container_resources.to_dict()["requests"] == {"memory": "2Gi"}
     assert operator.container_resources.limits == {"memory": "4Gi"}
@@ -64,7 +64,7 @@ def test_a_source_is_checked_alone_and_nothing_is_built(landed_shop):
         selected=frozenset(graph.nodes),
         watched={},
     )
-    operator = LonePod(producer, ["source.landed_shop.landing.orders"])._operator
+    operator = RebuildPod(producer, ["source.landed_shop.landing.orders"])._operator
     arguments = dbt_arguments(operator.build, operator.selection)
     assert arguments[-4:] == ["source", "freshness", "--select", "source:landed_shop.landing.orders"]
 
@@ -72,7 +72,7 @@ def test_a_source_is_checked_alone_and_nothing_is_built(landed_shop):
 def test_nodes_that_dbt_cannot_be_asked_for_alone_are_an_error(producer_of, monkeypatch):
     monkeypatch.setattr("dbt_watch.producers.single_node.selection_of", lambda graph, nodes: None)
     with pytest.raises(SelectionError, match=ORDERS):
-        LonePod(producer_of(), [ORDERS])
+        RebuildPod(producer_of(), [ORDERS])
 
 
 class Operator:
@@ -98,9 +98,9 @@ class Operator:
 
 
 @pytest.fixture
-def lone_pod(producer_of):
+def single_pod(producer_of):
     def make(watch, error=None):
-        pod = LonePod(producer_of(), [ORDERS])
+        pod = RebuildPod(producer_of(), [ORDERS])
         pod._operator = Operator(watch, error)
         return pod, pod._operator
 
@@ -112,8 +112,8 @@ ENDED = SimpleNamespace(results=["a result"], closed="an end")
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("the pod failed")])
-def test_a_build_that_has_ended_tells_how_whatever_the_operator_makes_of_it(lone_pod, error):
-    pod, operator = lone_pod(ENDED, error)
+def test_a_build_that_has_ended_tells_how_whatever_the_operator_makes_of_it(single_pod, error):
+    pod, operator = single_pod(ENDED, error)
     before = ExecutorSafeguard.tracker.get(None)
     assert pod.run(CONTEXT) == (["a result"], "an end")
     assert operator.calls == [("render", CONTEXT), ("execute", CONTEXT)]
@@ -128,13 +128,13 @@ def test_a_build_that_has_ended_tells_how_whatever_the_operator_makes_of_it(lone
         (ENDED, ProjectIsBusy("dbt runs elsewhere")),
     ],
 )
-def test_what_keeps_dbt_from_running_is_raised(lone_pod, watch, error):
-    pod, _ = lone_pod(watch, error)
+def test_what_keeps_dbt_from_running_is_raised(single_pod, watch, error):
+    pod, _ = single_pod(watch, error)
     with pytest.raises(type(error), match=str(error)):
         pod.run(CONTEXT)
 
 
-def test_a_sensor_that_is_stopped_ends_its_pod_as_the_producer_would(lone_pod):
-    pod, operator = lone_pod(ENDED)
+def test_a_sensor_that_is_stopped_ends_its_pod_as_the_producer_would(single_pod):
+    pod, operator = single_pod(ENDED)
     pod.kill()
     assert operator.calls == ["kill"]

@@ -34,14 +34,14 @@ def node(kind, package, name, *, version=None, source=None, test_name=None, pare
     )
 
 
-def planned(nodes, tests="each"):
+def planned(nodes, tests="after_each"):
     graph = Graph(Facts("1.11.0", project_name="shop"), nodes)
     return plan_tasks(graph, frozenset(graph.nodes), tests)
 
 
 @st.composite
 def projects(draw):
-    """Give nodes with the names that dbt allows: one for each name of a package, versions and tests apart."""
+    """Return nodes with the names that dbt allows: one for each name of a package, versions and tests apart."""
     # dbt takes no other names of packages.
     packages = st.sampled_from(["shop", *filter(str.isidentifier, WORDS)])
     names = st.sampled_from(WORDS)
@@ -90,11 +90,11 @@ def projects(draw):
         node("model", "orders", "test"),
         node("test", "shop", "t", parents=["model.shop.orders"]),
     ],
-    "each",
+    "after_each",
 )
-@example([node("test", "shop", "x"), node("model", "test", "x")], "each")
-@example([node("model", "shop", "orders", version="2"), node("model", "orders", "v2")], "each")
-@example([node("test", "shop", "x", test_name="unique", mark=f".{n:010x}") for n in (1, 2)], "each")
+@example([node("test", "shop", "x"), node("model", "test", "x")], "after_each")
+@example([node("model", "shop", "orders", version="2"), node("model", "orders", "v2")], "after_each")
+@example([node("test", "shop", "x", test_name="unique", mark=f".{n:010x}") for n in (1, 2)], "after_each")
 def test_distinct_nodes_never_share_an_id(nodes, tests):
     plan = planned(nodes, tests)
     stands_for = {}

@@ -50,7 +50,7 @@ def check_of(nodes, number, kind):
     )
 
 
-def planned(nodes, tests="each"):
+def planned(nodes, tests="after_each"):
     graph = Graph(Facts("1.11.0", project_name="shop"), nodes)
     return plan_tasks(graph, frozenset(graph.nodes), tests)
 

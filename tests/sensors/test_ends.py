@@ -120,7 +120,7 @@ def test_a_build_of_ones_own_is_the_last_word(results, closed, verdict):
 
 def test_a_sensor_that_is_stopped_stops_its_build():
     stopped = []
-    sensor_with(lone_build=SimpleNamespace(turn=1, kill=lambda: stopped.append(1))).on_kill()
+    sensor_with(rebuild=SimpleNamespace(turn=1, kill=lambda: stopped.append(1))).on_kill()
     assert stopped == [1]
     sensor_with().on_kill()
 

@@ -30,7 +30,7 @@ def sensor_with(**arguments):
     [
         ({}, {}),
         ({"worker_for": ("warn", "skip")}, {"worker_for": ["skip", "warn"]}),
-        ({"lone_build": SimpleNamespace(turn=3)}, {"turn": 3}),
+        ({"rebuild": SimpleNamespace(turn=3)}, {"turn": 3}),
     ],
 )
 def test_the_scheduler_can_make_the_trigger_and_a_worker_goes_on_after_it(monkeypatch, arguments, expected):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from typing_extensions import reveal_type
 
 from dbt_watch import NodeResult, dbt_build, dbt_k8s_project, dbt_node
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.command import DbtBuild
 
 
-@dbt_k8s_project(manifest="manifest.json", image="shop:1", tests="node", group_by="folder", retries=2)
+@dbt_k8s_project(manifest="manifest.json", image="shop:1", tests="build", group_by="folder", retries=2)
 def build(batch: str, day: str = "today") -> DbtBuild:
     @dbt_node("orders", after="node", on="any", retries=1)
     def check(result: NodeResult, floor: int) -> str:
@@ -40,6 +41,7 @@ def nothing_to_say() -> None: ...
 
 
 dbt_k8s_project("manifest.json", image="shop:1", freshness="after")  # error: call-overload
+dbt_k8s_project("manifest.json", imge="shop:1")  # error: call-overload
 
 
 @dbt_k8s_project("manifest.json", image="shop:1")  # error: arg-type
@@ -59,17 +61,42 @@ reveal_type(build.partial(day="today").expand(batch=["a", "b"]))
 # the type is DbtProject
 reveal_type(build.override(group_id="again"))
 # the type is ProjectFactory[[batch: str, day: str =]]
+build.override(manifest="other/manifest.json", operator_class=KubernetesPodOperator, cluster_name="dbt")
+build.override(group_by="schema")  # error: call-overload
 reveal_type(project["orders"].result)
 # the type is XComArg
 reveal_type(project.nodes["model.shop.orders"])
 # the type is DbtNode
 
 dbt_k8s_project("manifest.json", pod_template_file="pod.yaml", env_vars={"A": "b"}, deferrable=True)
-# Of a newer operator, or of a subclass: the operator that is installed decides, when the DAG is parsed.
-dbt_k8s_project("manifest.json", image="shop:1", known_to_a_newer_operator=True)
+# An argument of a newer operator, or of a subclass, needs operator_class; the class itself decides when the DAG is parsed.
+dbt_k8s_project("manifest.json", image="shop:1", known_to_a_newer_operator=True)  # error: call-overload
+dbt_k8s_project("manifest.json", operator_class=KubernetesPodOperator, known_to_a_newer_operator=True)
 dbt_k8s_project("manifest.json", image="shop:1", operator_class=object, cluster_name="dbt")
 dbt_k8s_project(manifest="manifest.json", tests="every")  # error: call-overload
 dbt_node("orders", after="later")  # error: call-overload
+dbt_node()  # error: call-overload
+dbt_node("orders", retires=2)  # error: call-overload
+dbt_node("orders", trigger_rule="all_done")  # error: call-overload
+dbt_node("orders", image="shop:1")  # error: call-overload
+dbt_node("orders", build=dbt_build())  # error: call-overload
+
+
+@dbt_node(
+    "orders", manifest="manifest.json", image="shop:1", tests="none", retries=2, build=dbt_build(empty=True)
+)
+def by_itself(result: NodeResult, floor: int) -> str:
+    return f"{result.name} {floor}"
+
+
+reveal_type(by_itself(floor=1))
+# the type is XComArg
+reveal_type(dbt_node(select="tag:nightly", manifest="manifest.json", image="shop:1", on="any"))
+# the type is def [P] (def (NodeResult, *P.args, **P.kwargs) -> Any) -> def (*P.args, **P.kwargs) -> list[XComArg]
+dbt_node("orders", select="orders", manifest="manifest.json", image="shop:1")  # error: call-overload
+dbt_node("orders", manifest="manifest.json", image="shop:1", exclude="customers")  # error: call-overload
+dbt_node("orders", manifest="manifest.json", image="shop:1", task_id="check")  # error: call-overload
+dbt_node("orders", manifest="manifest.json", image="shop:1", build={"empty": True})  # error: call-overload
 dbt_build(full_refresh=3)  # error: arg-type
 
 

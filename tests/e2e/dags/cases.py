@@ -138,7 +138,7 @@ case(
     tests="none",
 )
 case("narrow_producer", pool="narrow", **FEWER)
-case("lineage", sensors="lineage", tests="node", select="+stg_orders")
+case("lineage", sensors="lineage", tests="build", select="+stg_orders")
 
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)

@@ -77,7 +77,7 @@ def airflow(monkeypatch):
 @pytest.fixture
 def sensor(monkeypatch):
     sensor = DbtNodeSensor(
-        task_id="orders", producer_task_id="shop.dbt_build", unique_ids=[ORDERS], lone_build=Alone()
+        task_id="orders", producer_task_id="shop.dbt_build", unique_ids=[ORDERS], rebuild=Alone()
     )
     sensor.triggers = []
 
@@ -108,9 +108,9 @@ def waits_for(sensor):
     return (trigger.after, trigger.turn, trigger.from_worker)
 
 
-def test_a_sensor_that_was_cleared_alone_builds_its_node_at_once(airflow, sensor):
+def test_a_sensor_that_was_cleared_arebuilds_its_node_at_once(airflow, sensor):
     assert sensor.execute(context())["unique_id"] == ORDERS
-    assert sensor._lone_build.runs == 1
+    assert sensor._rebuild.runs == 1
 
 
 @pytest.mark.parametrize("other", ["shop.raw", "shop.other_0999"])
@@ -119,7 +119,7 @@ def test_one_of_several_that_were_cleared_waits_for_its_turn_in_the_triggerer(ai
     with pytest.raises(Deferred):
         sensor.execute(context())
     assert waits_for(sensor) == ((), 4, True)
-    assert not sensor._lone_build.runs
+    assert not sensor._rebuild.runs
 
 
 def test_one_of_many_that_were_cleared_learns_so_from_one_question(airflow, sensor):
@@ -141,7 +141,7 @@ def test_a_sensor_whose_producer_was_cleared_meanwhile_waits_for_that(airflow, s
     with pytest.raises(Deferred):
         go_on(sensor)
     assert waits_for(sensor) == ((), 4, True)
-    assert not sensor._lone_build.runs
+    assert not sensor._rebuild.runs
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_sensor_whose_parent_has_failed_fails(airflow, sensor, states, failed)
     airflow.states.update(states)
     with pytest.raises(AirflowFailException, match=rf"^not built: upstream {failed} failed$"):
         go_on(sensor)
-    assert not sensor._lone_build.runs
+    assert not sensor._rebuild.runs
 
 
 @pytest.mark.parametrize("producer", ["failed", "skipped", "removed"])
@@ -176,7 +176,7 @@ def test_a_sensor_ends_as_its_own_build_does(airflow, sensor, status, exit_code)
         built_in.append(context)
         return [result], Closed(exit_code)
 
-    sensor._lone_build.run = run
+    sensor._rebuild.run = run
     with pytest.raises(AirflowFailException, match="no such table"):
         sensor.execute_complete(now, {"verdict": "build", "reason": "", "results": {}})
     assert built_in == [now]
@@ -190,7 +190,7 @@ def test_a_sensor_that_knows_of_no_way_to_build_its_node_says_so(airflow):
 
 
 def test_a_sensor_that_finds_dbt_running_elsewhere_waits_for_another_turn(airflow, sensor):
-    sensor._lone_build.is_busy = True
+    sensor._rebuild.is_busy = True
     with pytest.raises(Deferred):
         go_on(sensor)
     assert waits_for(sensor) == ((), 4, True)
@@ -212,7 +212,7 @@ def test_one_that_does_not_learn_of_the_others_waits_for_its_turn(airflow, senso
         airflow.silent = 1
         return ["shop.raw"]
 
-    monkeypatch.setattr(sensor._lone_build, "others", others)
+    monkeypatch.setattr(sensor._rebuild, "others", others)
     with pytest.raises(Deferred):
         sensor.execute(context())
-    assert not sensor._lone_build.runs
+    assert not sensor._rebuild.runs

@@ -1,0 +1,212 @@
+"""
+The options of `@dbt_k8s_project`: their names, types, defaults and meaning, in this one place.
+
+The signatures in `decorators` are made of `ProjectOptions`, with the operator's arguments of `pod_types` beside it. The
+checks here go by the types. docs/authoring.md lists the same names.
+"""
+
+# No `from __future__ import annotations` here: the checks read the types.
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypedDict, cast, get_args, get_origin, get_type_hints
+
+from dbt_watch.core.log.drift import OnDrift
+from dbt_watch.core.log.stale_sources import OnStale
+from dbt_watch.core.selection.source_freshness import Freshness
+from dbt_watch.exceptions import ArgumentError
+from dbt_watch.rendering.group import Sensors
+from dbt_watch.rendering.plan import TESTS, Tests
+from dbt_watch.rendering.subgroups import GroupBy
+
+Callback = Callable[[Any], None]
+Callbacks = Callback | Sequence[Callback] | None
+Text = str | None
+Criteria = str | Sequence[str] | None
+
+
+class OptionsBesideSelection(TypedDict, total=False):
+    """The options that a node outside of a project has too: there the node is the selection."""
+
+    group_id: Text
+    """The id of the task group; by default the function's name."""
+
+    project_dir: Text
+    """Where the project lies in the image."""
+
+    profiles_dir: Text
+    """Where profiles.yml lies in the image, if not with the project."""
+
+    tests: Tests
+    """
+    "after_each" (the default): one task for the tests of each node, between it and its children; "build": a node's task
+    stands for its tests too; "after_all": one task for all tests; "none": no tests are run.
+    """
+
+    group_by: GroupBy
+    """
+    Task groups within the project's own: "folder", "tag" (the first one of each node) or "none", the default. The ids of
+    the tasks are the same.
+    """
+
+    sensors: Sensors
+    """
+    How the tasks of nodes start: "eager": all at once; "lineage": one level after the other; "auto", the default: eager
+    from Airflow 3.3 on for up to 200 tasks.
+    """
+
+    keep_entrypoint: bool
+    """Let the image's ENTRYPOINT run, with the call of dbt as its arguments."""
+
+    deps: bool
+    """Run `dbt deps` before, in the same container; needs /bin/sh in the image."""
+
+    freshness: Freshness
+    """
+    "before": run `dbt source freshness` before the build, in the same container, for the sources that the selected nodes
+    read, as far as they have a policy; needs /bin/sh in the image. "only": check the sources of the selection, and build
+    nothing. "none", the default: check none. Each source that is checked has a task.
+    """
+
+    on_stale: OnStale
+    """What becomes of the nodes that read from a stale source, which are not built: "fail", the default, or "skip"."""
+
+    on_drift: OnDrift
+    """
+    What happens when the project in the image is not the manifest's, so that a node has a task and is not built, or is
+    built and has none: "warn", the default: the log of dbt's task says which; "fail": that task fails, too.
+    """
+
+    on_warning_callback: Callbacks
+    """
+    Called with the context of a node's task when it or a test of it has warned; what dbt reported is in the context as
+    `dbt_results`. Airflow's own callbacks may be given as well, for the producer and all nodes.
+    """
+
+    operator_class: type[Any] | None
+    """KubernetesPodOperator, the default, or a subclass of it."""
+
+
+class ProjectOptions(OptionsBesideSelection, total=False):
+    """The options of a project."""
+
+    select: Criteria
+    """The nodes to build, in dbt's selection syntax; by default all."""
+
+    exclude: Criteria
+    """The nodes to leave out."""
+
+    selector: Text
+    """The name of a selector in the project's selectors.yml, instead of `select` and `exclude`."""
+
+
+DEFAULTS: Final[ProjectOptions] = {
+    "group_id": None,
+    "project_dir": None,
+    "profiles_dir": None,
+    "tests": "after_each",
+    "group_by": "none",
+    "sensors": "auto",
+    "keep_entrypoint": False,
+    "deps": False,
+    "freshness": "none",
+    "on_stale": "fail",
+    "on_drift": "warn",
+    "on_warning_callback": None,
+    "operator_class": None,
+    "select": None,
+    "exclude": None,
+    "selector": None,
+}
+
+# Airflow's own, which a producer and its sensors both take.
+AIRFLOW_CALLBACKS: Final = (
+    "on_execute_callback",
+    "on_success_callback",
+    "on_failure_callback",
+    "on_retry_callback",
+    "on_skipped_callback",
+)
+
+
+def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
+    """
+    Return all options, those that are not given at their defaults.
+
+    :raises ArgumentError: naming the option, its value and what was expected
+    """
+    options: dict[str, Any] = {**DEFAULTS, **given}
+    _check_tests(options["tests"])
+    for name, check in _CHECKS.items():
+        check(name, options[name])
+    if options["on_stale"] != "fail" and options["freshness"] != "before":
+        raise ArgumentError(
+            "on_stale", options["on_stale"], 'freshness="before" beside it: nothing else is held back'
+        )
+    return cast("ProjectOptions", options)
+
+
+def one_of(argument: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """
+    Return a value that is one of some.
+
+    :raises ArgumentError: when it is not
+    """
+    if value not in allowed:
+        raise ArgumentError(argument, value, f"one of {', '.join(map(repr, allowed))}", known=allowed)
+    return value
+
+
+def callbacks(argument: str, value: Any) -> list[Callback]:
+    """
+    Return one callback, several or none as a list.
+
+    :raises ArgumentError: when something in it cannot be called
+    """
+    if value is None:
+        return []
+    items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    for item in items:
+        if not callable(item):
+            raise ArgumentError(
+                argument, value, "a function that takes the context, or a list of such functions"
+            )
+    return items
+
+
+# What it was called in the first days of this library.
+_EARLIER_TESTS: Final = {"each": "after_each", "node": "build", "one": "after_all"}
+
+
+def _check_tests(value: Any) -> None:
+    """
+    Refuse other names of a value by that value, astronomer-cosmos' `TestBehavior.AFTER_EACH` among them.
+
+    :raises ArgumentError: when it is such a name
+    """
+    word = str(value).rpartition(".")[2].lower()
+    meant = _EARLIER_TESTS.get(word, word)
+    if value not in TESTS and meant in TESTS:
+        raise ArgumentError("tests", value, repr(meant))
+
+
+def _check_text(argument: str, value: Any) -> None:
+    if value is not None and not (isinstance(value, str) and value):
+        raise ArgumentError(argument, value, "text, or None")
+
+
+def _check_bool(argument: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ArgumentError(argument, value, "True or False")
+
+
+def _check_of(kind: Any) -> Callable[[str, Any], object] | None:
+    """Return the check for a type; None for what is checked where it is used."""
+    if get_origin(kind) is Literal:
+        return lambda argument, value: one_of(argument, value, get_args(kind))
+    return {Text: _check_text, bool: _check_bool, Callbacks: callbacks}.get(kind)
+
+
+_CHECKS: Final = {
+    name: check
+    for name, kind in get_type_hints(ProjectOptions).items()
+    if (check := _check_of(kind)) is not None
+}

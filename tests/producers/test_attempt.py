@@ -8,9 +8,9 @@ import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 
+from dbt_watch.airflow import supervisor
 from dbt_watch.core.journal.format import Closed, decode_page, page_key
 from dbt_watch.exceptions import DbtRunFailed, PodLost
-from dbt_watch.producers import attempt as attempt_module
 from dbt_watch.producers.attempt import Attempt, failure_of
 from dbt_watch.producers.retry_state import DONE_KEY
 
@@ -82,7 +82,7 @@ def test_an_attempt_whose_supervisor_has_gone_leaves_its_pod_alone_and_writes_no
     attempt.tick()
     assert xcoms
     xcoms.clear()
-    monkeypatch.setattr(attempt_module.os, "getppid", lambda: 1)
+    monkeypatch.setattr(supervisor.os, "getppid", lambda: 1)
     assert attempt.is_orphaned
     with pytest.raises(SystemExit, match="the supervisor of this task has gone"):
         attempt.tick()
@@ -90,9 +90,9 @@ def test_an_attempt_whose_supervisor_has_gone_leaves_its_pod_alone_and_writes_no
 
 
 def test_in_dag_test_there_is_no_supervisor_to_lose(attempt_of, monkeypatch):
-    monkeypatch.setattr(attempt_module, "runs_in_dag_test", lambda: True)
+    monkeypatch.setattr(supervisor, "runs_in_dag_test", lambda: True)
     attempt, _ = attempt_of(1, 1)
-    monkeypatch.setattr(attempt_module.os, "getppid", lambda: 1)
+    monkeypatch.setattr(supervisor.os, "getppid", lambda: 1)
     assert not attempt.is_orphaned
 
 

@@ -128,6 +128,10 @@ def test_a_journal_of_another_version_is_begun_anew(writer, monkeypatch):
     async def read(_, name):
         return store.pages.get(name)
 
+    async def write(_, name, value):
+        store.pages[name] = value
+
+    monkeypatch.setattr("dbt_watch.producers.journal_store.write_xcom", write)
     monkeypatch.setattr("dbt_watch.producers.journal_store.read_xcom", read)
     trigger = DbtPodTrigger(
         inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
@@ -185,7 +189,7 @@ class Pods:
 def trigger_of(monkeypatch):
     """Make a trigger whose calls for the cluster go to `pods`."""
 
-    def make(pods):
+    def make(pods, **arguments):
         @contextlib.asynccontextmanager
         async def connect():
             yield None
@@ -196,7 +200,11 @@ def trigger_of(monkeypatch):
         monkeypatch.setattr(deferred, "read_state", read_state)
         monkeypatch.setattr(deferred, "CoreV1Api", lambda _: pods)
         trigger = DbtPodTrigger(
-            inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
+            inner=(INNER[0], {**INNER[1], **arguments}),
+            nodes=pack({}, StaleSources()),
+            attempt=1,
+            will_retry=True,
+            began=1.5,
         )
         trigger.connect = connect
         trigger.task_instance = SimpleNamespace(dag_id="dag", run_id="run", task_id="dbt_build", map_index=-1)
@@ -216,8 +224,7 @@ def trigger_of(monkeypatch):
 )
 def test_when_the_task_is_stopped_the_pod_is_deleted_unless_it_is_to_be_kept(trigger_of, arguments, deleted):
     pods = Pods()
-    trigger = trigger_of(pods)
-    trigger.inner_arguments = {**trigger.inner_arguments, **arguments}
+    trigger = trigger_of(pods, **arguments)
     asyncio.run(trigger.on_kill())
     assert pods.deleted == deleted
 

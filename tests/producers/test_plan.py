@@ -226,7 +226,7 @@ def test_pods_that_must_not_run_are_stopped_and_waited_for_and_those_that_ended_
     assert project.plan().pod is None
     assert project.client.deleted == ["unwanted"]
     assert project.client.awaited == ["unwanted", "leaving"]
-    assert project.put_aside == ["stale", "stale"]
+    assert project.put_away == ["stale"]
 
 
 def test_where_no_pod_is_to_be_taken_over_one_that_runs_is_stopped(project_of):

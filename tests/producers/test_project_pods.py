@@ -211,14 +211,14 @@ def test_a_sensor_is_told_from_the_producer(cluster, task_id, is_lone):
 
 def test_a_pod_that_nobody_has_marked_with_its_task_is_one_of_the_others(cluster, states):
     start(cluster, SENSOR).metadata.annotations = None
-    assert names(pods_of(cluster, SENSOR).others()) == [SENSOR]
+    assert names(pods_of(cluster, SENSOR).others("dbt")) == [SENSOR]
 
 
 def test_a_pod_that_is_being_deleted_already_is_only_waited_for(cluster, states):
     cluster.delete_namespaced_pod(start(cluster, SENSOR).metadata.name, "dbt")
     cluster.deleted.clear()
     cluster.read_namespaced_pod = lambda name, namespace: cluster.end(name) or cluster.pods[name]
-    pods_of(cluster, PRODUCER).await_others(lambda: None)
+    pods_of(cluster, PRODUCER).await_others("dbt", lambda: None)
     assert not cluster.deleted
 
 
@@ -245,7 +245,7 @@ def test_whoever_waits_for_other_pods_may_be_stopped_meanwhile(cluster, states, 
         raise SystemExit
 
     with pytest.raises(SystemExit):
-        pods_of(cluster, PRODUCER).await_others(stop)
+        pods_of(cluster, PRODUCER).await_others("dbt", stop)
 
 
 def test_the_states_of_those_that_were_waited_for_are_asked_until_none_runs(cluster, states, monkeypatch):
@@ -265,6 +265,6 @@ def test_the_states_of_those_that_were_waited_for_are_asked_until_none_runs(clus
         if len(seen) == 7:
             states[SENSOR] = "up_for_retry"
 
-    pods_of(cluster, PRODUCER).await_others(tick)
+    pods_of(cluster, PRODUCER).await_others("dbt", tick)
     assert [SENSOR] in seen, "one of two that has ended is not enough"
     assert states[SENSOR] == "up_for_retry"

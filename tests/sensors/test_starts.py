@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dbt_watch.airflow import dag_authoring
 from dbt_watch.airflow.compat import AirflowRescheduleException
 from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.exceptions import ArgumentError
@@ -34,7 +35,7 @@ def sensor_with(**arguments):
     ],
 )
 def test_the_scheduler_can_make_the_trigger_and_a_worker_goes_on_after_it(monkeypatch, arguments, expected):
-    monkeypatch.setattr(module, "STARTS_FROM_TRIGGER", True)
+    monkeypatch.setattr(dag_authoring, "STARTS_FROM_TRIGGER", True)
     sensor = sensor_with(**arguments)
     assert sensor.start_from_trigger is True
     start = sensor.start_trigger_args
@@ -49,7 +50,7 @@ def test_the_scheduler_can_make_the_trigger_and_a_worker_goes_on_after_it(monkey
 def test_a_sensor_starts_on_a_worker_where_that_is_wanted_or_airflow_knows_no_other_way(
     monkeypatch, from_trigger, airflow_can
 ):
-    monkeypatch.setattr(module, "STARTS_FROM_TRIGGER", airflow_can)
+    monkeypatch.setattr(dag_authoring, "STARTS_FROM_TRIGGER", airflow_can)
     sensor = sensor_with(from_trigger=from_trigger)
     assert not sensor.start_from_trigger
     assert sensor.start_trigger_args is None

@@ -34,6 +34,8 @@ PAGES: Final = 16
 """How many keys there are for pages."""
 # Holds the number of the last part, for those who look once and not from the beginning.
 HEAD_KEY: Final = "journal_head"
+# Holds what a writer in a triggerer made up to be known by.
+WRITER_KEY: Final = "journal_writer"
 
 _KIND: Final = "dbt_watch.journal"
 

@@ -10,7 +10,7 @@ from dbt_watch.core.journal.writer import JournalWriter, Publication, Tail
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers import journal_store
 from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
-from dbt_watch.producers.journal_store import SURE_FOR_S, JournalStore, JournalLost, stored_journal
+from dbt_watch.producers.journal_store import SURE_FOR_S, JournalLost, JournalStore, stored_journal
 
 KEY = TaskKey("dag", "run", "dbt_build", 3)
 

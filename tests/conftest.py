@@ -58,7 +58,7 @@ def is_quick(item):
 
 @pytest.fixture(scope="session")
 def parse():
-    """Give a function that lets dbt write the manifest of a project, with more variables in its environment."""
+    """Return a function that lets dbt write the manifest of a project, with more variables in its environment."""
 
     def parse(directory, **variables):
         kept = PARSED and not variables and Path(PARSED) / directory.name
@@ -104,7 +104,7 @@ def copied(name, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def readme_dag(project):
-    """Give a function that puts README's example into a folder, as a file `shop.py` with its manifest."""
+    """Return a function that puts README's example into a folder, as a file `shop.py` with its manifest."""
 
     def write(folder):
         (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

@@ -27,7 +27,7 @@ def local_postgres(*databases):
 
 
 def airflow_on(host):
-    """Give the environment variables with which Airflow keeps its database `airflow` there."""
+    """Return the environment variables with which Airflow keeps its database `airflow` there."""
     return {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://postgres@/airflow?host={host}",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://postgres@/airflow?host={host}",

@@ -10,7 +10,7 @@ from dbt_watch import airflow, core
 
 
 def loaded_by(code):
-    """Give the top-level modules that some code brings in."""
+    """Return the top-level modules that some code brings in."""
     script = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120

@@ -25,7 +25,7 @@ print("listed", "dbt-watch" in manager.providers)
 
 @pytest.fixture
 def in_airflow(tmp_path):
-    """Give a function that runs Python with an Airflow home of its own, and says what was written to both streams."""
+    """Return a function that runs Python with an Airflow home of its own, and says what was written to both streams."""
 
     def run(*arguments):
         env = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}

@@ -31,7 +31,7 @@ async def last_event(event: TriggerEvent, *, deferred_at: float | None) -> Async
     Yield an event, not too early, and do not end too early.
 
     The scheduler hears from its executor that the worker which deferred the task has ended. When the task is scheduled,
-    queued or running again by then, it takes it for killed and fails it (apache/airflow issues 66374, which is mended in
+    queued or running again by then, it takes it for killed and fails it (apache/airflow issues 66374, which is fixed in
     3.2.2, 67287 and 72716, which 3.3.2 still has). So an event with which a task goes on on a worker waits until that has
     most likely been heard; one that ends the task does not need to.
 

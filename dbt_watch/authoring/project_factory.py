@@ -80,7 +80,7 @@ class ProjectFactory(Generic[P]):
         """
         Return the same project with other arguments.
 
-        :param arguments: as of `dbt_k8s_project`
+        :param arguments: see `dbt_k8s_project`
         :raises ArgumentError: as there
         """
         return ProjectFactory(self._function, self._settings.override(**arguments), self._fixed)

@@ -121,7 +121,7 @@ def environment(options: Mapping[str, Any]) -> dict[str, str]:
     """
     Return the environment variables of the container: those that the arguments of dbt refer to, and those of its log.
 
-    :param options: as of `dbt_arguments`
+    :param options: see `dbt_arguments`
     :raises ArgumentError: when `vars` are no variables
     """
     text = _vars(options.get("vars"))
@@ -178,7 +178,7 @@ def check_literals(build: DbtBuild) -> None:
     Check the options that are known already: all but templates and what another task gives.
 
     :param build: the options
-    :raises ArgumentError: as of `dbt_arguments`
+    :raises ArgumentError: see `dbt_arguments`
     """
     known = {name: value for name, value in build.to_dict().items() if is_literal(value)}
     dbt_arguments(known, Selection())

@@ -57,7 +57,7 @@ def deaf_tasks(
     Return the sensors that have failed before an attempt that is going to build their nodes: they will not learn of it.
 
     :param nodes: the unique_ids of what is to be built
-    :param watched: as of `remaining_nodes`
+    :param watched: see `remaining_nodes`
     :param states: likewise
     """
     return [
@@ -79,7 +79,7 @@ def outdated_tasks(
     They ended before the attempt, and were not cleared with the producer. One that still waits for it does not count, and
     what was left out of the attempt contradicts nothing.
 
-    :param watched: as of `remaining_nodes`
+    :param watched: see `remaining_nodes`
     :param states: likewise, after the attempt
     :param closed: how the attempt has ended
     :param entries: its final results by unique_id

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# An annotation of a pod: between which clears the attempt was made that made it, as of `generation_of`.
+# An annotation of a pod: between which clears the attempt was made that made it; see `generation_of`.
 GENERATION: Final = "dbt-watch/max-tries"
 
 # All in seconds.

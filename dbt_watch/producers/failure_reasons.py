@@ -29,7 +29,7 @@ def broken_off(words: str, pod: V1Pod | None, container: str, events: Sequence[C
     """
     Return why there is no end of dbt.
 
-    :param words: what the operator says, as of `words_of`
+    :param words: what the operator says, see `words_of`
     :param pod: the pod as it was seen last; None when there is none
     :param container: the name of the container in which dbt is to run
     :param events: those of the pod, the latest last; a volume that cannot be mounted is told of nowhere else

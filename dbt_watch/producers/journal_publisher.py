@@ -12,7 +12,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from dbt_watch.core.journal.writer import LAST_WORDS
+from dbt_watch.core.journal.writer import CLOSE_TIMEOUT_S
 from dbt_watch.core.steps import Pause, run, run_async
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class JournalPublisher:
         """Write what is due."""
         run(self._publication.write(), self._do)
 
-    def finish(self, patience: float = LAST_WORDS) -> bool:
+    def finish(self, patience: float = CLOSE_TIMEOUT_S) -> bool:
         """
         Write all that is left, trying again for a while.
 
@@ -80,7 +80,7 @@ class AsyncJournalPublisher:
         """Write what is due."""
         await run_async(self._publication.write(), self._do)
 
-    async def finish(self, patience: float = LAST_WORDS) -> bool:
+    async def finish(self, patience: float = CLOSE_TIMEOUT_S) -> bool:
         """
         Write all that is left, trying again for a while.
 

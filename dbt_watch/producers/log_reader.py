@@ -132,7 +132,7 @@ class LogFollowing:
         self, end: ContainerEnd | None = None
     ) -> Generator[ReadLog | ReadPod | Pause, Any, ContainerEnd]:
         """
-        Read until the container has ended and its whole log has been read (a procedure, as of `core.steps`).
+        Read until the container has ended and its whole log has been read (a procedure, see `core.steps`).
 
         :param end: how the container has ended, when that is known
         """

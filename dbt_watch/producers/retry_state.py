@@ -56,7 +56,7 @@ class Memory:
 
     def options_of_first_attempt(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Give the options that the first attempt had, and remember these if there was none.
+        Return the options that the first attempt had; remember these if there was none.
 
         An option that holds a secret is not remembered, and so is as it is now.
 
@@ -99,5 +99,5 @@ class Memory:
 
 
 def _plain(value: dict[str, Any]) -> Any:
-    """Give values as JSON has them."""
+    """Return values as JSON has them."""
     return msgspec.json.decode(msgspec.json.encode(value))

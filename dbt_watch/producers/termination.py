@@ -30,7 +30,7 @@ class StopSignal:
     """
     Finds out, after a SIGTERM, whether the build is to be stopped.
 
-    A signal's handler runs in the midst of whatever the main thread does, which may be a request to Airflow, and on
+    A signal's handler runs in the middle of whatever the main thread does, which may be a request to Airflow, and on
     Airflow 3.1 a second one would get the answer of the first. So the handler only takes note, and the main thread asks
     at its next `check`.
 

@@ -34,7 +34,7 @@ class Looks:
 
     :param graph: the project
     :param group: its task group
-    :param group_by: as of `Places`
+    :param group_by: see `Places`
     :param callbacks: Airflow's callbacks for the ends of tasks
     :param on_warning: what is called for a sensor whose node ended with a warning
     """

@@ -74,7 +74,7 @@ class DbtNodeSensor(BaseOperator):
     :param from_trigger: start in the triggerer, without a worker (Airflow 3.3 and later; ignored before)
     :param looks_first: when it starts on a worker, look whether its nodes are done before it is deferred; of no use for
         those that start with the producer, unless they were cleared
-    :param worker_for: the ends that need a worker, as of `NodeTrigger`
+    :param worker_for: the ends that need a worker, see `NodeTrigger`
     :param rebuild: how its nodes are built when it was cleared alone
     :param on_warning_callback: called with the context when a node ended with a warning; needs a worker for "warn"
     """

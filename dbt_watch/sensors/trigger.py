@@ -40,9 +40,9 @@ class NodeTrigger(BaseTrigger):
     :param unique_ids: the nodes that the sensor stands for
     :param worker_for: with which ends the task goes on in `DbtNodeSensor.execute_complete` on a worker, instead of
         ending here: "succeed", "skip", or "warn" for any with a warning
-    :param turn: as of `Sensor`
+    :param turn: see `Sensor`
     :param from_worker: whether a worker has deferred the task; otherwise the scheduler started it here
-    :param after: as of `Sensor`
+    :param after: see `Sensor`
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class NodeTrigger(BaseTrigger):
         self.after = tuple(after)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what another triggerer needs to make this trigger again."""
+        """Return what another triggerer needs to make this trigger again."""
         arguments = {
             "producer_task_id": self.producer_task_id,
             "unique_ids": list(self.unique_ids),
@@ -163,5 +163,5 @@ _VERB: Final = {
 
 
 def decision_payload(decision: Decision) -> dict[str, str]:
-    """Give a decision in builtins."""
+    """Return a decision as a dictionary of texts."""
     return {"verdict": decision.verdict.value, "reason": decision.reason}

@@ -49,7 +49,7 @@ def sensor_of(
     Return the sensor that a task instance is.
 
     :param task_instance: the sensor's
-    :param unique_ids: as of `Sensor`, and so are the others
+    :param unique_ids: see `Sensor`, and so for the others
     """
     is_first_try = task_instance.try_number <= 1
     # The tasks of a mapped group are made when it is known how many there are, which may be after their producer has begun.

@@ -86,7 +86,7 @@ def build_floor(like: DAG) -> None:
 
 
 def median(action: Callable[[], object]) -> float:
-    """Give the median CPU seconds of a few runs."""
+    """Return the median CPU seconds of a few runs."""
     times = []
     for _ in range(RUNS):
         start = time.process_time()

@@ -190,7 +190,7 @@ def _macro(number: int) -> dict[str, Any]:
 
 
 def cpu_seconds(action: Callable[[], object], runs: int = 3) -> float:
-    """Give the CPU seconds of the fastest of some runs."""
+    """Return the CPU seconds of the fastest of some runs."""
     best = float("inf")
     for _ in range(runs):
         gc.collect()
@@ -201,7 +201,7 @@ def cpu_seconds(action: Callable[[], object], runs: int = 3) -> float:
 
 
 def measure(models: int) -> dict[str, float]:
-    """Give the CPU seconds of each step, by name."""
+    """Return the CPU seconds of each step, by name."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as directory:
         os.environ["DBT_WATCH_CACHE_DIR"] = str(Path(directory, "cache"))

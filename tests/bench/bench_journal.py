@@ -124,7 +124,7 @@ class Run:
 
 
 async def late_hub(run: Run) -> float:
-    """Give the seconds after which a hub that has read nothing can decide about a node."""
+    """Return the seconds after which a hub that has read nothing can decide about a node."""
     start = time.perf_counter()
     hub = Hub("late", run)
     reading = asyncio.create_task(hub.run())

@@ -158,7 +158,7 @@ class Load:
             return list(cursor.fetchall())
 
     def _cpu(self) -> float:
-        """Give the CPU seconds of the triggerer, its process for the triggers included."""
+        """Return the CPU seconds of the triggerer, its process for the triggers included."""
         triggerer = psutil.Process(self._airflow.component_pid("triggerer"))
         times = [process.cpu_times() for process in (triggerer, *triggerer.children(recursive=True))]
         return float(sum(item.user + item.system for item in times))
@@ -170,7 +170,7 @@ class Load:
 
 
 def delay_of(sensor: tuple[Any, ...]) -> float | None:
-    """Give the seconds from a node's end to that of its task; None when the task did not end as its node did."""
+    """Return the seconds from a node's end to that of its task; None when the task did not end as its node did."""
     from datetime import datetime  # noqa: PLC0415
 
     task_id, state, ended, value = sensor

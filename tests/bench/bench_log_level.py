@@ -84,7 +84,7 @@ def write_project(directory: Path, models: int) -> None:
 
 
 def command_of(level: str, python: str, threads: int) -> list[str]:
-    """Give the arguments of one build."""
+    """Return the arguments of one build."""
     dbt = [str(Path(python).with_name("dbt"))]
     if level == "info + callback":
         dbt, level = [python, "-c", _WITH_CALLBACK], "info"
@@ -170,7 +170,7 @@ def _row(
 
 
 def table(rows: Iterable[dict[str, object]]) -> str:
-    """Give the figures as a table of Markdown."""
+    """Return the figures as a table of Markdown."""
     rows = list(rows)
     names = [
         "models",

@@ -142,7 +142,7 @@ class Run:
         return {task_id: item for task_id, item in self.tasks.items() if item.operator == "DbtNodeSensor"}
 
     def log(self, task_id, attempt=1, *, until=""):
-        """Give a task's log; the triggerer writes it a moment after the task has ended, so wait for some words."""
+        """Return a task's log; the triggerer writes it a moment after the task has ended, so wait for some words."""
         deadline = time.monotonic() + 30
         while True:
             text = self.airflow.client.task_log(self.dag_id, self.run_id, task_id, attempt)
@@ -156,7 +156,7 @@ class Run:
 
 @pytest.fixture(scope="session")
 def run_of(airflow, cluster):
-    """Give the finished run of a case. All cases are started at once, the first time that one is asked for."""
+    """Return the finished run of a case. All cases are started at once, the first time that one is asked for."""
     started = {}
     finished = {}
     cases = (

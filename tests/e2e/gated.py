@@ -25,5 +25,5 @@ sys.exit(dbt.wait())
 
 
 def gated(gate):
-    """Give the command of a container whose gate is this file."""
+    """Return the command of a container whose gate is this file."""
     return ["python", "-c", GATED, gate]

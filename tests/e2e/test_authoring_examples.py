@@ -132,7 +132,7 @@ class Run:
         return self.instances[task_id, map_index].state
 
     def raw(self):
-        """Give the tasks as the API tells them."""
+        """Return the tasks as the API tells them."""
         dag_id, run_id = self._names
         return self._client.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
 
@@ -142,7 +142,7 @@ class Run:
         return Run(self._airflow, *self._names)
 
     def log(self, task_id, *, until=""):
-        """Give a task's log; the triggerer writes it a moment after the task has ended, so wait for some words."""
+        """Return a task's log; the triggerer writes it a moment after the task has ended, so wait for some words."""
         deadline = time.monotonic() + 30
         while True:
             text = self._client.task_log(*self._names, task_id)
@@ -174,7 +174,7 @@ def told(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run_of(airflow, kube, shop, landed_shop, told, tmp_path_factory):
-    """Give the finished run of an example."""
+    """Return the finished run of an example."""
     template = tmp_path_factory.mktemp("template") / "pod.yaml"
     template.write_text(POD_TEMPLATE.format(image=WITHOUT_SHELL))
     airflow.client.create_pool("warehouse", slots=4)
@@ -215,7 +215,7 @@ def run_of(airflow, kube, shop, landed_shop, told, tmp_path_factory):
 
 
 def until_deleted(kube, name):
-    """Give what became of a pod when it is gone."""
+    """Return what became of a pod when it is gone."""
     deadline = time.monotonic() + 60
     while True:
         (pod,) = [pod for pod in kube.pods() if pod.name == name]

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def pods(cluster):
-    """Give the pods of this DAG so far."""
+    """Return the pods of this DAG so far."""
     if cluster is None:
         pytest.skip("needs a database that outlives the pod, which the image cannot bring")
     return lambda: {pod.name for pod in cluster.pods() if pod.labels["dag_id"] == "cleared"}

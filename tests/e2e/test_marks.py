@@ -18,7 +18,7 @@ FAR_FROM_BUILT = {"shop.customers", "shop.customers.test", "shop.daily_revenue",
 
 @pytest.fixture(scope="module")
 def held(airflow, cluster, warehouse):
-    """Give runs in which dbt is held in the middle; the gate of each is `gate`, a file to be touched."""
+    """Return runs in which dbt is held in the middle; the gate of each is `gate`, a file to be touched."""
     if cluster is None:
         pytest.skip("holds dbt by a file that the pod shares with the test")
     purposes = ("sensors", "success", "failed")

@@ -101,7 +101,7 @@ class Run:
         self.run_id = airflow.trigger_dag(dag_id)
 
     def element(self, map_index):
-        """Give the same run, seen from one element of a mapped project."""
+        """Return the same run, seen from one element of a mapped project."""
         element = copy.copy(self)
         element.map_index = map_index
         return element
@@ -147,7 +147,7 @@ class Run:
         self.gate.touch()
 
     def processes(self):
-        """Give the process of the producer and its supervisor."""
+        """Return the process of the producer and its supervisor."""
         pid = until(lambda: self.producer().pid, "the producer's process")
         assert pid in self.airflow.pids()
         task = psutil.Process(pid)
@@ -186,7 +186,7 @@ def is_one_at_a_time(pods):
 
 
 def built_lines(log):
-    """Give the lines that tell of a node's end, without their time."""
+    """Return the lines that tell of a node's end, without their time."""
     return [line.split(" ", 1)[1] for line in log.splitlines() if " OK" in line or " PASS" in line]
 
 

@@ -270,7 +270,7 @@ class Struck:
         return self
 
     def pod(self):
-        """Give the name of the pod that dbt runs in."""
+        """Return the name of the pod that dbt runs in."""
         return self.airflow.client.xcom(self.dag_id, self.run_id, "shop.dbt_build", "pod_name")
 
     def end(self):
@@ -278,7 +278,7 @@ class Struck:
         return self.airflow.wait_for_run(self.dag_id, self.run_id, RUN_TIMEOUT)
 
     def results(self):
-        """Give the results that the sensors left, by unique_id."""
+        """Return the results that the sensors left, by unique_id."""
         values = [
             self.airflow.client.xcom(self.dag_id, self.run_id, task_id, "return_value") for task_id in SENSORS
         ]
@@ -372,13 +372,13 @@ def strike(airflow, warehouse, producer, request):
 
 
 def fault_of(item):
-    """Give the name of a test and of its case in words."""
+    """Return the name of a test and of its case in words."""
     cases = [str(value) for name, value in item.callspec.params.items() if name != "producer"]
     return ", ".join([item.originalname.removeprefix("test_").replace("_", " "), *cases])
 
 
 def delays(run, tasks, results):
-    """Give the seconds between the end of a node and that of its task."""
+    """Return the seconds between the end of a node and that of its task."""
     from datetime import datetime  # noqa: PLC0415
 
     for name in MODELS:

@@ -31,7 +31,7 @@ def slow_clear(meddling):
 
 @pytest.fixture
 def pods(cluster):
-    """Give the pods that a run has had so far, oldest first."""
+    """Return the pods that a run has had so far, oldest first."""
 
     def of(run):
         mine = {"dag_id": run.dag_id, "run_id": make_safe_label_value(run.run_id)}

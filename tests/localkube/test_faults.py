@@ -34,7 +34,7 @@ def faults(kube):
 
 
 def fresh_client(kube):
-    """Give a client that asks once; the default one repeats by itself what is answered with 429."""
+    """Return a client that asks once; the default one repeats by itself what is answered with 429."""
     settings = client.Configuration()
     settings.retries = False
     config.load_kube_config(str(kube.kubeconfig), client_configuration=settings)

@@ -19,7 +19,7 @@ USER = 'User "system:serviceaccount:default:airflow"'
 
 @pytest.fixture
 def account(kube):
-    """Give a client of an account with some rights."""
+    """Return a client of an account with some rights."""
     connections = []
 
     def account(*rules, namespace="default", name="airflow"):

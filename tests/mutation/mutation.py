@@ -90,7 +90,7 @@ def plain(code: str) -> str:
 
 
 def texts_in(code: str) -> list[str]:
-    """Give the texts between quotation marks."""
+    """Return the texts between quotation marks."""
     return re.findall(r'"([^"]*)"', code)
 
 

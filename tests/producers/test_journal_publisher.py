@@ -33,7 +33,7 @@ class Store:
         self.log.append((key, value if isinstance(value, int) else decode_page(value).chunk.seq))
 
     def read(self):
-        """Give the chunks of a journal that is short."""
+        """Return the chunks of a journal that is short."""
         chunks = [decode_page(self.pages[part_key(0)]).chunk]
         for number in range(PAGES):
             chunk = decode_page(self.pages[page_key(number)]).chunk

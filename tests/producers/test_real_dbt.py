@@ -104,7 +104,7 @@ def test_each_option_that_would_is_one_of_dbts():
 
 @pytest.fixture(scope="module")
 def drifted(project, tmp_path_factory):
-    """Give the example project as it is in an image that was built from another commit."""
+    """Return the example project as it is in an image that was built from another commit."""
     directory = tmp_path_factory.mktemp("drifted") / "jaffle_shop"
     shutil.copytree(project, directory)
     (directory / "models/marts/daily_revenue.sql").unlink()

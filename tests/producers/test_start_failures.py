@@ -116,7 +116,7 @@ class Task:
         return str(caught.value)
 
     def reason_of_orders(self):
-        """Give what a sensor says."""
+        """Return what a sensor says."""
         journal = self.airflow.journal()
         return decide(Producer("failed", journal.closed), [(ORDERS, journal.entries.get(ORDERS))]).reason
 

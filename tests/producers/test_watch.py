@@ -259,7 +259,7 @@ def test_a_stale_source_makes_an_attempt_end_badly_though_the_build_was_good(on_
 
 
 def failed_watch(*, exit_code=1):
-    """Give a watch of a build of which two nodes failed, the one that began last first."""
+    """Return a watch of a build of which two nodes failed, the one that began last first."""
     watch = BuildWatch(
         NODES, attempt=1, show=lambda _: None, redact=lambda text: text and text.replace("hunter2", "***")
     )
@@ -295,7 +295,7 @@ def test_the_last_words_of_the_container_are_the_reason_of_the_end():
 
 
 def numbered(line, total=4):
-    """Give a record as dbt numbers its nodes: each tells how many there are."""
+    """Return a record as dbt numbers its nodes: each tells how many there are."""
     record = json.loads(line)
     record["data"]["total"] = total
     return json.dumps(record).encode()
@@ -305,7 +305,7 @@ WHOLE = [BEGINNING, *map(numbered, LOG), event("StatsLine", "", "", 9)]
 
 
 def watched(lines, *, nodes=NODES, exit_code=0, **arguments):
-    """Give a watch that has seen these lines, and what it warned of."""
+    """Return a watch that has seen these lines, and what it warned of."""
     warnings = []
     watch = BuildWatch(nodes, attempt=1, show=[].append, warn=warnings.append, **arguments)
     watch.take_lines(lines, True)

@@ -118,7 +118,7 @@ def airflow_home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run_dags(project, airflow_home):
-    """Give a function that runs DAGs of a file with `dag.test()`, each with its own connection, in one process."""
+    """Return a function that runs DAGs of a file with `dag.test()`, each with its own connection, in one process."""
     home = airflow_home
     shutil.copytree(Path(__file__).parent / "dags", home / "dags")
     env = {

@@ -76,7 +76,7 @@ class Read:
 
 
 def peak_of(action):
-    """Give the most memory that Python held during an action, in bytes, and the action's result."""
+    """Return the most memory that Python held during an action, in bytes, and the action's result."""
     tracemalloc.start()
     try:
         result = action()

@@ -74,7 +74,7 @@ BROKEN += [
 
 
 def requests(graph: Graph) -> st.SearchStrategy[dict]:
-    """Give what `select_nodes` can be asked, with the YAML selectors that hold."""
+    """Return what `select_nodes` can be asked, with the YAML selectors that hold."""
     return st.booleans().flatmap(lambda with_yaml: _requests(graph, with_yaml=with_yaml))
 
 
@@ -131,7 +131,7 @@ def _references(names: tuple[str, ...]) -> st.SearchStrategy[str]:
 
 @lru_cache(maxsize=4)
 def criteria(graph: Graph) -> st.SearchStrategy[str]:
-    """Give single criteria as text."""
+    """Return single criteria as text."""
     bodies = st.one_of(_names(graph), _versions(graph), _with_method(graph), st.sampled_from(PATHS))
     whole = st.builds(_whole, _in_front(), bodies, _behind())
     return st.one_of(*[whole] * 15, st.just(""))
@@ -245,7 +245,7 @@ def _bent_text(draw: st.DrawFn, text: str) -> str:
 
 
 def _bent(texts: Iterable[str]) -> st.SearchStrategy[str]:
-    """Give the texts, now and then with a wildcard or a gap in them."""
+    """Return the texts, now and then with a wildcard or a gap in them."""
     whole = st.sampled_from(list(texts))
     bent = whole.flatmap(_bent_text).filter(
         lambda text: text.strip("*/.") and not text.startswith(("/", "+", "@"))
@@ -257,7 +257,7 @@ def _bent(texts: Iterable[str]) -> st.SearchStrategy[str]:
 
 @st.composite
 def definitions(draw: st.DrawFn, graph: Graph) -> list[dict]:
-    """Give YAML selectors, as a `selectors.yml` has them."""
+    """Return YAML selectors, as a `selectors.yml` has them."""
     selectors: list[dict] = []
     for number in range(draw(st.integers(1, 3))):
         earlier = tuple(one["name"] for one in selectors)

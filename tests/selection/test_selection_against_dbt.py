@@ -18,7 +18,7 @@ EXAMPLES = os.environ.get("DBT_WATCH_SELECTION_EXAMPLES")
 
 
 def ours(graph: Graph, request: dict) -> list[str] | None:
-    """Give what we select; None when we refuse."""
+    """Return what we select; None when we refuse."""
     try:
         selected = select_nodes(
             graph,

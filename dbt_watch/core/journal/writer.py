@@ -40,7 +40,7 @@ FLUSH_INTERVAL: Final = 0.3  # at first; see `interval_after`
 LONGEST_INTERVAL: Final = 2.0
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_LIMIT: Final = 10.0
-LAST_WORDS: Final = 60.0  # how long the end of a journal is tried for
+CLOSE_TIMEOUT_S: Final = 60.0  # how long the end of a journal is tried for
 
 _GROWTH: Final = 0.0005  # of the interval, with each page
 
@@ -270,7 +270,7 @@ class Publication:
 
     :param writer: the changes
     :param will_retry: whether another attempt follows if this one ends badly
-    :param began: as of `Page`
+    :param began: see `Page`
     :param tail: for one who goes on with a journal, the end of it
     :param interval: seconds between two pages at first; a full page does not wait
     :param clock: tells the time in seconds
@@ -316,7 +316,7 @@ class Publication:
         self._due = self._clock() + interval_after(self._tail.next_seq, self._interval)
         return True
 
-    def finish(self, patience: float = LAST_WORDS) -> Generator[Write | Pause, None, bool]:
+    def finish(self, patience: float = CLOSE_TIMEOUT_S) -> Generator[Write | Pause, None, bool]:
         """
         Write all that is left, trying again for a while.
 

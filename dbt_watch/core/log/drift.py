@@ -65,7 +65,7 @@ class Drift(msgspec.Struct, frozen=True):
         Return how an attempt ends: badly when a difference is a failure, even where dbt ended well.
 
         :param closed: how dbt ended
-        :param differences: as of `between`
+        :param differences: see `between`
         """
         if self.on_drift == "warn" or not differences or closed.exit_code not in {0, 1}:
             return closed

@@ -49,7 +49,7 @@ class SkipCauses:
         """
         Return whether a node is downstream of a failure for which dbt is going to skip it; a stale source is none.
 
-        :param tests: as of `of`
+        :param tests: see `of`
         """
         return any(not cause.startswith("source.") for cause in self.of(unique_id, tests=tests))
 

@@ -72,7 +72,7 @@ def tell_end(lines: list[str], changes: list[NodeResult], told: dict[str, NodeRe
     """
     Append what the end of dbt means for the nodes that were open; one line where it is the same for many of them.
 
-    :param lines: as of `tell_changes`, as are the others
+    :param lines: see `tell_changes`, and so for the others
     """
     not_run: dict[str, list[NodeResult]] = {}
     others = []

@@ -22,7 +22,7 @@ def node_named(graph: Graph, name: str, built: Collection[str]) -> str:
     Return the unique_id of the one node that a name stands for.
 
     :param graph: the project
-    :param name: as of `Graph.find`
+    :param name: see `Graph.find`
     :param built: the unique_ids of the nodes that have a task
     :raises ArgumentError: when there is none, with the reason, or when there are several
     """

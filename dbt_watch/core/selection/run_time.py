@@ -57,7 +57,7 @@ def narrowed(
     :param selection: how dbt is asked for them
     :param options: a rendered `DbtBuild.to_dict()`; its `select` and `exclude` count, blank ones do not
     :param attempt: of the producer
-    :param on_unmatched: as of `nodes_left`
+    :param on_unmatched: see `nodes_left`
     :raises SelectionError: when nothing is left, or dbt cannot be asked for what is left
     :raises ArgumentError: when `select` or `exclude` is no selection
     """
@@ -88,7 +88,7 @@ def nodes_left(
     """
     Return the nodes that are left of a selection.
 
-    :param graph: as of `narrowed`, and so are the others
+    :param graph: see `narrowed`, and so for the others
     :param on_unmatched: is told of each part of `select` and `exclude` that matches nothing, unless nothing is left
     :raises SelectionError: when nothing is left
     :raises ArgumentError: when `select` or `exclude` is no selection

@@ -64,7 +64,7 @@ def sources_selected(
     Return the sources of a selection, as far as they can be stale.
 
     :param graph: the project
-    :param select: as of `select_nodes`, and so are the others
+    :param select: see `select_nodes`, and so for the others
     :raises SelectionError: as there
     """
     found = select_nodes(

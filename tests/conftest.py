@@ -1,4 +1,4 @@
-"""What the whole suite shares: the example project, and which cluster the end-to-end tests run on."""
+"""What the whole suite shares: the example project, which tests run, and which cluster the end-to-end tests run on."""
 
 import os
 import re
@@ -12,11 +12,25 @@ from hypothesis import settings
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.local.airflow.processes import ProcessSet, python_module
 
-ROOT = Path(__file__).parents[1]
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 # Where most pods of the tests have it. dbt's cache of the project, which saves them seconds, holds for the same path only.
 DATABASE = "/tmp/jaffle_shop.duckdb"  # noqa: S108
 # Where what dbt makes of the projects is kept between runs; without it, each run has dbt parse them anew.
 PARSED = os.environ.get("DBT_WATCH_PARSED")
+# What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
+SLOW = (
+    "e2e/", "faults/", "fuzz/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
+    "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
+    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "demo/test_stage.py",
+)  # fmt: skip
+CLUSTERS = {"kube", "cluster"}
+# Beside what depends on Airflow stands what depends on dbt, on a text or on nothing at all.
+NEWEST = (
+    "producers/test_real_dbt.py", "authoring/test_docs.py", "authoring/test_container_script.py",
+    "sensors/test_hub_model.py", "sensors/test_journal_model.py",
+    "security/test_hostile_log.py", "security/test_hostile_names.py",
+)  # fmt: skip
 # For runs that are compared with each other.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 
@@ -31,6 +45,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--faults", action="store_true", help="strike with all faults, not only with the quick ones"
     )
+    parser.addoption(
+        "--quick", action="store_true", help="an answer within two minutes: leave out what is slow"
+    )
 
 
 def pytest_configure(config):
@@ -42,12 +59,26 @@ def pytest_configure(config):
         raise pytest.UsageError("--kubeconfig and --image go together")
 
 
+# Before pytest itself looks at the marks that `-m` asks for.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--faults"):
-        return
     for item in items:
-        if item.get_closest_marker("faults") is not None and not is_quick(item):
+        if is_of(item, SLOW) or CLUSTERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+        if is_of(item, NEWEST):
+            item.add_marker(pytest.mark.newest)
+        is_fault = item.get_closest_marker("faults") is not None
+        if is_fault and not is_quick(item) and not config.getoption("--faults"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))
+    if config.getoption("--quick"):
+        slow = [item for item in items if item.get_closest_marker("slow") is not None]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+def is_of(item, places):
+    """Tell whether a test is in one of these directories or files of `tests`."""
+    return item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(places)
 
 
 def is_quick(item):

@@ -140,26 +140,25 @@ class Run:
         )
         return self
 
-    def log(self, task_id, attempt=1, *, until="", patience=LOG_PATIENCE):
-        """Return a task's log; wait a while until it holds some words."""
+    def log(self, task_id, attempt=1, *, until=None, patience=LOG_PATIENCE):
+        """Return a task's log; where words are given, as soon as it holds them, and it has to."""
         deadline = time.monotonic() + patience
-        which = (self.dag_id, self.run_id, task_id, attempt)
-        while True:
-            try:
-                text = self.airflow.client.task_log(*which, -1 if self.map_index is None else self.map_index)
-            except RestError:
-                if not until:
-                    raise
-                text = ""  # there is no such attempt yet
-            if (until in text and text) or time.monotonic() > deadline:
-                return text
+        while until is not None and not self.has_logged(task_id, until, attempt):
+            assert time.monotonic() < deadline, f"{until!r} is not in the log of {task_id}"
             time.sleep(PAUSE)
+        index = -1 if self.map_index is None else self.map_index
+        return self.airflow.client.task_log(self.dag_id, self.run_id, task_id, attempt, index)
+
+    def has_logged(self, task_id, words, attempt=1):
+        """Tell whether a task's log holds some words by now."""
+        try:
+            return words in self.log(task_id, attempt)
+        except RestError:
+            return False  # there is no such attempt yet
 
     def wait_for_log(self, task_id, words, attempt=1):
-        """Wait until a task's log holds some words, and return it."""
-        text = self.log(task_id, attempt, until=words, patience=PATIENCE)
-        assert words in text, f"{words!r} is not in the log of {task_id}"
-        return text
+        """Wait until a task that still runs has logged some words, and return its log."""
+        return self.log(task_id, attempt, until=words, patience=PATIENCE)
 
     def xcom(self, task_id, key="return_value"):
         return self.airflow.client.xcom(self.dag_id, self.run_id, task_id, key)

@@ -82,7 +82,7 @@ def test_clearing_one_sensor_builds_its_node_alone_in_a_pod_of_its_own(run_of, p
     again = run.cleared("shop.customers")
     assert again.state == "success"
     assert len(pods() - before) == 1
-    log = again.log("shop.customers", attempt=again.tasks["shop.customers"].try_number, until="succeeded")
+    log = again.log("shop.customers", attempt=again.tasks["shop.customers"].try_number, until="customers OK")
     assert "customers OK" in log
     assert "orders OK" not in log
     assert again.xcom("shop.customers")["unique_id"] == "model.jaffle_shop.customers"
@@ -156,9 +156,7 @@ def test_what_is_cleared_while_a_sensor_builds_alone_waits_for_the_end_of_its_po
     def waits():
         task = run.tasks[second]
         is_in_triggerer = task.state == "deferred"  # for its turn
-        return is_in_triggerer or (
-            task.state == "running" and words in run.log(second, attempt, until=words, patience=0)
-        )
+        return is_in_triggerer or (task.state == "running" and run.has_logged(second, words, attempt))
 
     until(waits, f"{second} waits")
     assert len(crossed.pods()) == 1

@@ -1,22 +1,43 @@
-"""What the whole suite shares: the example project, and which cluster the end-to-end tests run on."""
+"""What the whole suite shares: the example project, which tests run, and which cluster the end-to-end tests run on."""
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
+from harness import Desk
 from hypothesis import settings
 
 from dbt_watch.core.manifest.load import load_manifest
+from dbt_watch.local.airflow.deployment import LocalAirflow
 from dbt_watch.local.airflow.processes import ProcessSet, python_module
+from dbt_watch.local.airflow.waiting import CannotRun
 
-ROOT = Path(__file__).parents[1]
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 # Where most pods of the tests have it. dbt's cache of the project, which saves them seconds, holds for the same path only.
 DATABASE = "/tmp/jaffle_shop.duckdb"  # noqa: S108
 # Where what dbt makes of the projects is kept between runs; without it, each run has dbt parse them anew.
 PARSED = os.environ.get("DBT_WATCH_PARSED")
+# What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
+SLOW = (
+    "e2e/", "faults/", "fuzz/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
+    "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
+    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py",
+)  # fmt: skip
+CLUSTERS = {"kube", "cluster"}
+# Whose Airflow is that of `airflow`.
+AIRFLOWS_OWN = ("e2e/", "faults/")
+# Beside what depends on Airflow stands what depends on dbt, on a text or on nothing at all.
+NEWEST = (
+    "producers/test_real_dbt.py", "authoring/test_docs.py", "authoring/test_container_script.py",
+    "sensors/test_hub_model.py", "sensors/test_journal_model.py",
+    "security/test_hostile_log.py", "security/test_hostile_names.py",
+)  # fmt: skip
 # For runs that are compared with each other.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 
@@ -31,6 +52,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--faults", action="store_true", help="strike with all faults, not only with the quick ones"
     )
+    parser.addoption(
+        "--quick", action="store_true", help="an answer within two minutes: leave out what is slow"
+    )
 
 
 def pytest_configure(config):
@@ -42,12 +66,30 @@ def pytest_configure(config):
         raise pytest.UsageError("--kubeconfig and --image go together")
 
 
+# Before pytest itself looks at the marks that `-m` asks for.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--faults"):
-        return
     for item in items:
-        if item.get_closest_marker("faults") is not None and not is_quick(item):
+        if is_of(item, SLOW) or CLUSTERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+        if is_of(item, NEWEST):
+            item.add_marker(pytest.mark.newest)
+        is_fault = item.get_closest_marker("faults") is not None
+        if is_fault and not is_quick(item) and not config.getoption("--faults"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))
+    # An Airflow costs a share of the machine even when nothing runs on it: after it comes nothing else.
+    items.sort(key=lambda item: is_of(item, AIRFLOWS_OWN) and "airflow" in item.fixturenames)
+    if config.getoption("--quick"):
+        kept = {is_slow: [] for is_slow in (True, False)}
+        for item in items:
+            kept[item.get_closest_marker("slow") is not None].append(item)
+        config.hook.pytest_deselected(items=kept[True])
+        items[:] = kept[False]
+
+
+def is_of(item, places):
+    """Tell whether a test is in one of these directories or files of `tests`."""
+    return item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(places)
 
 
 def is_quick(item):
@@ -118,3 +160,100 @@ def readme_dag(project):
 @pytest.fixture(scope="session")
 def graph(project):
     return load_manifest(project / "target/manifest.json")
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The address of a Postgres that nothing but these tests uses; it listens on a socket in a directory."""
+    from local_postgres import local_postgres  # noqa: PLC0415 - few tests need it, and it takes a while
+
+    with local_postgres("airflow", "warehouse") as host:
+        yield host
+
+
+# So that the death of a part or of a worker is noticed within seconds instead of minutes.
+NOTICED_SOON = {
+    # A task whose worker died is given up after this many seconds.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
+    # A triggerer that was not heard of for twice this long is taken for dead.
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "3",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "9",
+}
+# With all faults the scheduler dies too.
+WITH_FAULTS = {
+    "AIRFLOW__CORE__PARALLELISM": "10",
+    # The tasks of a scheduler that died are looked for as often.
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+}
+
+
+class RevivedAirflow(LocalAirflow):
+    """
+    An Airflow whose scheduler is started again, as whatever runs one does, when it has ended of one known cause.
+
+    With LocalExecutor it ends when the api-server answers 5xx to a task that is about to start, and goes on to do so until
+    the worker gives up: that error cannot be handed from one process to another (Airflow 3.3.2, its issue 64476).
+    """
+
+    @contextlib.contextmanager
+    def frozen(self, name):
+        """For as long as a block lasts, a part does nothing, as on a machine that is suspended or out of memory."""
+        parent = psutil.Process(self.component_pid(name))
+        processes = [parent, *parent.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
+
+    def check(self):
+        try:
+            super().check()
+        except CannotRun as error:
+            if "HTTPStatusError.__init__() missing" not in str(error):
+                raise
+            self.restart_component("scheduler", timeout=240)
+
+
+@pytest.fixture(scope="session")
+def airflow(postgres, pytestconfig, tmp_path_factory):
+    """The Airflow of all end-to-end tests, in whose folder they put their DAGs with `dags_in`."""
+    from local_postgres import airflow_on  # noqa: PLC0415 - few tests need them, and they take a while
+    from proxy import Proxy  # noqa: PLC0415
+
+    env = {
+        **airflow_on(postgres),
+        **NOTICED_SOON,
+        "AIRFLOW__CORE__PARALLELISM": "6",
+        # A file that has changed is parsed at once all the same.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+    }
+    folder, keep_home = tmp_path_factory.mktemp("dags"), bool(os.environ.get("KEEP_AIRFLOW"))
+    if not pytestconfig.getoption("--faults"):
+        with LocalAirflow(folder, env=env, keep_home=keep_home) as running:
+            yield running
+        return
+    running = RevivedAirflow(folder, env=env | WITH_FAULTS, keep_home=keep_home)
+    with Proxy(running.url) as proxy:
+        running.proxy = proxy
+        running.env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{proxy.url}/execution/"
+        with running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory):
+    """Return a function that makes a desk in a directory that has a folder `dags`, with a database of its own."""
+    template = tmp_path_factory.mktemp("airflow")
+    Desk(template).python("-m", "airflow", "db", "migrate")
+
+    def make(home, env=()):
+        shutil.copy(template / "airflow.db", home)
+        return Desk(home, env)
+
+    return make

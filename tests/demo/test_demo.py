@@ -1,6 +1,7 @@
 """`dbt-watch demo` as a user runs it: what it reports, how it ends, and that nothing stays behind."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -10,41 +11,57 @@ import time
 
 import psutil
 import pytest
+from harness import Run
 
 from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
+from dbt_watch.cli import main
+from dbt_watch.local.demo import command
+from dbt_watch.local.demo.environment import PROJECT
 
 COMMAND = [sys.executable, "-m", "dbt_watch.cli", "demo", "--format", "json"]
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """Run the demo once for each set of options; return its exit status, its JSON, and its progress."""
-    done = {}
+def succeeded(tmp_path_factory):
+    """Run the demo as a process; return its exit status, its JSON, and its progress."""
+    temporary = tmp_path_factory.mktemp("demo")
+    ended = subprocess.run(
+        COMMAND,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout, ended.stderr
+    assert list(temporary.iterdir()) == []
+    return ended.returncode, last_json(ended.stdout), ended.stderr
 
-    def run(*options):
-        if options not in done:
-            temporary = tmp_path_factory.mktemp("demo")
-            ended = subprocess.run(
-                [*COMMAND, *options],
-                env={**os.environ, "TMPDIR": str(temporary)},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert ended.stdout, ended.stderr
-            assert list(temporary.iterdir()) == []
-            done[options] = ended.returncode, json.loads(ended.stdout.splitlines()[-1]), ended.stderr
-        return done[options]
 
-    return run
+@pytest.fixture(scope="module")
+def failed(stage):
+    """Run the demo with `--fail` where everything is set up already, likewise."""
+    out, progress = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(progress),
+    ):
+        patched.setattr(stage, "set_up", lambda step, timeout: None)
+        patched.setattr(command, "DemoEnvironment", lambda: contextlib.nullcontext(stage))
+        code = main(["demo", "--format", "json", "--fail"])
+    return code, last_json(out.getvalue()), progress.getvalue()
+
+
+def last_json(output):
+    return json.loads(output.splitlines()[-1])
 
 
 def states(report):
     return {row["unique_id"]: (row["dbt_status"], row["task_state"]) for row in report["nodes"]}
 
 
-def test_a_good_run_succeeds_in_one_pod_with_a_green_task_for_each_node(demo):
-    code, report, _ = demo()
+def test_a_good_run_succeeds_in_one_pod_with_a_green_task_for_each_node(succeeded):
+    code, report, _ = succeeded
     assert (code, report["run_state"], report["pods"]) == (0, "success", 1)
     assert len(report["nodes"]) == 22
     assert {state for _, state in states(report).values()} == {"success"}
@@ -52,19 +69,19 @@ def test_a_good_run_succeeds_in_one_pod_with_a_green_task_for_each_node(demo):
 
 
 @pytest.mark.skipif(not STARTS_FROM_TRIGGER, reason="tasks start from the trigger since Airflow 3.3")
-def test_no_sensor_is_started_on_a_worker(demo):
-    _, report, _ = demo()
+def test_no_sensor_is_started_on_a_worker(succeeded):
+    _, report, _ = succeeded
     assert report["worker_starts"] == 0
 
 
-def test_progress_tells_each_task_as_it_turns(demo):
-    _, report, progress = demo()
+def test_each_task_that_ends_is_a_line_of_the_progress(succeeded):
+    _, report, progress = succeeded
     for row in report["nodes"]:
         assert any("success" in line and row["task_id"] in line for line in progress.splitlines())
 
 
-def test_a_broken_model_fails_its_task_and_those_that_depend_on_it_only(demo):
-    code, report, _ = demo("--fail")
+def test_a_broken_model_fails_its_task_and_those_that_depend_on_it_only(failed):
+    code, report, _ = failed
     assert (code, report["run_state"], report["pods"]) == (1, "failed", 1)
     found = states(report)
     assert found["model.jaffle_shop.orders"] == ("error", "failed")
@@ -76,19 +93,30 @@ def test_a_broken_model_fails_its_task_and_those_that_depend_on_it_only(demo):
     assert "seed.jaffle_shop.raw_orders" in {key for key, pair in found.items() if pair in rest}
 
 
-def test_the_database_error_is_told(demo):
-    _, report, progress = demo("--fail")
+def test_the_database_error_is_told(failed):
+    _, report, progress = failed
     (broken,) = [row for row in report["nodes"] if row["unique_id"] == "model.jaffle_shop.orders"]
     assert "Binder Error" in broken["message"]
     assert "Binder Error" in progress
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_process_and_no_file(signum, tmp_path):
+def test_a_node_that_is_cleared_finds_what_the_run_before_has_built(stage):
+    airflow, before = stage.airflow, len(stage.kube.pods())
+    run = Run.start(airflow, PROJECT).ended()
+    assert run.state == "success"
+    again = run.cleared("build.orders")
+    assert again.states["build.orders"] == "success", again.log("build.orders", 2)
+    assert len(stage.kube.pods()) == before + 2
+
+
+@pytest.mark.parametrize(
+    ("signum", "part"), [(signal.SIGINT, "triggerer"), (signal.SIGTERM, "db migrate")], ids=str
+)
+def test_an_interrupt_leaves_no_process_and_no_file(signum, part, tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(COMMAND, env=environment, stderr=subprocess.PIPE, start_new_session=True) as demo:
         try:
-            family = descendants_when(demo.pid, lambda commands: "triggerer" in " ".join(commands))
+            family = descendants_when(demo.pid, lambda commands: part in " ".join(commands))
         finally:
             demo.send_signal(signum)
         _, told = demo.communicate(timeout=60)

@@ -1,11 +1,12 @@
 """A real Airflow for a block of code: it runs a DAG, says what is wrong, and leaves nothing behind."""
 
 import textwrap
+from pathlib import Path
 
 import psutil
 import pytest
 
-from dbt_watch.local.airflow.deployment import COMPONENTS, LocalAirflow
+from dbt_watch.local.airflow.deployment import COMPONENTS
 from dbt_watch.local.airflow.waiting import CannotRun
 
 DAG = """
@@ -28,19 +29,18 @@ DAG = """
 
 
 @pytest.fixture(scope="module")
-def dags(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dags")
+def airflow(stage):
+    return stage.airflow
+
+
+@pytest.fixture(scope="module")
+def dags(airflow):
+    folder = Path(airflow.env["AIRFLOW__CORE__DAGS_FOLDER"])
     (folder / "echo.py").write_text(textwrap.dedent(DAG))
     return folder
 
 
-@pytest.fixture(scope="module")
-def airflow(dags):
-    with LocalAirflow(dags) as started:
-        yield started
-
-
-def test_a_run_leaves_its_state_value_and_log(airflow):
+def test_a_run_leaves_its_state_value_and_log(airflow, dags):
     run_id = airflow.trigger_dag("echo", {"word": "hello"})
     assert airflow.wait_for_run("echo", run_id) == "success"
     assert airflow.client.xcom("echo", run_id, "say") == {"word": "hello"}
@@ -48,7 +48,7 @@ def test_a_run_leaves_its_state_value_and_log(airflow):
     assert "the word is hello" in airflow.client.task_log("echo", run_id, "say")
 
 
-def test_each_start_of_a_task_on_a_worker_is_counted(airflow):
+def test_each_start_of_a_task_on_a_worker_is_counted(airflow, dags):
     run_id = airflow.trigger_dag("echo", {"word": "break"})
     assert airflow.wait_for_run("echo", run_id) == "failed"
     (first,) = airflow.client.task_instances("echo", run_id)

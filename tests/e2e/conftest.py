@@ -1,15 +1,15 @@
-"""One Airflow, one cluster and one run of each case for all end-to-end tests."""
+"""One cluster and one run of each case for all end-to-end tests."""
 
 import json
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from harness import Run, dags_in
 from kubernetes import client, config
 
-from dbt_watch.local.airflow.deployment import LocalAirflow
+from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 HERE = Path(__file__).parent
@@ -19,8 +19,6 @@ IMAGE = "jaffle-shop:tests"
 README_IMAGE = "registry.example/shop-dbt:1.4"
 README_PROJECT_DIR = "/usr/app/shop"
 README_NAMESPACE = "dbt"
-# In seconds; ten runs go on side by side, on a machine that may be slow.
-RUN_TIMEOUT = 600
 # In characters, of a task whose test has failed.
 LOG_SHOWN = 4_000
 
@@ -37,9 +35,8 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.when == "call" and report.failed:
         run = call.excinfo.traceback[-1].locals.get("run")
-        for task_id, state in getattr(run, "states", {}).items():
-            if state == "failed":
-                report.sections.append((f"log of {task_id}", run.log(task_id)[-LOG_SHOWN:]))
+        for task_id in run.with_state("failed") if isinstance(run, Run) else ():
+            report.sections.append((f"log of {task_id}", run.log(task_id)[-LOG_SHOWN:]))
     return report
 
 
@@ -94,85 +91,36 @@ def environment(project, kubeconfig, pytestconfig):
 
 
 @pytest.fixture(scope="session")
-def airflow(environment, cluster, readme_dag, tmp_path_factory):
-    dags = tmp_path_factory.mktemp("dags")
-    shutil.copy(HERE / "dags/cases.py", dags)
-    shutil.copy(HERE / "gated.py", dags)
-    shutil.copy(ROOT / "examples/jaffle_shop_dag.py", dags)
+def dags(airflow, environment, cluster, readme_dag, tmp_path_factory):
+    """The DAGs of these tests, in the folder of the Airflow."""
+    files = [HERE / "dags/cases.py", ROOT / "examples/jaffle_shop_dag.py"]
     if cluster is not None:
-        readme_dag(dags)
-    with LocalAirflow(dags, env=environment) as running:
-        running.client.create_pool("narrow", 2, include_deferred=True)
-        yield running
-
-
-class Run:
-    """A finished run of a DAG, as a test looks at it."""
-
-    def __init__(self, airflow, dag_id, run_id):
-        self.airflow = airflow
-        self.dag_id = dag_id
-        self.run_id = run_id
-        self.reread()
-
-    def reread(self):
-        """Wait for the end, and look at what has become of the tasks."""
-        self.state = self.airflow.wait_for_run(self.dag_id, self.run_id, RUN_TIMEOUT)
-        self.tasks = {
-            item.task_id: item for item in self.airflow.client.task_instances(self.dag_id, self.run_id)
-        }
-        return self
-
-    def cleared(self, **which):
-        """Clear tasks as a person does, and give the run when it has ended again."""
-        self.airflow.client.clear_tasks(self.dag_id, self.run_id, **which)
-        return Run(self.airflow, self.dag_id, self.run_id)
-
-    def failed(self):
-        return {task_id for task_id, item in self.tasks.items() if item.state == "failed"}
-
-    @property
-    def states(self):
-        return {task_id: item.state for task_id, item in self.tasks.items()}
-
-    def states_of(self, state):
-        return {task_id.removeprefix("shop.") for task_id, found in self.states.items() if found == state}
-
-    def sensors(self):
-        return {task_id: item for task_id, item in self.tasks.items() if item.operator == "DbtNodeSensor"}
-
-    def log(self, task_id, attempt=1, *, until=""):
-        """Return a task's log; the triggerer writes it a moment after the task has ended, so wait for some words."""
-        deadline = time.monotonic() + 30
-        while True:
-            text = self.airflow.client.task_log(self.dag_id, self.run_id, task_id, attempt)
-            if until in text or time.monotonic() > deadline:
-                return text
-            time.sleep(0.3)
-
-    def xcom(self, task_id, key="return_value"):
-        return self.airflow.client.xcom(self.dag_id, self.run_id, task_id, key)
+        readme = tmp_path_factory.mktemp("readme")
+        readme_dag(readme)
+        files.append(readme / "shop.py")
+    airflow.client.create_pool("narrow", 2, include_deferred=True)
+    with dags_in(airflow, *files, env=environment, modules=HERE) as folder:
+        if cluster is not None:
+            shutil.copytree(readme / "dbt", folder / "dbt")
+        yield
 
 
 @pytest.fixture(scope="session")
-def run_of(airflow, cluster):
+def run_of(airflow, dags, cluster):
     """Return the finished run of a case. All cases are started at once, the first time that one is asked for."""
-    started = {}
-    finished = {}
+    begun, ended = {}, {}
     cases = (
         "jaffle_shop", "quiet", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "cleared", "lineage",
         "bound", "crossed", "narrow", "narrow_producer",
     )  # fmt: skip
-    if cluster is not None:
-        cases += ("shop",)  # README's
+    if cluster is not None and STARTS_FROM_TRIGGER:
+        cases += ("shop",)  # README's; before Airflow 3.3 `test_dag_test` runs it
 
     def get(dag_id):
-        if not started:
-            for case in cases:
-                airflow.wait_for_dag(case)
-                started[case] = airflow.trigger_dag(case)
-        if dag_id not in finished:
-            finished[dag_id] = Run(airflow, dag_id, started[dag_id])
-        return finished[dag_id]
+        if not begun:
+            begun.update({case: Run.start(airflow, case) for case in cases})
+        if dag_id not in ended:
+            ended[dag_id] = begun[dag_id].ended()
+        return ended[dag_id]
 
     return get

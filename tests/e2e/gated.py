@@ -1,7 +1,5 @@
 """
 A gate that holds dbt back in the middle of its run until a test opens it, so that nothing depends on how fast the machine is.
-
-It is copied to the files that use it.
 """
 
 # Runs dbt as the first process of a container would be run: it gets the signals itself. From the first seed on its log

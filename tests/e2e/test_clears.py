@@ -1,9 +1,9 @@
 """What a person clears is built again, and nothing else. The tests go on from one another, in their order."""
 
 import itertools
-import time
 
 import pytest
+from harness import until
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def pods(cluster):
 def test_clearing_what_failed_builds_just_that_in_one_pod(run_of, pods):
     run = run_of("cleared")
     assert run.state == "failed"
-    assert "shop.orders" in run.failed()
+    assert "shop.orders" in run.with_state("failed")
     before, began = pods(), {name: item.start_date for name, item in run.tasks.items()}
     done = {name for name, state in run.states.items() if state == "success"}
     again = run.cleared(only_failed=True)
@@ -41,16 +41,15 @@ def test_clearing_a_whole_run_builds_everything_again_in_one_pod(run_of, pods):
     assert "raw_orders OK" in again.log("shop.dbt_build", attempt=3)
     # Not the end of the task: Airflow 3.3.2 leaves that of the try before when a task ends in its trigger.
     began = again.tasks["shop.dbt_build"].start_date.isoformat()
-    results = [again.xcom(task_id) for task_id in again.sensors()]
-    nodes = [node for result in results for node in result.get("nodes", [result])]
+    nodes = again.results()
     assert len(nodes) >= 20
     assert all(node["finished_at"] > began[:19] for node in nodes)
 
 
 def test_clearing_the_producer_of_a_green_run_alone_builds_everything_again(run_of, pods):
-    run = run_of("cleared").reread()
+    run = run_of("cleared").ended()
     before, began = pods(), {name: item.start_date for name, item in run.sensors().items()}
-    again = run.cleared(task_ids=["shop.dbt_build"])
+    again = run.cleared("shop.dbt_build")
     assert again.state == "success"
     assert len(pods() - before) == 1
     log = again.log("shop.dbt_build", attempt=again.tasks["shop.dbt_build"].try_number)
@@ -63,10 +62,10 @@ def test_clearing_the_producer_of_a_green_run_alone_builds_everything_again(run_
 def test_clearing_a_failed_producer_alone_builds_nothing_and_says_what_else_to_clear(run_of, cluster):
     run = run_of("broken")
     made = set() if cluster is None else {pod.name for pod in cluster.pods()}
-    red = run.failed()
-    again = run.cleared(task_ids=["shop.dbt_build"])
+    red = run.with_state("failed")
+    again = run.cleared("shop.dbt_build")
     assert again.state == "failed"
-    assert again.failed() == red
+    assert again.with_state("failed") == red
     log = again.log("shop.dbt_build", attempt=2, until="Clear them together")
     assert "Task failed with exception" in log  # which Airflow logs as an error
     assert "have failed and were not cleared together with shop.dbt_build" in log
@@ -78,12 +77,12 @@ def test_clearing_a_failed_producer_alone_builds_nothing_and_says_what_else_to_c
 
 
 def test_clearing_one_sensor_builds_its_node_alone_in_a_pod_of_its_own(run_of, pods):
-    run = run_of("cleared").reread()
+    run = run_of("cleared").ended()
     before, began = pods(), {name: item.start_date for name, item in run.tasks.items()}
-    again = run.cleared(task_ids=["shop.customers"])
+    again = run.cleared("shop.customers")
     assert again.state == "success"
     assert len(pods() - before) == 1
-    log = again.log("shop.customers", attempt=again.tasks["shop.customers"].try_number, until="succeeded")
+    log = again.log("shop.customers", attempt=again.tasks["shop.customers"].try_number, until="customers OK")
     assert "customers OK" in log
     assert "orders OK" not in log
     assert again.xcom("shop.customers")["unique_id"] == "model.jaffle_shop.customers"
@@ -92,10 +91,10 @@ def test_clearing_one_sensor_builds_its_node_alone_in_a_pod_of_its_own(run_of, p
 
 
 def test_sensors_that_are_cleared_together_build_in_dbts_order_one_at_a_time(run_of, cluster, pods):
-    run = run_of("cleared").reread()
+    run = run_of("cleared").ended()
     before = pods()
     cleared = ["shop.daily_revenue", "shop.daily_revenue.test", "shop.customers.test"]
-    again = run.cleared(task_ids=cleared)
+    again = run.cleared(*cleared)
     assert again.state == "success"
     names = pods() - before
     new = [pod for pod in cluster.pods() if pod.name in names]
@@ -108,7 +107,7 @@ def test_sensors_that_are_cleared_together_build_in_dbts_order_one_at_a_time(run
 def test_a_sensor_whose_own_build_fails_tells_why(run_of, pods):
     run = run_of("broken")
     assert run.state == "failed"
-    again = run.cleared(task_ids=["shop.orders"])
+    again = run.cleared("shop.orders")
     assert again.tasks["shop.orders"].state == "failed"
     log = again.log("shop.orders", attempt=2, until="order_totl")
     assert "order_totl" in log
@@ -128,22 +127,12 @@ class Crossed:
         new = [pod for pod in self._cluster.pods() if pod.name not in self._before]
         return [pod for pod in new if pod.labels["dag_id"] == "crossed"]
 
-    def clear(self, task_id):
-        client = self.run.airflow.client
-        client.clear_tasks(self.run.dag_id, self.run.run_id, task_ids=[task_id])
-
-    def until(self, condition, what):
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert time.monotonic() < deadline, what
-            time.sleep(0.2)
-
 
 @pytest.fixture
 def crossed(run_of, cluster, warehouse):
     if cluster is None:
         pytest.skip("holds dbt by a file that the pod shares with the test")
-    run = run_of("crossed").reread()
+    run = run_of("crossed").ended()
     assert run.state == "success"
     crossed = Crossed(run, cluster, warehouse)
     yield crossed
@@ -156,29 +145,23 @@ def crossed(run_of, cluster, warehouse):
 )
 def test_what_is_cleared_while_a_sensor_builds_alone_waits_for_the_end_of_its_pod(crossed, first, second):
     """The producer, and a sensor that has its turn before the one that builds."""
-    held = crossed.held(first)
+    run, held = crossed.run, crossed.held(first)
     held.touch()
-    crossed.clear(first)
-    crossed.until(lambda: len(crossed.pods()) == 1, "a pod of the first task")
-    crossed.clear(second)
-    words = f"Waiting until dbt has ended in pod {crossed.pods()[0].name} of {first}"
-    run = crossed.run
+    run.clear(first)
+    until(lambda: len(crossed.pods()) == 1, "a pod of the first task")
     attempt = run.tasks[second].try_number + 1
+    run.clear(second)
+    words = f"Waiting until dbt has ended in pod {crossed.pods()[0].name} of {first}"
 
     def waits():
-        (task,) = [
-            item
-            for item in run.airflow.client.task_instances(run.dag_id, run.run_id)
-            if item.task_id == second
-        ]
+        task = run.tasks[second]
         is_in_triggerer = task.state == "deferred"  # for its turn
-        return is_in_triggerer or (task.state == "running" and words in run.log(second, attempt))
+        return is_in_triggerer or (task.state == "running" and run.has_logged(second, words, attempt))
 
-    crossed.until(waits, f"{second} waits")
+    until(waits, f"{second} waits")
     assert len(crossed.pods()) == 1
     held.unlink()
-    run.reread()
-    assert run.state == "success"
+    assert run.end() == "success"
     assert set(run.states.values()) == {"success"}
     pods = crossed.pods()
     assert [pod.labels["task_id"] for pod in pods] == [first, second]

@@ -3,6 +3,7 @@
 import pytest
 
 
+@pytest.mark.newest
 def test_the_readmes_example_runs_as_it_stands(run_of, cluster):
     if cluster is None:
         pytest.skip("its image is a local one")

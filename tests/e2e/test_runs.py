@@ -1,23 +1,23 @@
 """Whole runs: a real Airflow, the unmodified KubernetesPodOperator underneath, a real dbt."""
 
-import time
-
 import pytest
+from harness import until
 
 from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 
 DOWNSTREAM_OF_ORDERS = {"daily_revenue", "daily_revenue.test", "customers", "customers.test", "orders.test"}
 
 
+def in_shop(run, state):
+    """Return the tasks of the group `shop` in a state, without its name."""
+    return {task_id.removeprefix("shop.") for task_id in run.with_state(state)}
+
+
 def test_a_run_is_one_pod_and_every_node_its_own_task(run_of, cluster, graph):
     run = run_of("jaffle_shop")
     assert run.state == "success"
     assert set(run.states.values()) == {"success"}
-    seen = set()
-    for task_id in run.sensors():
-        value = run.xcom(task_id)
-        seen.update(item["unique_id"] for item in value.get("nodes", [value]))
-    assert seen == {
+    assert {node["unique_id"] for node in run.results()} == {
         uid
         for uid, node in graph.nodes.items()
         if node.resource_type in {"model", "seed", "snapshot", "test", "unit_test"}
@@ -62,10 +62,10 @@ def test_no_line_of_a_sensors_log_is_lost_when_many_end_at_once(run_of, case):
 def test_a_broken_model_fails_its_task_with_dbts_own_words_and_what_depends_on_it(run_of):
     run = run_of("broken")
     assert run.state == "failed"
-    assert run.states_of("failed") - {"dbt_build"} >= {"orders"}
-    relationships = {name for name in run.states_of("failed") if "relationships" in name}
-    assert run.states_of("failed") == {"dbt_build", "orders"} | DOWNSTREAM_OF_ORDERS | relationships
-    assert {"raw_orders", "stg_orders", "stg_orders.test", "order_status_history"} <= run.states_of("success")
+    assert in_shop(run, "failed") - {"dbt_build"} >= {"orders"}
+    relationships = {name for name in in_shop(run, "failed") if "relationships" in name}
+    assert in_shop(run, "failed") == {"dbt_build", "orders"} | DOWNSTREAM_OF_ORDERS | relationships
+    assert {"raw_orders", "stg_orders", "stg_orders.test", "order_status_history"} <= in_shop(run, "success")
     log = run.log("shop.orders", until="Candidate bindings")
     assert "order_totl" in log
     assert log.count("Binder Error") == 1
@@ -98,9 +98,9 @@ def test_a_dbt_that_was_told_to_be_quiet_is_watched_all_the_same(run_of):
 def test_a_dbt_that_was_killed_fails_what_it_had_not_finished(run_of):
     run = run_of("killed")
     assert run.state == "failed"
-    assert run.states_of("success")
-    assert run.states_of("success") <= {"raw_orders", "raw_customers", "raw_payments"}
-    assert {"orders", "customers", "dbt_build"} <= run.states_of("failed")
+    assert in_shop(run, "success")
+    assert in_shop(run, "success") <= {"raw_orders", "raw_customers", "raw_payments"}
+    assert {"orders", "customers", "dbt_build"} <= in_shop(run, "failed")
     assert set(run.states.values()) == {"success", "failed"}
     assert "not built" in run.log("shop.customers", until="not built")
     assert "exit code 137" in run.log("shop.dbt_build")
@@ -159,7 +159,7 @@ def test_sensors_that_wait_take_no_slot_of_a_pool_from_the_producer(run_of, airf
 def test_sensors_may_start_along_the_lineage_through_a_worker(run_of, airflow):
     run = run_of("lineage")
     assert run.state == "success"
-    assert run.states_of("success") == {"raw_orders", "stg_orders", "dbt_build"}
+    assert in_shop(run, "success") == {"raw_orders", "stg_orders", "dbt_build"}
     assert {item.id for item in run.sensors().values()} <= set(airflow.task_starts())
 
 
@@ -196,11 +196,8 @@ def test_no_pod_is_left(run_of, cluster):
         run_of(dag_id)
     if cluster is None:
         pytest.skip("the pods of a real cluster are not ours to count")
-    deadline = time.monotonic() + 30
-    open_pods = ["?"]
-    while open_pods and time.monotonic() < deadline:
-        open_pods = [
-            pod.name for pod in cluster.pods() if not pod.deleted_at and pod.labels["dag_id"] in finished
-        ]
-        time.sleep(0.2)
-    assert not open_pods
+
+    def are_deleted():
+        return all(pod.deleted_at for pod in cluster.pods() if pod.labels["dag_id"] in finished)
+
+    until(are_deleted, "the end of the pods", patience=30)

@@ -1,5 +1,5 @@
 """
-What the fault tests share: one Postgres, one cluster, one Airflow that is struck again and again, and a table.
+What the fault tests share: one cluster, the DAGs that are struck again and again, and a table.
 
 Without `--faults` only the quick ones run; `nox -s faults` runs all, and prints what was lost, doubled or late.
 """
@@ -7,45 +7,31 @@ Without `--faults` only the quick ones run; `nox -s faults` runs all, and prints
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import psycopg2
 import pytest
+from harness import Run, dags_in, until
 from kubernetes import client, config
-from local_postgres import airflow_on, local_postgres
-from proxy import Proxy
 from psycopg2 import sql
 
-from dbt_watch.local.airflow.deployment import LocalAirflow
-from dbt_watch.local.airflow.waiting import CannotRun
 from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 HERE = Path(__file__).parent
 IMAGE = "steady:tests"
-RUN_TIMEOUT = 400
 THREADS = 4
 MODELS = {f"{letter}{number}" for letter in "abc" for number in range(1, 5)} | {"last"}
-SENSORS = {f"shop.{name}" for name in (*MODELS, "b1.test", "last.test")}
+PRODUCER = "shop.dbt_build"
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.timeout(1200))
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    """The address of a Postgres that nothing but these tests uses; it listens on a socket in a directory."""
-    with local_postgres("airflow", "warehouse") as host:
-        yield host
 
 
 # A sequence counts on though the transaction is undone.
@@ -144,68 +130,20 @@ def kubernetes(cluster):
     return client.CoreV1Api(config.new_client_from_config(str(cluster.kubeconfig)))
 
 
-class RevivedAirflow(LocalAirflow):
-    """
-    An Airflow whose scheduler is started again, as whatever runs one does, when it has ended of one known cause.
-
-    With LocalExecutor it ends when the api-server answers 5xx to a task that is about to start, and goes on to do so until
-    the worker gives up: that error cannot be handed from one process to another (Airflow 3.3.2, its issue 64476).
-    """
-
-    @contextlib.contextmanager
-    def frozen(self, name):
-        """For as long as a block lasts, a part does nothing, as on a machine that is suspended or out of memory."""
-        parent = psutil.Process(self.component_pid(name))
-        processes = [parent, *parent.children(recursive=True)]
-        for process in processes:
-            process.suspend()
-        try:
-            yield
-        finally:
-            for process in processes:
-                process.resume()
-
-    def check(self):
-        try:
-            super().check()
-        except CannotRun as error:
-            if "HTTPStatusError.__init__() missing" not in str(error):
-                raise
-            self.restart_component("scheduler", timeout=240)
-
-
 @pytest.fixture(scope="session")
-def airflow(project, cluster, postgres, tmp_path_factory):
-    dags = tmp_path_factory.mktemp("dags")
-    shutil.copytree(HERE / "dags", dags, dirs_exist_ok=True)
+def dags(airflow, project, cluster, postgres):
+    """The DAGs that are struck, in the folder of the Airflow."""
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(cluster.kubeconfig)}}
     env = {
-        **airflow_on(postgres),
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
-        "AIRFLOW__CORE__PARALLELISM": "8",
-        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "180",  # on a machine with much to do
-        # A task whose worker died is given up after this many seconds, not after minutes.
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
-        # The tasks of a scheduler that died are looked for as often.
-        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
-        # A triggerer that was not heard of for twice this long is taken for dead.
-        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "3",
-        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "9",
         "STEADY_MANIFEST": str(project / "target/manifest.json"),
         "STEADY_IMAGE": IMAGE,
         "STEADY_ENV": json.dumps(dbt_env(postgres)),
     }
-    running = RevivedAirflow(dags, env=env, keep_home=bool(os.environ.get("KEEP_AIRFLOW")))
-    with Proxy(running.url) as proxy:
-        running.env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{proxy.url}/execution/"
-        with running:
-            running.proxy = proxy
-            # Its slots are fewer than the sensors of a project, and tasks that wait are counted too.
-            running.client.create_pool("narrow", 4, include_deferred=True)
-            yield running
+    # Its slots are fewer than the sensors of a project, and tasks that wait are counted too.
+    airflow.client.create_pool("four_slots", 4, include_deferred=True)
+    with dags_in(airflow, HERE / "dags/steady.py", env=env):
+        yield
 
 
 @dataclass
@@ -225,78 +163,38 @@ ROWS = {}
 _number = itertools.count(1)
 
 
-class Struck:
+class Struck(Run):
     """
     A run that something happens to.
 
-    :param conf: of the run
+    :ivar schema: where it builds
+    :ivar warehouse: how often each node was built, by schema
     """
 
-    def __init__(self, airflow, warehouse, dag_id="steady", **conf):
-        self.airflow = airflow
-        self.warehouse = warehouse
-        self.dag_id = dag_id
-        self.schema = f"run_{next(_number)}"
-        self.run_id = airflow.trigger_dag(dag_id, {"schema": self.schema, **conf})
-
-    @property
-    def tasks(self):
-        return {item.task_id: item for item in self.airflow.client.task_instances(self.dag_id, self.run_id)}
-
-    def clear(self, *task_ids, **which):
-        """Clear tasks as a person does, all by default."""
-        self.airflow.client.clear_tasks(self.dag_id, self.run_id, task_ids or None, **which)
-
-    def when(self, task_id, *states, timeout=120):
-        """Wait until a task is in a state, and give the run."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            task = self.tasks.get(task_id)
-            if task is not None and task.state in states:
-                return self
-            time.sleep(0.2)
-        raise AssertionError(f"{task_id} is {task and task.state}, not one of {states}, after {timeout} s")
+    @classmethod
+    def begin(cls, airflow, warehouse, dag_id, **conf):
+        schema = f"run_{next(_number)}"
+        run = cls.start(airflow, dag_id, {"schema": schema, **conf})
+        run.schema, run.warehouse = schema, warehouse
+        return run
 
     def midway(self):
         """Wait until dbt has done about a third."""
-        return self.when("shop.a1", "success", timeout=180)
+        return self.when("shop.a1", "success")
 
-    def when_all_is_built(self, timeout=120):
-        """Wait until dbt has built all models, whoever may have noticed; give the run."""
-        deadline = time.monotonic() + timeout
-        while not set(self.warehouse(self.schema)) >= MODELS:
-            assert time.monotonic() < deadline, f"dbt has not built everything after {timeout} s"
-            time.sleep(0.2)
+    def when_all_is_built(self):
+        """Wait until dbt has built all models, whoever may have noticed; return the run."""
+        until(lambda: set(self.warehouse(self.schema)) >= MODELS, "all models are built", patience=120)
         return self
 
     def pod(self):
         """Return the name of the pod that dbt runs in."""
-        return self.airflow.client.xcom(self.dag_id, self.run_id, "shop.dbt_build", "pod_name")
-
-    def end(self):
-        """Wait for the end; give the state of the run."""
-        return self.airflow.wait_for_run(self.dag_id, self.run_id, RUN_TIMEOUT)
-
-    def results(self):
-        """Return the results that the sensors left, by unique_id."""
-        values = [
-            self.airflow.client.xcom(self.dag_id, self.run_id, task_id, "return_value") for task_id in SENSORS
-        ]
-        nodes = [node for value in values if value for node in value.get("nodes", [value])]
-        return {node["unique_id"]: node for node in nodes}
+        return self.xcom(PRODUCER, "pod_name")
 
     def reported(self, name):
         """Tell whether dbt said that a model was built before the last attempt; a word that a kill may cut off."""
-        attempts = range(1, self.tasks["shop.dbt_build"].try_number)
-        return any(f" {name} OK" in self.log("shop.dbt_build", attempt) for attempt in attempts)
-
-    def log(self, task_id, attempt=1, *, until=""):
-        deadline = time.monotonic() + 20
-        while True:
-            text = self.airflow.client.task_log(self.dag_id, self.run_id, task_id, attempt)
-            if until in text or time.monotonic() > deadline:
-                return text
-            time.sleep(0.3)
+        attempts = range(1, self.tasks[PRODUCER].try_number)
+        return any(f" {name} OK" in self.log(PRODUCER, attempt) for attempt in attempts)
 
 
 # Where a producer follows dbt, and what the DAGs that have it so have behind their names.
@@ -310,18 +208,19 @@ def producer(request):
 
 
 @pytest.fixture
-def strike(airflow, warehouse, producer, request):
+def strike(airflow, dags, warehouse, producer, request):
     """Start a run; at the end of the test, compare it with an undisturbed one."""
     row = ROWS.setdefault(request.node.name, Row(fault_of(request.node), producer))
 
     def start(dag_id="steady", **conf):
-        return Struck(airflow, warehouse, dag_id + PRODUCERS[producer], **conf)
+        return Struck.begin(airflow, warehouse, dag_id + PRODUCERS[producer], **conf)
 
     def check(run):
         row.rounds += 1
         state = run.end()
-        assert state == "success", run.log("shop.dbt_build", run.tasks["shop.dbt_build"].try_number)[-5000:]
-        tasks, results, built = run.tasks, run.results(), warehouse(run.schema)
+        assert state == "success", run.log(PRODUCER, run.tasks[PRODUCER].try_number)[-5000:]
+        tasks, built = run.tasks, warehouse(run.schema)
+        results = {node["unique_id"]: node for node in run.results()}
         states = {task_id: tasks[task_id].state for task_id in tasks}
         lost = {name for name in MODELS if f"model.steady.{name}" not in results or not built[name]}
         twice = {name for name, count in built.items() if count > 1 and run.reported(name)}
@@ -349,7 +248,7 @@ def strike(airflow, warehouse, producer, request):
         assert len(set(built) - green) <= THREADS
         assert not {name for name, count in built.items() if count > 1}
         assert len(failed) == len(tasks) - len([task for task in tasks.values() if task.state == "success"])
-        assert reason in run.log("shop.dbt_build", until=reason)
+        assert reason in run.log(PRODUCER, until=reason)
         assert reason in run.log("shop.last", until=reason)
         row.equal += 1
         return green

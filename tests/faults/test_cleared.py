@@ -3,11 +3,11 @@
 import contextlib
 import itertools
 import os
-import time
 from pathlib import Path
 
 import pytest
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
+from harness import until
 
 pytestmark = pytest.mark.faults
 
@@ -61,10 +61,7 @@ def ends_green(strike, run, **built):
 
 def pod_of(pods, run, task_id):
     """Wait until a task has a pod."""
-    deadline = time.monotonic() + 120
-    while not any(pod.labels["task_id"] == task_id for pod in pods(run)):
-        assert time.monotonic() < deadline, f"{task_id} has no pod"
-        time.sleep(0.2)
+    until(lambda: any(pod.labels["task_id"] == task_id for pod in pods(run)), f"{task_id} has no pod")
 
 
 def finished(strike, dag_id="steady"):
@@ -139,7 +136,7 @@ def test_all_sensors_are_cleared_without_the_producer(strike, pods):
 
 
 @pytest.fixture
-def growing(airflow):
+def growing(airflow, dags):
     """For as long as a block lasts, the project of the DAG `growing` has one model more."""
     dag_file = Path(airflow.env["AIRFLOW__CORE__DAGS_FOLDER"]) / "steady.py"
     switch = dag_file.with_name("with_last")
@@ -149,10 +146,7 @@ def growing(airflow):
 
     def until_parsed(dag_id, *, grown):
         os.utime(dag_file)
-        deadline = time.monotonic() + 120
-        while is_there(dag_id, "shop.last") != grown:
-            assert time.monotonic() < deadline, "the DAG file was not parsed again"
-            time.sleep(0.5)
+        until(lambda: is_there(dag_id, "shop.last") == grown, "the DAG file was not parsed again")
 
     @contextlib.contextmanager
     def grown(dag_id):

@@ -93,7 +93,7 @@ def test_the_same_dag_runs_four_times_at_once(strike):
 
 
 def test_a_pool_that_counts_deferred_tasks_is_smaller_than_the_project(strike, kubernetes):
-    run = strike("narrow").midway()
+    run = strike("four_slots").midway()
     kubernetes.delete_namespaced_pod(run.pod(), "default", grace_period_seconds=0)
     strike.check(run)
 

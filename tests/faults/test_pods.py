@@ -97,4 +97,4 @@ def test_a_quota_that_is_used_up(strike, faults):
 
 def test_no_room_in_the_cluster_until_the_pod_is_given_up(strike, faults):
     faults.no_room()
-    strike.check_never_ran(strike("crowded"), "the pod did not run dbt")
+    strike.check_never_ran(strike("no_room"), "the pod did not run dbt")

@@ -39,7 +39,7 @@ def granted(rules):
 
 def test_a_build_succeeds_with_the_role(outcomes):
     assert outcomes["plain"].state == "success"
-    assert set(outcomes["plain"].tasks.values()) == {"success"}
+    assert set(outcomes["plain"].states.values()) == {"success"}
 
 
 def test_a_pod_is_cleaned_up(outcomes, kube):

@@ -71,10 +71,10 @@ SILENT = {
 
 RETRIED = {"retries": 2, "retry_delay": timedelta(seconds=6)}
 case("steady", shop=RETRIED)
-case("narrow", shop=RETRIED, pool="narrow")
+case("four_slots", shop=RETRIED, pool="four_slots")
 case("silenced", shop={"retries": 0, "env_vars": {**ARGUMENTS["env_vars"], **SILENT}})
 case("once", shop={"retries": 0})
-case("crowded", shop={"retries": 0, "startup_timeout_seconds": 15})
+case("no_room", shop={"retries": 0, "startup_timeout_seconds": 15})
 case("stuck", shop={"retries": 0, "image": "registry.invalid/nothing:1", "startup_timeout_seconds": 15})
 case("growing", shop={} if Path(__file__).with_name("with_last").exists() else {"exclude": "last"})
 case("pair", left=with_tables_of_its_own("left"), right=with_tables_of_its_own("right"))

@@ -60,7 +60,7 @@ def case(dag_id, breaks="", elements=(), **overrides):
 BREAKS_ONCE = "{{ 'orders' if ti.try_number == 1 else '' }}"
 
 # A worker that dies.
-case("killed")
+case("worker_killed")
 case("orphaned")
 case("ended_well")
 case("ended_badly", BREAKS_ONCE)
@@ -89,7 +89,7 @@ case("deferred_broken", BREAKS_ONCE, deferrable=True, gate=None)
 case("deferred_evicted", deferrable=True, retries=0)
 
 # A triggerer that has places for the sensors of one run, but not for those of two; known to the worker of this DAG alone.
-if get_parsing_context().dag_id == "crowded":
+if get_parsing_context().dag_id == "many_sensors":
     os.environ["AIRFLOW__TRIGGERER__CAPACITY"] = "22"
 RUN = "{{ dag_run.run_after.timestamp() | int }}"
-case("crowded", deferrable=True, sensors="eager", database=RUN)
+case("many_sensors", deferrable=True, sensors="eager", database=RUN)

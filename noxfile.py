@@ -48,7 +48,7 @@ ON_EACH = (
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests, end to end ones included, on the newest Airflow. `-- --quick`: those that take no two minutes."""
+    """Run all tests, end to end ones included, on the newest Airflow. `-- --quick`: the fast ones, within two minutes."""
     session.install("-e", ".[tests]")
     run_pytest(session, *session.posargs)
 

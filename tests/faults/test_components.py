@@ -47,7 +47,7 @@ def test_a_triggerer_freezes_until_another_one_has_its_triggers(strike, airflow)
     second = airflow.start_another("triggerer")
     try:
         with airflow.frozen("triggerer"):
-            run.when("shop.b1", "success", timeout=180)
+            run.when("shop.b1", "success")
         strike.check(run)
     finally:
         airflow.stop_component(second)

@@ -25,7 +25,7 @@ def test_every_argument_of_the_operator_is_offered():
     taken = set(inspect.signature(KubernetesPodOperator.__init__).parameters) - {"self", "kwargs"}
     missing = taken - OFFERED - NOT_OFFERED
     if missing:
-        # Nothing is broken then: it may be given, and only is not completed.
+        # It works all the same; only for a type checker it needs `operator_class` beside it.
         pytest.xfail(f"this provider is newer than pod_types.py: {sorted(missing)}")
     assert not NOT_OFFERED & OFFERED
 

@@ -28,6 +28,7 @@ from airflow.sdk.execution_time.comms import (
 from asgiref.sync import sync_to_async
 
 from dbt_watch.core.backoff import Backoff
+from dbt_watch.exceptions import DbtWatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,7 +50,7 @@ _PAUSE_FIRST: Final = 0.5
 _PAUSE_LIMIT: Final = 10.0
 
 
-class SupervisorError(RuntimeError):
+class SupervisorError(DbtWatchError):
     """Anything but an answer came back from the supervisor; the call may be tried again."""
 
 

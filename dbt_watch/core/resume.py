@@ -115,11 +115,13 @@ def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:
     checked = {node for node in nodes if graph.nodes[node].resource_type == SOURCE}
     sources = tuple(sorted(source_criterion(graph.nodes[node]) for node in checked))
     built = _built(graph, nodes - checked)
-    if checked and not built:
-        return Selection(sources=sources, builds=False)
-    criteria = tuple(sorted({criterion_of(graph.nodes[node]) for node in nodes - checked}))
+    only_checks = bool(checked) and not built
+    others = () if only_checks else nodes - checked
+    criteria = tuple(sorted({criterion_of(graph.nodes[node]) for node in others}))
     if sum(len(criterion.encode()) + 1 for criterion in criteria + sources) > MAX_ARGUMENTS:
         return None
+    if only_checks:
+        return Selection(sources=sources, builds=False)
     try:
         # dbt's own rules decide what a criterion matches.
         found = select_nodes(graph, select=criteria, indirect_selection="empty")

@@ -35,12 +35,27 @@ _MASK: Final = "***"
 def _hidden(value: Any, shown: Any) -> Iterator[str]:
     if isinstance(value, str):
         if value != shown:
-            # In `postgres://shop:***@db` only what the mask covers is secret.
-            before, after = str(shown).partition(_MASK)[0], str(shown).rpartition(_MASK)[2]
-            yield value[len(before) : len(value) - len(after)]
+            # In `postgres://shop:***@db` only what the mask covers is secret. Without one Airflow could not tell.
+            before, mask, _ = str(shown).partition(_MASK)
+            after = str(shown).rpartition(_MASK)[2]
+            yield value[len(before) : len(value) - len(after)] if mask else value
+    elif isinstance(shown, str):
+        # Airflow shows nothing of what it could not look through, so all of it may be secret.
+        yield from _texts(value)
     elif isinstance(value, Mapping) and isinstance(shown, Mapping):
         for name, part in value.items():
             yield from _hidden(part, shown.get(name))
     elif isinstance(value, Sequence) and isinstance(shown, Sequence):
         for part, seen in zip(value, shown, strict=False):
             yield from _hidden(part, seen)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, Sequence):
+        for part in value:
+            yield from _texts(part)

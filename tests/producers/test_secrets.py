@@ -37,6 +37,18 @@ def test_of_a_text_with_several_secrets_all_is_one_from_the_first_to_the_last():
     ]
 
 
+def test_of_what_airflow_cannot_look_through_all_is_secret(monkeypatch):
+    """Airflow shows `<redaction-failed>` in its place."""
+    monkeypatch.setattr(
+        "dbt_watch.producers.secrets.redact", lambda values: {**values, "vars": "<redaction-failed>"}
+    )
+    assert secrets_in({"vars": {"hosts": ["db-1", {"port": "5432"}], "retries": 3}, "HOME": "/root"}) == [
+        "5432",
+        "db-1",
+    ]
+    assert secrets_in({"vars": "{day: x}"}) == ["{day: x}"]
+
+
 def test_what_is_hidden_is_taken_out_of_texts_and_of_values_in_them():
     hide(["s3cr3t-of-this-test"])
     assert redact("no s3cr3t-of-this-test here") == "no *** here"

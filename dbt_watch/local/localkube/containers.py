@@ -28,7 +28,7 @@ from dbt_watch.local.localkube.isolation import (
     Surroundings,
 )
 from dbt_watch.local.localkube.logs import ContainerLog
-from dbt_watch.local.localkube.node import Node
+from dbt_watch.local.localkube.node import KubeNode
 from dbt_watch.local.localkube.pod_status import ContainerView
 from dbt_watch.local.localkube.store import CONFIG_MAPS, SECRETS, Item, Store
 from dbt_watch.local.localkube.xcom_sidecar import EmulatedSidecar, is_sidecar
@@ -70,7 +70,7 @@ class Machine:
     isolation: Isolation
     events: EventRecorder
     timings: Timings = field(default_factory=Timings)
-    node: Node = field(default_factory=Node)
+    node: KubeNode = field(default_factory=KubeNode)
 
 
 class Deadline:

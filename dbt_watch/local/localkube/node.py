@@ -32,9 +32,9 @@ class NodeClock:
         return timestamp(dt.datetime.fromtimestamp(time.time() + self.offset, dt.timezone.utc))
 
 
-class Node:
+class KubeNode:
     """
-    The machine.
+    The machine on which all pods run.
 
     :ivar refusal: why no pod fits on it; None when pods do
     :ivar changed: set, and replaced, when that changes

@@ -145,8 +145,12 @@ def growing(airflow, dags):
         return task_id in airflow.client.task_ids(dag_id)
 
     def until_parsed(dag_id, *, grown):
-        os.utime(dag_file)
-        until(lambda: is_there(dag_id, "shop.last") == grown, "the DAG file was not parsed again")
+        def is_parsed():
+            # Each time: a parse that was under way, as for a callback, may have read the file before and end after.
+            os.utime(dag_file)
+            return is_there(dag_id, "shop.last") == grown
+
+        until(is_parsed, "the DAG file was not parsed again")
 
     @contextlib.contextmanager
     def grown(dag_id):

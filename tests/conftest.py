@@ -55,6 +55,11 @@ def pytest_addoption(parser):
     parser.addoption(
         "--quick", action="store_true", help="an answer within two minutes: leave out what is slow"
     )
+    parser.addoption(
+        "--light",
+        action="store_true",
+        help="let the triggerer of the end-to-end tests and the faults be light",
+    )
 
 
 def pytest_configure(config):
@@ -233,6 +238,8 @@ def airflow(postgres, pytestconfig, tmp_path_factory):
         # A file that has changed is parsed at once all the same.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
     }
+    if pytestconfig.getoption("--light"):
+        env["AIRFLOW__DBT_WATCH__LIGHT_TRIGGERER"] = "True"
     folder, keep_home = tmp_path_factory.mktemp("dags"), bool(os.environ.get("KEEP_AIRFLOW"))
     if not pytestconfig.getoption("--faults"):
         with LocalAirflow(folder, env=env, keep_home=keep_home) as running:

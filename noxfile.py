@@ -124,12 +124,41 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: log to journal, a long journal, a large DAG, many projects, dbt's log levels, selection. Options go to the log levels."""
+    """
+    Measure: log to journal, a long journal, a large DAG, many projects, dbt's log levels, selection. Options go to the log levels.
+
+    `-- scale`: what a task for each node costs, by size and way to start; hours. Options follow, such as --sizes 100.
+    """
     session.install("-e", ".[tests]")
+    if session.posargs[:1] == ["scale"]:
+        bench_scale(session, *session.posargs[1:])
+        return
     for script in ("bench_log.py", "bench_journal.py", "bench_dag.py", "bench_hubs.py", "bench_load.py"):
         session.run("python", f"tests/bench/{script}")
     session.run("python", "tests/bench/bench_log_level.py", *session.posargs)
     session.run("python", "tests/bench/bench_graph.py")
+
+
+def bench_scale(session: nox.Session, *options: str) -> None:
+    """Measure each way, the peer in an environment of its own, and write the tables and charts of the documentation."""
+    peer = Path(session.cache_dir) / "cosmos" / "bin" / "python"
+    if not peer.exists():
+        session.run("uv", "venv", "--python", sys.executable, str(peer.parent.parent), external=True)
+    command = [
+        "uv",
+        "pip",
+        "install",
+        "--python",
+        str(peer),
+        "-e",
+        ".[tests]",
+        "astronomer-cosmos[kubernetes]",
+    ]
+    session.run(*command, external=True)
+    figures = "tests/bench/scale.json"
+    for python in ("python", str(peer)):
+        session.run(python, "tests/bench/bench_scale.py", "--json", figures, *options, external=True)
+    session.run("python", "tests/bench/scale_report.py", figures)
 
 
 @nox.session

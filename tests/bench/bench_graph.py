@@ -47,13 +47,17 @@ RAW = (
 )
 
 
-def manifest_of(models: int) -> dict[str, Any]:
+def deep_lineage(number: int) -> list[int]:
+    """Return the parents of a model: a level for each seven models."""
+    return sorted({number // 2, max(0, number - 7)} - {number})
+
+
+def manifest_of(models: int, parents_of: Callable[[int], list[int]] = deep_lineage) -> dict[str, Any]:
     """Make a manifest as dbt 1.12 writes it: each model with its columns, its code twice, and two tests."""
     nodes: dict[str, Any] = {}
     for number in range(models):
-        parents = sorted({number // 2, max(0, number - 7)} - {number})
         nodes[f"model.shop.model_{number}"] = _model(
-            number, [f"model.shop.model_{parent}" for parent in parents]
+            number, [f"model.shop.model_{parent}" for parent in parents_of(number)]
         )
         for kind in ("not_null", "unique"):
             unique_id = f"test.shop.{kind}_model_{number}_id.{number:010x}"

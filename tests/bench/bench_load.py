@@ -25,23 +25,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-import psycopg2
+from airflow_bench import AirflowBench, airflow_bench, cpu_seconds
 from bench_graph import manifest_of
 from bench_hubs import table
 from bench_log import info_log
 
 from dbt_watch.core.results import NodeInfo
-from dbt_watch.local.airflow.deployment import LocalAirflow
 from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent))  # where the fault tests have their Postgres from
-from local_postgres import airflow_on, local_postgres  # noqa: E402
-
 IMAGE = "paced-dbt:bench"
 PRODUCER = "shop.dbt_build"
 SHAPES = ((10, 40), (10, 80), (50, 40))
@@ -95,34 +90,30 @@ class Row:
 
 class Load:
     """
-    An Airflow, and what is asked of its database.
+    An Airflow on which projects run at the same time.
 
-    :param airflow: with the DAGs of `load`
-    :param kube: where the pods run
+    :param bench: with the DAGs of `load`
     :param directory: what the pods have as /load
-    :param connection: to Airflow's database
     """
 
-    def __init__(self, airflow: LocalAirflow, kube: LocalKube, directory: Path, connection: Any) -> None:
-        self._airflow = airflow
-        self._kube = kube
+    def __init__(self, bench: AirflowBench, directory: Path) -> None:
+        self._bench = bench
         self._directory = directory
-        self._connection = connection
-        ((data,),) = self._rows("show data_directory")
-        self._queries = Path(data) / "log"
+        self._queries = bench.data_directory / "log"
 
     def measure(self, projects: int, nodes: int, seconds: float, *, deferred: bool) -> Row:
         """Run so many projects at once, and give what it took."""
         dag_id = f"load_{nodes}" + ("_deferred" if deferred else "")
         gate = self._directory / str(nodes) / "gate"
         gate.unlink(missing_ok=True)
-        earlier, begun = len(self._kube.pods()), time.monotonic()
-        runs = [self._airflow.trigger_dag(dag_id) for _ in range(projects)]
+        kube, rows = self._bench.kube, self._bench.rows
+        earlier, begun = len(kube.pods()), time.monotonic()
+        runs = [self._bench.airflow.trigger_dag(dag_id) for _ in range(projects)]
         waiting = projects * (nodes + deferred)
         self._until(
             lambda: (
-                self._rows(WITH_THE_TRIGGERER, dag_id, runs)[0][0] >= waiting
-                and sum(pod.phase == "Running" for pod in self._kube.pods()[earlier:]) >= projects
+                rows(WITH_THE_TRIGGERER, dag_id, runs)[0][0] >= waiting
+                and sum(pod.phase == "Running" for pod in kube.pods()[earlier:]) >= projects
             ),
             START_TIMEOUT_S,
         )
@@ -134,9 +125,8 @@ class Load:
         time.sleep(seconds)
         elapsed = time.monotonic() - at
         cpu, requests = self._cpu() - cpu, self._requests(logged)
-        # Not by the API, which fifty workers may keep busy.
-        self._until(lambda: self._rows(ENDED, dag_id, runs)[0][0] >= projects, END_TIMEOUT_S)
-        sensors = self._rows(SENSORS, dag_id, runs, PRODUCER)
+        self._until(lambda: rows(ENDED, dag_id, runs)[0][0] >= projects, END_TIMEOUT_S)
+        sensors = rows(SENSORS, dag_id, runs, PRODUCER)
         delays = sorted(delay for delay in map(delay_of, sensors) if delay is not None)
         return Row(
             projects, nodes, "deferred" if deferred else "on a worker", len(sensors), round(all_waiting_after),
@@ -144,24 +134,14 @@ class Load:
             round(delays[len(delays) // 2], 1), round(delays[-1], 1), projects * nodes - len(delays),
         )  # fmt: skip
 
-    def _until(self, condition: Any, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            self._airflow.check()
-            if time.monotonic() > deadline:
-                raise SystemExit(f"not as far as it should be after {timeout:.0f} s: {self._rows(STATES)}")
-            time.sleep(1.0)
-
-    def _rows(self, query: str, *arguments: object) -> list[Any]:
-        with self._connection.cursor() as cursor:
-            cursor.execute(query, arguments)
-            return list(cursor.fetchall())
+    def _until(self, condition: Callable[[], object], timeout: float) -> None:
+        if not self._bench.until(condition, timeout):
+            raise SystemExit(f"not as far as it should be after {timeout:.0f} s: {self._bench.rows(STATES)}")
 
     def _cpu(self) -> float:
         """Return the CPU seconds of the triggerer, its process for the triggers included."""
-        triggerer = psutil.Process(self._airflow.component_pid("triggerer"))
-        times = [process.cpu_times() for process in (triggerer, *triggerer.children(recursive=True))]
-        return float(sum(item.user + item.system for item in times))
+        triggerer = self._bench.component("triggerer")
+        return cpu_seconds(triggerer, *triggerer.children(recursive=True))
 
     def _requests(self, since: int) -> int:
         with self._queries.open("rb") as log:
@@ -223,11 +203,7 @@ def load(sizes: set[int]) -> Iterator[Load]:
         manifests = {str(nodes): str(write_project(shared / str(nodes), nodes)) for nodes in sizes}
         image = Image(venv=sys.prefix, mounts={"/load": Mount(shared, shared=True)})
         kube = stack.enter_context(LocalKube(images={IMAGE: image}))
-        host = stack.enter_context(local_postgres("airflow"))
-        connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kube.kubeconfig)}}
         environment = {
-            **airflow_on(host),
-            "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
             # A worker for each producer, and room for all sensors; the defaults are 32 and 1,000.
             "AIRFLOW__CORE__PARALLELISM": "64",
             # Fifty workers that start at once load the DAG slowly; after 30 s, which is the default, each would begin anew.
@@ -236,14 +212,8 @@ def load(sizes: set[int]) -> Iterator[Load]:
             "LOAD_MANIFESTS": json.dumps(manifests),
             "LOAD_IMAGE": IMAGE,
         }
-        database = stack.enter_context(
-            contextlib.closing(psycopg2.connect(host=host, user="postgres", dbname="airflow"))
-        )
-        database.autocommit = True
-        with database.cursor() as cursor:
-            cursor.execute("alter database airflow set log_statement = 'all'")
-        airflow = stack.enter_context(LocalAirflow(dags, env=environment))
-        yield Load(airflow, kube, shared, database)
+        bench = stack.enter_context(airflow_bench(dags, kube, environment, logs_queries=True))
+        yield Load(bench, shared)
 
 
 def main() -> None:

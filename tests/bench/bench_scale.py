@@ -66,6 +66,8 @@ DEFAULTS = {
     "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "50",
 }
 
+LIGHT = {"DBT_WATCH__LIGHT_TRIGGERER": "True"}
+
 
 @dataclass(frozen=True)
 class Way:
@@ -92,6 +94,8 @@ WAYS = {
         Way("pod"),
         Way("eager", "eager"),
         Way("lineage", "lineage"),
+        Way("light-eager", "eager", LIGHT),
+        Way("light-lineage", "lineage", LIGHT),
         Way("cosmos", at_most=360),
     )
 }

@@ -124,9 +124,16 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: log to journal, a long journal, a large DAG, many projects, dbt's log levels, selection. Options go to the log levels."""
+    """Measure: log to journal, a long journal, a large DAG and its parse, many projects, dbt's log levels, selection. Options go to the log levels."""
     session.install("-e", ".[tests]")
-    for script in ("bench_log.py", "bench_journal.py", "bench_dag.py", "bench_hubs.py", "bench_load.py"):
+    for script in (
+        "bench_log.py",
+        "bench_journal.py",
+        "bench_dag.py",
+        "bench_parse.py",
+        "bench_hubs.py",
+        "bench_load.py",
+    ):
         session.run("python", f"tests/bench/{script}")
     session.run("python", "tests/bench/bench_log_level.py", *session.posargs)
     session.run("python", "tests/bench/bench_graph.py")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import get_parsing_context
 
-from dbt_watch.airflow.kubernetes_imports import load_used_modules_only
 from dbt_watch.authoring.options import DEFAULTS
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.flags import check_variables
@@ -27,8 +26,10 @@ if TYPE_CHECKING:
 
 def watching_class(operator_class: Any) -> Any:
     """Return the class of the producer for an operator; KubernetesPodOperator for None."""
-    load_used_modules_only()
     # Imported here: a worker that runs a sensor needs no Kubernetes.
+    from dbt_watch.airflow.kubernetes_imports import load_used_modules_only  # noqa: PLC0415
+
+    load_used_modules_only()
     from dbt_watch.producers.operator import producer_class  # noqa: PLC0415
 
     return producer_class() if operator_class is None else producer_class(operator_class)

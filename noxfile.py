@@ -125,15 +125,23 @@ def fuzz(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """
-    Measure: log to journal, a long journal, a large DAG, many projects, dbt's log levels, selection. Options go to the log levels.
+    Measure: log to journal, a long journal, a large DAG and its parse, many projects, dbt's log levels, selection.
 
-    `-- scale`: what a task for each node costs, by size and way to start; hours. Options follow, such as --sizes 100.
+    Options go to the log levels. `-- scale`: what a task for each node costs, by size and way to start; hours. Options follow,
+    such as --sizes 100.
     """
     session.install("-e", ".[tests]")
     if session.posargs[:1] == ["scale"]:
         bench_scale(session, *session.posargs[1:])
         return
-    for script in ("bench_log.py", "bench_journal.py", "bench_dag.py", "bench_hubs.py", "bench_load.py"):
+    for script in (
+        "bench_log.py",
+        "bench_journal.py",
+        "bench_dag.py",
+        "bench_parse.py",
+        "bench_hubs.py",
+        "bench_load.py",
+    ):
         session.run("python", f"tests/bench/{script}")
     session.run("python", "tests/bench/bench_log_level.py", *session.posargs)
     session.run("python", "tests/bench/bench_graph.py")

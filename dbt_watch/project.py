@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -113,11 +114,16 @@ class DbtProject(DependencyMixin):
         self._graph = tasks.graph
         self.group = tasks.group
         self.producer = producer
-        self.nodes: Mapping[str, DbtNode] = MappingProxyType(
-            {unique_id: DbtNode(self._graph.nodes[unique_id], tasks) for unique_id in tasks.plan.node_tasks}
-        )
         self._ends = ends
         self._tasks = tasks
+
+    @cached_property
+    def nodes(self) -> Mapping[str, DbtNode]:
+        """The nodes that have a task, by unique_id."""
+        nodes = self._graph.nodes
+        return MappingProxyType(
+            {unique_id: DbtNode(nodes[unique_id], self._tasks) for unique_id in self._tasks.plan.node_tasks}
+        )
 
     def __repr__(self) -> str:
         return f"<DbtProject {self._graph.project_name}: {len(self.nodes)} nodes>"

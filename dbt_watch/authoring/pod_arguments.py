@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 def watching_class(operator_class: Any) -> Any:
     """Return the class of the producer for an operator; KubernetesPodOperator for None."""
     # Imported here: a worker that runs a sensor needs no Kubernetes.
+    from dbt_watch.airflow.kubernetes_imports import load_used_modules_only  # noqa: PLC0415
+
+    load_used_modules_only()
     from dbt_watch.producers.operator import producer_class  # noqa: PLC0415
 
     return producer_class() if operator_class is None else producer_class(operator_class)

@@ -165,7 +165,6 @@ class ProjectFactory(Generic[P]):
                 "selected": wanted.nodes,
                 "on_stale": options["on_stale"],
                 "on_drift": options["on_drift"],
-                "watched": tasks.watched(),
                 "project_dir": options["project_dir"],
                 "profiles_dir": options["profiles_dir"],
             },

@@ -14,7 +14,7 @@ from dbt_watch.exceptions import ArgumentError
 from dbt_watch.rendering.task_ids import ALL_TESTS_ID, node_task_id, suffixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from dbt_watch.core.manifest.graph import Graph, Node
@@ -90,7 +90,7 @@ class _Planner:
         self._nearest: dict[str, tuple[str, ...]] = {}
 
     def add(
-        self, task_id: str, unique_ids: Iterable[str], upstream: Iterable[str] = (), home: str | None = None
+        self, task_id: str, unique_ids: Iterable[str], upstream: Sequence[str] = (), home: str | None = None
     ) -> None:
         task = self.plan.tasks.setdefault(task_id, PlannedTask(task_id, [], [], home))
         if task.home != home:
@@ -101,7 +101,8 @@ class _Planner:
                 " leave it out with exclude=...",
             )
         task.unique_ids += unique_ids
-        self.wait_for(task_id, upstream)
+        if upstream:
+            self.wait_for(task_id, upstream)
         self.plan.node_tasks.update((unique_id, task_id) for unique_id in task.unique_ids)
 
     def wait_for(self, task_id: str, upstream: Iterable[str]) -> None:

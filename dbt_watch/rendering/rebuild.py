@@ -58,9 +58,10 @@ class SensorRebuild:
         :param context: the sensor's
         :returns: what became of them, and how dbt ended
         """
-        from dbt_watch.producers.single_node import RebuildPod  # noqa: PLC0415 - it imports Kubernetes
-
         producer = self._tasks.make_producer()
+        # Behind the producer, which sees to it that little of Kubernetes is loaded.
+        from dbt_watch.producers.single_node import RebuildPod  # noqa: PLC0415
+
         self._pod = RebuildPod(producer, self._tasks.plan.tasks[self._task_id].unique_ids)
         return self._pod.run(context)
 

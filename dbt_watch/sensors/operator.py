@@ -17,7 +17,12 @@ from dbt_watch.airflow.compat import (
     AirflowRescheduleException,
     AirflowSkipException,
 )
-from dbt_watch.airflow.dag_authoring import start_from_trigger, take_no_pool_slot
+from dbt_watch.airflow.dag_authoring import (
+    LeanForm,
+    leave_out_retry_delay,
+    start_from_trigger,
+    take_no_pool_slot,
+)
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.outcome import Verdict
@@ -64,7 +69,7 @@ class Rebuild(Protocol):
         """End the build, if there is one."""
 
 
-class DbtNodeSensor(BaseOperator):
+class DbtNodeSensor(LeanForm, BaseOperator):  # type: ignore[misc] # None for False
     """
     Reaches its final state the moment dbt finishes its nodes.
 
@@ -99,6 +104,7 @@ class DbtNodeSensor(BaseOperator):
         # A sensor that held a slot of a pool while it waits, as it would in one with `include_deferred`, could keep its
         # producer from ever starting, or that of another project.
         take_no_pool_slot(self)
+        leave_out_retry_delay(self)
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
         self.custom_operator_name = kind
@@ -110,12 +116,15 @@ class DbtNodeSensor(BaseOperator):
             start_from_trigger(self, _TRIGGER_CLASS, self._trigger_arguments(), "execute_complete")
 
     def _trigger_arguments(self) -> dict[str, Any]:
-        return {
+        arguments: dict[str, Any] = {
             "producer_task_id": self.producer_task_id,
             "unique_ids": list(self.unique_ids),
-            "worker_for": list(self.worker_for),
             "turn": 0 if self._rebuild is None else self._rebuild.turn,
         }
+        # Where a task starts from its trigger, the serialized DAG holds all of this.
+        if self.worker_for:
+            arguments["worker_for"] = list(self.worker_for)
+        return arguments
 
     def execute(self, context: Context) -> Any:
         """End at once if the nodes are done already, else hand over to the trigger."""

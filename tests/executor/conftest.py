@@ -1,0 +1,16 @@
+"""Airflow's execution API and a producer, scripted."""
+
+import pytest
+from scripted_api import SECRET, Api, Producer
+
+
+@pytest.fixture
+def api(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", SECRET)
+    monkeypatch.setenv("AIRFLOW__EXECUTION_API__JWT_AUDIENCE", "urn:airflow.apache.org:task")
+    return Api()
+
+
+@pytest.fixture
+def producer(api):
+    return Producer(api)

@@ -7,6 +7,7 @@ A scheduler may use Airflow's database; an executor is called there. Nothing els
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from airflow.callbacks.callback_requests import TaskCallbackRequest
 from airflow.executors.executor_loader import ExecutorLoader
@@ -40,7 +41,7 @@ def to_default_executor(tasks: Iterable[str]) -> None:
     :param tasks: ids of task instances
     :raises Exception: when the database does not answer
     """
-    ids = list(tasks)
+    ids = [UUID(task) for task in tasks]
     with create_session() as session:
         for start in range(0, len(ids), _BATCH):
             session.execute(

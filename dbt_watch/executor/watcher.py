@@ -121,16 +121,18 @@ class Watcher:
                 if sensor.has_begun:
                     running.setdefault(sensor.source, []).append((sensor, task))
             for source, pairs in running.items():
-                with contextlib.suppress(ApiError, TaskIsGone):
-                    await self._check(source, pairs)
+                await self._check(source, pairs)
 
     async def _check(self, source: ApiSource, pairs: list[tuple[WatchedSensor, asyncio.Task[None]]]) -> None:
-        states = await source.states(tuple(sensor.watch.task_id for sensor, _ in pairs))
-        now = asyncio.get_running_loop().time()
-        for sensor, task in pairs:
-            is_well = states[sensor.watch.task_id] == RUNNING and now < sensor.heartbeat_due
-            if not is_well and not task.done() and await sensor.is_stopped():
-                task.cancel()
+        try:
+            states = await source.states(tuple(sensor.watch.task_id for sensor, _ in pairs))
+            now = asyncio.get_running_loop().time()
+            for sensor, task in pairs:
+                is_well = states[sensor.watch.task_id] == RUNNING and now < sensor.heartbeat_due
+                if not is_well and not task.done() and await sensor.is_stopped():
+                    task.cancel()
+        except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
+            log.warning("Airflow did not tell which tasks are to run on: %s", error)
 
 
 class WatchedSensor:

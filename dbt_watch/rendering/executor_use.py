@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 BESIDE: Final = 16
 
 
-def has_executor() -> bool:
-    """Return whether this deployment has the executor: beside another one, which is its default."""
-    return HAS_WORKLOAD_TOKENS and NODE_EXECUTOR in configured_executors()[1:]
-
-
 def obstacle(dag: DAG, count: int, *, is_mapped: bool) -> str | None:
     """
     Return why the sensors of a group cannot be run by the executor, and what would help; None when they can.

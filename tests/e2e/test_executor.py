@@ -246,15 +246,12 @@ def held(airflow, dags, cluster, warehouse, request):
     gate.touch()
 
 
-def is_as_if_nothing_had_happened(run, tries=1):
+def is_as_if_nothing_had_happened(run):
     assert run.end() == "success"
     assert set(run.states.values()) == {"success"}
-    assert {item.try_number for item in run.sensors().values()} == {tries}
+    assert {item.try_number for item in run.sensors().values()} == {1}
     assert run_by_executor(run) == run.sensors().keys()
-    for task_id in run.sensors():
-        log = run.log(task_id, tries, until="success")
-        lines = [line.rpartition(": ")[2] for line in log.splitlines() if ": success" in line]
-        assert len(lines) == len(set(lines)), log
+    assert run.log("shop.orders", until="model orders: success").count("model orders: success") == 1
 
 
 def watching_process(airflow):
@@ -288,17 +285,14 @@ def test_an_api_server_that_is_restarted_is_waited_for(held, airflow):
 def test_what_a_scheduler_watched_that_was_killed_the_next_one_watches(held, airflow):
     run, gate = held
     process = watching_process(airflow)
-    airflow.stop_component("scheduler", grace=0)
+    psutil.Process(airflow.component_pid("scheduler")).kill()
     until(
         lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "its process ends too"
     )
+    airflow.stop_component("scheduler", grace=0)
     gate.touch()
     airflow.restart_component("scheduler", timeout=240)
-    assert run.end() in {"success", "failed"}
-    # Its worker, which ran the producer, may have died with it. The next attempt then goes on with its pod.
-    assert set(run.states.values()) == {"success"}
-    assert {item.try_number for item in run.sensors().values()} == {1}
-    assert run_by_executor(run) == run.sensors().keys()
+    is_as_if_nothing_had_happened(run)
 
 
 def test_a_scheduler_that_is_restarted_in_order_goes_on_with_its_sensors(held, airflow):
@@ -306,9 +300,7 @@ def test_a_scheduler_that_is_restarted_in_order_goes_on_with_its_sensors(held, a
     airflow.stop_component("scheduler", grace=60)
     airflow.restart_component("scheduler", timeout=240)
     gate.touch()
-    assert run.end() == "success"
-    assert {item.try_number for item in run.sensors().values()} == {1}
-    assert run_by_executor(run) == run.sensors().keys()
+    is_as_if_nothing_had_happened(run)
 
 
 def test_another_scheduler_takes_over(held, airflow):
@@ -317,9 +309,7 @@ def test_another_scheduler_takes_over(held, airflow):
     try:
         airflow.stop_component("scheduler", grace=0)
         gate.touch()
-        assert run.end() == "success"
-        assert {item.try_number for item in run.sensors().values()} == {1}
-        assert run_by_executor(run) == run.sensors().keys()
+        is_as_if_nothing_had_happened(run)
     finally:
         airflow.restart_component("scheduler", timeout=240)
         airflow.stop_component(other)

@@ -76,4 +76,6 @@ case(
     "x_gated",
     cmds=gated("/warehouse/{{ dag_run.conf['gate'] }}"),
     env_vars={"JAFFLE_SHOP_DB": "/warehouse/{{ dag_run.conf['gate'] }}.duckdb"},
+    # With LocalExecutor a worker ends with its scheduler; the next attempt goes on with the pod.
+    retries=1,
 )

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 PROGRAM: Final = (sys.executable, "-m", "dbt_watch.executor.process")
 # In seconds: what did not say that it is alive for so long is killed. It says so every 5 s.
-SILENCE: Final = 120.0
+SILENCE: Final = 90.0
 _PAUSE_FIRST: Final = 1.0
 _PAUSE_LIMIT: Final = 60.0
 # In seconds: a process that has lived for so long was well.

@@ -3,9 +3,11 @@
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from dbt_watch.executor import child as module
@@ -160,3 +162,32 @@ def test_the_real_process_says_that_it_is_alive_and_goes(monkeypatch):
     finally:
         child.stop()
     assert process.returncode == 0
+
+
+# Begins the real process, hands the scheduler's end of the connection to a process that lives on, and dies.
+ORPHANING = """
+import os, subprocess, sys
+from dbt_watch.executor.child import Child
+child = Child("http://127.0.0.1:9/execution/")
+child.revive()
+while not child._read():
+    pass
+descriptor = child._socket.fileno()
+program = [sys.executable, "-c", "import time; time.sleep(60)"]
+keeper = subprocess.Popen(program, pass_fds=[descriptor], stdout=subprocess.DEVNULL)
+print(child.pid, keeper.pid, flush=True)
+os._exit(0)
+"""
+
+
+def test_the_process_goes_with_the_scheduler_whoever_else_holds_its_connection(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "0123456789abcdef" * 4)
+    done = subprocess.run(
+        [sys.executable, "-c", ORPHANING], stdout=subprocess.PIPE, text=True, timeout=60, check=True
+    )
+    process, keeper = (psutil.Process(int(pid)) for pid in done.stdout.split())
+    try:
+        until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+        assert keeper.is_running()
+    finally:
+        keeper.kill()

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dbt_watch.airflow.execution_api import ExecutionApi
-    from dbt_watch.core.results import NodeResult
     from dbt_watch.executor.messages import Order
     from dbt_watch.sensors.updates import Update
 
@@ -167,7 +166,6 @@ class WatchedSensor:
         self._pace = pace
         self._log = TaskLog(watch.log_path) if watch.log_path else None
         self._printed: set[str] = set()
-        self._results: dict[str, NodeResult] = {}
 
     async def run(self, producer: TaskKey) -> None:
         """See it to its end, which is reported."""
@@ -216,10 +214,9 @@ class WatchedSensor:
                     await asyncio.sleep(0)
                 if update.is_over:
                     return update
-                self._results.update((result.unique_id, result) for result in update.results)
-                started = start_of(self._results.values())
+                started = start_of(update.results)
                 # What a worker is to end, a worker has to begin.
-                if started is not None and not watch.worker_for:
+                if started is not None and self._began is None and not watch.worker_for:
                     await self._begin(started)
 
     async def _begin(self, when: datetime) -> None:

@@ -24,6 +24,8 @@ from dbt_watch.executor.watcher import Pace, Watcher
 if TYPE_CHECKING:
     from dbt_watch.executor.messages import Report
 
+log = logging.getLogger(__name__)
+
 # In seconds.
 ALIVE_EVERY: Final = 5.0
 # In bytes: the order for a sensor names its nodes.
@@ -45,9 +47,14 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     are_kept_elsewhere()  # takes a while the first time
     descriptor, url = sys.argv[1:]
-    asyncio.run(watch(socket.socket(fileno=int(descriptor)), url))
-    # What is under way is of no use to anybody now: another process begins anew with it.
-    os._exit(0)
+    code = 0
+    try:
+        # What is under way at its end is of no use to anybody: another process begins anew with it.
+        asyncio.new_event_loop().run_until_complete(watch(socket.socket(fileno=int(descriptor)), url))
+    except Exception:
+        log.exception("The watching of dbt's nodes has failed")
+        code = 1
+    os._exit(code)
 
 
 async def watch(connection: socket.socket, url: str) -> None:

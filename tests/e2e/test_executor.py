@@ -256,13 +256,11 @@ def is_as_if_nothing_had_happened(run):
 
 def watching_process(airflow):
     """Return the process that watches, if there is one."""
-    scheduler = psutil.Process(airflow.component_pid("scheduler"))
-    found = [
-        process
-        for process in scheduler.children(recursive=True)
-        if "dbt_watch.executor.process" in process.cmdline()
-    ]
-    return found[0] if found else None
+    for process in psutil.Process(airflow.component_pid("scheduler")).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it may be gone
+            if "dbt_watch.executor.process" in process.cmdline():
+                return process
+    return None
 
 
 def test_the_death_of_the_process_that_watches_is_not_noticed(held, airflow):

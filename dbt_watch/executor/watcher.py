@@ -177,10 +177,10 @@ class WatchedSensor:
                 return
             await self._end(update)
         except TaskIsGone as gone:
-            log.info("%s is not to go on: %s", name, gone)
+            log.debug("%s is not to go on: %s", name, gone)
             self._report(Gone(self.watch.id, self.has_begun))
         except asyncio.CancelledError:
-            log.info("%s is not to go on", name)
+            log.debug("%s is not to go on", name)
             self._report(Gone(self.watch.id, self.has_begun))
             raise
         except Exception:

@@ -38,7 +38,7 @@ def begin(monkeypatch):
 
     yield begin
     for child in children:
-        child.stop()
+        child._put_away(grace=0)
 
 
 def until(condition):
@@ -73,8 +73,6 @@ def test_neither_a_process_that_takes_nothing_nor_a_large_order_holds_the_schedu
         child.send(Told("x" * 100_000))
     assert child.receive() == []
     assert time.monotonic() - began < 5
-    child.stop()
-    assert child.pid is None
 
 
 def test_an_order_larger_than_the_connection_takes_at_once_arrives_whole(begin):
@@ -120,6 +118,15 @@ def test_the_process_goes_when_the_scheduler_part_goes(begin):
     process = child._process
     child.stop()
     assert process.returncode == 0
+    assert child.pid is None
+
+
+def test_a_process_that_does_not_go_is_killed(begin, monkeypatch):
+    monkeypatch.setattr(module, "_GRACE", 0.1)
+    child = begin(DEAF)
+    process = child._process
+    child.stop()
+    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ ON_EACH = (
     "tests/e2e",
     "tests/authoring",
     "tests/sensors",
+    "tests/executor",
     "tests/producers",
     "tests/security",
     "tests/test_provider.py",

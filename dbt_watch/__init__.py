@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dbt_watch.core.results import NodeResult
     from dbt_watch.decorators import dbt_build, dbt_k8s_project, dbt_node
+    from dbt_watch.executor.node_executor import NodeExecutor
     from dbt_watch.project import DbtNode, DbtProject
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DbtNode",
     "DbtProject",
+    "NodeExecutor",
     "NodeResult",
     "dbt_build",
     "dbt_k8s_project",
@@ -29,6 +31,7 @@ __all__ = [
 _HOMES = {
     "DbtNode": "dbt_watch.project",
     "DbtProject": "dbt_watch.project",
+    "NodeExecutor": "dbt_watch.executor.node_executor",
     "NodeResult": "dbt_watch.core.results",
     "dbt_build": "dbt_watch.decorators",
     "dbt_k8s_project": "dbt_watch.decorators",

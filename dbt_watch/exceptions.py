@@ -16,7 +16,8 @@ Where a room's own callers catch an error, it is defined in that room: `JournalE
 and `RestError` in `local.airflow.rest`.
 `local.localkube` imports nothing of the rest, and has errors of its own.
 
-One warning, SelectionWarning: a part of a selection matches nothing. `authoring.selection_warnings` issues it.
+Two warnings: SelectionWarning: a part of a selection matches nothing. `authoring.selection_warnings` issues it.
+ExecutorWarning: `sensors="executor"` cannot be had. `authoring.executor_warnings` issues it.
 
 This module imports nothing, so every room may use it.
 """
@@ -72,6 +73,14 @@ class SelectionError(ArgumentError):
 class SelectionWarning(UserWarning):
     """
     A part of a selection matches nothing, as a misspelt name does; dbt warns of it too.
+
+    Warned while the DAG is parsed, at the decorated function. Airflow shows it in the log of the DAG processor.
+    """
+
+
+class ExecutorWarning(UserWarning):
+    """
+    `sensors="executor"` is asked for, and this deployment or this DAG does not allow it; the sensors start as with "auto".
 
     Warned while the DAG is parsed, at the decorated function. Airflow shows it in the log of the DAG processor.
     """

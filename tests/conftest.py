@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import Desk
+from harness import NOTICED_SOON, Desk
 from hypothesis import settings
 
 from dbt_watch.core.manifest.load import load_manifest
@@ -176,16 +176,6 @@ def postgres():
         yield host
 
 
-# So that the death of a part or of a worker is noticed within seconds instead of minutes.
-NOTICED_SOON = {
-    # A task whose worker died is given up after this many seconds.
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
-    # A triggerer that was not heard of for twice this long is taken for dead.
-    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "3",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "9",
-}
 # With all faults the scheduler dies too.
 WITH_FAULTS = {
     "AIRFLOW__CORE__PARALLELISM": "10",

@@ -16,6 +16,16 @@ PATIENCE = 240
 # The triggerer writes a task's log a moment after the task has ended.
 LOG_PATIENCE = 30
 PAUSE = 0.3
+# So that the death of a part or of a worker is noticed within seconds instead of minutes.
+NOTICED_SOON = {
+    # A task whose worker died is given up after this many seconds.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
+    # A triggerer that was not heard of for twice this long is taken for dead.
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "3",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "9",
+}
 
 
 def until(condition, what, patience=PATIENCE):

@@ -7,6 +7,7 @@ from typing import Final
 from airflow import __version__ as _airflow_version
 
 __all__ = [
+    "HAS_WORKLOAD_TOKENS",
     "KNOWS_THE_TRIGGERER",
     "STARTS_FROM_TRIGGER",
     "TELLS_TRIGGERS_OF_KILLS",
@@ -25,6 +26,9 @@ KNOWS_THE_TRIGGERER: Final = _VERSION == (3, 3)
 
 # From 3.3 on `on_kill` is called when a user stops a deferred task; before, `cleanup` has to find out what has happened.
 TELLS_TRIGGERS_OF_KILLS: Final = _VERSION >= (3, 3)
+
+# From 3.3 on an executor's tasks have the tokens, the states and the ways to be queued anew that ours relies on.
+HAS_WORKLOAD_TOKENS: Final = _VERSION >= (3, 3)
 
 if _VERSION >= (3, 2):
     from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException

@@ -73,6 +73,27 @@ async def read_xcom(key: TaskKey, name: str) -> Any:
     return None if answer is None else await _by_backend("deserialize_value", answer)
 
 
+async def from_stored(name: str, value: Any) -> Any:
+    """
+    Return what an XCom means that lies in Airflow's database, where an event loop runs.
+
+    :param name: its key
+    :param value: as it is stored there
+    """
+    return await _by_backend("deserialize_value", XComResult(key=name, value=value))
+
+
+async def to_stored(key: TaskKey, name: str, value: Any) -> Any:
+    """
+    Return what is to be stored for an XCom in Airflow's database, where an event loop runs.
+
+    :param key: the task that it is of
+    :param name: its key
+    :param value: what it means
+    """
+    return await _by_backend("serialize_value", value, key=name, **msgspec.structs.asdict(key))
+
+
 async def read_states(key: TaskKey, task_ids: Iterable[str]) -> dict[str, str | None]:
     """
     Ask for the states of tasks of the same run and map index as another, in a triggerer.
@@ -94,7 +115,7 @@ async def write_xcom(key: TaskKey, name: str, value: Any) -> None:
     :raises SupervisorError: when it was refused
     """
     where = msgspec.structs.asdict(key)
-    stored = await _by_backend("serialize_value", value, key=name, **where)
+    stored = await to_stored(key, name, value)
     answer = await _ask(SetXCom(key=name, value=stored, **where))
     if isinstance(answer, ErrorResponse):
         raise SupervisorError(f"the XCom {name} was refused: {answer!r}")
@@ -223,7 +244,20 @@ def _state(key: TaskKey, answer: Any) -> str | None:
 def _states(key: TaskKey, task_ids: Iterable[str], answer: Any) -> dict[str, str | None]:
     if not isinstance(answer, TaskStatesResult):
         raise SupervisorError(f"no task states but {answer!r}")
-    states: Mapping[str, Any] = answer.task_states.get(key.run_id) or {}
+    return states_in(key, task_ids, answer.task_states)
+
+
+def states_in(
+    key: TaskKey, task_ids: Iterable[str], by_run: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str | None]:
+    """
+    Return the states of some tasks from Airflow's answer.
+
+    :param key: a task of the same run and map index
+    :param task_ids: whose states
+    :param by_run: the states by run_id and name
+    """
+    states: Mapping[str, Any] = by_run.get(key.run_id) or {}
     suffix = "" if key.map_index < 0 else f"_{key.map_index}"
     found = {task_id: states.get(task_id + suffix) for task_id in task_ids}
     return {

@@ -49,8 +49,8 @@ class OptionsBesideSelection(TypedDict, total=False):
 
     sensors: Sensors
     """
-    How the tasks of nodes start: "eager": all at once; "lineage": one level after the other; "auto", the default: eager
-    from Airflow 3.3 on for up to 200 tasks.
+    How the tasks of nodes start: "eager": all at once; "lineage": one level after the other; "executor": all at once, run by
+    `dbt_watch.NodeExecutor`, see docs/executor.md; "auto", the default: eager from Airflow 3.3 on for up to 200 tasks.
     """
 
     keep_entrypoint: bool

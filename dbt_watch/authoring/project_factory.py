@@ -15,6 +15,7 @@ from airflow.sdk import XComArg, get_parsing_context, task_group
 
 from dbt_watch.airflow.dag_authoring import current_task_group
 from dbt_watch.authoring.container import container_command
+from dbt_watch.authoring.executor_warnings import warn_of_obstacle
 from dbt_watch.authoring.node_functions import Body
 from dbt_watch.authoring.options import callbacks
 from dbt_watch.authoring.pod_arguments import check_pod_arguments, watching_class
@@ -25,6 +26,7 @@ from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection.run_time import nodes_left
 from dbt_watch.project import DbtProject
 from dbt_watch.rendering.callbacks import callbacks_of, for_producer
+from dbt_watch.rendering.executor_use import obstacle
 from dbt_watch.rendering.group import GroupTasks, sensor_start
 from dbt_watch.rendering.node_display import Looks
 from dbt_watch.rendering.plan import plan_tasks
@@ -146,7 +148,11 @@ class ProjectFactory(Generic[P]):
             on_warning=callbacks("on_warning_callback", options["on_warning_callback"]),
         )
         is_mapped = any(group.iter_mapped_task_groups())
-        start = sensor_start(options["sensors"], len(plan.tasks), is_mapped=is_mapped)
+        sensors = options["sensors"]
+        if sensors == "executor" and (reason := obstacle(group.dag, len(plan.tasks), is_mapped=is_mapped)):
+            warn_of_obstacle(reason, self._function)
+            sensors = "auto"
+        start = sensor_start(sensors, len(plan.tasks), is_mapped=is_mapped)
         tasks = GroupTasks(plan, graph, group, start, looks)
         tasks.make_wanted()
         body = Body(DbtProject(tasks), tasks)

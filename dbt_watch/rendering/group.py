@@ -20,7 +20,7 @@ from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 from dbt_watch.airflow.dag_authoring import connect
 from dbt_watch.rendering.rebuild import SensorRebuild
 from dbt_watch.rendering.task_ids import PRODUCER_ID, START_ID
-from dbt_watch.sensors.operator import DbtNodeSensor
+from dbt_watch.sensors.operator import NODE_EXECUTOR, DbtNodeSensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dbt_watch.rendering.node_display import Looks
     from dbt_watch.rendering.plan import Plan
 
-Sensors = Literal["auto", "eager", "lineage"]
+Sensors = Literal["auto", "eager", "lineage", "executor"]
 
 EAGER_LIMIT: Final = 200
 
@@ -43,11 +43,13 @@ class SensorStart(msgspec.Struct, frozen=True):
     :param from_trigger: in the triggerer, without a worker
     :param trigger_rule: with "always" all of them start at once; with "all_done" one level after the other
     :param gated: all of them come after one empty task as well
+    :param executor: which runs them; None for the default one
     """
 
     from_trigger: bool
     trigger_rule: TriggerRule
     gated: bool = False
+    executor: str | None = None
 
 
 EAGER: Final = SensorStart(from_trigger=True, trigger_rule=TriggerRule.ALWAYS)
@@ -56,17 +58,21 @@ LINEAGE: Final = SensorStart(from_trigger=False, trigger_rule=TriggerRule.ALL_DO
 # Airflow refuses "always" in a mapped group, which could start before it is known how many there are. An empty task
 # does the same: the scheduler alone ends it, and then one task before each sensor has succeeded.
 EAGER_MAPPED: Final = SensorStart(from_trigger=True, trigger_rule=TriggerRule.ONE_SUCCESS, gated=True)
+# All at once: each that is queued late is told of late, though with dbt's own times.
+BY_EXECUTOR: Final = SensorStart(from_trigger=False, trigger_rule=TriggerRule.ALWAYS, executor=NODE_EXECUTOR)
 
 
 def sensor_start(sensors: Sensors, count: int, *, is_mapped: bool = False) -> SensorStart:
     """
     Choose how sensors start.
 
-    :param sensors: as the user wishes
+    :param sensors: as the user wishes; "executor" only where `executor_use.obstacle` knows none
     :param count: how many there are; each that starts from the trigger costs the triggerer time that grows with the
         size of the DAG (0.13 ms for each task of it, measured on Airflow 3.3.2)
     :param is_mapped: whether the group is mapped, or lies in one that is
     """
+    if sensors == "executor":
+        return BY_EXECUTOR
     eager = EAGER_MAPPED if is_mapped else EAGER
     if sensors == "auto":
         return eager if STARTS_FROM_TRIGGER and count <= EAGER_LIMIT else LINEAGE
@@ -90,6 +96,7 @@ class GroupTasks:
         self.group = group
         self._start = start
         self._looks = looks
+        self._run_by: dict[str, Any] = {} if start.executor is None else {"executor": start.executor}
         self._sensors: dict[str, DbtNodeSensor] = {}
         self._producer_parts: tuple[Callable[[], type[Any]], Mapping[str, Any]]
         self._producer: BaseOperator | None = None
@@ -125,6 +132,7 @@ class GroupTasks:
                 weight_rule="absolute",
                 rebuild=SensorRebuild(self, task_id),
                 **self._looks.of(planned),
+                **self._run_by,
             )
         return self._sensors[task_id]
 

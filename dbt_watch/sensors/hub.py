@@ -388,13 +388,18 @@ class JournalSource:
 _hubs: dict[TaskKey, tuple[Hub, asyncio.Task[None]]] = {}
 
 
-def hub_for(key: TaskKey) -> Hub:
-    """Return the hub of a producer in this process, started if there is none."""
+def hub_for(key: TaskKey, source: Source | None = None) -> Hub:
+    """
+    Return the hub of a producer in this process, started if there is none.
+
+    :param key: the producer's task instance
+    :param source: where a hub that is started asks; by default the triggerer's supervisor
+    """
     loop = asyncio.get_running_loop()
     known = _hubs.get(key)
     if known is not None and not known[1].done() and known[1].get_loop() is loop:
         return known[0]
-    hub = Hub(key.task_id, JournalSource(key))
+    hub = Hub(key.task_id, source or JournalSource(key))
     # In a context of its own: in that of the first sensor, the hub's log lines would land in that sensor's log.
     task = contextvars.Context().run(loop.create_task, hub.run())
     _hubs[key] = (hub, task)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from dbt_watch.core.results import NodeResult
     from dbt_watch.sensors.updates import Update
 
+NODE_EXECUTOR: Final = "dbt_watch.NodeExecutor"
+"""The executor that runs sensors without a worker; a sensor that is for it has it as its `executor`."""
 _TRIGGER_CLASS = "dbt_watch.sensors.trigger.NodeTrigger"
 # How far a look goes back, so that its cost does not grow with the run: 6 s of it, when something happens all the time.
 MAX_PAGES = 20
@@ -76,7 +78,8 @@ class DbtNodeSensor(LeanForm, BaseOperator):  # type: ignore[misc] # None for Fa
     :param producer_task_id: the task that runs dbt
     :param unique_ids: the nodes that this task stands for
     :param kind: what the UI calls this kind of task, such as "dbt model"
-    :param from_trigger: start in the triggerer, without a worker (Airflow 3.3 and later; ignored before)
+    :param from_trigger: start in the triggerer, without a worker (Airflow 3.3 and later; ignored before, and for a sensor
+        with `executor=NODE_EXECUTOR`)
     :param looks_first: when it starts on a worker, look whether its nodes are done before it is deferred; of no use for
         those that start with the producer, unless they were cleared
     :param worker_for: the ends that need a worker, see `NodeTrigger`
@@ -112,7 +115,13 @@ class DbtNodeSensor(LeanForm, BaseOperator):  # type: ignore[misc] # None for Fa
         self.worker_for = tuple(worker_for)
         self._rebuild = rebuild
         self._on_warning = tuple(on_warning_callback)
-        if from_trigger:
+        self._is_run_by_executor = self.executor == NODE_EXECUTOR
+        if self._is_run_by_executor:
+            # Beside what another executor is told, which runs it where it needs a worker.
+            self.executor_config = {**(self.executor_config or {}), NODE_EXECUTOR: self._executor_arguments()}
+            # One that is cleared while it runs is tried once more by the scheduler, as any task: at once, then.
+            self.retry_delay = timedelta(0)
+        elif from_trigger:
             start_from_trigger(self, _TRIGGER_CLASS, self._trigger_arguments(), "execute_complete")
 
     def _trigger_arguments(self) -> dict[str, Any]:
@@ -126,6 +135,11 @@ class DbtNodeSensor(LeanForm, BaseOperator):  # type: ignore[misc] # None for Fa
             arguments["worker_for"] = list(self.worker_for)
         return arguments
 
+    def _executor_arguments(self) -> dict[str, Any]:
+        """Return what the executor needs to know, which sees no more of a task than this and its name."""
+        tells_failures = bool(self.on_failure_callback)
+        return {**self._trigger_arguments(), "tells_failures": tells_failures}
+
     def execute(self, context: Context) -> Any:
         """End at once if the nodes are done already, else hand over to the trigger."""
         # Not for a DAG file to load, but for a worker.
@@ -134,15 +148,18 @@ class DbtNodeSensor(LeanForm, BaseOperator):  # type: ignore[misc] # None for Fa
         from dbt_watch.sensors.updates import sensor_of  # noqa: PLC0415
 
         in_dag_test = runs_in_dag_test()
-        if in_dag_test or self.looks_first or context["ti"].try_number > 1:
+        # One that its executor has sent here is to be looked at in whole: the executor has seen how it ends.
+        was_sent = self._is_run_by_executor and not in_dag_test
+        if in_dag_test or was_sent or self.looks_first or context["ti"].try_number > 1:
             update = look_once(
                 context["ti"],
                 self.producer_task_id,
                 sensor_of(context["ti"], self.unique_ids),
-                max_pages=None if in_dag_test else MAX_PAGES,
+                max_pages=None if in_dag_test or was_sent else MAX_PAGES,
             )
             if update.decision.verdict is Verdict.BUILD:
-                return self._build(context) if self._is_cleared_alone(context) else self._wait()
+                is_turn = was_sent or self._is_cleared_alone(context)
+                return self._build(context) if is_turn else self._wait()
             if update.is_over:
                 return self._end(context, update)
         if in_dag_test:

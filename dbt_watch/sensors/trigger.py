@@ -99,7 +99,7 @@ class NodeTrigger(BaseTrigger):
 
     def _event(self, update: Update) -> TriggerEvent:
         value = xcom_value(update.results)
-        if self._needs_worker(update):
+        if needs_worker(update, self.worker_for):
             return TriggerEvent({**decision_payload(update.decision), "results": value})
         if update.decision.verdict is Verdict.SUCCEED:
             return TaskSuccessEvent(xcoms={"return_value": value})
@@ -107,14 +107,17 @@ class NodeTrigger(BaseTrigger):
             return TaskSkippedEvent(xcoms={"return_value": value})
         return TaskFailedEvent(xcoms={"return_value": value})
 
-    def _needs_worker(self, update: Update) -> bool:
-        verdict = update.decision.verdict
-        has_warning = any(result.is_warning for result in update.results)
-        return (
-            verdict is Verdict.BUILD
-            or verdict.value in self.worker_for
-            or (WARN in self.worker_for and has_warning)
-        )
+
+def needs_worker(update: Update, worker_for: Collection[str]) -> bool:
+    """
+    Tell whether a sensor goes on on a worker: to build its nodes, or for a callback that nothing else calls.
+
+    :param update: its last
+    :param worker_for: see `NodeTrigger`
+    """
+    verdict = update.decision.verdict
+    has_warning = any(result.is_warning for result in update.results)
+    return verdict is Verdict.BUILD or verdict.value in worker_for or (WARN in worker_for and has_warning)
 
 
 _PART: Final = 100

@@ -7,8 +7,9 @@ import pytest
 from airflow.sdk import DAG, TriggerRule, task
 
 from dbt_watch import DbtProject, dbt_build, dbt_k8s_project, dbt_node
-from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
-from dbt_watch.sensors.operator import DbtNodeSensor
+from dbt_watch.airflow.compat import HAS_WORKLOAD_TOKENS, STARTS_FROM_TRIGGER
+from dbt_watch.exceptions import ExecutorWarning
+from dbt_watch.sensors.operator import NODE_EXECUTOR, DbtNodeSensor
 
 
 @pytest.fixture
@@ -186,6 +187,89 @@ def test_how_sensors_start_can_be_chosen(dag, decorate):
     assert lineage.start_from_trigger is False
     auto = dag.task_dict["auto.orders"]
     assert auto.trigger_rule is (TriggerRule.ALWAYS if STARTS_FROM_TRIGGER else TriggerRule.ALL_DONE)
+
+
+def executors(monkeypatch, names):
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", names)
+
+
+@pytest.mark.skipif(not HAS_WORKLOAD_TOKENS, reason="the executor needs Airflow 3.3")
+@pytest.mark.parametrize(
+    "names",
+    ["LocalExecutor,dbt_watch.NodeExecutor", "CeleryExecutor, dbt:dbt_watch.NodeExecutor;team=LocalExecutor"],
+)
+def test_sensors_may_be_run_by_the_executor(decorate, monkeypatch, names):
+    executors(monkeypatch, names)
+    with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1), max_active_tasks=64) as dag:
+
+        @decorate(sensors="executor")
+        def build(): ...
+
+        build()
+    sensor = dag.task_dict["build.orders"]
+    assert sensor.executor == NODE_EXECUTOR
+    assert sensor.trigger_rule is TriggerRule.ALWAYS
+    assert not sensor.start_from_trigger
+    assert sensor.executor_config[NODE_EXECUTOR]["unique_ids"] == ["model.jaffle_shop.orders"]
+    assert dag.task_dict["build.dbt_build"].executor is None
+
+
+@pytest.mark.skipif(not HAS_WORKLOAD_TOKENS, reason="the executor needs Airflow 3.3")
+@pytest.mark.parametrize(
+    ("names", "places", "words"),
+    [
+        (
+            "LocalExecutor",
+            64,
+            r"\[core\] executor is LocalExecutor, and not LocalExecutor,dbt_watch\.NodeExecutor",
+        ),
+        ("dbt_watch.NodeExecutor", 64, r"\[core\] executor is dbt_watch\.NodeExecutor, and not"),
+        ("LocalExecutor,dbt_watch.NodeExecutor", 16, "max_active_tasks=[0-9]+, or [0-9]+ at least"),
+    ],
+)
+def test_where_the_executor_cannot_run_them_sensors_start_as_ever_and_a_warning_says_what_is_missing(
+    decorate, monkeypatch, names, places, words
+):
+    executors(monkeypatch, names)
+    with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1), max_active_tasks=places) as dag:
+
+        @decorate(sensors="executor")
+        def build(): ...
+
+        with pytest.warns(ExecutorWarning, match=words):
+            build()
+    assert dag.task_dict["build.orders"].executor is None
+    assert dag.task_dict["build.orders"].start_from_trigger
+
+
+@pytest.mark.skipif(not HAS_WORKLOAD_TOKENS, reason="the executor needs Airflow 3.3")
+def test_the_sensors_of_all_projects_of_a_dag_are_counted_against_its_limit(decorate, monkeypatch):
+    executors(monkeypatch, "LocalExecutor,dbt_watch.NodeExecutor")
+    with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1), max_active_tasks=30) as dag:
+
+        @decorate(sensors="executor")
+        def build(): ...
+
+        build()
+        count = len([item for item in dag.tasks if item.executor == NODE_EXECUTOR])
+        assert count < 30 <= 2 * count
+        with pytest.warns(
+            ExecutorWarning,
+            match=f"{2 * count} tasks .* max_active_tasks={2 * count + 16}, or {2 * count + 1} ",
+        ):
+            build()
+
+
+@pytest.mark.skipif(not HAS_WORKLOAD_TOKENS, reason="the executor needs Airflow 3.3")
+def test_a_mapped_project_is_not_run_by_the_executor(decorate, monkeypatch):
+    executors(monkeypatch, "LocalExecutor,dbt_watch.NodeExecutor")
+    with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1), max_active_tasks=1000):
+
+        @decorate(sensors="executor")
+        def build(day): ...
+
+        with pytest.warns(ExecutorWarning, match="mapped"):
+            build.expand(day=["1", "2"])
 
 
 def test_default_arguments_of_a_dag_leave_the_sensors_as_they_must_be(project):

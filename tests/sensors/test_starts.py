@@ -12,7 +12,13 @@ from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.sensors import journal_look as once
 from dbt_watch.sensors import operator as module
-from dbt_watch.sensors.operator import MAX_PAGES, DbtNodeSensor, pause_in_dag_test, raise_if_held_back
+from dbt_watch.sensors.operator import (
+    MAX_PAGES,
+    NODE_EXECUTOR,
+    DbtNodeSensor,
+    pause_in_dag_test,
+    raise_if_held_back,
+)
 from dbt_watch.sensors.trigger import NodeTrigger
 from dbt_watch.sensors.updates import Update, sensor_of
 
@@ -62,6 +68,26 @@ def test_a_sensor_is_shown_as_what_it_stands_for_and_takes_no_slot_of_a_pool():
     assert (sensor.custom_operator_name, sensor.pool, sensor.pool_slots) == ("dbt node", "narrow", 0)
 
 
+def test_a_sensor_for_the_executor_tells_it_all_it_needs_beside_what_others_are_told():
+    config = {"pod_override": {"of": "somebody"}}
+    rebuild = SimpleNamespace(turn=3)
+    sensor = sensor_with(
+        executor=NODE_EXECUTOR,
+        executor_config=config,
+        worker_for=("warn",),
+        rebuild=rebuild,
+        on_failure_callback=[print],
+    )
+    own = {
+        "producer_task_id": "shop.dbt_build", "unique_ids": [ORDERS, CUSTOMERS], "worker_for": ["warn"], "turn": 3,
+        "tells_failures": True,
+    }  # fmt: skip
+    assert sensor.executor_config == {**config, NODE_EXECUTOR: own}
+    assert not sensor.start_from_trigger
+    # The scheduler makes it anew when it was cleared while it ran.
+    assert sensor.retry_delay == timedelta(0)
+
+
 @pytest.fixture
 def looks(monkeypatch):
     """Keep how a sensor looks, and let it find what it is told to."""
@@ -109,6 +135,17 @@ def test_a_sensor_that_may_come_late_looks_a_little_before_it_is_deferred(
     ((arguments, method_name),) = looks.deferred
     assert method_name == "execute_complete"
     assert arguments["from_worker"]
+
+
+def test_a_sensor_that_its_executor_has_sent_to_a_worker_looks_at_everything(looks, in_dag_test):
+    sensor_with(executor=NODE_EXECUTOR).execute(context())
+    assert [how[-1] for how in looks.how] == [None]
+
+
+def test_a_sensor_that_its_executor_has_sent_to_build_has_its_turn(looks, in_dag_test, monkeypatch):
+    looks.found = Update((), Decision(Verdict.BUILD))
+    monkeypatch.setattr(DbtNodeSensor, "_build", lambda self, context: "built")
+    assert sensor_with(executor=NODE_EXECUTOR).execute(context(2)) == "built"
 
 
 def test_in_dag_test_a_sensor_looks_at_everything_and_then_lets_the_others_go_first(

@@ -1,0 +1,46 @@
+"""
+Whether the sensors of a group may be run by `dbt_watch.NodeExecutor`: what the deployment has, and what the DAG allows.
+
+`authoring.project_factory` asks while a DAG file is parsed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from dbt_watch.airflow.compat import HAS_WORKLOAD_TOKENS
+from dbt_watch.airflow.configuration import configured_executors
+from dbt_watch.sensors.operator import NODE_EXECUTOR
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+# What Airflow allows a run of a DAG by default: a place for everything beside the sensors.
+BESIDE: Final = 16
+
+
+def obstacle(dag: DAG, count: int, *, is_mapped: bool) -> str | None:
+    """
+    Return why the sensors of a group cannot be run by the executor, and what would help; None when they can.
+
+    A sensor that waits is queued, and Airflow counts it as active in its DAG run. So the producer, which it waits for, needs
+    a place beside all sensors: with none left, it would never be queued.
+
+    :param dag: the DAG; sensors of other groups that are in it by now are counted
+    :param count: how many sensors the group has
+    :param is_mapped: whether the group is mapped, or lies in one that is: then it is not known how many there will be
+    """
+    if not HAS_WORKLOAD_TOKENS:
+        return "it needs Airflow 3.3"
+    executors = configured_executors()
+    if NODE_EXECUTOR not in executors[1:]:
+        return f"[core] executor is {','.join(executors)}, and not {executors[0]},{NODE_EXECUTOR}"
+    if is_mapped:
+        return "the project is mapped, so it is not known how many tasks there will be"
+    waiting = count + sum(task.executor == NODE_EXECUTOR for task in dag.tasks)
+    if dag.max_active_tasks <= waiting:
+        return (
+            f"max_active_tasks of the DAG {dag.dag_id!r} is {dag.max_active_tasks}, and {waiting} tasks of dbt's nodes wait at"
+            f" once: give it max_active_tasks={waiting + BESIDE}, or {waiting + 1} at least"
+        )
+    return None

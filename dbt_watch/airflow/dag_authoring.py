@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
@@ -16,15 +15,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import BaseOperator, TaskGroup
 
-__all__ = [
-    "DependencyMixin",
-    "LeanForm",
-    "connect",
-    "current_task_group",
-    "leave_out_retry_delay",
-    "start_from_trigger",
-    "take_no_pool_slot",
-]
+__all__ = ["DependencyMixin", "connect", "current_task_group", "start_from_trigger", "take_no_pool_slot"]
 
 
 def current_task_group() -> TaskGroup:
@@ -43,33 +34,6 @@ def connect(upstream: BaseOperator, downstream: BaseOperator) -> None:
     """
     downstream.upstream_task_ids.add(upstream.task_id)
     upstream.downstream_task_ids.add(downstream.task_id)
-
-
-class LeanForm:
-    """Goes in front of BaseOperator, and leaves out of the serialized DAG what Airflow takes for granted there."""
-
-    @property
-    def has_retry_policy(self) -> bool | None:
-        """Whether the task has a retry policy; None where it has none, which takes 27 bytes less than False (Airflow 3.3)."""
-        return True if getattr(self, "retry_policy", None) else None
-
-
-def leave_out_retry_delay(task: BaseOperator) -> None:
-    """
-    Leave the delay between retries out of the serialized DAG where it is Airflow's default: 22 bytes.
-
-    Airflow means to do so, but compares the delay of a task with a number of seconds.
-    """
-    task.retry_delay = _Seconds(seconds=task.retry_delay.total_seconds())
-
-
-class _Seconds(timedelta):
-    """A time that equals the number of its seconds as well."""
-
-    def __eq__(self, other: object) -> bool:
-        return super().__eq__(other) if isinstance(other, timedelta) else self.total_seconds() == other
-
-    __hash__ = timedelta.__hash__
 
 
 def take_no_pool_slot(task: BaseOperator) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from datetime import timedelta
 from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -128,6 +129,8 @@ class GroupTasks:
                 from_trigger=self._start.from_trigger,
                 trigger_rule=self._start.trigger_rule,
                 retries=0,
+                # One that is cleared while it runs is tried once more by the scheduler, as any task: at once, then.
+                retry_delay=timedelta(0),
                 execution_timeout=None,
                 weight_rule="absolute",
                 rebuild=SensorRebuild(self, task_id),

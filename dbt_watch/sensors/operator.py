@@ -17,12 +17,7 @@ from dbt_watch.airflow.compat import (
     AirflowRescheduleException,
     AirflowSkipException,
 )
-from dbt_watch.airflow.dag_authoring import (
-    LeanForm,
-    leave_out_retry_delay,
-    start_from_trigger,
-    take_no_pool_slot,
-)
+from dbt_watch.airflow.dag_authoring import start_from_trigger, take_no_pool_slot
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.outcome import Verdict
@@ -71,7 +66,7 @@ class Rebuild(Protocol):
         """End the build, if there is one."""
 
 
-class DbtNodeSensor(LeanForm, BaseOperator):  # type: ignore[misc] # None for False
+class DbtNodeSensor(BaseOperator):
     """
     Reaches its final state the moment dbt finishes its nodes.
 
@@ -87,7 +82,6 @@ class DbtNodeSensor(LeanForm, BaseOperator):  # type: ignore[misc] # None for Fa
     :param on_warning_callback: called with the context when a node ended with a warning; needs a worker for "warn"
     """
 
-    ui_color = "#ffd7c2"
     shallow_copy_attrs = ("_rebuild",)
 
     def __init__(
@@ -107,7 +101,6 @@ class DbtNodeSensor(LeanForm, BaseOperator):  # type: ignore[misc] # None for Fa
         # A sensor that held a slot of a pool while it waits, as it would in one with `include_deferred`, could keep its
         # producer from ever starting, or that of another project.
         take_no_pool_slot(self)
-        leave_out_retry_delay(self)
         self.producer_task_id = producer_task_id
         self.unique_ids = tuple(unique_ids)
         self.custom_operator_name = kind
@@ -119,8 +112,6 @@ class DbtNodeSensor(LeanForm, BaseOperator):  # type: ignore[misc] # None for Fa
         if self._is_run_by_executor:
             # Beside what another executor is told, which runs it where it needs a worker.
             self.executor_config = {**(self.executor_config or {}), NODE_EXECUTOR: self._executor_arguments()}
-            # One that is cleared while it runs is tried once more by the scheduler, as any task: at once, then.
-            self.retry_delay = timedelta(0)
         elif from_trigger:
             start_from_trigger(self, _TRIGGER_CLASS, self._trigger_arguments(), "execute_complete")
 

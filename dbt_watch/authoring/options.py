@@ -13,8 +13,8 @@ from dbt_watch.core.log.drift import OnDrift
 from dbt_watch.core.log.stale_sources import OnStale
 from dbt_watch.core.selection.source_freshness import Freshness
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.rendering.group import Sensors
 from dbt_watch.rendering.plan import TESTS, Tests
+from dbt_watch.rendering.sensor_start import Sensors
 from dbt_watch.rendering.subgroups import GroupBy
 
 Callback = Callable[[Any], None]
@@ -50,7 +50,8 @@ class OptionsBesideSelection(TypedDict, total=False):
     sensors: Sensors
     """
     How the tasks of nodes start: "eager": all at once; "lineage": one level after the other; "executor": all at once, run by
-    `dbt_watch.NodeExecutor`, see docs/executor.md; "auto", the default: eager from Airflow 3.3 on for up to 200 tasks.
+    `dbt_watch.NodeExecutor`, see docs/executor.md; "auto", the default: by that executor where the deployment has it and
+    `max_active_tasks` allows it; else eager, from Airflow 3.3 on, with a light triggerer or for up to 200 tasks; else lineage.
     """
 
     keep_entrypoint: bool

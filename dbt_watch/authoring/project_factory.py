@@ -26,10 +26,10 @@ from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection.run_time import nodes_left
 from dbt_watch.project import DbtProject
 from dbt_watch.rendering.callbacks import callbacks_of, for_producer
-from dbt_watch.rendering.executor_use import obstacle
-from dbt_watch.rendering.group import GroupTasks, sensor_start
+from dbt_watch.rendering.group import GroupTasks
 from dbt_watch.rendering.node_display import Looks
 from dbt_watch.rendering.plan import plan_tasks
+from dbt_watch.rendering.sensor_start import choose_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -148,11 +148,13 @@ class ProjectFactory(Generic[P]):
             on_warning=callbacks("on_warning_callback", options["on_warning_callback"]),
         )
         is_mapped = any(group.iter_mapped_task_groups())
-        sensors = options["sensors"]
-        if sensors == "executor" and (reason := obstacle(group.dag, len(plan.tasks), is_mapped=is_mapped)):
-            warn_of_obstacle(reason, self._function)
-            sensors = "auto"
-        start = sensor_start(sensors, len(plan.tasks), is_mapped=is_mapped)
+        start = choose_start(
+            options["sensors"],
+            group.dag,
+            len(plan.tasks),
+            is_mapped=is_mapped,
+            warn=lambda obstacle: warn_of_obstacle(obstacle, self._function),
+        )
         tasks = GroupTasks(plan, graph, group, start, looks)
         tasks.make_wanted()
         body = Body(DbtProject(tasks), tasks)

@@ -91,6 +91,7 @@ class DbtPodMixin(PodOperatorMixin):
     :param on_stale: what becomes of nodes that read from a stale source
     :param on_drift: what becomes of an attempt in which dbt ran another project than the manifest's
     :param watched: the unique_ids that each sensor stands for, by its task id
+    :param sensors_told: what the log says of how the sensors start
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
     """
@@ -109,6 +110,7 @@ class DbtPodMixin(PodOperatorMixin):
         graph: Graph,
         selected: frozenset[str],
         watched: Mapping[str, Sequence[str]],
+        sensors_told: str = "",
         on_stale: OnStale = "fail",
         on_drift: OnDrift = "warn",
         project_dir: str | None = None,
@@ -121,6 +123,7 @@ class DbtPodMixin(PodOperatorMixin):
         self.graph = graph
         self.selected = selected
         self.watched = watched
+        self.sensors_told = sensors_told
         self.on_stale = on_stale
         self.on_drift = on_drift
         self.project_dir = project_dir
@@ -328,6 +331,8 @@ class DbtPodMixin(PodOperatorMixin):
         project = ProjectPods(self, ti)
         # A sensor that was cleared alone waits for its own pod itself, as everything does in `dag.test()`.
         stays = project.is_lone or runs_in_dag_test()
+        if self.sensors_told and not stays:
+            self.log.info("%s", self.sensors_told)
         deferrable = self.deferrable and not stays and has_place(ti, len(self.watched), self.log)
         request = self.request_pod(context)
         build = attempt.memory.options_of_first_attempt(self.build) if ti.max_tries else self.build

@@ -1,11 +1,12 @@
 """
 Whether the sensors of a group may be run by `dbt_watch.NodeExecutor`: what the deployment has, and what the DAG allows.
 
-`authoring.project_factory` asks while a DAG file is parsed.
+`sensor_start` asks while a DAG file is parsed.
 """
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Final
 
 from dbt_watch.airflow.compat import HAS_WORKLOAD_TOKENS
@@ -26,7 +27,7 @@ def obstacle(dag: DAG, count: int, *, is_mapped: bool) -> str | None:
     A sensor that waits is queued, and Airflow counts it as active in its DAG run. So the producer, which it waits for, needs
     a place beside all sensors: with none left, it would never be queued.
 
-    :param dag: the DAG; sensors of other groups that are in it by now are counted
+    :param dag: the DAG; the sensors of its other groups have taken their places with `take_places`
     :param count: how many sensors the group has
     :param is_mapped: whether the group is mapped, or lies in one that is: then it is not known how many there will be
     """
@@ -37,10 +38,25 @@ def obstacle(dag: DAG, count: int, *, is_mapped: bool) -> str | None:
         return f"[core] executor is {','.join(executors)}, and not {executors[0]},{NODE_EXECUTOR}"
     if is_mapped:
         return "the project is mapped, so it is not known how many tasks there will be"
-    waiting = count + sum(task.executor == NODE_EXECUTOR for task in dag.tasks)
+    waiting = count + _taken.get(id(dag), 0)
     if dag.max_active_tasks <= waiting:
         return (
             f"max_active_tasks of the DAG {dag.dag_id!r} is {dag.max_active_tasks}, and {waiting} tasks of dbt's nodes wait at"
             f" once: give it max_active_tasks={waiting + BESIDE}, or {waiting + 1} at least"
         )
     return None
+
+
+def take_places(dag: DAG, count: int) -> None:
+    """
+    Count the sensors of a group that the executor runs.
+
+    The tasks of the DAG do not tell: on a worker it has just one of them, and there the same has to be found.
+    """
+    if id(dag) not in _taken:
+        weakref.finalize(dag, _taken.pop, id(dag), None)
+    _taken[id(dag)] = _taken.get(id(dag), 0) + count
+
+
+# By the id of a DAG, whose hash changes while it is filled.
+_taken: Final[dict[int, int]] = {}

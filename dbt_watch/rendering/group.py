@@ -11,17 +11,16 @@ import gc
 from datetime import timedelta
 from functools import cached_property
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TriggerRule, get_parsing_context
 
-from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 from dbt_watch.airflow.dag_authoring import connect
 from dbt_watch.rendering.rebuild import SensorRebuild
+from dbt_watch.rendering.sensor_start import told
 from dbt_watch.rendering.task_ids import PRODUCER_ID, START_ID
-from dbt_watch.sensors.operator import NODE_EXECUTOR, DbtNodeSensor
+from dbt_watch.sensors.operator import DbtNodeSensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,53 +30,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.manifest.graph import Graph
     from dbt_watch.rendering.node_display import Looks
     from dbt_watch.rendering.plan import Plan
-
-Sensors = Literal["auto", "eager", "lineage", "executor"]
-
-EAGER_LIMIT: Final = 200
-
-
-class SensorStart(msgspec.Struct, frozen=True):
-    """
-    How the sensors of a group start.
-
-    :param from_trigger: in the triggerer, without a worker
-    :param trigger_rule: with "always" all of them start at once; with "all_done" one level after the other
-    :param gated: all of them come after one empty task as well
-    :param executor: which runs them; None for the default one
-    """
-
-    from_trigger: bool
-    trigger_rule: TriggerRule
-    gated: bool = False
-    executor: str | None = None
-
-
-EAGER: Final = SensorStart(from_trigger=True, trigger_rule=TriggerRule.ALWAYS)
-# "all_done" and not "all_success": what a failure upstream means for a node is the outcome table's to say.
-LINEAGE: Final = SensorStart(from_trigger=False, trigger_rule=TriggerRule.ALL_DONE)
-# Airflow refuses "always" in a mapped group, which could start before it is known how many there are. An empty task
-# does the same: the scheduler alone ends it, and then one task before each sensor has succeeded.
-EAGER_MAPPED: Final = SensorStart(from_trigger=True, trigger_rule=TriggerRule.ONE_SUCCESS, gated=True)
-# All at once: each that is queued late is told of late, though with dbt's own times.
-BY_EXECUTOR: Final = SensorStart(from_trigger=False, trigger_rule=TriggerRule.ALWAYS, executor=NODE_EXECUTOR)
-
-
-def sensor_start(sensors: Sensors, count: int, *, is_mapped: bool = False) -> SensorStart:
-    """
-    Choose how sensors start.
-
-    :param sensors: as the user wishes; "executor" only where `executor_use.obstacle` knows none
-    :param count: how many there are; each that starts from the trigger costs the triggerer time that grows with the
-        size of the DAG (0.13 ms for each task of it, measured on Airflow 3.3.2)
-    :param is_mapped: whether the group is mapped, or lies in one that is
-    """
-    if sensors == "executor":
-        return BY_EXECUTOR
-    eager = EAGER_MAPPED if is_mapped else EAGER
-    if sensors == "auto":
-        return eager if STARTS_FROM_TRIGGER and count <= EAGER_LIMIT else LINEAGE
-    return eager if sensors == "eager" else LINEAGE
+    from dbt_watch.rendering.sensor_start import SensorStart
 
 
 class GroupTasks:
@@ -187,6 +140,7 @@ class GroupTasks:
                 task_group=self.group,
                 dag=self.group.dag,
                 watched=self.watched(),
+                sensors_told=told(self._start, len(self.plan.tasks)),
                 **{**defaults, **arguments},
             )
         return self._producer

@@ -142,7 +142,8 @@ def test_arguments_of_the_operator_are_passed_on(dag, shop):
     assert (producer.namespace, producer.retries, producer.labels) == ("dbt", 2, {"team": "shop"})
     assert producer.cmds == ["/opt/dbt"]
     assert producer.service_account_name == "dbt"
-    assert {item.retries for item in dag.tasks if item is not producer} == {0}
+    sensors = [item for item in dag.tasks if item is not producer]
+    assert {(item.retries, item.retry_delay) for item in sensors} == {(0, timedelta(0))}
 
 
 def test_the_producer_comes_before_its_sensors_in_the_queue(dag, shop):

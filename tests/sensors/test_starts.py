@@ -84,7 +84,6 @@ def test_a_sensor_for_the_executor_tells_it_all_it_needs_beside_what_others_are_
     }  # fmt: skip
     assert sensor.executor_config == {**config, NODE_EXECUTOR: own}
     assert not sensor.start_from_trigger
-    # The scheduler makes it anew when it was cleared while it ran.
 
 
 @pytest.fixture

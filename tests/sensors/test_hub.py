@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 
 import pytest
+from virtual_time import run
 
 from dbt_watch.core.journal.format import PAGES, page_key, part_key
 from dbt_watch.core.journal.writer import JournalWriter, Publication
@@ -107,11 +108,6 @@ async def verdict(hub, *unique_ids, since=0.0, **sensor):
 async def stays_waiting(waiting, seconds=0.1):
     done, _ = await asyncio.wait({waiting}, timeout=seconds)
     return not done
-
-
-def run(test):
-    """Run an asynchronous test within a bounded time."""
-    asyncio.run(asyncio.wait_for(test, 20))
 
 
 def scenario(function):

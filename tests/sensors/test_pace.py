@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import selectors
 from collections import Counter
 from itertools import pairwise
 
 import pytest
 from test_hub import ORDERS, Airflow
+from virtual_time import run
 
 from dbt_watch.core import backoff
 from dbt_watch.sensors.hub import Hub, Pace, Subscription
@@ -19,30 +19,9 @@ PACE = Pace(
 )  # fmt: skip
 
 
-class Clock(selectors.SelectSelector):
-    """What an event loop waits with. It does not wait: its time is at once what it waited for."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout=None):
-        assert timeout is not None, "everybody waits for ever"
-        self.now += max(0.0, timeout)
-        return super().select(0)
-
-
-def run(scene):
-    """Run a scene on such a clock, with jitter of none."""
-    clock = Clock()
-    loop = asyncio.SelectorEventLoop(clock)
-    loop.time = lambda: clock.now
-    try:
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(backoff.random, "uniform", lambda low, high: (low + high) / 2)
-            return loop.run_until_complete(asyncio.wait_for(scene, 10_000))
-    finally:
-        loop.close()
+@pytest.fixture(autouse=True)
+def _no_jitter(monkeypatch):
+    monkeypatch.setattr(backoff.random, "uniform", lambda low, high: (low + high) / 2)
 
 
 class Watched(Airflow):

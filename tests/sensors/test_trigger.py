@@ -10,6 +10,7 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult, XComResult
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 from test_hub import Airflow
+from virtual_time import run
 
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.outcome import Decision, Verdict
@@ -181,7 +182,7 @@ def test_a_trigger_follows_the_journal_to_the_end_of_its_node(airflow, monkeypat
         airflow.report(ORDERS, "success")
         return await waiting
 
-    event = asyncio.run(scene())
+    event = run(scene())
     assert type(event) is TaskSuccessEvent
     assert event.xcoms["return_value"]["status"] == "success"
     assert [text for _, text in log] == ["dbt started  orders", " orders: success"]
@@ -200,7 +201,7 @@ def test_the_log_of_a_task_of_several_nodes_shows_each_once(airflow, monkeypatch
         airflow.report(CUSTOMERS, "success")
         await waiting
 
-    asyncio.run(scene())
+    run(scene())
     assert [text for _, text in log] == [" orders: success", " customers: success"]
 
 
@@ -219,7 +220,7 @@ def test_what_many_nodes_have_to_tell_keeps_no_other_trigger_waiting(airflow, mo
             await asyncio.sleep(0)
         await waiting
 
-    asyncio.run(scene())
+    run(scene())
     assert seen == {0, 100, 200, 300, 350}
 
 
@@ -239,7 +240,7 @@ def test_a_trigger_of_a_task_that_was_cleared_alone_takes_it_to_a_worker_in_its_
         airflow.states_of = {"shop.raw_orders": "success"}
         return await waiting
 
-    assert asyncio.run(scene()).payload["verdict"] == "build"
+    assert run(scene()).payload["verdict"] == "build"
 
 
 def test_tasks_that_were_cleared_alone_go_to_a_worker_in_their_order(airflow):
@@ -259,7 +260,7 @@ def test_tasks_that_were_cleared_alone_go_to_a_worker_in_their_order(airflow):
             task.cancel()
         return ended
 
-    assert asyncio.run(scene()) == [False, True]
+    assert run(scene()) == [False, True]
 
 
 def test_all_sensors_of_a_producer_share_a_hub_as_long_as_it_runs(airflow):
@@ -275,6 +276,6 @@ def test_all_sensors_of_a_producer_share_a_hub_as_long_as_it_runs(airflow):
         assert set(hub_module._hubs) == {key, other}
         return hub
 
-    first = asyncio.run(scene())
+    first = run(scene())
     assert not hub_module._hubs
-    assert asyncio.run(scene()) is not first
+    assert run(scene()) is not first

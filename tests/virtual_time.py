@@ -3,8 +3,6 @@
 import asyncio
 import selectors
 
-LIMIT_S = 10_000
-
 
 class Clock(selectors.SelectSelector):
     """What an event loop waits with. It does not wait: its time is at once what it waited for."""
@@ -19,13 +17,13 @@ class Clock(selectors.SelectSelector):
         return super().select(0)
 
 
-def run(scene):
-    """Do with a scene as `asyncio.run` does, on such a clock; within hours of its time."""
+def run(scene, limit=100.0):
+    """Do with a scene as `asyncio.run` does, on such a clock; within so many of its seconds."""
     clock = Clock()
     loop = asyncio.SelectorEventLoop(clock)
     loop.time = lambda: clock.now
     try:
-        return loop.run_until_complete(asyncio.wait_for(scene, LIMIT_S))
+        return loop.run_until_complete(asyncio.wait_for(scene, limit))
     finally:
         loop.run_until_complete(cancelled(asyncio.all_tasks(loop)))
         loop.close()

@@ -124,6 +124,22 @@ def test_newcomers_that_come_one_after_the_other_are_looked_at_together():
     assert Counter(airflow.times("page")) == dict.fromkeys(range(9), 1) | {0: 2, 2: 2, 7: 2}
 
 
+def test_a_newcomer_is_told_nothing_before_it_was_looked_at_for_it():
+    airflow = Watched()
+    airflow.begin(1)
+
+    async def scene():
+        async with hub_of(airflow) as hub:
+            with Subscription(hub, sensor()):
+                await asyncio.sleep(0.5)
+                with Subscription(hub, sensor()) as newcomer:
+                    airflow.report(ORDERS, "started")
+                    await anext(newcomer)
+                    return asyncio.get_running_loop().time()
+
+    assert run(scene()) == 2
+
+
 def test_a_hub_that_nobody_listens_to_asks_nothing_serves_the_next_at_once_and_ends_after_a_while():
     airflow = Watched()
 
@@ -158,6 +174,24 @@ def test_whether_the_next_may_build_is_asked_at_intervals():
     assert airflow.times("states") == [6, 11, 16]
 
 
+def test_nobody_asks_whether_the_next_may_build_when_the_producer_was_cleared_too():
+    airflow = Watched()
+    airflow.begin(1)
+    airflow.close(0)
+    airflow.current_state = "success"
+    airflow.states_of = {"shop.raw": "running"}
+
+    async def scene():
+        async with hub_of(airflow) as hub:
+            with Subscription(hub, sensor(made_at=1.0, is_first_try=False, after=("shop.raw",))):
+                await asyncio.sleep(7)
+                airflow.current_state = "queued"
+                await asyncio.sleep(30)
+
+    run(scene())
+    assert airflow.times("states") == [1, 6]
+
+
 async def pauses_of(answers):
     """Return how long a hub waits after each look, which fails where there is no answer."""
     airflow, times, heard_all = Watched(), [], asyncio.Event()
@@ -181,3 +215,10 @@ async def pauses_of(answers):
 
 def test_a_hub_waits_longer_after_each_failure_and_not_after_it_has_had_an_answer():
     assert run(pauses_of([1, 0, 0, 0, 0, 0, 1, 0])) == [0.25, 1.0, 2.0, 4.0, 6.0, 6.0, 0.25, 1.0]
+
+
+def test_hubs_that_fail_together_do_not_come_back_together(monkeypatch):
+    monkeypatch.setattr(backoff.random, "uniform", lambda low, high: high)
+    assert run(pauses_of([1, 0, 0])) == [0.25, 1.25, 2.5]
+    monkeypatch.setattr(backoff.random, "uniform", lambda low, high: low)
+    assert run(pauses_of([1, 0, 0])) == [0.25, 0.75, 1.5]

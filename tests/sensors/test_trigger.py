@@ -215,10 +215,10 @@ def test_what_many_nodes_have_to_tell_keeps_no_other_trigger_waiting(airflow, mo
         airflow.writer.add([result(unique_id, "success") for unique_id in nodes])
         airflow.close(0)
         waiting = asyncio.create_task(first_event(trigger_of(*nodes)))
-        while not waiting.done():
+        for _ in range(1_000):
             seen.add(len(log))
             await asyncio.sleep(0)
-        await waiting
+        assert waiting.done()
 
     run(scene())
     assert seen == {0, 100, 200, 300, 350}
@@ -279,3 +279,25 @@ def test_all_sensors_of_a_producer_share_a_hub_as_long_as_it_runs(airflow):
     first = run(scene())
     assert not hub_module._hubs
     assert run(scene()) is not first
+
+
+def test_a_hub_that_ends_when_another_has_taken_its_place_leaves_that_alone(airflow, monkeypatch):
+    key = key_of(trigger_of(ORDERS).task_instance, "shop.dbt_build")
+    nobody_listens = asyncio.Event()
+
+    async def ends(hub):
+        await nobody_listens.wait()
+
+    async def scene():
+        first = hub_for(key)
+        await asyncio.sleep(0)
+        nobody_listens.set()
+        await asyncio.sleep(0)
+        nobody_listens.clear()
+        second = hub_for(key)
+        assert second is not first
+        await asyncio.sleep(1)
+        assert hub_for(key) is second
+
+    monkeypatch.setattr(hub_module.Hub, "run", ends)
+    run(scene())

@@ -1,6 +1,5 @@
 """What a later attempt does, with a pod of an earlier one and without."""
 
-import json
 import logging
 import sys
 import time
@@ -11,6 +10,7 @@ import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 from airflow.sdk.log import mask_secret
+from dbt_words import BEGINNING, said
 from kubernetes import client, config
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
@@ -253,39 +253,6 @@ def test_where_no_selection_fits_what_is_left_all_is_built(project_of, monkeypat
 
 def test_twenty_tasks_are_all_named():
     assert named(["shop.m"] * 20).endswith("shop.m)")
-
-
-BEGINNING = json.dumps(
-    {
-        "info": {
-            "name": "MainReportVersion",
-            "ts": "2026-01-01T00:00:00.000000Z",
-            "level": "info",
-            "invocation_id": "i",
-        },
-        "data": {},
-    }
-)
-
-
-def said(unique_id, status):
-    """Say as dbt does at the log level debug how a node has ended."""
-    info = {
-        "unique_id": unique_id,
-        "node_name": unique_id.split(".")[-1],
-        "node_status": status,
-        "resource_type": unique_id.split(".")[0],
-        "node_started_at": "2026-01-01T00:00:00",
-        "node_finished_at": "2026-01-01T00:00:01",
-    }
-    result = {"status": status, "message": f"{status} with pa55-of-the-warehouse", "execution_time": 1.0}
-    head = {
-        "name": "NodeFinished",
-        "ts": "2026-01-01T00:00:01.000000Z",
-        "level": "debug",
-        "invocation_id": "i",
-    }
-    return json.dumps({"info": head, "data": {"node_info": info, "run_result": result}})
 
 
 @pytest.fixture

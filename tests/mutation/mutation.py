@@ -34,8 +34,12 @@ WATCHED = {
     "core/outcome": ("core/test_outcome.py",),
     "core/resume": ("core/test_resume.py",),
     "core/journal/format": ("core/test_journal.py", "core/test_pages.py"),
-    "core/journal/reader": ("core/test_journal.py", "core/test_pages.py", "sensors/test_once.py"),
-    "core/journal/writer": ("core/test_journal.py", "core/test_pages.py", "producers/test_journal_publisher.py"),
+    "core/journal/reader": (
+        "core/test_journal.py", "core/test_journal_reader.py", "producers/test_journal_publisher.py",
+    ),
+    "core/journal/writer": (
+        "core/test_journal.py", "core/test_journal_reader.py", "core/test_pages.py", "producers/test_journal_publisher.py",
+    ),
     "sensors/hub": ("sensors/test_hub.py", "sensors/test_pace.py", "sensors/test_trigger.py"),
     "sensors/journal_look": ("sensors/test_once.py",),
     "sensors/operator": (

@@ -109,7 +109,7 @@ def test_in_a_triggerer_a_journal_is_read_likewise():
     assert not asyncio.run(read(JournalReader(), ask))
 
 
-@pytest.mark.parametrize("size", [0, 9_000])
+@pytest.mark.parametrize("size", [0, 3_500, 9_000])
 @pytest.mark.parametrize("pages", [0, 1, PAGES - 2, PAGES - 1, PAGES, 3 * PAGES])
 def test_who_has_read_a_journal_can_go_on_with_it(pages, size):
     first = Journal().pages(range(pages), size=size)

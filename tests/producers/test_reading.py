@@ -104,7 +104,7 @@ class OnAWorker:
     def read_pod(self, asked_for):
         if (asked_for and asked_for.metadata.name) != "dbt":
             pytest.fail("it asks for another pod")
-        if len(self.asked) > 100:
+        if len(self.asked) > 20:
             pytest.fail("it goes on for ever")
         return self.pods.pop(0) if len(self.pods) > 1 else self.pods[0]
 
@@ -115,8 +115,14 @@ class OnAWorker:
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch):
-    monkeypatch.setattr(log_reader, "RECONNECT_FIRST", 0.001)
-    monkeypatch.setattr(async_log_reader, "STARTED_POLL_S", 0.001)
+    monkeypatch.setattr(log_reader, "TICK", 0.01)
+    for name, module in (
+        ("RECONNECT_FIRST", log_reader),
+        ("RECONNECT_LIMIT", log_reader),
+        ("RECONNECT_LIMIT", async_log_reader),
+        ("STARTED_POLL_S", async_log_reader),
+    ):
+        monkeypatch.setattr(module, name, 0.001)
 
 
 def test_the_whole_log_is_read_and_then_its_rest():
@@ -169,6 +175,7 @@ def test_a_task_goes_on_while_the_reader_waits_for_its_next_try(monkeypatch):
         now[0] += seconds
 
     monkeypatch.setattr(log_reader, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(log_reader, "TICK", 0.1)
     monkeypatch.setattr(log_reader, "RECONNECT_FIRST", 0.45)
     worker = OnAWorker([line(1)], [], pods=[pod(), pod(0)])
     ticks = []
@@ -293,7 +300,7 @@ class InATriggerer:
         if (name, namespace) != ("dbt", "shop"):
             pytest.fail("it asks for another pod")
         self.reads += 1
-        if self.reads > 100:
+        if self.reads > 20:
             pytest.fail("it goes on for ever")
         return self.pods.pop(0) if len(self.pods) > 1 else self.pods[0]
 

@@ -11,6 +11,7 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 from airflow.sdk.log import mask_secret
 from dbt_words import BEGINNING, said
+from hasty_clock import hurry
 from kubernetes import client, config
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
@@ -21,6 +22,7 @@ from dbt_watch.airflow.supervisor import SupervisorError
 from dbt_watch.core.command import Selection
 from dbt_watch.core.resume import selection_of
 from dbt_watch.local.localkube import Image, LocalKube
+from dbt_watch.producers import earlier_pods
 from dbt_watch.producers.earlier_pods import GENERATION
 from dbt_watch.producers.retry_plan import Plan, Planner, named
 from dbt_watch.producers.retry_state import DONE_KEY, Memory
@@ -91,6 +93,7 @@ def project_of(graph, monkeypatch):
     def make(states):
         project = Project(graph, states)
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", project, raising=False)
+        hurry(monkeypatch, supervisor, earlier_pods)
         return project
 
     return make
@@ -145,8 +148,7 @@ def test_a_task_that_was_marked_failed_does_not_keep_a_retry_from_building(proje
     assert len(project_of(["success", "failed", "deferred"]).plan().nodes) == 2
 
 
-def test_an_airflow_that_answers_late_does_not_fail_an_attempt(project_of, monkeypatch):
-    monkeypatch.setattr(supervisor, "_PAUSE_FIRST", 0.001)
+def test_an_airflow_that_answers_late_does_not_fail_an_attempt(project_of):
     project = project_of(["success", "success", None])
     project.silent = 3
     assert len(project.plan().nodes) == 1

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
+from hasty_clock import hurry
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 
+from dbt_watch.airflow import supervisor
 from dbt_watch.exceptions import ProjectIsBusy
 from dbt_watch.producers import earlier_pods as earlier
 from dbt_watch.producers import project_pods
@@ -57,8 +59,7 @@ def states(monkeypatch):
         return TaskStatesResult(task_states={"run": {task: states[task] for task in message.task_ids}})
 
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
-    monkeypatch.setattr(project_pods, "POLL", 0.0)
-    monkeypatch.setattr(earlier, "POLL", 0.0)
+    hurry(monkeypatch, supervisor, project_pods, earlier)
     return states
 
 
@@ -118,18 +119,13 @@ def test_the_producer_waits_until_a_sensor_has_built_its_node(cluster, states):
         if len(ticks) == 6:
             states[SENSOR] = "success"
 
-    project_pods_of_producer = pods_of(cluster, PRODUCER)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(project_pods, "POLL", 0.15)
-        project_pods_of_producer.await_others("dbt", tick)
+    pods_of(cluster, PRODUCER).await_others("dbt", tick)
     assert states[SENSOR] == "success", "its state tells what is left to build"
     assert not cluster.deleted
 
 
-def test_the_producer_does_not_wait_for_ever_for_a_task_whose_pod_has_ended(cluster, states, monkeypatch):
+def test_the_producer_does_not_wait_for_ever_for_a_task_whose_pod_has_ended(cluster, states):
     start(cluster, SENSOR)
-    monkeypatch.setattr(project_pods, "ENDS_WITHIN", 0.05)
-    monkeypatch.setattr(project_pods, "POLL", 0.01)
     pods_of(cluster, PRODUCER).await_others("dbt", lambda: cluster.end(SENSOR))
     assert states[SENSOR] == "running"
 
@@ -152,12 +148,11 @@ def test_a_pod_whose_task_has_ended_is_stopped_once_and_waited_for(cluster, stat
     assert len(reads) == 3
 
 
-def test_a_pod_that_does_not_end_though_it_was_deleted_is_an_error(cluster, states, monkeypatch):
+def test_a_pod_that_does_not_end_though_it_was_deleted_is_an_error(cluster, states):
     """Its node is lost, perhaps."""
     start(cluster, SENSOR).spec.termination_grace_period_seconds = 1
     states[SENSOR] = "failed"
     cluster.read_namespaced_pod = lambda name, namespace: cluster.pods[name]
-    monkeypatch.setattr(earlier, "GONE_WITHIN", -1.0)
     with pytest.raises(TimeoutError, match="dbt must not run twice"):
         pods_of(cluster, PRODUCER).await_others("dbt", lambda: None)
 
@@ -237,8 +232,7 @@ def test_a_pod_that_is_to_be_stopped_may_have_gone_but_no_other_error_is_passed_
         pods_of(cluster, SENSOR).give_way(pod)
 
 
-def test_whoever_waits_for_other_pods_may_be_stopped_meanwhile(cluster, states, monkeypatch):
-    monkeypatch.setattr(project_pods, "POLL", 5.0)
+def test_whoever_waits_for_other_pods_may_be_stopped_meanwhile(cluster, states):
     start(cluster, SENSOR)
 
     def stop():
@@ -248,8 +242,7 @@ def test_whoever_waits_for_other_pods_may_be_stopped_meanwhile(cluster, states, 
         pods_of(cluster, PRODUCER).await_others("dbt", stop)
 
 
-def test_the_states_of_those_that_were_waited_for_are_asked_until_none_runs(cluster, states, monkeypatch):
-    monkeypatch.setattr(project_pods, "POLL", 0.15)
+def test_the_states_of_those_that_were_waited_for_are_asked_until_none_runs(cluster, states):
     for task_id in (SENSOR, OTHER):
         start(cluster, task_id)
     seen = []

@@ -59,6 +59,7 @@ def pod_with(phase="Running", why=None, message=None, /, **terminated):
         (k8s.V1Pod(status=k8s.V1PodStatus(phase="Failed")), None, "the pod ended as Failed"),
         (pod_with("Failed", "Evicted", exit_code=137, reason="Error", message="said"), 137, "Evicted"),
         (pod_with("Failed", "Evicted", exit_code=137, reason="Evicted"), 137, "Evicted"),
+        (pod_with("Failed", "Evicted", exit_code=137, reason="OOMKilled"), 137, "Evicted: OOMKilled"),
         (pod_with(exit_code=128, reason="StartError", message="no dbt"), 128, "StartError: no dbt"),
     ],
 )

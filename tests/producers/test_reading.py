@@ -161,6 +161,12 @@ def test_a_stream_that_is_cut_or_refused_is_read_on(error):
     assert worker.responses[0].left == "released"
 
 
+def test_the_rest_of_a_log_is_tried_for_as_long_as_was_asked_for():
+    worker = OnAWorker([line(1)], ConnectionError("reset"))
+    assert worker.reader.follow() == ContainerEnd(3)
+    assert len(worker.asked) <= 3
+
+
 @pytest.mark.parametrize("streams", [[ApiException(status=401)], [[ApiException(status=401)]]])
 def test_credentials_that_have_expired_are_for_the_caller(streams):
     with pytest.raises(ApiException):
@@ -219,7 +225,7 @@ def test_a_log_that_comes_faster_than_it_is_read_waits_and_is_not_kept_in_memory
     while len(read) < 258:  # one is looked at, 256 wait, and one has no place
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    time.sleep(0.1)
+    time.sleep(1.2)  # longer than a try to find a place takes
     assert len(read) == 258
     go_on.set()
     thread.join(60)

@@ -116,6 +116,7 @@ class OnAWorker:
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch):
     monkeypatch.setattr(log_reader, "TICK", 0.01)
+    monkeypatch.setattr(log_reader, "REST_TIMEOUT", 0.05)
     for name, module in (
         ("RECONNECT_FIRST", log_reader),
         ("RECONNECT_LIMIT", log_reader),
@@ -289,14 +290,17 @@ class InATriggerer:
         self.happened = events
         self.asked = []
         self.told = []
-        self.connections = 0
-        self.reads = 0
+        self.opened = self.closed = 0
 
     @contextlib.asynccontextmanager
     async def connect(self):
-        self.connections += 1
-        yield self
-        self.connections -= 1
+        self.opened += 1
+        if self.opened > 20:
+            pytest.fail("it goes on for ever")
+        try:
+            yield self
+        finally:
+            self.closed += 1
 
     async def read_namespaced_pod_log(self, **request):
         self.asked.append(request)
@@ -305,9 +309,6 @@ class InATriggerer:
     async def read_namespaced_pod(self, name, namespace):
         if (name, namespace) != ("dbt", "shop"):
             pytest.fail("it asks for another pod")
-        self.reads += 1
-        if self.reads > 20:
-            pytest.fail("it goes on for ever")
         return self.pods.pop(0) if len(self.pods) > 1 else self.pods[0]
 
     async def list_namespaced_event(self, namespace, **how):
@@ -350,7 +351,7 @@ def test_in_a_triggerer_the_whole_log_is_read_and_then_its_rest():
     since = triggerer.asked[1]["since_seconds"]
     assert triggerer.asked[1] == {**REQUEST, "follow": False, "since_seconds": since}
     assert all(response.is_closed for response in responses)
-    assert triggerer.connections == 0
+    assert triggerer.opened == triggerer.closed
     assert triggerer.reader.pod is triggerer.pods[0]
 
 
@@ -361,7 +362,7 @@ def test_in_a_triggerer_no_pod_is_known_before_it_was_read():
 
 
 def test_in_a_triggerer_a_stream_that_is_cut_is_closed_and_read_on():
-    cut = AsyncResponse([line(1), ConnectionError("reset")])
+    cut = AsyncResponse([line(1), line(2)[:-3], ConnectionError("reset")])
     triggerer = InATriggerer(
         cut, AsyncResponse([line(1), line(2)]), AsyncResponse([]), pods=[pod(), pod(), pod(0)]
     )

@@ -38,7 +38,6 @@ class Attempt:
     """
 
     def __init__(self, context: Context, stop: Callable[[], None]) -> None:
-        self.context = context
         task_instance: Any = context["ti"]
         self.task_instance = task_instance
         self.number: int = task_instance.try_number

@@ -292,7 +292,7 @@ class Following:
 
     async def broken_off(self, event: dict[str, Any]) -> dict[str, Any]:
         """Close the journal before dbt has ended, and return the event with which the operator goes on."""
-        words = words_of(str(event.get("message", "")))
+        words = words_of(str(event.get("message") or "the operator's own trigger gave no reason"))
         events = () if self.has_started else await self._reader.events()
         reason = broken_off(words, self._reader.pod, self._container, events)
         self.watch.end(None, reason)

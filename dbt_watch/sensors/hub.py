@@ -181,7 +181,7 @@ class Hub:
         self._subscriptions.discard(subscription)
         self._rebuilds.remove(subscription)
         for unique_id in subscription.sensor.unique_ids:
-            self._by_node.get(unique_id, set()).discard(subscription)
+            self._by_node[unique_id].discard(subscription)
 
     async def run(self) -> None:
         """Read until nobody has been listening for a while."""
@@ -255,12 +255,12 @@ class Hub:
         if not (self._journal.attempt or self._is_damaged):
             return
         value = await self._source.page(self._reader.key)
-        attempt = self._journal.attempt if value is not None else 0
-        if value is not None:
-            with self._heeding_damage():
-                attempt = decode_page(value).chunk.attempt
-        if attempt != self._journal.attempt:
+        if value is None:
             self._forget()
+            return
+        with self._heeding_damage():
+            if decode_page(value).chunk.attempt != self._journal.attempt:
+                self._forget()
 
     def _is_readable(self, now: float) -> bool:
         is_open = self._producer.closed is None and not self._is_damaged

@@ -6,14 +6,16 @@ from datetime import datetime, timezone
 import msgspec
 import pytest
 
+from dbt_watch.core.journal import writer as journal_writer
 from dbt_watch.core.journal.format import JOURNAL_VERSION, Chunk, Closed, JournalError, decode_chunk
 from dbt_watch.core.journal.reader import JournalState
 from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.results import Batch, NodeResult, NotRun
 
 
-def node(name, status="success", **more):
-    return NodeResult(unique_id=f"model.shop.{name}", name=name, resource_type="model", status=status, **more)
+def node(name, status="success", /, **more):
+    known = {"unique_id": f"model.shop.{name}", "name": name, "resource_type": "model", "status": status}
+    return NodeResult(**{**known, **more})
 
 
 def as_json(chunk):
@@ -135,6 +137,98 @@ def test_a_shortened_message_says_so_and_keeps_its_ends():
     assert "left out" in message
 
 
+def fitted(room=0, **more):
+    """Return what is written of one entry where a chunk may have 2,048 bytes, which leaves 1,248 for it, or more."""
+    writer = JournalWriter(attempt=1, max_chunk_bytes=2_048 + room)
+    writer.add([node("a", "error", **more)])
+    ((change,),) = (chunk.changes for chunk in all_chunks(writer))
+    return change
+
+
+EXTRAS = {
+    "relation_name": "db.shop.a",
+    "adapter_response": {"code": "x"},
+    "batches": (Batch(1, "error", 0.5),),
+    "skipped_because": ("model.shop.b", "model.shop.c"),
+}
+
+
+def test_of_an_entry_that_does_not_fit_the_sql_goes_first():
+    change = fitted(message="m" * 500, sql="s" * 2_000, **EXTRAS)
+    assert change == node("a", "error", message="m" * 500, **EXTRAS)
+
+
+@pytest.mark.parametrize(("room", "length"), [(8_000, 8_000), (4_500, 4_000), (1_500, 2_000)])
+def test_then_the_message_is_shortened_as_little_as_it_has_to_be(room, length):
+    change = fitted(room, message="m" * 15_000, **EXTRAS)
+    assert length < len(change.message) < length + 100
+    assert change == node("a", "error", message=change.message, **EXTRAS)
+
+
+def test_then_the_rest_goes_and_of_the_reasons_for_a_skip_one_stays():
+    change = fitted(message="m" * 15_000, **{**EXTRAS, "relation_name": "r" * 1_000})
+    assert 1_000 < len(change.message) < 1_100 or 500 < len(change.message) < 600
+    assert change == node("a", "error", message=change.message, skipped_because=("model.shop.b",))
+
+
+def test_an_entry_without_a_message_is_shortened_too():
+    assert fitted(relation_name="r" * 2_000) == node("a", "error")
+
+
+def test_where_there_is_room_for_no_word_of_the_message_the_rest_stays():
+    name = "n" * 1_110
+    change = fitted(unique_id=name, message="m" * 100)
+    assert change.message is None
+    assert (change.unique_id, change.name, change.resource_type) == (name, "a", "model")
+
+
+def test_where_there_is_no_room_for_names_a_node_is_told_from_the_others_and_how_it_ended():
+    change = fitted(name="n" * 2_000, attempt=3, not_run=NotRun.FAIL_FAST)
+    assert change == NodeResult(unique_id="model.shop.a", status="error", attempt=3, not_run=NotRun.FAIL_FAST)
+
+
+@pytest.mark.parametrize(("length", "is_whole"), [(598, True), (599, False)])
+def test_a_reason_of_up_to_600_bytes_is_told_as_it_is_and_a_longer_one_by_its_ends(length, is_whole):
+    writer = JournalWriter(attempt=1)
+    reason = "b" + "x" * (length - 2) + "e"
+    writer.close(1, reason=reason)
+    told = writer.take().closed.reason
+    assert (told == reason) is is_whole
+    assert told[0] + told[-1] == "be"
+    assert len(told) > 300
+
+
+def test_what_waits_is_counted_until_it_is_stored():
+    writer, counts = JournalWriter(attempt=1), []
+    for step in (
+        lambda: None,
+        lambda: writer.add([node("a"), node("b")]),
+        writer.take,
+        lambda: writer.written(writer.take()),
+        lambda: (writer.close(0), writer.take()),
+        lambda: writer.written(writer.take()),
+    ):
+        step()
+        counts.append(writer.pending)
+    assert counts == [0, 2, 2, 0, 1, 0]
+
+
+def test_few_tries_find_how_many_changes_have_room(monkeypatch):
+    tries = []
+
+    def counting(entries):
+        tries.append(len(entries))
+        return json_size(entries)
+
+    json_size = journal_writer._json_size
+    monkeypatch.setattr(journal_writer, "_json_size", counting)
+    writer = JournalWriter(attempt=1)
+    writer.add(node(str(number), message="m" * (300 + number % 7)) for number in range(5_000))
+    chunks = all_chunks(writer)
+    assert len(tries) <= 1.2 * len(chunks) + 3
+    assert sum(tries) < 5_000 * 1.2 + 5_000
+
+
 def test_an_entry_survives_the_way_with_all_that_it_holds():
     at = datetime(2026, 11, 21, 8, 0, 0, 5, tzinfo=timezone.utc)
     full = NodeResult(
@@ -147,6 +241,34 @@ def test_an_entry_survives_the_way_with_all_that_it_holds():
     assert json.loads(json.dumps(as_json(chunk))) == as_json(chunk)
     for value in (as_json(chunk), json.dumps(as_json(chunk)), json.dumps(json.dumps(as_json(chunk)))):
         assert decode_chunk(value) == chunk
+
+
+def test_a_part_says_whether_another_one_follows():
+    part = Chunk(attempt=2, seq=5, more=True)
+    assert decode_chunk(as_json(part)) == part
+    assert "more" not in as_json(Chunk(attempt=2, seq=5))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("{", "a chunk of the journal is not JSON: "),
+        (["a list"], r"not a chunk of a journal: \['a list'\]"),
+        (
+            {"kind": "dbt_watch.journal", "version": 99},
+            f"has version 99; this one reads {JOURNAL_VERSION} only",
+        ),
+        ({"kind": "dbt_watch.journal", "version": JOURNAL_VERSION, "seq": 0}, "is damaged: .*`attempt`"),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_told(value, why):
+    with pytest.raises(JournalError, match=why):
+        decode_chunk(value)
+
+
+def test_a_foreign_value_is_told_of_in_few_words():
+    with pytest.raises(JournalError, match=r"\[9804 characters left out\]"):
+        decode_chunk(["x" * 10_000])
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,12 @@ def test_what_is_no_page_is_refused(value):
         decode_page(value)
 
 
+def test_what_is_no_page_is_told_of_in_few_words():
+    with pytest.raises(JournalError) as caught:
+        decode_page({"x" * 1_000: 1})
+    assert str(caught.value) == f"not a page of the journal: {'{' + repr('x' * 1_000)[:79]!r}"
+
+
 def test_keys_sort_as_parts_do():
     keys = [part_key(number) for number in (0, 9, 10, 9_999)]
     assert keys == sorted(keys)
@@ -86,6 +92,15 @@ class TestTheSnapshot:
         assert len(full) > 2
         assert all(entry.is_final for part in full for entry in part.changes)
         assert list(last.changes[-10:]) == running
+
+    def test_a_part_is_written_while_there_is_a_key_left_for_the_blank_page(self):
+        assert not Tail(first=4, next_seq=4 + PAGES - 2).is_full
+        assert Tail(first=4, next_seq=4 + PAGES - 1).is_full
+
+    def test_an_entry_that_is_longer_than_a_part_has_one_of_its_own(self, monkeypatch):
+        monkeypatch.setattr("dbt_watch.core.journal.writer._ROOM", 10)
+        parts = self.tail(*(self.entry(number) for number in range(3))).parts(1)
+        assert [len(part.changes) for part in parts] == [1, 1, 1]
 
     def test_an_entry_that_was_replaced_leaves_nothing_behind(self):
         tail = Tail()

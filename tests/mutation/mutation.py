@@ -8,6 +8,7 @@ makes it fail. docs/mutation.md says how to go on from there.
 import argparse
 import ast
 import fnmatch
+import json
 import os
 import re
 import shutil
@@ -28,39 +29,73 @@ WORK = ROOT / "build" / "mutation"
 ACCEPTED = HERE / "accepted.toml"
 
 
-class Part(NamedTuple):
-    """Some modules, and the tests that are to notice; such as start no Airflow, and are fast."""
-
-    modules: tuple[str, ...]
-    tests: tuple[str, ...]
-
-
-PARTS = {
-    "core": Part(("outcome", "resume"), ("tests/core/test_outcome.py", "tests/core/test_resume.py")),
-    "sensors": Part(("*",), ("tests/sensors", "tests/authoring/test_callbacks.py")),
-    "producers": Part(("*",), ("tests/producers", "--ignore=tests/producers/test_stop.py")),
-}
+# Each module that is watched, and what is to notice its changes: tests that start no Airflow, and take seconds at most.
+WATCHED = {
+    "core/outcome": ("core/test_outcome.py",),
+    "core/resume": ("core/test_resume.py",),
+    "core/journal/format": ("core/test_journal.py", "core/test_pages.py"),
+    "core/journal/reader": (
+        "core/test_journal.py", "core/test_journal_reader.py", "producers/test_journal_publisher.py",
+    ),
+    "core/journal/writer": (
+        "core/test_journal.py", "core/test_journal_reader.py", "core/test_pages.py", "producers/test_journal_publisher.py",
+    ),
+    "sensors/hub": ("sensors/test_hub.py", "sensors/test_pace.py", "sensors/test_trigger.py"),
+    "sensors/journal_look": ("sensors/test_once.py",),
+    "sensors/operator": (
+        "sensors/test_ends.py", "sensors/test_last_event.py", "sensors/test_once.py", "sensors/test_rebuild.py",
+        "sensors/test_starts.py", "authoring/test_callbacks.py",
+    ),
+    "sensors/rebuild_order": ("sensors/test_rebuild_order.py",),
+    "sensors/trigger": ("sensors/test_last_event.py", "sensors/test_trigger.py"),
+    "sensors/updates": ("sensors/test_hub.py", "sensors/test_once.py", "sensors/test_rebuild.py", "sensors/test_updates.py"),
+    "producers/async_log_reader": ("producers/test_log_following.py", "producers/test_reading.py"),
+    "producers/attempt": ("producers/test_attempt.py",),
+    "producers/build_watch": ("producers/test_watch.py",),
+    "producers/earlier_pods": ("producers/test_earlier.py", "producers/test_plan.py", "producers/test_project_pods.py"),
+    "producers/failure_reasons": ("producers/test_reasons.py",),
+    "producers/journal_publisher": ("producers/test_journal_publisher.py",),
+    "producers/journal_store": ("producers/test_journal_store.py", "producers/test_deferred.py"),
+    "producers/log_reader": (
+        "producers/test_log_following.py", "producers/test_log_parts.py", "producers/test_reading.py",
+    ),
+    "producers/pod_manager": ("producers/test_private_api.py",),
+    "producers/pre_stop": ("producers/test_private_api.py",),
+    "producers/project_pods": ("producers/test_project_pods.py",),
+    "producers/retry_plan": ("producers/test_plan.py",),
+    "producers/retry_state": ("producers/test_memory.py",),
+    "producers/secrets": ("producers/test_secrets.py",),
+    "producers/single_node": ("producers/test_alone.py",),
+    "producers/termination": ("producers/test_stopping.py",),
+    "producers/trigger": ("producers/test_deferred.py", "producers/test_following.py", "sensors/test_last_event.py"),
+    "producers/triggerer_capacity": ("producers/test_capacity.py",),
+}  # fmt: skip
 
 CONFIG = """
 [tool.mutmut]
 source_paths = ["dbt_watch"]
-only_mutate = {modules}
+only_mutate = ["{path}"]
 also_copy = ["examples"]
 # What a log says is no behaviour.
 do_not_mutate_patterns = ['\\blog\\.(debug|info|warning|error|exception)\\(', '\\bTYPE_CHECKING\\b']
 pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = ["-p", "no:cacheprovider", "--timeout=60", "--hypothesis-profile=repeatable"]
-# A change that makes tests wait is noticed after (their own time + 4 s) x 3.
-timeout_constant = 4.0
+pytest_add_cli_args = ["-p", "no:cacheprovider", "--timeout=120", "--hypothesis-profile=repeatable"]
+# A change that makes tests wait is noticed after (their own time + 10 s) x 3: the machine may be busy.
+timeout_constant = 10.0
 timeout_multiplier = 3.0
+# What a test says that fails without any change.
+debug = true
 # A change runs in a process that has run no test before: what Airflow masks once, it masks for good.
 process_isolation = "forkserver"
 use_git_change_detection = false
 on_dependency_change = "ignore"
 """
 
-NOTICED = {"killed", "timeout"}
-NOT_CALLED = "no tests"
+KILLED = "killed"
+NOTICED = {KILLED, "timeout"}
+NOT_CALLED, NOT_TRIED = "no tests", "not checked"
+# So many tell of a test that fails without any change.
+LAST_LINES = 150
 
 
 class Change(NamedTuple):
@@ -96,44 +131,68 @@ def texts_in(code: str) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="nox -s mutation --", description=__doc__.strip().split("\n")[0])
-    watched = [f"{part}/{module}" for part, (modules, _) in PARTS.items() for module in modules]
     parser.add_argument(
-        "modules", nargs="*", default=watched, help="such as core/outcome or sensors/*; by default all"
+        "modules", nargs="*", default=["*"], help="such as core/outcome or sensors/*; by default all"
     )
     parser.add_argument("--jobs", type=int, default=1, help="how many changes are tried at once")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="only the changes that went unnoticed, or made the tests wait, the last time",
+    )
     options = parser.parse_args()
-    wanted = defaultdict(list)
-    for name in options.modules:
-        part, _, module = name.removesuffix(".py").partition("/")
-        wanted[part].append(module)
-    return max(examine(part, modules, options.jobs) for part, modules in wanted.items())
+    wanted = [name for name in WATCHED if any(fnmatch.fnmatch(name, item) for item in options.modules)]
+    if not wanted:
+        parser.error(f"no such module; there are {', '.join(WATCHED)}")
+    return max([examine(name, options.jobs, again=options.again) for name in wanted])
 
 
-def examine(name: str, modules: list[str], jobs: int) -> int:
-    """Try all changes of some modules; 1 when one goes unnoticed that is not accepted."""
-    work = WORK / name
-    prepare(work, name, PARTS[name])
-    patterns = [f"dbt_watch.{name}.{module}.*" for module in modules]
-    mutmut(work, "run", f"--max-children={jobs}", *patterns)
-    statuses = {}
-    for line in mutmut(work, "results", "--all=true").splitlines():
-        mutant, _, status = line.strip().rpartition(": ")
-        if any(fnmatch.fnmatch(mutant, pattern) for pattern in patterns):
-            statuses[mutant] = status
+def examine(name: str, jobs: int, *, again: bool) -> int:
+    """Try all changes of a module; 1 when one goes unnoticed that is not accepted."""
+    print(f"# {name}", flush=True)
+    work = WORK / name.replace("/", "-")
+    source = undecorated((ROOT / module_path(name)).read_text())
+    memory = work.with_suffix(".json")
+    mutants = [f"dbt_watch.{name.replace('/', '.')}.*"]
+    if again:
+        last = json.loads(memory.read_text()) if memory.exists() else {}
+        if last.get("source") != source:
+            sys.exit("it is another than the last time, or has not been gone through yet: leave out --again")
+        mutants = last["doubtful"]
+        if not mutants:
+            return 0
+    prepare(work, name, source)
+    mutmut(work, "run", f"--max-children={jobs}", *mutants)
+    statuses = statuses_of(work)
+    doubtful = [mutant for mutant, status in statuses.items() if status != KILLED]
+    memory.write_text(json.dumps({"source": source, "doubtful": doubtful}))
     return report(work, statuses)
 
 
-def prepare(work: Path, name: str, part: Part) -> None:
+def module_path(name: str) -> str:
+    """Return where a module is, such as core/outcome."""
+    return f"dbt_watch/{name}.py"
+
+
+def prepare(work: Path, name: str, source: str) -> None:
     """Lay out what mutmut works on: the code, its tests, and the examples."""
     shutil.rmtree(work, ignore_errors=True)
     for folder in ("dbt_watch", "tests", "examples"):
         ignored = shutil.ignore_patterns("__pycache__", "*.duckdb*", "logs", "target")
         shutil.copytree(ROOT / folder, work / folder, ignore=ignored)
-    for module in (work / "dbt_watch" / name).glob("*.py"):
-        module.write_text(undecorated(module.read_text()))
-    modules = [f"dbt_watch/{name}/{module}.py" for module in part.modules]
-    config = CONFIG.format(modules=modules, tests=list(part.tests))
+    (work / module_path(name)).write_text(source)
+    config = CONFIG.format(path=module_path(name), tests=[f"tests/{test}" for test in WATCHED[name]])
     (work / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + config)
+
+
+def statuses_of(work: Path) -> dict[str, str]:
+    """Return what became of each change that was tried."""
+    statuses = {}
+    for line in mutmut(work, "results", "--all=true").splitlines():
+        mutant, _, status = line.strip().rpartition(": ")
+        if status != NOT_TRIED:
+            statuses[mutant] = status
+    return statuses
 
 
 def undecorated(source: str) -> str:
@@ -158,14 +217,14 @@ def undecorated(source: str) -> str:
 
 
 def mutmut(work: Path, *arguments: str) -> str:
-    """Run mutmut, and give what it prints."""
+    """Run mutmut, and return what it prints."""
     command = [str(Path(sys.executable).with_name("mutmut")), *arguments]
     env = {**os.environ, "PYTHONHASHSEED": "0", "DBT_WATCH_PARSED": str(WORK / "parsed")}
     done = subprocess.run(
         command, cwd=work, env=env, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode:
-        sys.exit(f"{done.stdout}\nmutmut failed")
+        sys.exit("\n".join([*done.stdout.splitlines()[-LAST_LINES:], "mutmut failed"]))
     return done.stdout
 
 

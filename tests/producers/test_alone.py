@@ -14,7 +14,7 @@ from dbt_watch.exceptions import ProjectIsBusy, SelectionError
 from dbt_watch.producers.operator import producer_class
 from dbt_watch.producers.single_node import RebuildPod
 
-ORDERS = "model.jaffle_shop.orders"
+ORDERS, CUSTOMERS = "model.jaffle_shop.orders", "model.jaffle_shop.customers"
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def producer_of(graph):
         return producer_class()(
             task_id="dbt_build",
             image="shop:1",
-            build={"target": "prod", "select": "raw_orders"},
+            build={"target": "prod", "select": "raw_orders", "exclude": "customers"},
             selection=Selection(),
             graph=own,
             selected=frozenset(graph.nodes),
@@ -40,6 +40,7 @@ def test_only_the_node_is_built_with_the_flags_of_the_project(producer_of):
     producer = producer_of()
     operator = RebuildPod(producer, [ORDERS])._operator
     assert operator.selected == {ORDERS}
+    assert operator.watched == {}
     assert operator.build == {"target": "prod"}
     assert operator.image == "shop:1"
     assert producer.selected != {ORDERS}
@@ -71,8 +72,11 @@ def test_a_source_is_checked_alone_and_nothing_is_built(landed_shop):
 
 def test_nodes_that_dbt_cannot_be_asked_for_alone_are_an_error(producer_of, monkeypatch):
     monkeypatch.setattr("dbt_watch.producers.single_node.selection_of", lambda graph, nodes: None)
-    with pytest.raises(SelectionError, match=ORDERS):
-        RebuildPod(producer_of(), [ORDERS])
+    with pytest.raises(SelectionError) as caught:
+        RebuildPod(producer_of(), [CUSTOMERS, ORDERS])
+    assert str(caught.value) == (
+        f"select='{CUSTOMERS}, {ORDERS}': expected nodes that dbt can be asked for alone"
+    )
 
 
 class Operator:

@@ -55,6 +55,12 @@ def test_an_attempt_begins_now_but_not_before_it_was_made(attempt_of):
     assert decode_page(xcoms[page_key(0)]).began == attempt.began == 0x0FFFFFFFFFFF / 1000
 
 
+def test_an_attempt_that_has_just_begun_knows_of_no_nodes_no_pod_and_no_end(attempt_of):
+    attempt, _ = attempt_of(1, 0)
+    assert (attempt.wanted, attempt.nodes, attempt.watch) == (None, frozenset(), None)
+    assert (attempt.pod, attempt.end, attempt.closed) == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("number", "retries", "max_tries", "is_first"),
     [

@@ -11,6 +11,7 @@ from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetXCom, TaskStatesResult, XComResult
 from kubernetes_asyncio.client import ApiException
+from virtual_time import run
 
 from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.airflow.task_instances import TaskKey
@@ -73,9 +74,11 @@ def test_the_operators_hook_is_kept_until_its_credentials_are_refused(status, is
 def test_nodes_survive_the_way_and_take_little_room(graph):
     stale = StaleSources({"source.shop.raw.orders": ("model.jaffle_shop.orders",)}, "skip")
     drift = Drift(("model.shop.done",), "fail")
-    packed = unpack(pack(graph.nodes, stale, drift))
+    empty = NodeInfo("empty", "model", "table", is_empty=True)
+    packed = unpack(pack({**graph.nodes, "model.shop.empty": empty}, stale, drift))
     nodes = packed.nodes
     assert (packed.stale, packed.drift) == (stale, drift)
+    assert nodes.pop("model.shop.empty") == empty
     assert set(nodes) == set(graph.nodes)
     for unique_id, node in graph.nodes.items():
         assert nodes[unique_id] == NodeInfo(
@@ -138,11 +141,11 @@ def test_a_journal_of_another_version_is_begun_anew(writer, monkeypatch):
     trigger = DbtPodTrigger(
         inner=INNER, nodes=pack({}, StaleSources()), attempt=1, will_retry=True, began=1.5
     )
-    written = asyncio.run(asyncio.wait_for(trigger._read_back(JournalStore(None)), 2))
+    written = run(trigger._read_back(JournalStore(None)))
     asyncio.run(
         AsyncJournalPublisher(Publication(writer, will_retry=True, tail=written.tail), store.push).write()
     )
-    again = asyncio.run(trigger._read_back(JournalStore(None)))
+    again = run(trigger._read_back(JournalStore(None)))
     assert list(again.state.entries) == ["model.shop.a"]
 
 
@@ -194,13 +197,13 @@ def trigger_of(monkeypatch):
     def make(pods, **arguments):
         @contextlib.asynccontextmanager
         async def connect():
-            yield None
+            yield pods
 
         async def read_state(_):
             return "failed"
 
         monkeypatch.setattr(deferred, "read_state", read_state)
-        monkeypatch.setattr(deferred, "CoreV1Api", lambda _: pods)
+        monkeypatch.setattr(deferred, "CoreV1Api", lambda connection: connection)
         trigger = DbtPodTrigger(
             inner=(INNER[0], {**INNER[1], **arguments}),
             nodes=pack({}, StaleSources()),

@@ -225,6 +225,14 @@ class TestALongJournal:
         assert behind.state.next_seq == 2 * PAGES + 6
 
 
+def test_the_head_is_written_again_only_when_there_is_another_last_part(publisher, writer, store):
+    publisher.flush()
+    for number in range(5 * PAGES):
+        writer.add(changes(str(number)))
+        publisher.flush()
+    assert [entry for entry in store.log if entry[0] == HEAD_KEY] == [(HEAD_KEY, 0)]
+
+
 def test_who_does_not_know_when_the_attempt_began_says_that_it_was_long_ago(publisher, writer, store):
     publisher.flush()
     assert decode_page(store.pages["journal_0000"]).began == 0.0

@@ -46,11 +46,15 @@ class Answers:
 
     def __init__(self, *, logs=(), pods=(), rest=(NOTHING,)):
         self.now = 0.0
+        self.asked = 0
         self.pauses = []
         self.rests = 0
         self._answers = {"logs": list(logs), "pods": list(pods), "rest": list(rest)}
 
     def __call__(self, step):
+        self.asked += 1
+        if self.asked > 100:
+            pytest.fail("it goes on for ever")
         if isinstance(step, Pause):
             self.pauses.append(step.seconds)
             self.now += step.seconds
@@ -108,6 +112,22 @@ def test_a_pod_that_was_deleted_is_an_end_and_its_rest_is_asked_for_once(follow,
     assert answers.rests == 1
 
 
+@pytest.mark.parametrize(
+    ("streams", "is_told"),
+    [
+        ({"logs": [cut()]}, True),
+        ({"logs": [cut(500)]}, True),
+        ({"logs": [cut(404)]}, False),  # the pod's state tells
+        ({"logs": [SOMETHING], "rest": [cut(404)]}, True),
+        ({"logs": [SOMETHING]}, False),
+    ],
+)
+def test_a_cut_is_told_unless_the_pod_has_gone(follow, caplog, streams, is_told):
+    with caplog.at_level("INFO"):
+        follow(Answers(pods=[ENDED], **streams))
+    assert ("was cut" in caplog.text) is is_told
+
+
 def test_an_answer_that_says_nothing_of_the_pod_is_asked_for_again(follow):
     answers = Answers(logs=[cut()], pods=[ConnectionError("away"), ApiException(status=500), ENDED])
     assert follow(answers) == ContainerEnd(3)
@@ -156,6 +176,7 @@ def test_lines_that_are_read_again_are_told_from_new_ones():
     assert read(first + second[:-6], error) == StreamOutcome(arrived=True, error=error)
     assert read(first + second[:-1]) == StreamOutcome(arrived=True, error=None)
     assert found == [(True, [b"one"]), (False, [b"one"]), (True, [b"two"])]
+    assert StreamLines(position, None).end(error) == StreamOutcome(arrived=False, error=error)
 
 
 class TestInATriggerer:

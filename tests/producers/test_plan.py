@@ -1,6 +1,5 @@
 """What a later attempt does, with a pod of an earlier one and without."""
 
-import json
 import logging
 import sys
 import time
@@ -11,6 +10,8 @@ import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 from airflow.sdk.log import mask_secret
+from dbt_words import BEGINNING, said
+from hasty_clock import hurry
 from kubernetes import client, config
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
@@ -21,6 +22,7 @@ from dbt_watch.airflow.supervisor import SupervisorError
 from dbt_watch.core.command import Selection
 from dbt_watch.core.resume import selection_of
 from dbt_watch.local.localkube import Image, LocalKube
+from dbt_watch.producers import earlier_pods
 from dbt_watch.producers.earlier_pods import GENERATION
 from dbt_watch.producers.retry_plan import Plan, Planner, named
 from dbt_watch.producers.retry_state import DONE_KEY, Memory
@@ -91,6 +93,7 @@ def project_of(graph, monkeypatch):
     def make(states):
         project = Project(graph, states)
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", project, raising=False)
+        hurry(monkeypatch, supervisor, earlier_pods)
         return project
 
     return make
@@ -145,8 +148,7 @@ def test_a_task_that_was_marked_failed_does_not_keep_a_retry_from_building(proje
     assert len(project_of(["success", "failed", "deferred"]).plan().nodes) == 2
 
 
-def test_an_airflow_that_answers_late_does_not_fail_an_attempt(project_of, monkeypatch):
-    monkeypatch.setattr(supervisor, "_PAUSE_FIRST", 0.001)
+def test_an_airflow_that_answers_late_does_not_fail_an_attempt(project_of):
     project = project_of(["success", "success", None])
     project.silent = 3
     assert len(project.plan().nodes) == 1
@@ -253,39 +255,6 @@ def test_where_no_selection_fits_what_is_left_all_is_built(project_of, monkeypat
 
 def test_twenty_tasks_are_all_named():
     assert named(["shop.m"] * 20).endswith("shop.m)")
-
-
-BEGINNING = json.dumps(
-    {
-        "info": {
-            "name": "MainReportVersion",
-            "ts": "2026-01-01T00:00:00.000000Z",
-            "level": "info",
-            "invocation_id": "i",
-        },
-        "data": {},
-    }
-)
-
-
-def said(unique_id, status):
-    """Say as dbt does at the log level debug how a node has ended."""
-    info = {
-        "unique_id": unique_id,
-        "node_name": unique_id.split(".")[-1],
-        "node_status": status,
-        "resource_type": unique_id.split(".")[0],
-        "node_started_at": "2026-01-01T00:00:00",
-        "node_finished_at": "2026-01-01T00:00:01",
-    }
-    result = {"status": status, "message": f"{status} with pa55-of-the-warehouse", "execution_time": 1.0}
-    head = {
-        "name": "NodeFinished",
-        "ts": "2026-01-01T00:00:01.000000Z",
-        "level": "debug",
-        "invocation_id": "i",
-    }
-    return json.dumps({"info": head, "data": {"node_info": info, "run_result": result}})
 
 
 @pytest.fixture

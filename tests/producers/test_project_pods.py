@@ -1,14 +1,17 @@
 """That dbt never runs in two pods of one project and DAG run, whoever has made them."""
 
+import itertools
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
+from hasty_clock import hurry
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 
+from dbt_watch.airflow import supervisor
 from dbt_watch.exceptions import ProjectIsBusy
 from dbt_watch.producers import earlier_pods as earlier
 from dbt_watch.producers import project_pods
@@ -31,6 +34,7 @@ class Cluster:
         return SimpleNamespace(items=[pod for pod in found if pod.metadata.namespace == namespace])
 
     def delete_namespaced_pod(self, name, namespace):
+        assert namespace == "dbt"
         self.deleted.append(name)
         if name not in self.pods:
             raise ApiException(status=404)
@@ -41,7 +45,8 @@ class Cluster:
         status = k8s.V1ContainerStatus(
             name="base", state=state, image="", image_id="", ready=False, restart_count=0
         )
-        self.pods[name].status = k8s.V1PodStatus(phase="Succeeded", container_statuses=[status])
+        # A sidecar may still run.
+        self.pods[name].status = k8s.V1PodStatus(phase="Running", container_statuses=[status])
 
 
 @pytest.fixture
@@ -57,8 +62,9 @@ def states(monkeypatch):
         return TaskStatesResult(task_states={"run": {task: states[task] for task in message.task_ids}})
 
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
-    monkeypatch.setattr(project_pods, "POLL", 0.0)
-    monkeypatch.setattr(earlier, "POLL", 0.0)
+    hurry(monkeypatch, supervisor, project_pods, earlier)
+    # Whoever waits is called twice before it asks again.
+    monkeypatch.setattr(project_pods, "POLL", 0.15)
     return states
 
 
@@ -101,6 +107,11 @@ def test_pods_of_another_run_or_map_index_are_not_its_business(cluster, states, 
     assert not pods_of(cluster, PRODUCER).others("dbt")
 
 
+def test_the_label_stays_the_same_from_release_to_release(cluster):
+    """A pod may have been made by the release before."""
+    assert pods_of(cluster, SENSOR).run_label == "e61fe8bb95941783de3875517c5afe8a"
+
+
 def test_the_label_is_one_that_kubernetes_takes(cluster, states):
     value = start(cluster, SENSOR, run_id="manual__2026-01-01T00:00:00+00:00 " * 5).metadata.labels[RUN_LABEL]
     assert value.isalnum()
@@ -118,18 +129,13 @@ def test_the_producer_waits_until_a_sensor_has_built_its_node(cluster, states):
         if len(ticks) == 6:
             states[SENSOR] = "success"
 
-    project_pods_of_producer = pods_of(cluster, PRODUCER)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(project_pods, "POLL", 0.15)
-        project_pods_of_producer.await_others("dbt", tick)
+    pods_of(cluster, PRODUCER).await_others("dbt", tick)
     assert states[SENSOR] == "success", "its state tells what is left to build"
     assert not cluster.deleted
 
 
-def test_the_producer_does_not_wait_for_ever_for_a_task_whose_pod_has_ended(cluster, states, monkeypatch):
+def test_the_producer_does_not_wait_for_ever_for_a_task_whose_pod_has_ended(cluster, states):
     start(cluster, SENSOR)
-    monkeypatch.setattr(project_pods, "ENDS_WITHIN", 0.05)
-    monkeypatch.setattr(project_pods, "POLL", 0.01)
     pods_of(cluster, PRODUCER).await_others("dbt", lambda: cluster.end(SENSOR))
     assert states[SENSOR] == "running"
 
@@ -141,6 +147,7 @@ def test_a_pod_whose_task_has_ended_is_stopped_once_and_waited_for(cluster, stat
     reads = []
 
     def read(name, namespace):
+        assert namespace == "dbt"
         reads.append(name)
         if len(reads) == 3:
             cluster.end(SENSOR)
@@ -152,12 +159,11 @@ def test_a_pod_whose_task_has_ended_is_stopped_once_and_waited_for(cluster, stat
     assert len(reads) == 3
 
 
-def test_a_pod_that_does_not_end_though_it_was_deleted_is_an_error(cluster, states, monkeypatch):
+def test_a_pod_that_does_not_end_though_it_was_deleted_is_an_error(cluster, states):
     """Its node is lost, perhaps."""
     start(cluster, SENSOR).spec.termination_grace_period_seconds = 1
     states[SENSOR] = "failed"
     cluster.read_namespaced_pod = lambda name, namespace: cluster.pods[name]
-    monkeypatch.setattr(earlier, "GONE_WITHIN", -1.0)
     with pytest.raises(TimeoutError, match="dbt must not run twice"):
         pods_of(cluster, PRODUCER).await_others("dbt", lambda: None)
 
@@ -237,8 +243,7 @@ def test_a_pod_that_is_to_be_stopped_may_have_gone_but_no_other_error_is_passed_
         pods_of(cluster, SENSOR).give_way(pod)
 
 
-def test_whoever_waits_for_other_pods_may_be_stopped_meanwhile(cluster, states, monkeypatch):
-    monkeypatch.setattr(project_pods, "POLL", 5.0)
+def test_whoever_waits_for_other_pods_may_be_stopped_meanwhile(cluster, states):
     start(cluster, SENSOR)
 
     def stop():
@@ -248,8 +253,7 @@ def test_whoever_waits_for_other_pods_may_be_stopped_meanwhile(cluster, states, 
         pods_of(cluster, PRODUCER).await_others("dbt", stop)
 
 
-def test_the_states_of_those_that_were_waited_for_are_asked_until_none_runs(cluster, states, monkeypatch):
-    monkeypatch.setattr(project_pods, "POLL", 0.15)
+def test_the_states_of_those_that_were_waited_for_are_asked_until_none_runs(cluster, states):
     for task_id in (SENSOR, OTHER):
         start(cluster, task_id)
     seen = []
@@ -268,3 +272,44 @@ def test_the_states_of_those_that_were_waited_for_are_asked_until_none_runs(clus
     pods_of(cluster, PRODUCER).await_others("dbt", tick)
     assert [SENSOR] in seen, "one of two that has ended is not enough"
     assert states[SENSOR] == "up_for_retry"
+
+
+def test_when_a_pod_that_was_stopped_has_ended_the_others_are_waited_for(cluster, states):
+    for task_id in (SENSOR, OTHER):
+        start(cluster, task_id)
+    states[SENSOR] = "failed"
+    cluster.read_namespaced_pod = lambda name, namespace: cluster.end(name) or cluster.pods[name]
+    ticks = []
+
+    def tick():
+        ticks.append(1)
+        if len(ticks) == 5:
+            cluster.end(OTHER)
+            states[OTHER] = "success"
+
+    pods_of(cluster, PRODUCER).await_others("dbt", tick)
+    assert cluster.deleted == [SENSOR]
+    assert states[OTHER] == "success"
+
+
+def test_what_is_waited_for_is_told_once_a_minute_and_the_task_is_heeded_all_the_time(
+    cluster, states, monkeypatch, caplog
+):
+    monkeypatch.setattr(project_pods, "POLL", 2.0)
+    clock = project_pods.time
+    for task_id in (SENSOR, OTHER):
+        start(cluster, task_id)
+    begun, ticks = clock.now, []
+
+    def tick():
+        ticks.append(clock.now)
+        if clock.now > begun + 150:
+            for task_id in (SENSOR, OTHER):
+                cluster.end(task_id)
+                states[task_id] = "success"
+
+    with caplog.at_level("INFO"):
+        pods_of(cluster, PRODUCER).await_others("dbt", tick)
+    for task_id in (SENSOR, OTHER):
+        assert caplog.text.count(f"in pod {task_id} of {task_id}") == 3
+    assert max(later - earlier for earlier, later in itertools.pairwise(ticks)) < 0.2

@@ -8,15 +8,16 @@ import asyncio
 import contextlib
 
 import pytest
+from virtual_time import run
 
 from dbt_watch.core.journal.format import PAGES, page_key, part_key
 from dbt_watch.core.journal.writer import JournalWriter, Publication
-from dbt_watch.core.outcome import Verdict, decide
+from dbt_watch.core.outcome import Decision, Verdict, decide
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_publisher import JournalPublisher
 from dbt_watch.sensors import updates
 from dbt_watch.sensors.hub import DEFAULT_PACE, Hub, Pace, Subscription
-from dbt_watch.sensors.updates import Sensor
+from dbt_watch.sensors.updates import Sensor, Update
 
 PACE = Pace(
     page=0.003,
@@ -104,19 +105,27 @@ async def verdict(hub, *unique_ids, since=0.0, **sensor):
     return None
 
 
+async def heard(subscription, seconds=0.1):
+    """Return the updates that a sensor has until nothing more comes for a while."""
+    updates = []
+    with contextlib.suppress(asyncio.TimeoutError):
+        while True:
+            updates.append(await asyncio.wait_for(anext(subscription), seconds))
+    return updates
+
+
+def nodes_in(updates):
+    return [[result.unique_id for result in update.results] for update in updates]
+
+
 async def stays_waiting(waiting, seconds=0.1):
     done, _ = await asyncio.wait({waiting}, timeout=seconds)
     return not done
 
 
-def run(test):
-    """Run an asynchronous test within a bounded time."""
-    asyncio.run(asyncio.wait_for(test, 20))
-
-
 def scenario(function):
     def test():
-        run(function(Airflow()))
+        run(function(Airflow()), limit=20)
 
     test.__name__ = function.__name__
     test.__doc__ = function.__doc__
@@ -170,6 +179,18 @@ async def test_what_a_cleared_run_left_is_still_there_when_its_producer_runs_and
             assert await stays_waiting(waiting)
             airflow.report(ORDERS, "success")
             assert (await waiting).verdict is Verdict.SUCCEED
+
+
+@pytest.mark.parametrize("is_first_try", [True, False])
+def test_a_sensor_whose_producer_has_died_without_a_journal_fails_unless_it_was_cleared(is_first_try):
+    @scenario
+    async def check(airflow):
+        airflow.current_state = "failed"
+        async with hub_of(airflow) as hub:
+            decision = await verdict(hub, ORDERS, since=5.0, is_first_try=is_first_try)
+            assert decision.verdict is (Verdict.FAIL if is_first_try else Verdict.BUILD)
+
+    check()
 
 
 @pytest.mark.parametrize("state", ["success", "failed"])
@@ -281,6 +302,29 @@ async def test_an_attempt_that_came_and_went_between_two_looks_counts(airflow):
 
 
 @scenario
+async def test_what_was_read_of_an_attempt_before_the_next_began_in_the_middle_is_forgotten(airflow):
+    page, others = airflow.page, [f"model.shop.m{number}" for number in range(9)]
+
+    async def begin_meanwhile(key):
+        if key == page_key(1) and airflow.writer.attempt == 1:
+            airflow.begin(2, will_retry=True)
+            for unique_id in others:
+                airflow.report(unique_id, "success")
+        return await page(key)
+
+    async with hub_of(airflow) as hub:
+        airflow.begin(1, will_retry=True)
+        orders, *waiting = (asyncio.create_task(verdict(hub, uid)) for uid in (ORDERS, *others))
+        assert await stays_waiting(orders)
+        airflow.page = begin_meanwhile
+        airflow.report(ORDERS, "success")
+        assert {decision.verdict for decision in await asyncio.gather(*waiting)} == {Verdict.SUCCEED}
+        assert await stays_waiting(orders)
+        airflow.report(ORDERS, "success")
+        assert (await orders).verdict is Verdict.SUCCEED
+
+
+@scenario
 async def test_a_producer_that_died_for_good_fails_what_is_open(airflow):
     async with hub_of(airflow) as hub:
         airflow.begin(1)
@@ -350,6 +394,20 @@ async def test_a_journal_that_cannot_be_read_lets_nobody_wait_for_ever(airflow):
         assert await stays_waiting(waiting)
         airflow.current_state = "failed"
         assert (await waiting).verdict is Verdict.FAIL
+
+
+def test_of_a_journal_that_cannot_be_read_the_log_tells_once_however_many_sensors_come(caplog):
+    @scenario
+    async def check(airflow):
+        airflow.begin(1)
+        airflow.xcoms[part_key(0)] = '{"foreign": true}'
+        async with hub_of(airflow) as hub:
+            for _ in range(3):
+                with Subscription(hub, Sensor(unique_ids=(ORDERS,))) as sensor:
+                    assert {update.decision.verdict for update in await heard(sensor)} == {Verdict.WAIT}
+
+    check()
+    assert caplog.text.count("cannot be read") == 1
 
 
 LONG = 3_000
@@ -684,3 +742,102 @@ async def test_a_sensor_of_many_nodes_is_told_of_each_once_and_of_all_at_the_end
             final = await listening
     assert [uid for uids in told[:-1] for uid in uids] == nodes[:-1]
     assert {result.unique_id for result in final.results} == set(nodes)
+
+
+@scenario
+async def test_a_sensor_is_told_of_each_entry_once_and_of_nothing_new_nothing(airflow):
+    orders, customers = (NodeResult(unique_id=uid, status="started") for uid in (ORDERS, CUSTOMERS))
+    later = NodeResult(unique_id=ORDERS, status="success")
+    sensor = Subscription(Hub("build.dbt_build", airflow), Sensor(unique_ids=(ORDERS, CUSTOMERS)))
+    wait = Decision(Verdict.WAIT)
+    for results in ((orders,), (orders, customers), (orders, customers), (later, customers)):
+        sensor.offer(Update(results, wait))
+    assert await heard(sensor) == [Update((entry,), wait) for entry in (orders, customers, later)]
+    reason = Decision(Verdict.WAIT, "orders: error")
+    sensor.offer(Update((later, customers), reason))
+    sensor.offer(Update((later, customers), reason))
+    assert await heard(sensor) == [Update((), reason)]
+    assert not sensor.is_over
+    last = Update((later, customers), Decision(Verdict.SUCCEED))
+    sensor.offer(last)
+    assert await heard(sensor) == [last]
+    assert sensor.is_over
+
+
+@scenario
+async def test_a_sensor_of_several_nodes_that_waits_is_told_why_if_that_is_not_how_it_will_end(airflow):
+    async with hub_of(airflow) as hub:
+        for attempt, will_retry in ((1, True), (2, False)):
+            airflow.begin(attempt, will_retry=will_retry)
+            with Subscription(hub, Sensor(unique_ids=(ORDERS, CUSTOMERS))) as sensor:
+                assert [update.decision.reason for update in await heard(sensor)] == [""]
+                airflow.report(ORDERS, "error", message="no such table")
+                (update,) = await heard(sensor)
+                assert update.decision.verdict is Verdict.WAIT
+                reason = "orders: error: no such table\nthe next attempt will build it again"
+                assert update.decision.reason == (reason if will_retry else "")
+
+
+@scenario
+async def test_a_sensor_that_has_had_its_last_word_is_told_nothing_more(airflow):
+    async with hub_of(airflow) as hub:
+        airflow.begin(1)
+        with Subscription(hub, Sensor(unique_ids=(ORDERS,))) as sensor:
+            airflow.report(ORDERS, "success")
+            assert (await heard(sensor))[-1].is_over
+            airflow.begin(2)
+            airflow.report(ORDERS, "started")
+            assert not await heard(sensor)
+            airflow.report(ORDERS, "error")
+            airflow.close(1)
+            assert not await heard(sensor)
+
+
+@scenario
+async def test_sensors_that_have_left_cost_nothing(airflow):
+    decided = []
+
+    def counting(producer, nodes):
+        nodes = list(nodes)
+        decided.extend(unique_id for unique_id, _ in nodes)
+        return decide(producer, nodes)
+
+    async with hub_of(airflow) as hub:
+        airflow.begin(1)
+        with Subscription(hub, Sensor(unique_ids=(ORDERS,))) as stays:
+            for _ in range(10):
+                with Subscription(hub, Sensor(unique_ids=(ORDERS, CUSTOMERS))) as leaves:
+                    await heard(leaves)
+            await heard(stays)
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(updates, "decide", counting)
+                airflow.report(ORDERS, "started")
+                airflow.report(CUSTOMERS, "started")
+                assert nodes_in(await heard(stays)) == [[ORDERS]]
+    assert decided == [ORDERS]
+
+
+@scenario
+async def test_a_sensor_that_waits_for_its_turn_to_build_is_told_so(airflow):
+    over(airflow)
+    airflow.states_of["shop.elsewhere"] = "running"
+    async with hub_of(airflow) as hub:
+        sensor = Sensor(unique_ids=(ORDERS,), made_at=1.0, is_first_try=False, after=("shop.elsewhere",))
+        with Subscription(hub, sensor) as waiting:
+            (update,) = await heard(waiting)
+    assert update == Update((), Decision(Verdict.WAIT, update.decision.reason))
+    assert update.decision.reason.startswith("cleared without the task that runs dbt")
+
+
+@scenario
+async def test_a_sensor_that_has_left_before_its_turn_keeps_nobody_from_building(airflow):
+    over(airflow)
+    airflow.states_of["shop.elsewhere"] = "running"
+    order = []
+    async with hub_of(airflow) as hub:
+        first = asyncio.create_task(builds(hub, airflow, 1, order, after=("shop.elsewhere",)))
+        second = asyncio.create_task(builds(hub, airflow, 2, order))
+        assert await stays_waiting(second)
+        first.cancel()
+        assert await second is Verdict.BUILD
+    assert order == [2]

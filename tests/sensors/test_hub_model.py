@@ -133,7 +133,7 @@ class Project(RuleBasedStateMachine):
         self.airflow.current_state = None
         self.reported = {}
         for sensor in self.sensors.values():
-            self.hub.remove(sensor)
+            sensor.__exit__()
         self.sensors = {}
         self.verdicts = {}
 
@@ -141,7 +141,7 @@ class Project(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_sensor_is_cleared_alone(self, data):
         node = data.draw(st.sampled_from(sorted(self.verdicts)))
-        self.hub.remove(self.sensors.pop(node))
+        self.sensors.pop(node).__exit__()
         del self.verdicts[node]
         self.cleared_at[node] = self.tick()
         self.has_come_before.add(node)
@@ -174,7 +174,7 @@ class Project(RuleBasedStateMachine):
     def the_triggerer_restarts(self):
         for node, sensor in self.sensors.items():
             if node not in self.verdicts:
-                self.hub.remove(sensor)
+                sensor.__exit__()
         self.hub = Hub("build.dbt_build", self.airflow)
         # One that builds is not known to another triggerer; there the pods are what the next one waits for.
         self.airflow.states_of.clear()

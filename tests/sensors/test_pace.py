@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import selectors
 from collections import Counter
 from itertools import pairwise
 
 import pytest
 from test_hub import ORDERS, Airflow
+from virtual_time import run
 
 from dbt_watch.core import backoff
 from dbt_watch.sensors.hub import Hub, Pace, Subscription
@@ -19,30 +19,9 @@ PACE = Pace(
 )  # fmt: skip
 
 
-class Clock(selectors.SelectSelector):
-    """What an event loop waits with. It does not wait: its time is at once what it waited for."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout=None):
-        assert timeout is not None, "everybody waits for ever"
-        self.now += max(0.0, timeout)
-        return super().select(0)
-
-
-def run(scene):
-    """Run a scene on such a clock, with jitter of none."""
-    clock = Clock()
-    loop = asyncio.SelectorEventLoop(clock)
-    loop.time = lambda: clock.now
-    try:
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(backoff.random, "uniform", lambda low, high: (low + high) / 2)
-            return loop.run_until_complete(asyncio.wait_for(scene, 10_000))
-    finally:
-        loop.close()
+@pytest.fixture(autouse=True)
+def _no_jitter(monkeypatch):
+    monkeypatch.setattr(backoff.random, "uniform", lambda low, high: (low + high) / 2)
 
 
 class Watched(Airflow):
@@ -145,6 +124,22 @@ def test_newcomers_that_come_one_after_the_other_are_looked_at_together():
     assert Counter(airflow.times("page")) == dict.fromkeys(range(9), 1) | {0: 2, 2: 2, 7: 2}
 
 
+def test_a_newcomer_is_told_nothing_before_it_was_looked_at_for_it():
+    airflow = Watched()
+    airflow.begin(1)
+
+    async def scene():
+        async with hub_of(airflow) as hub:
+            with Subscription(hub, sensor()):
+                await asyncio.sleep(0.5)
+                with Subscription(hub, sensor()) as newcomer:
+                    airflow.report(ORDERS, "started")
+                    await anext(newcomer)
+                    return asyncio.get_running_loop().time()
+
+    assert run(scene()) == 2
+
+
 def test_a_hub_that_nobody_listens_to_asks_nothing_serves_the_next_at_once_and_ends_after_a_while():
     airflow = Watched()
 
@@ -179,6 +174,24 @@ def test_whether_the_next_may_build_is_asked_at_intervals():
     assert airflow.times("states") == [6, 11, 16]
 
 
+def test_nobody_asks_whether_the_next_may_build_when_the_producer_was_cleared_too():
+    airflow = Watched()
+    airflow.begin(1)
+    airflow.close(0)
+    airflow.current_state = "success"
+    airflow.states_of = {"shop.raw": "running"}
+
+    async def scene():
+        async with hub_of(airflow) as hub:
+            with Subscription(hub, sensor(made_at=1.0, is_first_try=False, after=("shop.raw",))):
+                await asyncio.sleep(7)
+                airflow.current_state = "queued"
+                await asyncio.sleep(30)
+
+    run(scene())
+    assert airflow.times("states") == [1, 6]
+
+
 async def pauses_of(answers):
     """Return how long a hub waits after each look, which fails where there is no answer."""
     airflow, times, heard_all = Watched(), [], asyncio.Event()
@@ -202,3 +215,10 @@ async def pauses_of(answers):
 
 def test_a_hub_waits_longer_after_each_failure_and_not_after_it_has_had_an_answer():
     assert run(pauses_of([1, 0, 0, 0, 0, 0, 1, 0])) == [0.25, 1.0, 2.0, 4.0, 6.0, 6.0, 0.25, 1.0]
+
+
+def test_hubs_that_fail_together_do_not_come_back_together(monkeypatch):
+    monkeypatch.setattr(backoff.random, "uniform", lambda low, high: high)
+    assert run(pauses_of([1, 0, 0])) == [0.25, 1.25, 2.5]
+    monkeypatch.setattr(backoff.random, "uniform", lambda low, high: low)
+    assert run(pauses_of([1, 0, 0])) == [0.25, 0.75, 1.5]

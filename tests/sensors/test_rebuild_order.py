@@ -42,6 +42,13 @@ def test_nobody_is_asked_where_nobody_waits():
     assert not states.asked
 
 
+def test_an_order_is_true_as_long_as_somebody_waits():
+    order = order_of(sensor("a", 1))
+    assert order
+    next_of(order)
+    assert not order
+
+
 def test_the_first_along_the_lineage_builds_without_a_question_and_does_not_wait_any_more():
     states = States()
     order = order_of(sensor("b", 2), sensor("a", 1), sensor("c", 3))

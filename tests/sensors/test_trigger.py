@@ -10,6 +10,7 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult, XComResult
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 from test_hub import Airflow
+from virtual_time import run
 
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.outcome import Decision, Verdict
@@ -181,7 +182,7 @@ def test_a_trigger_follows_the_journal_to_the_end_of_its_node(airflow, monkeypat
         airflow.report(ORDERS, "success")
         return await waiting
 
-    event = asyncio.run(scene())
+    event = run(scene())
     assert type(event) is TaskSuccessEvent
     assert event.xcoms["return_value"]["status"] == "success"
     assert [text for _, text in log] == ["dbt started  orders", " orders: success"]
@@ -200,7 +201,7 @@ def test_the_log_of_a_task_of_several_nodes_shows_each_once(airflow, monkeypatch
         airflow.report(CUSTOMERS, "success")
         await waiting
 
-    asyncio.run(scene())
+    run(scene())
     assert [text for _, text in log] == [" orders: success", " customers: success"]
 
 
@@ -214,12 +215,12 @@ def test_what_many_nodes_have_to_tell_keeps_no_other_trigger_waiting(airflow, mo
         airflow.writer.add([result(unique_id, "success") for unique_id in nodes])
         airflow.close(0)
         waiting = asyncio.create_task(first_event(trigger_of(*nodes)))
-        while not waiting.done():
+        for _ in range(1_000):
             seen.add(len(log))
             await asyncio.sleep(0)
-        await waiting
+        assert waiting.done()
 
-    asyncio.run(scene())
+    run(scene())
     assert seen == {0, 100, 200, 300, 350}
 
 
@@ -239,7 +240,7 @@ def test_a_trigger_of_a_task_that_was_cleared_alone_takes_it_to_a_worker_in_its_
         airflow.states_of = {"shop.raw_orders": "success"}
         return await waiting
 
-    assert asyncio.run(scene()).payload["verdict"] == "build"
+    assert run(scene()).payload["verdict"] == "build"
 
 
 def test_tasks_that_were_cleared_alone_go_to_a_worker_in_their_order(airflow):
@@ -259,7 +260,7 @@ def test_tasks_that_were_cleared_alone_go_to_a_worker_in_their_order(airflow):
             task.cancel()
         return ended
 
-    assert asyncio.run(scene()) == [False, True]
+    assert run(scene()) == [False, True]
 
 
 def test_all_sensors_of_a_producer_share_a_hub_as_long_as_it_runs(airflow):
@@ -275,6 +276,28 @@ def test_all_sensors_of_a_producer_share_a_hub_as_long_as_it_runs(airflow):
         assert set(hub_module._hubs) == {key, other}
         return hub
 
-    first = asyncio.run(scene())
+    first = run(scene())
     assert not hub_module._hubs
-    assert asyncio.run(scene()) is not first
+    assert run(scene()) is not first
+
+
+def test_a_hub_that_ends_when_another_has_taken_its_place_leaves_that_alone(airflow, monkeypatch):
+    key = key_of(trigger_of(ORDERS).task_instance, "shop.dbt_build")
+    nobody_listens = asyncio.Event()
+
+    async def ends(hub):
+        await nobody_listens.wait()
+
+    async def scene():
+        first = hub_for(key)
+        await asyncio.sleep(0)
+        nobody_listens.set()
+        await asyncio.sleep(0)
+        nobody_listens.clear()
+        second = hub_for(key)
+        assert second is not first
+        await asyncio.sleep(1)
+        assert hub_for(key) is second
+
+    monkeypatch.setattr(hub_module.Hub, "run", ends)
+    run(scene())

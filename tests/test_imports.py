@@ -1,11 +1,15 @@
 """What is loaded by whom: each in a process of its own."""
 
+import ast
 import pkgutil
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
+import dbt_watch
 from dbt_watch import airflow, core
 
 
@@ -47,3 +51,14 @@ def test_of_what_is_taken_from_airflow_only_the_modules_for_pods_bring_in_kubern
     assert len(without_pods) < len(names)
     loaded = loaded_by("\n".join(f"import {name}" for name in without_pods))
     assert not loaded & {"kubernetes", "kubernetes_asyncio", "dbt"}
+
+
+def test_no_two_classes_have_one_name():
+    """A name stands for one thing in the whole package, so that it can be searched for."""
+    names = Counter(
+        node.name
+        for path in Path(dbt_watch.__file__).parent.rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert not [name for name, count in names.items() if count > 1 and not name.startswith("_")]

@@ -42,7 +42,7 @@ from dbt_watch.producers.log_reader import Position, container_end, has_started
 from dbt_watch.producers.pod_manager import WatchingPodManager
 from dbt_watch.producers.pre_stop import interrupt_before_stop
 from dbt_watch.producers.project_pods import ProjectPods
-from dbt_watch.producers.retry_plan import Plan, Planner, named
+from dbt_watch.producers.retry_plan import AttemptPlan, RetryPlanner, named
 from dbt_watch.producers.retry_state import Memory
 from dbt_watch.producers.secrets import hide, secrets_in
 from dbt_watch.producers.trigger import END, DbtPodTrigger, pack
@@ -345,11 +345,11 @@ class DbtPodMixin(PodOperatorMixin):
             on_unmatched=lambda found: self.log.warning("%s", complaint(self.graph, found)),
         )
         attempt.wanted = narrow.nodes
-        whole = Plan(narrow.nodes, narrow.selection)
+        whole = AttemptPlan(narrow.nodes, narrow.selection)
         project.await_others(request.metadata.namespace, attempt.tick)
-        plan: Plan | None = whole
+        plan: AttemptPlan | None = whole
         if ti.try_number > 1 or project.is_lone:
-            plan = Planner(self, context, attempt, whole).plan(request.metadata.namespace)
+            plan = RetryPlanner(self, context, attempt, whole).plan(request.metadata.namespace)
         if self.has_left_pod:
             raise DbtWatchError("the task was stopped before there was a pod")
         if plan is None:

@@ -39,7 +39,7 @@ OLD_LOG_TIMEOUT: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AttemptPlan:
     """
     What an attempt does.
 
@@ -55,7 +55,7 @@ class Plan:
     adopted: Sequence[NodeResult] = ()
 
 
-class Planner:
+class RetryPlanner:
     """
     Makes the plan of an attempt that is not the first.
 
@@ -65,7 +65,7 @@ class Planner:
     :param whole: the plan of a first attempt
     """
 
-    def __init__(self, operator: Any, context: Context, attempt: Attempt, whole: Plan) -> None:
+    def __init__(self, operator: Any, context: Context, attempt: Attempt, whole: AttemptPlan) -> None:
         self._operator = operator
         self._whole = whole
         self._context = context
@@ -73,7 +73,7 @@ class Planner:
         # Not the operator's own, which reads for the journal.
         self._pods = plain_pod_manager(operator)
 
-    def plan(self, namespace: str) -> Plan | None:
+    def plan(self, namespace: str) -> AttemptPlan | None:
         """
         Make the plan; whatever must not run beside it has ended then.
 
@@ -95,7 +95,7 @@ class Planner:
                 earlier.running.metadata.name,
                 attempt_of(earlier.running),
             )
-            return Plan(remaining, self._whole.selection, pod=earlier.running)
+            return AttemptPlan(remaining, self._whole.selection, pod=earlier.running)
         if earlier.ended is not None:
             return self._after(earlier.ended, remaining)
         is_all_done = bool(states) and all(state == SUCCESS for state in states.values())
@@ -131,13 +131,13 @@ class Planner:
             self._attempt.tick,
         )
 
-    def _after(self, pod: V1Pod, remaining: frozenset[str]) -> Plan:
+    def _after(self, pod: V1Pod, remaining: frozenset[str]) -> AttemptPlan:
         """Go on after a pod whose end nobody has looked at."""
         end = container_end(pod, self._operator.base_container_name)
         where = (pod.metadata.name, attempt_of(pod))
         if end is not None and end.exit_code == 0:
             log.info("dbt has ended well in pod %s of attempt %s; reading its log", *where)
-            return Plan(remaining, self._whole.selection, pod=pod)
+            return AttemptPlan(remaining, self._whole.selection, pod=pod)
         log.info("dbt has ended badly in pod %s of attempt %s (%s); reading its log", *where, end)
         adopted = [
             result
@@ -170,7 +170,7 @@ class Planner:
         watch.end(end.exit_code, end.reason)
         return watch.results
 
-    def _build(self, nodes: frozenset[str]) -> Plan:
+    def _build(self, nodes: frozenset[str]) -> AttemptPlan:
         count = len(self._whole.nodes)
         if nodes == self._whole.nodes:
             log.info("Building all %d nodes", count)
@@ -180,7 +180,7 @@ class Planner:
             log.info("Building all %d nodes: no selection fits what is left", count)
             return self._whole
         log.info("Building the %d of %d nodes that are not done", len(nodes), count)
-        return Plan(nodes, selection)
+        return AttemptPlan(nodes, selection)
 
 
 def _refuse_deaf(tasks: Sequence[str], producer: str) -> None:

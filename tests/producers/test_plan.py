@@ -24,7 +24,7 @@ from dbt_watch.core.resume import selection_of
 from dbt_watch.local.localkube import Image, LocalKube
 from dbt_watch.producers import earlier_pods
 from dbt_watch.producers.earlier_pods import GENERATION
-from dbt_watch.producers.retry_plan import Plan, Planner, named
+from dbt_watch.producers.retry_plan import AttemptPlan, RetryPlanner, named
 from dbt_watch.producers.retry_state import DONE_KEY, Memory
 
 NAMES = ("raw_orders", "stg_orders", "orders")
@@ -78,7 +78,9 @@ class Project:
             memory=Memory(self.context),
             is_first_since_clear=is_first_since_clear,
         )
-        return Planner(self, self.context, attempt, Plan(self.selected, self.selection)).plan("default")
+        return RetryPlanner(self, self.context, attempt, AttemptPlan(self.selected, self.selection)).plan(
+            "default"
+        )
 
     def send(self, message):
         """Answer as the supervisor of a task does."""

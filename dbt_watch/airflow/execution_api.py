@@ -38,7 +38,7 @@ _REFUSED: Final = frozenset(
 )
 
 
-class ApiError(RuntimeError):
+class ExecutionApiError(RuntimeError):
     """No usable answer came; the request may be made again."""
 
 
@@ -107,7 +107,7 @@ class ExecutionApi:
         :param key: the other
         :param task_ids: whose states
         :param token_of: the id of the task instance that asks
-        :raises ApiError: when there was no usable answer
+        :raises ExecutionApiError: when there was no usable answer
         """
         states: dict[str, str | None] = {}
         for batch in batches(task_ids):
@@ -125,7 +125,7 @@ class ExecutionApi:
         :param key: the task
         :param name: the XCom's key
         :param token_of: the id of the task instance that asks
-        :raises ApiError: when there was no usable answer
+        :raises ExecutionApiError: when there was no usable answer
         """
         query = {"map_index": key.map_index} if key.map_index >= 0 else {}
         try:
@@ -143,7 +143,7 @@ class ExecutionApi:
         :param name: the XCom's key
         :param value: what it means
         :param token_of: the id of the task instance that asks
-        :raises ApiError: when there was no usable answer
+        :raises ExecutionApiError: when there was no usable answer
         :raises RequestRefused: when the value cannot be stored
         :raises TaskIsGone: when there is no such task any more
         """
@@ -158,7 +158,7 @@ class ExecutionApi:
         :param task: its id
         :param identity: who runs it
         :param when: since when
-        :raises ApiError: when there was no usable answer
+        :raises ExecutionApiError: when there was no usable answer
         :raises TaskIsGone: when it is neither queued nor run by the same one
         """
         body = {
@@ -176,7 +176,7 @@ class ExecutionApi:
 
         :param task: its id
         :param identity: who runs it
-        :raises ApiError: when there was no usable answer
+        :raises ExecutionApiError: when there was no usable answer
         :raises TaskIsGone: when it is not to run any more
         """
         body = {"hostname": identity.hostname, "pid": identity.pid}
@@ -189,7 +189,7 @@ class ExecutionApi:
         :param task: its id
         :param state: "success", "failed", "skipped" or "upstream_failed"
         :param when: since when it is over
-        :raises ApiError: when there was no usable answer
+        :raises ExecutionApiError: when there was no usable answer
         :raises TaskIsGone: when it does not run, and is not in that state either
         """
         body: dict[str, Any] = {"state": state, "end_date": when.isoformat()}
@@ -202,13 +202,13 @@ class ExecutionApi:
         try:
             answer = await self._client.request(method, path, headers=headers, **request)
         except httpx.HTTPError as error:
-            raise ApiError(f"{type(error).__name__}: {error}") from error
+            raise ExecutionApiError(f"{type(error).__name__}: {error}") from error
         if answer.is_success:
             return answer
         text = f"{answer.status_code} for {method} {path}: {answer.text[:_SHOWN]}"
         if answer.status_code in _GONE:
             raise TaskIsGone(text)
-        raise RequestRefused(text) if answer.status_code in _REFUSED else ApiError(text)
+        raise RequestRefused(text) if answer.status_code in _REFUSED else ExecutionApiError(text)
 
 
 _SHOWN: Final = 200

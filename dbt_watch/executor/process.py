@@ -19,7 +19,7 @@ from dbt_watch.airflow.configuration import heartbeat_timeout
 from dbt_watch.airflow.execution_api import ExecutionApi
 from dbt_watch.airflow.task_logs import are_kept_elsewhere
 from dbt_watch.executor.messages import Alive, encoded, order_in
-from dbt_watch.executor.watcher import Pace, Watcher
+from dbt_watch.executor.watcher import Watcher, WatcherPace
 
 if TYPE_CHECKING:
     from dbt_watch.executor.messages import Report
@@ -71,7 +71,7 @@ async def watch(connection: socket.socket, url: str) -> None:
     def report(message: Report) -> None:
         writer.write(encoded(message))
 
-    pace = Pace(heartbeat=heartbeat_timeout() / _HEARTBEATS)
+    pace = WatcherPace(heartbeat=heartbeat_timeout() / _HEARTBEATS)
     watcher = Watcher(ExecutionApi(url), ExecutionApi(url), report, pace)
     work = (_obey(reader, watcher), watcher.keep_alive(), _say_alive(writer, parent))
     tasks = {asyncio.ensure_future(one) for one in work}

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from dbt_watch.airflow.execution_api import ApiError, Identity, TaskIsGone, hostname
+from dbt_watch.airflow.execution_api import ExecutionApiError, Identity, TaskIsGone, hostname
 from dbt_watch.airflow.task_instances import TaskKey
 from dbt_watch.airflow.task_logs import TaskLog, are_kept_elsewhere
 from dbt_watch.core.backoff import Backoff
@@ -51,7 +51,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class Pace(msgspec.Struct, frozen=True):
+class WatcherPace(msgspec.Struct, frozen=True):
     """
     How often Airflow is asked and told, in seconds.
 
@@ -85,7 +85,7 @@ class Watcher:
         reading: ExecutionApi,
         telling: ExecutionApi,
         report: Callable[[Report], None],
-        pace: Pace,
+        pace: WatcherPace,
     ) -> None:
         self._reading = reading
         self._telling = telling
@@ -151,7 +151,7 @@ class WatchedSensor:
         source: ApiSource,
         api: ExecutionApi,
         report: Callable[[Report], None],
-        pace: Pace,
+        pace: WatcherPace,
     ) -> None:
         self.watch = watch
         self.source = source
@@ -192,7 +192,7 @@ class WatchedSensor:
         """
         Send a heartbeat; tell whether Airflow does not want the task to run any more.
 
-        :raises ApiError: when there was no usable answer
+        :raises ExecutionApiError: when there was no usable answer
         """
         if self._is_ending:
             return False  # its last request learns of it
@@ -264,7 +264,7 @@ class WatchedSensor:
         while True:
             try:
                 return await ask()
-            except ApiError as error:
+            except ExecutionApiError as error:
                 pause = backoff.next()
                 log.warning("%s: %s; again in %.1f s", self.watch.task_id, error, pause)
             await asyncio.sleep(pause)

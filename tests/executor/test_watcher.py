@@ -14,13 +14,13 @@ from dbt_watch.airflow.execution_api import ExecutionApi
 from dbt_watch.airflow.task_instances import TaskKey
 from dbt_watch.executor import watcher as module
 from dbt_watch.executor.messages import Begun, Ended, Failing, Gone, NeedsWorker, Told
-from dbt_watch.executor.watcher import Pace, Watcher
+from dbt_watch.executor.watcher import Watcher, WatcherPace
 from dbt_watch.sensors import hub as hub_module
-from dbt_watch.sensors.hub import Pace as HubPace
+from dbt_watch.sensors.hub import Pace
 
 ORDERS, CUSTOMERS = "model.shop.orders", "model.shop.customers"
-PACE = Pace(check=0.02, heartbeat=0.05, backoff_first=0.01, backoff_limit=0.02)
-HUB_PACE = HubPace(
+PACE = WatcherPace(check=0.02, heartbeat=0.05, backoff_first=0.01, backoff_limit=0.02)
+HUB_PACE = Pace(
     page=0.01, state=0.02, idle=0.02, verify=0.01, first_page=0.01, turn=0.01, linger=0.2, backoff_first=0.01, backoff_limit=0.05
 )  # fmt: skip
 

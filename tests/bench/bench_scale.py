@@ -223,7 +223,11 @@ class Scale:
             before, earlier, memory = self._cpu(), len(airflow.task_starts()), [0]
             airflow.client.trigger_dag(dag_id)
             why = self._end(dag_id, limit, memory)
-            cpu = {f"cpu_{name}": after - before[name] for name, after in self._cpu().items()}
+            try:
+                after = self._cpu()
+            except psutil.NoSuchProcess:  # a component has ended, which cuts the run off
+                after = before
+            cpu = {f"cpu_{name}": seconds - before[name] for name, seconds in after.items()}
             starts = airflow.task_starts()[earlier:]
             return self._row(
                 case, dag_id, logs, starts, load=load, megabytes=max(memory) / 1e6, cut_off=why, **cpu

@@ -30,8 +30,8 @@ SLOW = (
     "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py",
 )  # fmt: skip
 CLUSTERS = {"kube", "cluster"}
-# Whose Airflow is that of `airflow`.
-AIRFLOWS_OWN = ("e2e/", "faults/")
+# Where all tests are that ask for `airflow`.
+ON_AIRFLOW = ("e2e/", "faults/")
 # Beside what depends on Airflow stands what depends on dbt, on a text or on nothing at all.
 NEWEST = (
     "producers/test_real_dbt.py", "authoring/test_docs.py", "authoring/test_container_script.py",
@@ -54,6 +54,11 @@ def pytest_addoption(parser):
     )
     parser.addoption(
         "--quick", action="store_true", help="an answer within two minutes: leave out what is slow"
+    )
+    parser.addoption(
+        "--part",
+        choices=["airflow", "others"],
+        help="half of the tests: what runs on the shared Airflow, or all others; `side_by_side.py` runs both",
     )
 
 
@@ -78,13 +83,30 @@ def pytest_collection_modifyitems(config, items):
         if is_fault and not is_quick(item) and not config.getoption("--faults"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))
     # An Airflow costs a share of the machine even when nothing runs on it: after it comes nothing else.
-    items.sort(key=lambda item: is_of(item, AIRFLOWS_OWN) and "airflow" in item.fixturenames)
+    items.sort(key=is_on_airflow)
     if config.getoption("--quick"):
-        kept = {is_slow: [] for is_slow in (True, False)}
-        for item in items:
-            kept[item.get_closest_marker("slow") is not None].append(item)
-        config.hook.pytest_deselected(items=kept[True])
-        items[:] = kept[False]
+        keep(config, items, lambda item: item.get_closest_marker("slow") is None)
+    if part := config.getoption("--part"):
+        keep(config, items, lambda item: is_on_airflow(item) == (part == "airflow"))
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Save the part on the Airflow the time to import the tests of the other part."""
+    if config.getoption("--part") == "airflow" and collection_path.parent == TESTS:
+        return f"{collection_path.name}/" not in ON_AIRFLOW
+    return None
+
+
+def is_on_airflow(item):
+    """Tell whether a test runs on the Airflow of all end-to-end tests."""
+    return is_of(item, ON_AIRFLOW) and "airflow" in item.fixturenames
+
+
+def keep(config, items, is_kept):
+    """Deselect all tests but some."""
+    kept = {is_it: [item for item in items if bool(is_kept(item)) is is_it] for is_it in (True, False)}
+    config.hook.pytest_deselected(items=kept[False])
+    items[:] = kept[True]
 
 
 def is_of(item, places):

@@ -30,8 +30,9 @@ SLOW = (
     "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py",
 )  # fmt: skip
 CLUSTERS = {"kube", "cluster"}
-# Where all tests are that ask for `airflow`.
+# Where all tests are that ask for `airflow`, and which of them start or clear runs themselves.
 ON_AIRFLOW = ("e2e/", "faults/")
+STARTERS = ("e2e/test_clears.py", "e2e/test_marks.py", "e2e/test_producer_failures.py")
 # Beside what depends on Airflow stands what depends on dbt, on a text or on nothing at all.
 NEWEST = (
     "producers/test_real_dbt.py", "authoring/test_docs.py", "authoring/test_container_script.py",
@@ -82,8 +83,7 @@ def pytest_collection_modifyitems(config, items):
         is_fault = item.get_closest_marker("faults") is not None
         if is_fault and not is_quick(item) and not config.getoption("--faults"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))
-    # An Airflow costs a share of the machine even when nothing runs on it: after it comes nothing else.
-    items.sort(key=is_on_airflow)
+    items.sort(key=turn)
     if config.getoption("--quick"):
         keep(config, items, lambda item: item.get_closest_marker("slow") is None)
     if part := config.getoption("--part"):
@@ -95,6 +95,16 @@ def pytest_ignore_collect(collection_path, config):
     if config.getoption("--part") == "airflow" and collection_path.parent == TESTS:
         return f"{collection_path.name}/" not in ON_AIRFLOW
     return None
+
+
+def turn(item):
+    """
+    Return when the turn of a test comes.
+
+    An Airflow costs a share of the machine even when nothing runs on it: after its tests comes nothing else. First of these are
+    those that start runs of their own; meanwhile others go on, at which the tests after them look.
+    """
+    return is_on_airflow(item) and (1 if is_of(item, STARTERS) else 2)
 
 
 def is_on_airflow(item):

@@ -32,6 +32,7 @@ CASES = (
     "cleared", "broken", "crossed", "jaffle_shop", "quiet", "noisy", "killed", "unpullable", "held_back", "retried",
     "lineage", "bound", "narrow", "narrow_producer",
 )  # fmt: skip
+AHEAD = pytest.StashKey()
 # In characters, of a task whose test has failed.
 LOG_SHOWN = 4_000
 
@@ -40,6 +41,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.timeout(900))
+
+
+def pytest_runtest_setup(item):
+    """Begin what may go on beside a test."""
+    if (ahead := item.config.stash.get(AHEAD, None)) is not None:
+        ahead.go_on()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -119,9 +126,11 @@ def dags(airflow, environment, cluster, readme_dag, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def ahead(airflow):
-    """The runs that are started before a test asks for them."""
-    return RunsAhead(airflow)
+def ahead(airflow, pytestconfig):
+    """The runs that are begun before a test asks for them."""
+    pytestconfig.stash[AHEAD] = RunsAhead(airflow)
+    yield pytestconfig.stash[AHEAD]
+    del pytestconfig.stash[AHEAD]
 
 
 @pytest.fixture(scope="session")

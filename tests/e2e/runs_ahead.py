@@ -1,4 +1,4 @@
-"""Runs of DAGs that are started before a test asks for them."""
+"""Runs of DAGs that are begun before a test asks for them."""
 
 from harness import RUN_TIMEOUT, Run, until
 
@@ -28,7 +28,11 @@ class RunsAhead:
         return run
 
     def go_on(self):
-        """Begin as many as may go on at once, and return which do."""
+        """
+        Begin as many as may go on at once, and return which do.
+
+        Called before each test, and while one waits.
+        """
         self._airflow.check()
         while len(going := self._going()) < AT_ONCE and self._waiting:
             self._begin(next(iter(self._waiting)))

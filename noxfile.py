@@ -51,7 +51,10 @@ ON_EACH = (
 def tests(session: nox.Session) -> None:
     """Run all tests, end to end ones included, on the newest Airflow. `-- --quick`: the fast ones, within two minutes."""
     session.install("-e", ".[tests]")
-    run_pytest(session, *session.posargs)
+    if session.posargs:
+        run_pytest(session, *session.posargs)
+    else:
+        run_side_by_side(session)
 
 
 @nox.session
@@ -60,12 +63,25 @@ def compat(session: nox.Session, airflow: str) -> None:
     """Run what depends on Airflow, end to end tests included, on the newest and the oldest that is supported."""
     session.install("-e", ".[tests]", *AIRFLOWS[airflow])
     wanted = ["-m", "not newest"] if airflow != "newest" else []
-    run_pytest(session, *wanted, *(session.posargs or ON_EACH))
+    if session.posargs:
+        run_pytest(session, *wanted, *session.posargs)
+    else:
+        run_side_by_side(session, *wanted, *ON_EACH)
 
 
 def run_pytest(session: nox.Session, *arguments: str) -> None:
-    """Run pytest; when it is interrupted, leave it a minute to end the Airflows that it has started."""
-    session.run("pytest", *arguments, interrupt_timeout=60, terminate_timeout=10)
+    """Run pytest as one process."""
+    run(session, "pytest", *arguments)
+
+
+def run_side_by_side(session: nox.Session, *arguments: str) -> None:
+    """Run pytest as two processes: the tests that share one Airflow, which mostly wait, and all others."""
+    run(session, "python", "tests/side_by_side.py", *arguments)
+
+
+def run(session: nox.Session, *command: str) -> None:
+    """Run tests; when they are interrupted, leave them a minute to end the Airflows that they have started."""
+    session.run(*command, interrupt_timeout=60, terminate_timeout=10)
 
 
 @nox.session

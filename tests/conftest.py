@@ -30,8 +30,9 @@ SLOW = (
     "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py",
 )  # fmt: skip
 CLUSTERS = {"kube", "cluster"}
-# Whose Airflow is that of `airflow`.
-AIRFLOWS_OWN = ("e2e/", "faults/")
+# Where all tests are that ask for `airflow`, and which of them start or clear runs themselves.
+ON_AIRFLOW = ("e2e/", "faults/")
+STARTERS = ("e2e/test_clears.py", "e2e/test_marks.py", "e2e/test_producer_failures.py")
 # Beside what depends on Airflow stands what depends on dbt, on a text or on nothing at all.
 NEWEST = (
     "producers/test_real_dbt.py", "authoring/test_docs.py", "authoring/test_container_script.py",
@@ -60,6 +61,11 @@ def pytest_addoption(parser):
         action="store_true",
         help="let the triggerer of the end-to-end tests and the faults be light",
     )
+    parser.addoption(
+        "--part",
+        choices=["airflow", "others"],
+        help="half of the tests: what runs on the shared Airflow, or all others; `side_by_side.py` runs both",
+    )
 
 
 def pytest_configure(config):
@@ -82,14 +88,40 @@ def pytest_collection_modifyitems(config, items):
         is_fault = item.get_closest_marker("faults") is not None
         if is_fault and not is_quick(item) and not config.getoption("--faults"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))
-    # An Airflow costs a share of the machine even when nothing runs on it: after it comes nothing else.
-    items.sort(key=lambda item: is_of(item, AIRFLOWS_OWN) and "airflow" in item.fixturenames)
+    items.sort(key=turn)
     if config.getoption("--quick"):
-        kept = {is_slow: [] for is_slow in (True, False)}
-        for item in items:
-            kept[item.get_closest_marker("slow") is not None].append(item)
-        config.hook.pytest_deselected(items=kept[True])
-        items[:] = kept[False]
+        keep(config, items, lambda item: item.get_closest_marker("slow") is None)
+    if part := config.getoption("--part"):
+        keep(config, items, lambda item: is_on_airflow(item) == (part == "airflow"))
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Save the part on the Airflow the time to import the tests of the other part."""
+    if config.getoption("--part") == "airflow" and collection_path.parent == TESTS:
+        return f"{collection_path.name}/" not in ON_AIRFLOW
+    return None
+
+
+def turn(item):
+    """
+    Return when the turn of a test comes.
+
+    An Airflow costs a share of the machine even when nothing runs on it: after its tests comes nothing else. First of these are
+    those that start runs of their own; meanwhile others go on, at which the tests after them look.
+    """
+    return is_on_airflow(item) and (1 if is_of(item, STARTERS) else 2)
+
+
+def is_on_airflow(item):
+    """Tell whether a test runs on the Airflow of all end-to-end tests."""
+    return is_of(item, ON_AIRFLOW) and "airflow" in item.fixturenames
+
+
+def keep(config, items, is_kept):
+    """Deselect all tests but some."""
+    kept = {is_it: [item for item in items if bool(is_kept(item)) is is_it] for is_it in (True, False)}
+    config.hook.pytest_deselected(items=kept[False])
+    items[:] = kept[True]
 
 
 def is_of(item, places):

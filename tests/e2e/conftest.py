@@ -6,8 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from example_runs import (  # noqa: F401 - these are fixtures
+    example_cluster,
+    run_of_example,
+    shop,
+    shop_with_packages,
+    told,
+)
 from harness import Run, dags_in
 from kubernetes import client, config
+from runs_ahead import RunsAhead
 
 from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 from dbt_watch.local.localkube import Image, LocalKube, Mount
@@ -19,6 +27,12 @@ IMAGE = "jaffle-shop:tests"
 README_IMAGE = "registry.example/shop-dbt:1.4"
 README_PROJECT_DIR = "/usr/app/shop"
 README_NAMESPACE = "dbt"
+# The first are those that tests go on to clear.
+CASES = (
+    "cleared", "broken", "crossed", "jaffle_shop", "quiet", "noisy", "killed", "unpullable", "held_back", "retried",
+    "lineage", "bound", "narrow", "narrow_producer",
+)  # fmt: skip
+AHEAD = pytest.StashKey()
 # In characters, of a task whose test has failed.
 LOG_SHOWN = 4_000
 
@@ -27,6 +41,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.timeout(900))
+
+
+def pytest_runtest_setup(item):
+    """Begin what may go on beside a test."""
+    if (ahead := item.config.stash.get(AHEAD, None)) is not None:
+        ahead.go_on()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -106,21 +126,23 @@ def dags(airflow, environment, cluster, readme_dag, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run_of(airflow, dags, cluster):
-    """Return the finished run of a case. All cases are started at once, the first time that one is asked for."""
-    begun, ended = {}, {}
-    cases = (
-        "jaffle_shop", "quiet", "broken", "noisy", "killed", "unpullable", "held_back", "retried", "cleared", "lineage",
-        "bound", "crossed", "narrow", "narrow_producer",
-    )  # fmt: skip
+def ahead(airflow, pytestconfig):
+    """The runs that are begun before a test asks for them."""
+    pytestconfig.stash[AHEAD] = RunsAhead(airflow)
+    yield pytestconfig.stash[AHEAD]
+    del pytestconfig.stash[AHEAD]
+
+
+@pytest.fixture(scope="session")
+def run_of(ahead, dags, cluster, request):
+    """Return the finished run of a case."""
+    cases = CASES
     if cluster is not None and STARTS_FROM_TRIGGER:
         cases += ("shop",)  # README's; before Airflow 3.3 `test_dag_test` runs it
-
-    def get(dag_id):
-        if not begun:
-            begun.update({case: Run.start(airflow, case) for case in cases})
-        if dag_id not in ended:
-            ended[dag_id] = begun[dag_id].ended()
-        return ended[dag_id]
-
-    return get
+    for case in cases:
+        ahead.add(case, case)
+    ahead.go_on()
+    asked_for = {name for item in request.session.items for name in item.fixturenames}
+    if cluster is not None and "run_of_example" in asked_for:
+        request.getfixturevalue("run_of_example")
+    return ahead.get

@@ -1,176 +1,30 @@
 """The examples of the documentation, each run as it stands on a real Airflow and a real dbt."""
 
-import base64
 import itertools
 import json
-import shutil
-import sys
-from pathlib import Path
 
 import pytest
-from harness import Run, dags_in, until
+from example_runs import WITHOUT_SHELL
+from harness import until
 from kubernetes import client, config
 
-from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
-from dbt_watch.local.localkube import Image, LocalKube, Mount
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-IMAGE = "jaffle-shop:examples"
-WITH_ENTRYPOINT = "jaffle-shop:entrypoint"
-WITH_SOURCES = "landed-shop:examples"
 KILLED = 137
-# In the order in which the tests ask for them.
-CASES = (
-    "regions", "one_region_fails", "values", "values of a part", "watchers", "watchers with a failure", "told",
-    "one_node", "tests", "twice", "container", "pods", "freshness", "landed_late",
-)  # fmt: skip
-# What an older Airflow may do otherwise: it maps tasks, calls back, and ends tasks that are left out. The rest is dbt's and
-# the cluster's, and runs on the newest alone.
-ON_EACH = {"regions", "one_region_fails", "values of a part", "told"}
-CONF = {"watchers with a failure": {"break_model": "orders"}, "values of a part": {"only": "raw_orders+"}}
-EXAMPLES = ("regions", "values", "watchers", "one_node", "tests", "container", "freshness")
-WARNING = """
-{{ config(severity='warn') }}
-select * from {{ ref('stg_payments') }} where amount > 1
-"""
-# For one seed, which is built alone in one of the tests.
-SETTINGS = """
-seeds:
-  jaffle_shop:
-    raw_payments:
-      +meta:
-        dbt_watch:
-          {pool: warehouse, priority: 7, image: "%s", resources: {requests: {memory: 64Mi}}}
-"""
-# As a distroless image: what stands in the place of its shell cannot be run.
-WITHOUT_SHELL = "jaffle-shop:without-shell"
-POD_TEMPLATE = """
-apiVersion: v1
-kind: Pod
-metadata:
-  labels: {{team: shop}}
-spec:
-  containers:
-    - name: base
-      image: {image}
-"""
-PROFILE = """
-jaffle_shop:
-  target: dev
-  outputs:
-    dev: {type: duckdb, path: /data/jaffle_shop.duckdb, threads: 2}
-"""
 
 
-@pytest.fixture(scope="module")
-def shop(project, parse, tmp_path_factory):
-    """The example project, with a test that warns, and settings of a node."""
-    directory = tmp_path_factory.mktemp("shop") / "jaffle_shop"
-    shutil.copytree(project, directory)
-    (directory / "tests/dear_payments.sql").write_text(WARNING)
-    with (directory / "dbt_project.yml").open("a") as file:
-        file.write(SETTINGS % WITHOUT_SHELL)
-    return parse(directory)
+@pytest.fixture(scope="session")
+def kube(example_cluster):
+    return example_cluster
 
 
-@pytest.fixture(scope="module")
-def shop_with_packages(shop, tmp_path_factory):
-    """The same with a package that has to be installed, and without a profile."""
-    directory = tmp_path_factory.mktemp("packages") / "jaffle_shop"
-    shutil.copytree(shop, directory)
-    package = directory / "helpers"
-    package.mkdir()
-    (package / "dbt_project.yml").write_text("name: helpers\nversion: 1.0.0\nconfig-version: 2\n")
-    (directory / "packages.yml").write_text("packages: [{local: helpers}]\n")
-    (directory / "profiles.yml").unlink()
-    return directory
-
-
-@pytest.fixture(scope="module")
-def kube(cluster, shop, shop_with_packages, landed_shop, tmp_path_factory):
-    if cluster is None:
-        pytest.skip("the examples bring images that a cluster of your own has not")
-
-    def image(directory, mounts=(), **more):
-        place = f"/usr/app/{directory.name}"
-        return Image(venv=sys.prefix, mounts={place: directory, **dict(mounts)}, workdir=place, **more)
-
-    no_shell = tmp_path_factory.mktemp("no_shell") / "sh"
-    no_shell.touch()
-    warehouse = Mount(tmp_path_factory.mktemp("warehouse"), shared=True)
-    start = ["/bin/sh", "-c", 'echo "fetched the secrets"; exec "$@"', "entrypoint"]
-    images = {
-        IMAGE: image(shop),
-        WITH_ENTRYPOINT: image(shop_with_packages, entrypoint=start),
-        WITHOUT_SHELL: image(shop, {"/bin/sh": Mount(no_shell, shared=True)}),
-        WITH_SOURCES: image(landed_shop, {"/warehouse": warehouse}),
-    }
-    with LocalKube(images) as kube:
-        core = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
-        profile = {"profiles.yml": base64.b64encode(PROFILE.encode()).decode()}
-        secret = client.V1Secret(metadata=client.V1ObjectMeta(name="dbt-profile"), data=profile)
-        core.create_namespaced_secret("default", secret)
-        yield kube
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def core(kube):
     return client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """What the callbacks have written."""
-    path = tmp_path_factory.mktemp("told") / "told.txt"
-    path.touch()
-
-    def told():
-        return set(path.read_text().splitlines())
-
-    told.path = path
-    return told
-
-
-@pytest.fixture(scope="module")
-def run_of(airflow, kube, shop, landed_shop, told, tmp_path_factory):
+@pytest.fixture(scope="session")
+def run_of(run_of_example):
     """Return the finished run of an example."""
-    template = tmp_path_factory.mktemp("template") / "pod.yaml"
-    template.write_text(POD_TEMPLATE.format(image=WITHOUT_SHELL))
-    airflow.client.create_pool("warehouse", slots=4)
-    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kube.kubeconfig)}}
-    environment = {
-        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
-        "JAFFLE_SHOP_MANIFEST": str(shop / "target/manifest.json"),
-        "JAFFLE_SHOP_IMAGE": IMAGE,
-        "LANDED_SHOP_MANIFEST": str(landed_shop / "target/manifest.json"),
-        "LANDED_SHOP_IMAGE": WITH_SOURCES,
-        "JAFFLE_SHOP_NAMESPACE": "default",
-        "TOLD": str(told.path),
-        "POD_TEMPLATE": str(template),
-    }
-    files = [ROOT / f"examples/{name}_dag.py" for name in EXAMPLES if name != "container"]
-    files += [HERE / "landed_dags/landed_late.py", HERE / "dags/authoring_cases.py"]
-    container = ROOT / "examples/container_dag.py"
-    cases = [case for case in CASES if STARTS_FROM_TRIGGER or case in ON_EACH]
-    begun, ended = {}, {}
-
-    def get(case):
-        if case not in cases:
-            pytest.skip("this example runs on the newest Airflow alone")
-        # Two at a time: one alone often waits for Airflow, and all of them would starve a small machine.
-        for name in cases[cases.index(case) :][:2]:
-            if name not in begun:
-                begun[name] = Run.start(airflow, name.split()[0], CONF.get(name))
-        if case not in ended:
-            ended[case] = begun[case].ended()
-        return ended[case]
-
-    with (
-        dags_in(airflow, *files, env=environment),
-        dags_in(airflow, container, env={**environment, "JAFFLE_SHOP_IMAGE": WITH_ENTRYPOINT}),
-    ):
-        yield get
+    return run_of_example
 
 
 def until_deleted(kube, name):

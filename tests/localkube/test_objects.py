@@ -115,7 +115,11 @@ def test_the_version_is_told(api):
 def test_namespaces_come_and_go_with_what_is_in_them(api):
     api.create_namespace({"metadata": {"name": "dbt"}})
     assert "dbt" in [item.metadata.name for item in api.list_namespace().items]
-    api.create_namespaced_pod("dbt", manifest("inside", "trap 'exit 0' TERM; while :; do sleep 0.05; done"))
+    # The signal may come before the shell has set its trap.
+    inside = manifest(
+        "inside", "trap 'exit 0' TERM; while :; do sleep 0.05; done", terminationGracePeriodSeconds=1
+    )
+    api.create_namespaced_pod("dbt", inside)
     eventually(lambda: api.read_namespaced_pod("inside", "dbt").status.phase == "Running")
     api.delete_namespace("dbt")
     eventually(lambda: "dbt" not in [item.metadata.name for item in api.list_namespace().items])

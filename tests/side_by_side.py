@@ -1,0 +1,105 @@
+"""
+Run the tests as two processes side by side: what shares one Airflow, which mostly waits, and all others, which mostly compute.
+
+`noxfile.py` runs it. Each process is a pytest with the arguments of this program; `--part` of `tests/conftest.py` divides the
+tests between them. The output of the first is shown as it comes, that of the second in one piece when it has ended. An interrupt
+ends both as Ctrl-C ends one pytest, and this program ends after them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from dbt_watch.local.airflow.processes import INTERRUPTS, interrupts_held, python_module, tethered
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+PARTS = {"airflow": "what runs on the shared Airflow", "others": "all other tests"}
+PAUSE = 0.2
+
+
+@dataclass
+class Part:
+    """
+    One pytest.
+
+    :ivar name: what it runs, in words
+    :ivar kept: where its output is until it has ended; None when it is shown as it comes
+    """
+
+    name: str
+    process: subprocess.Popen[bytes]
+    kept: IO[bytes] | None
+
+    def has_ended(self) -> bool:
+        """Tell whether it has ended; the first time, show the output that was kept."""
+        if self.process.poll() is None:
+            return False
+        if self.kept is not None:
+            print(f"\n===== {self.name} =====", flush=True)
+            self.kept.seek(0)
+            shutil.copyfileobj(self.kept, sys.stdout.buffer)
+            sys.stdout.flush()
+            self.kept = None
+        return True
+
+    def verdict(self) -> str:
+        code = self.process.returncode
+        return "passed" if code == 0 else f"FAILED (pytest ended with {code})"
+
+
+def main(arguments: list[str]) -> int:
+    """Run both parts; returns the exit status of this program."""
+    parts: list[Part] = []
+    interrupts: list[int] = []
+
+    def interrupt(signum: int, _: FrameType | None) -> None:
+        # A first SIGTERM too is to let the fixtures end what they have started.
+        forwarded = signum if interrupts else signal.SIGINT
+        interrupts.append(signum)
+        for part in parts:
+            if part.process.poll() is None:
+                with suppress(ProcessLookupError, PermissionError):  # it is ending
+                    os.killpg(part.process.pid, forwarded)
+
+    for signum in INTERRUPTS:
+        signal.signal(signum, interrupt)
+    with ExitStack() as stack:
+        for part, name in PARTS.items():
+            kept = stack.enter_context(tempfile.TemporaryFile()) if parts else None
+            with interrupts_held():
+                if not interrupts:
+                    parts.append(Part(name, start(["--part", part, *arguments], kept), kept))
+        while [part for part in parts if not part.has_ended()]:
+            time.sleep(PAUSE)
+    print()
+    for part in parts:
+        print(f"{part.name}: {part.verdict()}", flush=True)
+    if interrupts:
+        return 128 + interrupts[0]
+    return int(any(part.process.returncode for part in parts))
+
+
+def start(arguments: list[str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+    """Start pytest in a session of its own, where an interrupt reaches it from here alone, and so just once."""
+    return subprocess.Popen(
+        tethered(python_module("pytest", *arguments)),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output else None,
+        start_new_session=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""`side_by_side.py`, with programs in the place of pytest: its exit status, what it shows, and how an interrupt ends it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import until
+
+HERE = Path(__file__).parent
+# A pytest of our own, which is found first: each part does what its variable says.
+PYTEST = """
+import os, sys
+part = sys.argv[sys.argv.index("--part") + 1]
+print(part, "begins with", *sys.argv[3:], flush=True)
+exec(os.environ.get(part, ""))
+"""
+UNTIL_THE_OTHERS_END = """
+import pathlib, time
+while not pathlib.Path("others end").exists():
+    print("airflow goes on", flush=True)
+    time.sleep(0.05)
+print("airflow ends")
+"""
+WAIT = """
+import pathlib, time
+try:
+    pathlib.Path(part).touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    print(part, "tidies up", flush=True)
+    sys.exit(2)
+"""
+
+
+@pytest.fixture
+def begin(tmp_path):
+    def begin(**programs):
+        (tmp_path / "pytest.py").write_text(PYTEST)
+        return subprocess.Popen(
+            [sys.executable, str(HERE / "side_by_side.py"), "-m", "not newest"],
+            env={**os.environ, **programs, "PYTHONPATH": str(tmp_path)},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    ("airflow", "others", "status"), [(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1), (0, 5, 1), (-9, 0, 1)]
+)
+def test_it_passes_when_both_parts_pass_and_names_the_part_that_does_not(begin, airflow, others, status):
+    def end(code):
+        return f"sys.exit({code})" if code >= 0 else f"os.kill(os.getpid(), {-code})"
+
+    with begin(airflow=end(airflow), others=end(others)) as running:
+        output, _ = running.communicate(timeout=60)
+    assert running.returncode == status
+    for part, code in (("what runs on the shared Airflow", airflow), ("all other tests", others)):
+        assert f"\n{part}: {'passed' if code == 0 else f'FAILED (pytest ended with {code})'}\n" in output
+
+
+def test_the_output_of_the_second_part_comes_in_one_piece_when_it_has_ended(begin):
+    others = "import time; time.sleep(0.5); print('others end'); open('others end', 'w').close()"
+    with begin(airflow=UNTIL_THE_OTHERS_END, others=others) as running:
+        output, _ = running.communicate(timeout=60)
+    assert output.startswith("airflow begins with -m not newest\nairflow goes on\n")
+    assert "airflow ends\n" in output
+    assert "\n===== all other tests =====\nothers begins with -m not newest\nothers end\n" in output
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_an_interrupt_lets_both_parts_tidy_up_and_ends_after_them(begin, tmp_path, signum):
+    with begin(airflow=WAIT, others=WAIT) as running:
+        until(lambda: all((tmp_path / part).exists() for part in ("airflow", "others")), "both parts run")
+        running.send_signal(signum)
+        output, _ = running.communicate(timeout=30)
+    assert running.returncode == 128 + signum
+    assert "airflow tidies up\n" in output
+    assert "others tidies up\n" in output

@@ -29,7 +29,7 @@ WORK = ROOT / "build" / "mutation"
 ACCEPTED = HERE / "accepted.toml"
 
 
-# Each module that is watched, and what is to notice its changes: tests that start no Airflow, and take seconds at most.
+# Each module that is watched, and what is to notice its changes: tests that start no Airflow, and few of them a cluster.
 WATCHED = {
     "core/outcome": ("core/test_outcome.py",),
     "core/resume": ("core/test_resume.py",),
@@ -53,14 +53,14 @@ WATCHED = {
     "producers/attempt": ("producers/test_attempt.py",),
     "producers/build_watch": ("producers/test_watch.py",),
     "producers/earlier_pods": ("producers/test_earlier.py", "producers/test_plan.py", "producers/test_project_pods.py"),
-    "producers/failure_reasons": ("producers/test_reasons.py",),
-    "producers/journal_publisher": ("producers/test_journal_publisher.py",),
+    "producers/failure_reasons": ("producers/test_reasons.py", "producers/test_start_failures.py"),
+    "producers/journal_publisher": ("producers/test_deferred.py", "producers/test_journal_publisher.py"),
     "producers/journal_store": ("producers/test_journal_store.py", "producers/test_deferred.py"),
     "producers/log_reader": (
         "producers/test_log_following.py", "producers/test_log_parts.py", "producers/test_reading.py",
     ),
-    "producers/pod_manager": ("producers/test_private_api.py",),
-    "producers/pre_stop": ("producers/test_private_api.py",),
+    "producers/pod_manager": ("producers/test_private_api.py", "producers/test_start_failures.py"),
+    "producers/pre_stop": ("producers/test_start_failures.py", "producers/test_stop.py"),
     "producers/project_pods": ("producers/test_project_pods.py",),
     "producers/retry_plan": ("producers/test_plan.py",),
     "producers/retry_state": ("producers/test_memory.py",),
@@ -75,7 +75,7 @@ CONFIG = """
 [tool.mutmut]
 source_paths = ["dbt_watch"]
 only_mutate = ["{path}"]
-also_copy = ["examples"]
+also_copy = ["docs", "examples"]
 # What a log says is no behaviour.
 do_not_mutate_patterns = ['\\blog\\.(debug|info|warning|error|exception)\\(', '\\bTYPE_CHECKING\\b']
 pytest_add_cli_args_test_selection = {tests}
@@ -175,9 +175,9 @@ def module_path(name: str) -> str:
 
 
 def prepare(work: Path, name: str, source: str) -> None:
-    """Lay out what mutmut works on: the code, its tests, and the examples."""
+    """Lay out what mutmut works on: the code, its tests, and what these read."""
     shutil.rmtree(work, ignore_errors=True)
-    for folder in ("dbt_watch", "tests", "examples"):
+    for folder in ("dbt_watch", "docs", "examples", "tests"):
         ignored = shutil.ignore_patterns("__pycache__", "*.duckdb*", "logs", "target")
         shutil.copytree(ROOT / folder, work / folder, ignore=ignored)
     (work / module_path(name)).write_text(source)

@@ -22,8 +22,9 @@ from dbt_watch.airflow.supervisor import SupervisorError
 from dbt_watch.core.command import Selection
 from dbt_watch.core.resume import selection_of
 from dbt_watch.local.localkube import Image, LocalKube
-from dbt_watch.producers import earlier_pods
+from dbt_watch.producers import earlier_pods, retry_plan
 from dbt_watch.producers.earlier_pods import GENERATION
+from dbt_watch.producers.log_reader import PodLogReader
 from dbt_watch.producers.retry_plan import AttemptPlan, RetryPlanner, named
 from dbt_watch.producers.retry_state import DONE_KEY, Memory
 
@@ -62,10 +63,14 @@ class Project:
         )
         self.context = {"ti": self.ti, "task_state_store": self.store}
         self.put_away = []
+        self.ticks = 0
 
     def label_selector(self, context):
         assert context is self.context
         return self.selector
+
+    def tick(self):
+        self.ticks += 1
 
     def put_aside(self, pod):
         self.put_away.append(pod.metadata.name)
@@ -74,7 +79,7 @@ class Project:
         attempt = SimpleNamespace(
             task_instance=self.ti,
             number=2,
-            tick=lambda: None,
+            tick=self.tick,
             memory=Memory(self.context),
             is_first_since_clear=is_first_since_clear,
         )
@@ -137,7 +142,8 @@ def test_an_airflow_that_keeps_no_state_is_no_error(project_of):
 
 def test_a_person_who_clears_the_producer_alone_is_told_what_else_to_clear(project_of):
     project = project_of(["success", "failed", "upstream_failed"])
-    with pytest.raises(AirflowFailException, match=r"2 tasks \(shop.stg_orders, shop.orders\) have failed"):
+    why = r"2 tasks \(shop.stg_orders, shop.orders\) have failed and were not cleared together with shop.dbt_build,"
+    with pytest.raises(AirflowFailException, match=why):
         project.plan(is_first_since_clear=True)
 
 
@@ -233,6 +239,15 @@ def test_pods_that_must_not_run_are_stopped_and_waited_for_and_those_that_ended_
     assert project.put_away == ["stale"]
 
 
+def test_a_pod_that_is_stopped_is_waited_for_until_dbt_has_ended_in_it(project_of):
+    project, answers = project_of([None] * 3), [left("unwanted"), left("unwanted", exit_code=1)]
+    project.client = Cluster(left("unwanted", generation="1"))
+    project.client.read_namespaced_pod = lambda name, namespace, **_: answers.pop(0)
+    assert project.plan().pod is None
+    assert not answers
+    assert project.ticks == 1
+
+
 def test_where_no_pod_is_to_be_taken_over_one_that_runs_is_stopped(project_of):
     project = project_of([None] * 3)
     project.reattach_on_restart = False
@@ -293,9 +308,9 @@ def test_of_a_pod_that_ended_badly_only_what_went_well_is_adopted_and_the_rest_i
     project = with_ended_pod(1, ["success", "warn", "error"])
     seed, staged, orders = project.watched_nodes
     plan = project.plan()
-    assert [(result.unique_id, result.status) for result in plan.adopted] == [
-        (seed, "success"),
-        (staged, "warn"),
+    assert [(result.unique_id, result.status, result.attempt) for result in plan.adopted] == [
+        (seed, "success", 2),
+        (staged, "warn", 2),
     ]
     assert plan.nodes == {orders}
     assert plan.pod is None
@@ -326,9 +341,23 @@ def test_a_pod_that_ended_well_is_taken_over_with_its_log(with_ended_pod):
     project = with_ended_pod(0, ["success"] * 3)
     plan = project.plan()
     assert plan.pod.metadata.name == "dbt"
-    assert plan.nodes == project.selected
+    assert (plan.nodes, plan.selection) == (project.selected, project.selection)
     assert not plan.adopted
     assert not project.put_away
+
+
+def test_the_log_of_an_earlier_pod_is_that_of_its_base_container_and_is_not_tried_for_long(
+    with_ended_pod, monkeypatch
+):
+    made = []
+
+    def reader(*which, **how):
+        made.append((which[3], how["rest_timeout"]))
+        return PodLogReader(*which, **how)
+
+    monkeypatch.setattr(retry_plan, "PodLogReader", reader)
+    with_ended_pod(1, ["success", "warn", "error"]).plan()
+    assert made == [("base", 10.0)]
 
 
 def test_secrets_in_what_an_earlier_pod_has_built_are_neither_shown_nor_adopted(with_ended_pod, caplog):

@@ -206,12 +206,21 @@ class ExecutionApi:
         if answer.is_success:
             return answer
         text = f"{answer.status_code} for {method} {path}: {answer.text[:_SHOWN]}"
-        if answer.status_code in _GONE:
+        if answer.status_code in _GONE and _is_by_airflow(answer):
             raise TaskIsGone(text)
         raise RequestRefused(text) if answer.status_code in _REFUSED else ExecutionApiError(text)
 
 
 _SHOWN: Final = 200
+
+
+def _is_by_airflow(answer: httpx.Response) -> bool:
+    """Return whether Airflow itself says that something is not there, and not a proxy that finds no Airflow."""
+    try:
+        detail = answer.json()["detail"]
+    except (ValueError, TypeError, KeyError):
+        return False
+    return bool(detail != "Not Found")  # what it says of a path that it does not have
 
 
 class _Tokens:

@@ -190,7 +190,7 @@ async def test_a_sensor_that_a_person_marks_keeps_that_state(api, producer, proc
     assert (runs.state, waits.state) == ("success", "success")
 
 
-@pytest.mark.parametrize("outage", [500, 503, 401, httpx.ConnectError("refused")])
+@pytest.mark.parametrize("outage", [500, 503, 401, 404, httpx.ConnectError("refused")])
 def test_an_outage_of_the_api_is_waited_for(api, producer, tmp_path, outage):
     @scenario
     async def test(api, producer, process, folder):

@@ -263,6 +263,7 @@ def watching_process(airflow):
     return None
 
 
+@pytest.mark.faults
 def test_the_death_of_the_process_that_watches_is_not_noticed(held, airflow):
     run, gate = held
     process = watching_process(airflow)
@@ -272,6 +273,7 @@ def test_the_death_of_the_process_that_watches_is_not_noticed(held, airflow):
     is_as_if_nothing_had_happened(run)
 
 
+@pytest.mark.faults
 def test_an_api_server_that_is_restarted_is_waited_for(held, airflow):
     run, gate = held
     airflow.stop_component("api-server")
@@ -280,6 +282,7 @@ def test_an_api_server_that_is_restarted_is_waited_for(held, airflow):
     is_as_if_nothing_had_happened(run)
 
 
+@pytest.mark.faults
 def test_what_a_scheduler_watched_that_was_killed_the_next_one_watches(held, airflow):
     run, gate = held
     process = watching_process(airflow)
@@ -293,6 +296,7 @@ def test_what_a_scheduler_watched_that_was_killed_the_next_one_watches(held, air
     is_as_if_nothing_had_happened(run)
 
 
+@pytest.mark.faults
 def test_a_scheduler_that_is_restarted_in_order_goes_on_with_its_sensors(held, airflow):
     run, gate = held
     airflow.stop_component("scheduler", grace=60)
@@ -301,6 +305,7 @@ def test_a_scheduler_that_is_restarted_in_order_goes_on_with_its_sensors(held, a
     is_as_if_nothing_had_happened(run)
 
 
+@pytest.mark.faults
 def test_another_scheduler_takes_over(held, airflow):
     run, gate = held
     other = airflow.start_another("scheduler")
@@ -313,6 +318,7 @@ def test_another_scheduler_takes_over(held, airflow):
         airflow.stop_component(other)
 
 
+@pytest.mark.faults
 def test_a_run_that_is_cleared_in_the_middle_begins_anew_as_one(held, cluster):
     run, gate = held
     before = pods_of(cluster, run)
@@ -326,6 +332,7 @@ def test_a_run_that_is_cleared_in_the_middle_begins_anew_as_one(held, cluster):
     assert run_by_executor(run) == run.sensors().keys()
 
 
+@pytest.mark.faults
 def test_a_sensor_that_is_marked_while_it_runs_stays_so(held):
     run, gate = held
     runs = next(iter(until(lambda: run.with_state("running") - {PRODUCER}, "a sensor that runs")))
@@ -338,6 +345,7 @@ def test_a_sensor_that_is_marked_while_it_runs_stays_so(held):
     assert set(states.values()) == {"success"}
 
 
+@pytest.mark.faults
 def test_a_sensor_that_is_cleared_while_it_runs_is_built_when_dbt_has_ended(held, cluster):
     run, gate = held
     before = pods_of(cluster, run)

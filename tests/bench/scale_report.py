@@ -100,7 +100,13 @@ def triggerer_ms(row: Row) -> float:
 def table(head: str, lines: Sequence[Sequence[str]]) -> str:
     """Return a table of Markdown."""
     names = head.split("|")
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (names, ["---"] * len(names), *lines))
+    rule_below = "|" + "---|" * len(names)
+    return "\n".join([written(names), rule_below, *map(written, lines)])
+
+
+def written(cells: Sequence[str]) -> str:
+    """Return a row of a table of Markdown."""
+    return f"| {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True)

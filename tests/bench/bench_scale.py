@@ -67,6 +67,7 @@ DEFAULTS = {
 }
 
 LIGHT = {"DBT_WATCH__LIGHT_TRIGGERER": "True"}
+WITH_EXECUTOR = {"CORE__EXECUTOR": "LocalExecutor,dbt_watch.NodeExecutor"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ WAYS = {
         Way("eager", "eager"),
         Way("lineage", "lineage"),
         Way("light-eager", "eager", LIGHT),
-        Way("light-lineage", "lineage", LIGHT),
+        Way("executor", "executor", WITH_EXECUTOR, {"max_active_tasks": 10_000}),
         Way("cosmos", at_most=360),
     )
 }

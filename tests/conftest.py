@@ -36,7 +36,7 @@ STARTERS = ("e2e/test_clears.py", "e2e/test_marks.py", "e2e/test_producer_failur
 # Beside what depends on Airflow stands what depends on dbt, on a text or on nothing at all.
 NEWEST = (
     "producers/test_real_dbt.py", "authoring/test_docs.py", "authoring/test_container_script.py",
-    "sensors/test_hub_model.py", "sensors/test_journal_model.py",
+    "sensors/test_hub_model.py", "sensors/test_journal_model.py", "sensors/test_light_triggerer.py",
     "security/test_hostile_log.py", "security/test_hostile_names.py",
 )  # fmt: skip
 # For runs that are compared with each other.

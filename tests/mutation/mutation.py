@@ -29,7 +29,7 @@ WORK = ROOT / "build" / "mutation"
 ACCEPTED = HERE / "accepted.toml"
 
 
-# Each module that is watched, and what is to notice its changes: tests that start no Airflow, and few of them a cluster.
+# Each module that is watched, and what is to notice its changes: tests that start neither an Airflow nor a cluster.
 WATCHED = {
     "core/outcome": ("core/test_outcome.py",),
     "core/resume": ("core/test_resume.py",),
@@ -53,14 +53,14 @@ WATCHED = {
     "producers/attempt": ("producers/test_attempt.py",),
     "producers/build_watch": ("producers/test_watch.py",),
     "producers/earlier_pods": ("producers/test_earlier.py", "producers/test_plan.py", "producers/test_project_pods.py"),
-    "producers/failure_reasons": ("producers/test_reasons.py", "producers/test_start_failures.py"),
+    "producers/failure_reasons": ("producers/test_reasons.py",),
     "producers/journal_publisher": ("producers/test_deferred.py", "producers/test_journal_publisher.py"),
     "producers/journal_store": ("producers/test_journal_store.py", "producers/test_deferred.py"),
     "producers/log_reader": (
         "producers/test_log_following.py", "producers/test_log_parts.py", "producers/test_reading.py",
     ),
-    "producers/pod_manager": ("producers/test_private_api.py", "producers/test_start_failures.py"),
-    "producers/pre_stop": ("producers/test_start_failures.py", "producers/test_stop.py"),
+    "producers/pod_manager": ("producers/test_pod_manager.py",),
+    "producers/pre_stop": ("producers/test_pre_stop.py",),
     "producers/project_pods": ("producers/test_project_pods.py",),
     "producers/retry_plan": ("producers/test_plan.py",),
     "producers/retry_state": ("producers/test_memory.py",),

@@ -29,7 +29,7 @@ WORK = ROOT / "build" / "mutation"
 ACCEPTED = HERE / "accepted.toml"
 
 
-# Each module that is watched, and what is to notice its changes: tests that start neither an Airflow nor a cluster.
+# Each module that is watched, and what is to notice its changes: tests that start no Airflow, and few of them a cluster.
 WATCHED = {
     "core/outcome": ("core/test_outcome.py",),
     "core/resume": ("core/test_resume.py",),

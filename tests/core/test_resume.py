@@ -120,6 +120,11 @@ def test_sources_alone_may_be_too_long_for_a_command_line(landed, monkeypatch):
     assert selection_of(landed, frozenset({SOURCE})) is None
 
 
+def test_what_is_not_built_beside_sources_needs_no_room_on_the_command_line(landed, monkeypatch):
+    monkeypatch.setattr(resume, "MAX_ARGUMENTS", len("source:landed_shop.landing.orders "))
+    assert selection_of(landed, frozenset({SOURCE, "model.landed_shop.paid"})) is not None
+
+
 def test_sources_are_checked_beside_what_is_built(landed):
     selection = selection_of(landed, frozenset({SOURCE, MODEL}))
     assert selection.sources == ("source:landed_shop.landing.orders",)

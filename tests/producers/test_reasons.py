@@ -19,6 +19,12 @@ def refused(status, reason, body):
     return error
 
 
+class Unreadable(Exception):
+    """An answer that has nothing but a status, such as that of a proxy."""
+
+    status = 502
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -29,6 +35,8 @@ def refused(status, reason, body):
         (refused(403, "Forbidden", b'{"message": "exceeded quota:\\nq"}'), "exceeded quota: q"),
         (refused(502, "Bad Gateway", "<html>"), "HTTP 502 Bad Gateway"),
         (refused(500, "Internal", json.dumps(["?"])), "HTTP 500 Internal"),
+        (refused(500, "Internal", json.dumps({"kind": "Status"})), "HTTP 500 Internal"),
+        (Unreadable(), "HTTP 502"),
         (
             MaxRetryError(None, "/api", "refused"),
             "None: Max retries exceeded with url: /api (Caused by 'refused')",
@@ -51,6 +59,11 @@ def container(name, **state):
     )
 
 
+def stateless(name):
+    """Return the status of a container of which the kubelet has told nothing yet."""
+    return k8s.V1ContainerStatus(name=name, image="", image_id="", ready=False, restart_count=0)
+
+
 def pod(*containers, init=(), **status):
     return k8s.V1Pod(
         status=k8s.V1PodStatus(
@@ -59,7 +72,11 @@ def pod(*containers, init=(), **status):
     )
 
 
+DONE = k8s.V1ContainerStateTerminated(exit_code=0, reason="Completed")
 ENDED = k8s.V1ContainerStateTerminated(exit_code=3, reason="Error")
+KILLED = k8s.V1ContainerStateTerminated(exit_code=137, reason="OOMKilled", message="64 MiB")
+ROOM = k8s.V1PodCondition(type="PodScheduled", status="True", reason="Bound", message="node 1")
+NOT_READY = k8s.V1PodCondition(type="Ready", status="False", reason="ContainersNotReady", message="base")
 NO_ROOM = k8s.V1PodCondition(type="PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes")
 
 
@@ -88,6 +105,20 @@ NO_ROOM = k8s.V1PodCondition(type="PodScheduled", status="False", reason="Unsche
             pod(waiting("base", "PodInitializing"), init=[container("secrets", terminated=ENDED)]),
             "Pod returned a failure: init container secrets ended with exit code 3",
         ),
+        (
+            "Failed",
+            pod(init=[container("secrets", terminated=KILLED)]),
+            "Failed: init container secrets ended with exit code 137: OOMKilled: 64 MiB",
+        ),
+        ("Failed", pod(init=[container("secrets", terminated=DONE)]), "Failed"),
+        ("Failed", pod(init=[container("secrets", running=k8s.V1ContainerStateRunning())]), "Failed"),
+        ("Failed", pod(stateless("base"), init=[stateless("secrets")]), "Failed"),
+        (
+            "Failed",
+            pod(waiting("a", "ImagePullBackOff"), waiting("base", "CreateContainerError")),
+            "Failed: CreateContainerError",
+        ),
+        ("Failed", pod(conditions=[ROOM, NOT_READY]), "Failed"),
         ("Too long", pod(conditions=[NO_ROOM]), "Too long: Unschedulable: 0/1 nodes"),
         ("Pod failed", pod(reason="Evicted", message="low on memory"), "Pod failed: Evicted: low on memory"),
     ],

@@ -126,18 +126,3 @@ def test_without_a_shell_dbt_does_not_notice_and_is_killed_in_the_end(kube):
 
 def test_without_a_shell_the_stop_signal_of_the_image_interrupts_dbt(kube):
     assert end_of_deleted_pod(kube, "distroless:2", 60) == ([b"up", b"queries cancelled"], 1)
-
-
-def test_a_hook_of_ones_own_is_left_alone():
-    own = k8s.V1LifecycleHandler(_exec=k8s.V1ExecAction(command=["/bin/true"]))
-    base = container(lifecycle=k8s.V1Lifecycle(pre_stop=own))
-    interrupt_before_stop(base)
-    assert base.lifecycle.pre_stop is own
-
-
-def test_another_hook_is_kept_beside_it():
-    own = k8s.V1LifecycleHandler(_exec=k8s.V1ExecAction(command=["/bin/true"]))
-    base = container(lifecycle=k8s.V1Lifecycle(post_start=own))
-    interrupt_before_stop(base)
-    assert base.lifecycle.post_start is own
-    assert base.lifecycle.pre_stop is not None

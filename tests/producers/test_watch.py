@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dbt_watch.core.journal.format import Closed
@@ -355,6 +356,27 @@ def test_of_a_check_of_sources_its_own_log_is_missed():
 def test_what_the_journal_holds_is_known_though_the_log_has_lost_it():
     known = {result.unique_id: result for result in watched(WHOLE)[0].results if result.name in "ab"}
     assert watched(WHOLE[5:], known=known)[0].closed == Closed(0)
+
+
+def test_where_the_journal_holds_all_no_record_of_the_log_is_missed():
+    known = {result.unique_id: result for result in watched(WHOLE)[0].results}
+    assert watched([], known=known)[0].closed == Closed(0)
+
+
+def test_a_journal_and_its_entries_are_of_the_attempt_that_writes_them():
+    watch = BuildWatch(NODES, attempt=3, show=[].append)
+    watch.take_lines(WHOLE, True)
+    assert watch.writer.take().attempt == 3
+    assert {result.attempt for result in watch.results} == {3}
+
+
+def test_a_failure_whose_time_is_not_known_is_told_after_one_whose_time_is():
+    untimed = NodeResult(unique_id="model.shop.x", name="x", status="error", message="when?")
+    built = watched(WHOLE)[0].results[0]
+    timed = msgspec.structs.replace(built, status="error", message="then")
+    watch = BuildWatch({}, attempt=1, show=[].append)
+    watch.adopt([untimed, timed])
+    assert watch.summary().startswith("a: then; ")
 
 
 @pytest.mark.parametrize(("on_drift", "exit_code"), [("warn", 0), ("fail", 1)])

@@ -30,6 +30,7 @@ class Airflow:
         self.state = "success"
         self.xcoms = {}
         self.asked = []
+        self.tasks = set()
         self.write(0)
 
     def write(self, exit_code, *, will_retry=False, began=0.0):
@@ -51,8 +52,14 @@ class Airflow:
 
     def send(self, message):
         if isinstance(message, GetTaskStates):
+            self.tasks.update(
+                (message.dag_id, run_id, task_id)
+                for run_id in message.run_ids
+                for task_id in message.task_ids
+            )
             return TaskStatesResult(task_states={"run": dict.fromkeys(message.task_ids, self.state)})
         self.asked.append(message.key)
+        self.tasks.add((message.dag_id, message.run_id, message.task_id))
         return XComResult(key=message.key, value=self.xcoms.get(message.key))
 
 
@@ -86,6 +93,11 @@ def test_a_look_asks_for_so_much_at_most(airflow):
     verdict(FIRST, max_pages=20)
     journal = [name for name in airflow.asked if name != HEAD_KEY]
     assert PAGES < len(journal) == len(set(journal)) <= 20
+
+
+def test_a_look_asks_about_the_producer_in_the_sensors_own_run_only(airflow):
+    verdict(FIRST)
+    assert airflow.tasks == {("shop", "run", "shop.dbt_build")}
 
 
 def test_a_look_that_began_before_the_head_was_moved_finds_every_node(airflow):

@@ -17,7 +17,7 @@ from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.core.results import NodeResult
 from dbt_watch.sensors import hub as hub_module
 from dbt_watch.sensors.hub import hub_for
-from dbt_watch.sensors.trigger import NodeTrigger, parts, write_log
+from dbt_watch.sensors.trigger import NodeTrigger, needs_worker, parts, write_log
 from dbt_watch.sensors.updates import Update
 
 ORDERS, CUSTOMERS = "model.shop.orders", "model.shop.customers"
@@ -301,3 +301,23 @@ def test_a_hub_that_ends_when_another_has_taken_its_place_leaves_that_alone(airf
 
     monkeypatch.setattr(hub_module.Hub, "run", ends)
     run(scene())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "worker_for", "expected"),
+    [
+        (Verdict.BUILD, "success", (), True),
+        (Verdict.SUCCEED, "success", (), False),
+        (Verdict.SUCCEED, "warn", (), False),
+        (Verdict.SUCCEED, "success", ("warn",), False),
+        (Verdict.SUCCEED, "warn", ("warn",), True),
+        (Verdict.FAIL, "warn", ("succeed", "warn"), True),
+        (Verdict.SUCCEED, "success", ("succeed",), True),
+        (Verdict.SKIP, "skipped", ("succeed",), False),
+    ],
+)
+def test_a_worker_is_needed_for_a_build_and_for_the_ends_that_are_named(
+    verdict, status, worker_for, expected
+):
+    update = Update((result(ORDERS, status),), Decision(verdict))
+    assert needs_worker(update, worker_for) is expected

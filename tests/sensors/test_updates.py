@@ -9,7 +9,7 @@ import pytest
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.outcome import Producer, Verdict
 from dbt_watch.core.results import NodeResult
-from dbt_watch.sensors.updates import Sensor, sensor_of, update_of
+from dbt_watch.sensors.updates import Sensor, final_update, sensor_of, update_of
 
 ORDERS = "model.shop.orders"
 BUILT = {ORDERS: NodeResult(unique_id=ORDERS, name="orders", status="success")}
@@ -77,3 +77,19 @@ def test_only_the_first_try_in_a_mapped_group_may_have_been_made_after_its_produ
     assert (sensor.is_first_try, sensor.turn, sensor.after) == (try_number == 1, 3, ("shop.raw",))
     assert (sensor.unique_ids, sensor.task_id) == ((ORDERS,), "shop.orders")
     assert sensor_of(ti, [ORDERS]) == msgspec.structs.replace(sensor, turn=0, after=())
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "expected"), [(0, Verdict.SKIP), (1, Verdict.FAIL), (None, Verdict.FAIL)]
+)
+def test_what_dbt_skipped_in_a_build_of_its_own_fails_a_sensor_only_if_dbt_failed(exit_code, expected):
+    skipped = NodeResult(unique_id=ORDERS, name="orders", status="skipped")
+    update = final_update([ORDERS], [skipped], Closed(exit_code))
+    assert update.decision.verdict is expected
+    assert update.results == (skipped,)
+
+
+def test_a_sensor_whose_own_build_tells_nothing_of_its_node_says_how_dbt_ended():
+    decision = final_update([ORDERS], [], Closed(137, "out of memory")).decision
+    assert decision.verdict is Verdict.FAIL
+    assert "(out of memory)" in decision.reason

@@ -88,7 +88,7 @@ def test_an_attempt_whose_supervisor_has_gone_leaves_its_pod_alone_and_writes_no
     attempt.tick()
     assert xcoms
     xcoms.clear()
-    monkeypatch.setattr(supervisor.os, "getppid", lambda: 1)
+    monkeypatch.setattr(supervisor.os, "getppid", lambda: 0)
     assert attempt.is_orphaned
     with pytest.raises(SystemExit, match="the supervisor of this task has gone"):
         attempt.tick()
@@ -98,7 +98,7 @@ def test_an_attempt_whose_supervisor_has_gone_leaves_its_pod_alone_and_writes_no
 def test_in_dag_test_there_is_no_supervisor_to_lose(attempt_of, monkeypatch):
     monkeypatch.setattr(supervisor, "runs_in_dag_test", lambda: True)
     attempt, _ = attempt_of(1, 1)
-    monkeypatch.setattr(supervisor.os, "getppid", lambda: 1)
+    monkeypatch.setattr(supervisor.os, "getppid", lambda: 0)
     assert not attempt.is_orphaned
 
 

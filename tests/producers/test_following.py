@@ -173,7 +173,7 @@ def test_what_dbt_does_is_written_while_it_runs_every_half_second_at_most(build)
         await asyncio.sleep(0.2)
         seen.append(build.statuses())
         build.say(CUSTOMERS, "success")
-        for seconds in (0.25, 0.35):
+        for seconds in (0.35, 0.25):
             await asyncio.sleep(seconds)
             seen.append(build.statuses())
         return ContainerEnd(0)

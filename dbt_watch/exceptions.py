@@ -16,8 +16,8 @@ Where a room's own callers catch an error, it is defined in that room: `JournalE
 and `RestError` in `local.airflow.rest`.
 `local.localkube` imports nothing of the rest, and has errors of its own.
 
-Two warnings: SelectionWarning: a part of a selection matches nothing. `authoring.selection_warnings` issues it.
-ExecutorWarning: `sensors="executor"` cannot be had. `authoring.executor_warnings` issues it.
+Two warnings, issued by `authoring.parse_warnings`: SelectionWarning, where a part of a selection matches nothing, and
+ExecutorWarning, where `sensors="executor"` cannot be had.
 
 This module imports nothing, so every room may use it.
 """

@@ -18,8 +18,8 @@ from airflow.sdk import XComArg, get_current_context, task
 
 from dbt_watch.airflow.compat import AirflowSkipException
 from dbt_watch.authoring.options import DEFAULTS, one_of
+from dbt_watch.authoring.parse_warnings import warn_of
 from dbt_watch.authoring.pod_arguments import parameters_of
-from dbt_watch.authoring.selection_warnings import warn_of
 from dbt_watch.core.command import DbtBuild
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.manifest.graph import Node

@@ -15,11 +15,10 @@ from airflow.sdk import XComArg, get_parsing_context, task_group
 
 from dbt_watch.airflow.dag_authoring import current_task_group
 from dbt_watch.authoring.container import container_command
-from dbt_watch.authoring.executor_warnings import warn_of_obstacle
 from dbt_watch.authoring.node_functions import Body
 from dbt_watch.authoring.options import callbacks
+from dbt_watch.authoring.parse_warnings import warn_of, warn_of_obstacle
 from dbt_watch.authoring.pod_arguments import check_pod_arguments, watching_class
-from dbt_watch.authoring.selection_warnings import warn_of
 from dbt_watch.authoring.settings import chosen, resolve_manifest
 from dbt_watch.core.command import is_literal
 from dbt_watch.core.manifest.load import load_manifest

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dbt_watch.authoring.pod_settings import PodSettings
     from dbt_watch.core.results import NodeResult
     from dbt_watch.decorators import dbt_build, dbt_k8s_project, dbt_node
     from dbt_watch.executor.node_executor import NodeExecutor
@@ -23,6 +24,7 @@ __all__ = [
     "DbtProject",
     "NodeExecutor",
     "NodeResult",
+    "PodSettings",
     "dbt_build",
     "dbt_k8s_project",
     "dbt_node",
@@ -33,6 +35,7 @@ _HOMES = {
     "DbtProject": "dbt_watch.project",
     "NodeExecutor": "dbt_watch.executor.node_executor",
     "NodeResult": "dbt_watch.core.results",
+    "PodSettings": "dbt_watch.authoring.pod_settings",
     "dbt_build": "dbt_watch.decorators",
     "dbt_k8s_project": "dbt_watch.decorators",
     "dbt_node": "dbt_watch.decorators",

@@ -7,7 +7,7 @@ The decorators `@dbt_k8s_project` and `@dbt_node`, and `dbt_build`: names, signa
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, overload
 
 from dbt_watch.authoring.node_functions import After, Binding, Body, On
 from dbt_watch.authoring.project_factory import ProjectFactory
@@ -139,6 +139,18 @@ def dbt_node(
 
 @overload
 def dbt_node(
+    node: str, *, before: Literal[True], **arguments: Unpack[FunctionArguments]
+) -> Callable[[Callable[P, Any]], Callable[P, XComArg]]: ...
+
+
+@overload
+def dbt_node(
+    *, select: str | Sequence[str], before: Literal[True], **arguments: Unpack[FunctionArguments]
+) -> Callable[[Callable[P, Any]], Callable[P, list[XComArg]]]: ...
+
+
+@overload
+def dbt_node(
     node: str,
     *,
     manifest: str | os.PathLike[str],
@@ -165,6 +177,7 @@ def dbt_node(
     select: str | Sequence[str] | None = None,
     after: After = "tests",
     on: On = "success",
+    before: bool = False,
     **arguments: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
@@ -181,11 +194,14 @@ def dbt_node(
     :param after: "tests": it runs when the node and its tests are done; "node": when the node is
     :param on: for which outcome it runs, and is skipped otherwise: "success" (warnings included), "warn", "failure" or
         "any"; `project >> task` waits for those on "success" and "any"
+    :param before: run before dbt builds the node, instead of after it: then it takes no result, and what it returns can be one
+        of dbt's variables, `dbt_build(vars={"cutoff": cutoff()})`, for all that is built behind it. The project is split: what
+        comes before is built by one pod, the node and what depends on it by a later one
     :param arguments: any argument of `@task`, but `trigger_rule`; outside of a project, those of `@dbt_k8s_project`, but
         `exclude` and `selector`, and `build`, which takes what `dbt_build` returns
     :raises ArgumentError: when there is no such node, the function takes no result, or another argument is wrong
     :raises SelectionError: when a selection matches nothing
     """
-    binding = Binding(node=node, select=select, after=after, on=on, task_arguments=arguments)
+    binding = Binding(node=node, select=select, after=after, on=on, before=before, task_arguments=arguments)
     is_standalone = "manifest" in arguments and Body.current.get() is None
     return standalone(binding) if is_standalone else binding.bind

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dbt_watch.airflow.dag_authoring import DependencyMixin
-from dbt_watch.core.labels import label_of
 from dbt_watch.core.manifest.node_names import node_named
 from dbt_watch.rendering.results import ProjectResults
-from dbt_watch.sensors.operator import raise_if_held_back
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from airflow.sdk import BaseOperator, EdgeModifier, XComArg
 
@@ -25,8 +24,9 @@ class DbtNode(DependencyMixin):
     """
     One node of a project in a DAG.
 
-    `project["customers"] >> task` lets the task run when the node is built and its tests have passed. There is no
-    `task >> project["customers"]`: dbt builds all nodes in one process.
+    `project["customers"] >> task` lets the task run when the node is built and its tests have passed. `task >>
+    project["customers"]` lets it run before dbt builds the node: what comes before the node is built by one pod, the node and what
+    depends on it by a later one.
 
     :param node: what the manifest says of it
     :param tasks: the tasks of its group
@@ -59,13 +59,12 @@ class DbtNode(DependencyMixin):
         Where its task stands for its tests too (`tests="build"`): a dict with a list of all under the key `nodes`. The results
         of more than 100 are packed; `DbtProject.results` has them as they are.
         """
-        return self._tasks.node_sensor(self.unique_id).output
+        return self._tasks.node_task(self.unique_id).output
 
     @property
-    def roots(self) -> Iterable[DependencyMixin]:
-        """Refused: nothing can be put in front of a single node."""
-        raise_if_held_back(label_of(self.unique_id), [])
-        return []
+    def roots(self) -> Sequence[DependencyMixin]:
+        """What `task >> node` holds back: the task that runs dbt for it."""
+        return self._tasks.runs_dbt_for(self.unique_id)
 
     @property
     def leaves(self) -> Sequence[DependencyMixin]:
@@ -78,19 +77,33 @@ class DbtNode(DependencyMixin):
         upstream: bool = True,
         edge_modifier: EdgeModifier | None = None,  # noqa: ARG002 - Airflow's signature
     ) -> None:
-        """Refuse a task in front of a single node."""
+        """
+        Take note of a task in front of the node, or behind it.
+
+        :raises ArgumentError: when a task in front of it waits for it
+        """
         if upstream:
-            raise_if_held_back(label_of(self.unique_id), other.leaves)
+            self._hold_back(other)
 
     def set_downstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
         """Let other tasks wait for this node."""
         self._tasks.gate(self.unique_id).set_downstream(other, edge_modifier)
+        self._tasks.look_again()
 
     def set_upstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
-        """Refused: nothing can be put in front of a single node."""
-        del edge_modifier
-        others = other if isinstance(other, list | tuple) else [other]
-        raise_if_held_back(label_of(self.unique_id), others)
+        """
+        Let this node wait for other tasks.
+
+        :raises ArgumentError: when one of them waits for the node
+        """
+        for item in other if isinstance(other, Sequence) else [other]:
+            self._hold_back(item)
+            for root in self.roots:
+                root.set_upstream(item, edge_modifier)
+
+    def _hold_back(self, other: DependencyMixin) -> None:
+        for task in other.leaves:
+            self._tasks.hold_back(self.unique_id, cast("BaseOperator", task))
 
 
 class DbtProject(DependencyMixin):
@@ -100,22 +113,28 @@ class DbtProject(DependencyMixin):
     `task >> project` holds back the task that runs dbt; `project >> task` waits for the whole run.
 
     :param tasks: the tasks of its group
-    :param producer: the task that runs dbt; None on a worker that runs another task
     :param ends: what else must be done before the project is: the functions bound to nodes
 
     :ivar nodes: the nodes that have a task, by unique_id, tests included; `project["orders"]` finds one by its name
     :ivar group: Airflow's task group
-    :ivar producer: the task that runs dbt; None on a worker that runs another task
+    :ivar producers: the tasks that run dbt: one, unless the project is split; on a worker only the one that runs there
     """
 
-    def __init__(
-        self, tasks: GroupTasks, producer: BaseOperator | None = None, ends: Sequence[Any] = ()
-    ) -> None:
+    def __init__(self, tasks: GroupTasks, ends: Sequence[Any] = ()) -> None:
         self._graph = tasks.graph
         self.group = tasks.group
-        self.producer = producer
         self._ends = ends
         self._tasks = tasks
+
+    @property
+    def producers(self) -> Sequence[BaseOperator]:
+        """The tasks that run dbt for all nodes that have no pod of their own."""
+        return self._tasks.producers
+
+    @property
+    def producer(self) -> BaseOperator | None:
+        """The task that runs dbt, the first where there are several; None on a worker that runs another task."""
+        return next(iter(self.producers), None)
 
     @cached_property
     def nodes(self) -> Mapping[str, DbtNode]:
@@ -157,17 +176,17 @@ class DbtProject(DependencyMixin):
 
         The task waits for the run. For a report of a run that failed too, give it the trigger rule "all_done".
         """
-        return ProjectResults(self._tasks, self.producer)
+        return ProjectResults(self._tasks, self._tasks.last)
 
     @property
     def roots(self) -> Sequence[DependencyMixin]:
         """What `task >> project` holds back."""
-        return [] if self.producer is None else [self.producer]
+        return self._tasks.first
 
     @property
     def leaves(self) -> Sequence[DependencyMixin]:
         """What `project >> task` waits for."""
-        return [*self.roots, *self._ends]
+        return [*self._tasks.last, *self._ends]
 
     def set_downstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
         """Let other tasks wait for the whole run."""

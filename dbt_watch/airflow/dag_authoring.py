@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from airflow.sdk import BaseOperator, TaskGroup
 
-__all__ = ["DependencyMixin", "connect", "current_task_group", "start_from_trigger", "take_no_pool_slot"]
+__all__ = [
+    "DependencyMixin",
+    "connect",
+    "current_task_group",
+    "disconnect",
+    "start_from_trigger",
+    "take_no_pool_slot",
+    "withdraw",
+]
 
 
 def current_task_group() -> TaskGroup:
@@ -34,6 +42,21 @@ def connect(upstream: BaseOperator, downstream: BaseOperator) -> None:
     """
     downstream.upstream_task_ids.add(upstream.task_id)
     upstream.downstream_task_ids.add(downstream.task_id)
+
+
+def disconnect(upstream: BaseOperator, downstream: BaseOperator) -> None:
+    """Undo `connect`, for which Airflow has no call."""
+    downstream.upstream_task_ids.discard(upstream.task_id)
+    upstream.downstream_task_ids.discard(downstream.task_id)
+
+
+def withdraw(task: BaseOperator) -> None:
+    """Take a task out of its DAG and its group again, so that another one can have its id."""
+    if task.dag is not None:
+        task.dag.task_dict.pop(task.task_id, None)
+    if task.task_group is not None:
+        task.task_group.children.pop(task.task_id, None)
+        task.task_group.used_group_ids.discard(task.task_id)
 
 
 def take_no_pool_slot(task: BaseOperator) -> None:

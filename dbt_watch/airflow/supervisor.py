@@ -138,6 +138,50 @@ def read_states_now(key: TaskKey, task_ids: Iterable[str]) -> dict[str, str | No
     return states
 
 
+def read_all_states_now(key: TaskKey, task_ids: Iterable[str]) -> dict[str, list[str | None]]:
+    """
+    Ask for the states of tasks of the same run, of all their instances, on a worker.
+
+    :param key: a task of the run; an instance of its own map index stands for those of a task that is mapped with it
+    :param task_ids: whose states
+    """
+    found: dict[str, list[str | None]] = {}
+    for batch in batches(task_ids):
+        states: dict[str, str | None] = {}
+        for index in dict.fromkeys((key.map_index, -1)):
+            here = msgspec.structs.replace(key, map_index=index)
+            answer = _comms().send(_ask_states(here, batch))
+            if not isinstance(answer, TaskStatesResult):
+                raise SupervisorError(f"no task states but {answer!r}")
+            states |= {
+                name: None if state is None else str(getattr(state, "value", state))
+                for name, state in (answer.task_states.get(key.run_id) or {}).items()
+            }
+        for task_id in batch:
+            found[task_id] = instances_in(task_id, key.map_index, states)
+    return found
+
+
+def instances_in(task_id: str, map_index: int, states: Mapping[str, str | None]) -> list[str | None]:
+    """
+    Return the states of the instances of a task.
+
+    :param task_id: the task
+    :param map_index: of the task that asks
+    :param states: by name: that of a mapped instance is the task's id, an underscore and the map index
+    """
+    own = f"{task_id}_{map_index}"
+    if task_id in states:
+        return [states[task_id]]
+    if own in states:
+        return [states[own]]
+    return [
+        state
+        for name, state in states.items()
+        if name.startswith(f"{task_id}_") and name[len(task_id) + 1 :].isdecimal()
+    ]
+
+
 def read_xcom_now(key: TaskKey, name: str) -> Any:
     """Read an XCom of a task, on a worker; None when it is not there."""
     answer = _stored(_comms().send(_ask_xcom(key, name)))

@@ -1,5 +1,5 @@
 """
-Functions bound to nodes: `@dbt_node` in the body of a project.
+Functions bound to nodes, to run after them or before them: `@dbt_node` in the body of a project.
 
 `Body` is where `@dbt_node` finds its project; `Binding` makes the tasks.
 """
@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import msgspec
 from airflow.providers.standard.operators.python import PythonOperator
@@ -32,6 +32,8 @@ from dbt_watch.rendering.plan import TEST_TYPES
 from dbt_watch.rendering.task_ids import suffixed
 
 if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
     from dbt_watch.project import DbtNode, DbtProject
     from dbt_watch.rendering.group import GroupTasks
 
@@ -67,8 +69,8 @@ class Body:
         self.ends: list[XComArg] = []
         #: the functions that are bound, with the decorator that did it
         self.bound: dict[Callable[..., Any], str] = {}
-        #: those of them that have made no task yet
-        self.uncalled: set[Callable[..., Any]] = set()
+        #: those of them that have made no task yet, with the call that would
+        self.uncalled: dict[Callable[..., Any], str] = {}
 
     @functools.cached_property
     def taken(self) -> Mapping[str, str]:
@@ -94,7 +96,7 @@ class Body:
             raise ArgumentError(
                 self.bound[bound],
                 bound.__name__,
-                f"a function that is called where it is bound, as any @task is: {_call_of(bound)}",
+                f"a function that is called where it is bound, as any @task is: {self.uncalled[bound]}",
             )
         if build is None:
             return DbtBuild()
@@ -111,6 +113,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     :param select: a selection in dbt's syntax
     :param after: "tests": the node and its tests are done; "node": the node is
     :param on: for which outcome it runs
+    :param before: whether it runs before the node, and takes no result
     :param task_arguments: arguments of `@task`
     """
 
@@ -119,6 +122,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     after: After
     on: On
     task_arguments: Mapping[str, Any]
+    before: bool = False
 
     def __post_init__(self) -> None:
         """
@@ -136,6 +140,12 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
             )
         one_of("after", self.after, AFTER)
         one_of("on", self.on, ON)
+        one_of("before", self.before, (True, False))
+        for name, value, default in (("after", self.after, "tests"), ("on", self.on, "success")):
+            if self.before and value != default:
+                raise ArgumentError(
+                    name, value, "to be left out beside before=True: nothing has become of the node yet"
+                )
         if "trigger_rule" in self.task_arguments:
             raise ArgumentError(
                 "trigger_rule",
@@ -158,18 +168,19 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         """
         body = self._body_for(function)
         nodes = self._nodes(body, function)
+        maker = self._maker_before if self.before else self._maker
         if isinstance(nodes, list):
-            makers = [self._maker(function, node, body, apart=True) for node in nodes]
+            makers = [maker(function, node, body, apart=True) for node in nodes]
         else:
-            makers = [self._maker(function, nodes, body, apart=False)]
+            makers = [maker(function, nodes, body, apart=False)]
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            body.uncalled.discard(function)
+            body.uncalled.pop(function, None)
             made = [maker(*args, **kwargs) for maker in makers]
             return made if isinstance(nodes, list) else made[0]
 
-        body.uncalled.add(function)
+        body.uncalled[function] = _call_of(function, takes_result=not self.before)
         body.bound.update(dict.fromkeys((function, call), self.name))
         return call
 
@@ -177,7 +188,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         """Return the body around a function that can be bound in it."""
         if not inspect.isfunction(function):
             raise ArgumentError("@dbt_node", function, "a function to decorate")
-        if not _takes_a_result(function):
+        if not self.before and not _takes_a_result(function):
             raise ArgumentError(
                 self.name, function.__name__, "a function whose first parameter takes the NodeResult"
             )
@@ -247,20 +258,12 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     def _maker(
         self, function: Callable[..., Any], node: DbtNode, body: Body, *, apart: bool
     ) -> Callable[..., XComArg]:
-        """Return the function that makes one task, for one node."""
-        arguments = {**self.task_arguments, "trigger_rule": _TRIGGER_RULES[self.on]}
-        name = str(arguments.get("task_id", function.__name__))
-        if apart:
-            name = arguments["task_id"] = suffixed(name, node.task_id, node.unique_id)
-        # Airflow would give it another id, which it has on no worker where that other task is not made.
-        if name in body.taken:
-            raise ArgumentError(
-                "task_id",
-                name,
-                f"another name of the function under {self.name}, or task_id=...: this is the id of the task of"
-                f" {body.taken[name]}",
-            )
-        waits_for = [body.tasks.node_sensor(node.unique_id)]
+        """Return the function that makes one task, to run after one node."""
+        arguments = {
+            **self._named(function, node, body, apart=apart),
+            "trigger_rule": _TRIGGER_RULES[self.on],
+        }
+        waits_for = [body.tasks.node_task(node.unique_id)]
         if self.after == "tests":
             waits_for = list(dict.fromkeys([*waits_for, body.tasks.gate(node.unique_id)]))
         watched = tuple(sensor.task_id for sensor in waits_for)
@@ -280,6 +283,41 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
             return made
 
         return make
+
+    def _maker_before(
+        self, function: Callable[..., Any], node: DbtNode, body: Body, *, apart: bool
+    ) -> Callable[..., XComArg]:
+        """Return the function that makes one task, to run before one node."""
+        operator = task(**self._named(function, node, body, apart=apart))(function)
+        waits_for = body.tasks.gates_before(node.unique_id)
+
+        def make(*args: Any, **kwargs: Any) -> XComArg:
+            made: XComArg = operator(*args, **kwargs)
+            for gate in waits_for:
+                gate.set_downstream(made)
+            for made_by, _ in made.iter_references():
+                body.tasks.hold_back(node.unique_id, cast("BaseOperator", made_by), is_ours=True)
+            return made
+
+        return make
+
+    def _named(
+        self, function: Callable[..., Any], node: DbtNode, body: Body, *, apart: bool
+    ) -> dict[str, Any]:
+        """Return the arguments of `@task`, with an id that no task of a node has."""
+        arguments = dict(self.task_arguments)
+        name = str(arguments.get("task_id", function.__name__))
+        if apart:
+            name = arguments["task_id"] = suffixed(name, node.task_id, node.unique_id)
+        # Airflow would give it another id, which it has on no worker where that other task is not made.
+        if name in body.taken:
+            raise ArgumentError(
+                "task_id",
+                name,
+                f"another name of the function under {self.name}, or task_id=...: this is the id of the task of"
+                f" {body.taken[name]}",
+            )
+        return arguments
 
 
 class _Runs(msgspec.Struct, frozen=True):
@@ -320,7 +358,7 @@ class _Runs(msgspec.Struct, frozen=True):
         return [str(getattr(state, "value", state)) for state in answer.get(ti.run_id, {}).values()]
 
 
-_OWN: Final = frozenset({"node", "select", "after", "on"})
+_OWN: Final = frozenset({"node", "select", "after", "on", "before"})
 # What a function has of its own only where it stands alone.
 _OF_THE_PROJECT: Final = frozenset(DEFAULTS) - {"select"} | {"manifest", "image", "namespace"}
 # A name has none of these; dbt's selection syntax always does, unless it is a name.
@@ -332,9 +370,9 @@ def is_selection(text: str) -> bool:
     return bool(_SYNTAX & set(text))
 
 
-def _call_of(function: Callable[..., Any]) -> str:
+def _call_of(function: Callable[..., Any], *, takes_result: bool) -> str:
     """Write the call of a bound function, with the arguments that it needs."""
-    _, *others = inspect.signature(function).parameters.values()
+    others = list(inspect.signature(function).parameters.values())[int(takes_result) :]
     needed = [item.name for item in others if item.default is item.empty and item.kind not in _ANY_NUMBER]
     return f"{function.__name__}({', '.join(f'{name}=...' for name in needed)})"
 

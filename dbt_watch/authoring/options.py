@@ -21,6 +21,8 @@ Callback = Callable[[Any], None]
 Callbacks = Callback | Sequence[Callback] | None
 Text = str | None
 Criteria = str | Sequence[str] | None
+# Of `PodSettings`, which are made of the operator's arguments.
+Isolate = str | Sequence[str] | Mapping[str, Any] | None
 
 
 class OptionsBesideSelection(TypedDict, total=False):
@@ -98,6 +100,12 @@ class ProjectOptions(OptionsBesideSelection, total=False):
     selector: Text
     """The name of a selector in the project's selectors.yml, instead of `select` and `exclude`."""
 
+    isolate: Isolate
+    """
+    The nodes that get a pod of their own, each at its place in the graph: a selection in dbt's syntax, `"*"` for every node; or
+    a mapping of selections to `PodSettings`. The rest is built by as few pods as the graph allows. None, the default: one pod.
+    """
+
 
 DEFAULTS: Final[ProjectOptions] = {
     "group_id": None,
@@ -116,6 +124,7 @@ DEFAULTS: Final[ProjectOptions] = {
     "select": None,
     "exclude": None,
     "selector": None,
+    "isolate": None,
 }
 
 # Airflow's own, which a producer and its sensors both take.

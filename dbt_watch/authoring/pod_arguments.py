@@ -35,14 +35,35 @@ def watching_class(operator_class: Any) -> Any:
     return producer_class() if operator_class is None else producer_class(operator_class)
 
 
-def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None) -> None:
+def check_pod_arguments(
+    pod: Mapping[str, Any], isolated: Mapping[str, Mapping[str, Any]], operator_class: type[Any] | None
+) -> None:
     """
     Refuse what the operator does not know, what is ours to set, and a pod without an image.
 
+    :param pod: what the project was given
+    :param isolated: what is different for each isolated node
+    :param operator_class: of the pods; None for KubernetesPodOperator
     :raises ArgumentError: naming the argument
     """
     if get_parsing_context().task_id is not None:
         return  # on a worker: all of this was checked when the DAG was parsed
+    _check_arguments(pod, operator_class)
+    if not any(pod.get(name) for name in _IMAGE_SOURCES):
+        raise ArgumentError(
+            "image",
+            pod.get("image"),
+            "the image that holds dbt and the project, or a pod template that names one",
+        )
+    checked: list[Mapping[str, Any]] = []
+    for own in isolated.values():
+        # Most nodes have the settings of one selection.
+        if not any(own is other or (own.keys() == other.keys() and own == other) for other in checked):
+            _check_arguments(own, operator_class)
+            checked.append(own)
+
+
+def _check_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None) -> None:
     for name, reason in _REFUSED.items():
         if name in pod and pod[name] not in _HARMLESS.get(name, ()):
             raise ArgumentError(name, pod[name], reason)
@@ -61,12 +82,6 @@ def check_pod_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None
     if isinstance(variables, Iterable) and not isinstance(variables, str):
         names = [name if isinstance(name, str) else getattr(name, "name", "") for name in variables]
         check_variables("env_vars", variables, names)
-    if not any(pod.get(name) for name in _IMAGE_SOURCES):
-        raise ArgumentError(
-            "image",
-            pod.get("image"),
-            "the image that holds dbt and the project, or a pod template that names one",
-        )
 
 
 def known_arguments(operator_class: Any) -> frozenset[str]:
@@ -93,6 +108,8 @@ _OURS: Final = frozenset(
         "selected",
         "on_stale",
         "on_drift",
+        "on_warning",
+        "sensors_told",
         "watched",
         "task_id",
         "dag",

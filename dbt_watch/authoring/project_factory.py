@@ -11,23 +11,25 @@ import inspect
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, overload
 
-from airflow.sdk import XComArg, get_parsing_context, task_group
+from airflow.sdk import get_parsing_context, task_group
 
 from dbt_watch.airflow.dag_authoring import current_task_group
-from dbt_watch.authoring.container import container_command
+from dbt_watch.authoring.isolation import isolation
 from dbt_watch.authoring.node_functions import Body
+from dbt_watch.authoring.operators import ProjectOperators
 from dbt_watch.authoring.options import callbacks
 from dbt_watch.authoring.parse_warnings import warn_of, warn_of_obstacle
-from dbt_watch.authoring.pod_arguments import check_pod_arguments, watching_class
+from dbt_watch.authoring.pod_arguments import check_pod_arguments
 from dbt_watch.authoring.settings import chosen, resolve_manifest
 from dbt_watch.core.command import is_literal
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection.run_time import nodes_left
 from dbt_watch.project import DbtProject
-from dbt_watch.rendering.callbacks import callbacks_of, for_producer
+from dbt_watch.rendering.callbacks import callbacks_of
 from dbt_watch.rendering.group import GroupTasks
 from dbt_watch.rendering.node_display import Looks
 from dbt_watch.rendering.plan import plan_tasks
+from dbt_watch.rendering.pod_tasks import references
 from dbt_watch.rendering.sensor_start import choose_start
 
 if TYPE_CHECKING:
@@ -132,11 +134,12 @@ class ProjectFactory(Generic[P]):
     def _fill(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> DbtProject:
         """Make the tasks, in the group that has just been opened."""
         settings, options = self._settings, self._settings.options
-        check_pod_arguments(settings.pod, options["operator_class"])
         graph = load_manifest(resolve_manifest(settings.manifest, self._function))
         wanted = chosen(graph, settings)
         warn_of(wanted.unmatched, graph, self._function)
         plan = plan_tasks(graph, wanted.nodes, options["tests"])
+        isolated = isolation(graph, plan, settings, self._function)
+        check_pod_arguments(settings.pod, isolated, options["operator_class"])
         group = current_task_group()
         ends = callbacks_of(group, settings.pod)
         looks = Looks(
@@ -146,42 +149,23 @@ class ProjectFactory(Generic[P]):
             callbacks=ends,
             on_warning=callbacks("on_warning_callback", options["on_warning_callback"]),
         )
-        is_mapped = any(group.iter_mapped_task_groups())
         start = choose_start(
             options["sensors"],
             group.dag,
-            len(plan.tasks),
-            is_mapped=is_mapped,
+            len(plan.tasks) - len(isolated),
+            is_mapped=any(group.iter_mapped_task_groups()),
             warn=lambda obstacle: warn_of_obstacle(obstacle, self._function),
         )
-        tasks = GroupTasks(plan, graph, group, start, looks)
+        operators = ProjectOperators(settings, graph, wanted, isolated, ends)
+        tasks = operators.tasks = GroupTasks(
+            plan, graph, wanted.nodes, group, start=start, looks=looks, operators=operators, isolated=isolated
+        )
         tasks.make_wanted()
         body = Body(DbtProject(tasks), tasks)
         build = body.run(self._function, args, kwargs)
         self._check_narrowing(build, graph, wanted)
-        command = container_command(settings)
-        producer = tasks.producer(
-            functools.partial(watching_class, options["operator_class"]),
-            {
-                **settings.pod,
-                **for_producer(ends, tasks),
-                "cmds": command.cmds,
-                "build": {**build.to_dict(), **({"leading": command.leading} if command.leading else {})},
-                "selection": wanted.selection,
-                "graph": graph,
-                "selected": wanted.nodes,
-                "on_stale": options["on_stale"],
-                "on_drift": options["on_drift"],
-                "project_dir": options["project_dir"],
-                "profiles_dir": options["profiles_dir"],
-            },
-        )
-        project = DbtProject(tasks, producer, body.ends)
-        if producer is not None:
-            for operator, _ in XComArg.iter_xcom_references([*args, *kwargs.values()]):
-                if operator.task_id not in producer.upstream_task_ids:
-                    producer.set_upstream(operator)
-        return project
+        tasks.begin(build.to_dict(), references([*args, *kwargs.values()]))
+        return DbtProject(tasks, body.ends)
 
     def _check_narrowing(self, build: DbtBuild, graph: Graph, wanted: Chosen) -> None:
         """Refuse what `dbt_build` selects where it is known already and leaves nothing, and warn of what matches nothing."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dbt_watch.authoring.isolation import check_isolate
 from dbt_watch.authoring.options import AIRFLOW_CALLBACKS, DEFAULTS, ProjectOptions, callbacks, with_defaults
 from dbt_watch.core import resume
 from dbt_watch.core.command import Selection, criteria
@@ -63,6 +64,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
         pod = {name: value for name, value in arguments.items() if name not in DEFAULTS}
         for name in AIRFLOW_CALLBACKS:
             callbacks(name, pod.get(name))
+        check_isolate("isolate", given.get("isolate"))
         return cls(manifest=manifest, options=with_defaults(given), pod=pod)
 
     def override(self, **arguments: Any) -> ProjectSettings:

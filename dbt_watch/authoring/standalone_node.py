@@ -38,6 +38,12 @@ def standalone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[...,
     if "exclude" in arguments or "selector" in arguments:
         name = "exclude" if "exclude" in arguments else "selector"
         raise ArgumentError(name, arguments[name], "to be left out: the node is the selection")
+    if binding.before:
+        raise ArgumentError(
+            "before",
+            binding.before,
+            "to be left out: nothing but the node is built here; task >> group does the same",
+        )
     settings = ProjectSettings.of(**arguments)
     inner = msgspec.structs.replace(binding, task_arguments={})
 

@@ -65,6 +65,7 @@ class NotRun(str, enum.Enum):
     NOT_IN_PROJECT = "not in the project"
     LEFT_OUT = "left out"
     STALE_SOURCE = "stale source"
+    UPSTREAM_SKIPPED = "upstream skipped"
     FAIL_FAST = "fail-fast"
     ENDED_EARLY = "dbt ended early"
     UNFINISHED = "unfinished"
@@ -185,6 +186,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 NOT_DUE: Final = frozenset({
     NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.NOT_IN_PROJECT, NotRun.LEFT_OUT, NotRun.STALE_SOURCE,
+    NotRun.UPSTREAM_SKIPPED,
 })  # fmt: skip
 """Why a node is not run though nothing is wrong: there was nothing to run, or this run was to leave it out."""
 

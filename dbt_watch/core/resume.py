@@ -132,6 +132,39 @@ def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:
     return Selection(select=criteria, indirect_selection="empty", sources=sources)
 
 
+def selection_of_part(
+    graph: Graph, whole: Selection, selected: frozenset[str], nodes: frozenset[str]
+) -> Selection:
+    """
+    Return a selection of some nodes of a larger one: by their names, or by those of all others where that is shorter.
+
+    :param graph: the project
+    :param whole: the larger selection
+    :param selected: the unique_ids of its nodes
+    :param nodes: those that are wanted
+    :raises SelectionError: when dbt cannot be asked for just these
+    """
+    explicit = selection_of(graph, nodes)
+    if explicit is not None:
+        return explicit
+    others = tuple(sorted({criterion_of(graph.nodes[node]) for node in selected - nodes}))
+    is_short = sum(len(criterion.encode()) + 1 for criterion in others) <= MAX_ARGUMENTS
+    # dbt takes no exclusions beside a YAML selector, and sources are checked by their names.
+    if is_short and whole.selector is None and not whole.sources:
+        exclude = (*whole.exclude, *others)
+        found = select_nodes(
+            graph,
+            select=whole.select or None,
+            exclude=exclude,
+            exclude_resource_types=whole.exclude_resource_types,
+        )
+        if _built(graph, found) == _built(graph, nodes):
+            return Selection(
+                select=whole.select, exclude=exclude, exclude_resource_types=whole.exclude_resource_types
+            )
+    raise SelectionError("isolate", f"{len(nodes)} nodes", "nodes that dbt can be asked for in one command")
+
+
 def criterion_of(node: Node) -> str:
     """
     Return the criterion that names one node, and no source, in dbt's selection syntax.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt_watch.airflow.supervisor import SupervisorProcess, read_state_now
 from dbt_watch.airflow.task_instances import is_first_since_clear, key_of, made_at, will_retry
+from dbt_watch.core.held_back import HeldBack
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.exceptions import DbtRunFailed, PodLost
@@ -49,6 +50,8 @@ class Attempt:
         self.writer = JournalWriter(attempt=self.number)
         self.wanted: frozenset[str] | None = None
         """The nodes that a person wants of it, once that is known."""
+        self.held = HeldBack()
+        """What is not built because of what came before."""
         self.nodes: frozenset[str] = frozenset()
         """The nodes that it builds, once that is decided."""
         self.watch: BuildWatch | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dbt_watch.core.held_back import HeldBack
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.drift import Drift
@@ -43,6 +44,7 @@ class BuildWatch:
         log is read from its beginning again; what is known is neither shown nor written
     :param stale: what stale sources mean for this attempt
     :param drift: what it means when the project that dbt runs is not the manifest's
+    :param held: what is not built because of what came before
     :param warn: writes a warning to the task log
     """
 
@@ -57,6 +59,7 @@ class BuildWatch:
         known: Mapping[str, NodeResult] | None = None,
         stale: StaleSources | None = None,
         drift: Drift | None = None,
+        held: HeldBack | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.writer = writer or JournalWriter(attempt=attempt)
@@ -65,6 +68,7 @@ class BuildWatch:
         self._nodes = nodes
         self._stale = stale or StaleSources()
         self._drift = drift or Drift()
+        self._held = held or HeldBack()
         self._warn = warn
         self._ledger = Ledger(nodes, attempt=attempt, stale=self._stale)
         self._stream = LogStream(self._ledger)
@@ -112,7 +116,8 @@ class BuildWatch:
             self._warn(f"{differences}. Both have to come from the same commit.")
         closed = self._drift.end(closed, differences)
         is_known = bool(self._known) or not self._nodes
-        return end_of_unknown(closed, self._ledger.run, entries.values(), is_known=is_known)
+        closed = end_of_unknown(closed, self._ledger.run, entries.values(), is_known=is_known)
+        return self._held.end(closed)
 
     def _latest(self, entry: NodeResult) -> NodeResult:
         """Return what the journal holds of a node, where that is more than what was read of the log."""

@@ -9,7 +9,7 @@ the log, and what is added is the journal, and care that dbt never runs twice.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,16 +23,19 @@ from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.airflow.pod_operator import KubernetesPodOperator, PodOperatorMixin
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
-from dbt_watch.airflow.task_instances import key_of
+from dbt_watch.airflow.task_instances import key_of, will_retry
 from dbt_watch.core.command import Selection, dbt_arguments, environment
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
 from dbt_watch.core.log.stale_sources import OnStale, StaleSources
-from dbt_watch.core.resume import outdated_tasks, remaining_nodes
+from dbt_watch.core.outcome import Producer, Verdict, decide
+from dbt_watch.core.resume import outdated_tasks, remaining_nodes, selection_of_part
 from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.core.selection.source_freshness import readers_of
+from dbt_watch.core.task_states import FAILED, SUCCESS
 from dbt_watch.core.verbatim import verbatim
+from dbt_watch.core.xcom_values import xcom_value
 from dbt_watch.exceptions import ArgumentError, DbtWatchError, ProjectIsBusy
 from dbt_watch.producers.attempt import Attempt, failure_of
 from dbt_watch.producers.build_watch import BuildWatch
@@ -47,15 +50,18 @@ from dbt_watch.producers.retry_state import Memory
 from dbt_watch.producers.secrets import hide, secrets_in
 from dbt_watch.producers.trigger import END, DbtPodTrigger, pack
 from dbt_watch.producers.triggerer_capacity import has_place
+from dbt_watch.producers.upstreams import held_back_of, raise_if_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
     from dbt_watch.airflow.pod_operator import PodManager
+    from dbt_watch.core.held_back import HeldBack
     from dbt_watch.core.manifest.graph import Graph, Node
+    from dbt_watch.core.part import Part
     from dbt_watch.core.results import NodeResult
 
 
@@ -64,7 +70,7 @@ class Prepared:
     """
     What an attempt has been prepared to do.
 
-    :param nodes: the nodes that it builds
+    :param nodes: the nodes that it builds; none when there is nothing left to do
     :param done: those that it does not: what is known of them, for the journal to tell
     :param request: the pod to make
     :param pod: the pod of an earlier attempt to follow instead
@@ -72,12 +78,29 @@ class Prepared:
     :param deferrable: whether a trigger follows the pod
     """
 
-    nodes: frozenset[str]
-    done: tuple[NodeResult, ...]
-    request: k8s.V1Pod
-    pod: k8s.V1Pod | None
-    arguments: list[str]
-    deferrable: bool
+    nodes: frozenset[str] = frozenset()
+    done: tuple[NodeResult, ...] = ()
+    request: k8s.V1Pod | None = None
+    pod: k8s.V1Pod | None = None
+    arguments: list[str] = field(default_factory=list)
+    deferrable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """
+    How dbt has ended.
+
+    :param closed: its exit code, and why
+    :param failure: what the task fails with, if that is bad
+    :param entries: what is known of the nodes, as far as it is asked for
+    :param was_held_back: whether it is bad only because of what came before
+    """
+
+    closed: Closed
+    failure: Exception
+    entries: Mapping[str, NodeResult]
+    was_held_back: bool
 
 
 class DbtPodMixin(PodOperatorMixin):
@@ -92,10 +115,18 @@ class DbtPodMixin(PodOperatorMixin):
     :param on_drift: what becomes of an attempt in which dbt ran another project than the manifest's
     :param watched: the unique_ids that each sensor stands for, by its task id
     :param sensors_told: what the log says of how the sensors start
+    :param on_warning: called with the context when the isolated node that it builds ended with a warning
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
+
+    What `rendering.pod_tasks` sets as well, since it may change while a DAG file is parsed:
+
+    :ivar part: what it builds of a project that is split; None where it builds all of it
+    :ivar needs: the ids of the tasks whose values dbt is called with, and which must have ended well
+    :ivar check: raises when the project would be split in another way now that the whole DAG file has been read
     """
 
+    shallow_copy_attrs = ("check", "graph", "part")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **getattr(KubernetesPodOperator, "template_fields_renderers", {}),
         "build": "json",
@@ -113,6 +144,7 @@ class DbtPodMixin(PodOperatorMixin):
         sensors_told: str = "",
         on_stale: OnStale = "fail",
         on_drift: OnDrift = "warn",
+        on_warning: Sequence[Callable[[Context], object]] = (),
         project_dir: str | None = None,
         profiles_dir: str | None = None,
         **kwargs: Any,
@@ -126,8 +158,12 @@ class DbtPodMixin(PodOperatorMixin):
         self.sensors_told = sensors_told
         self.on_stale = on_stale
         self.on_drift = on_drift
+        self.on_warning = tuple(on_warning)
         self.project_dir = project_dir
         self.profiles_dir = profiles_dir
+        self.part: Part | None = None
+        self.needs: frozenset[str] = frozenset()
+        self.check: Callable[[], None] | None = None
         self._attempt: Attempt | None = None
         self._position = Position()
         self._secrets: list[str] = []
@@ -212,13 +248,15 @@ class DbtPodMixin(PodOperatorMixin):
         ti = context["ti"]
         attempt = self._attempt or Attempt(context, self.kill_pod)
         # When a deferral is resumed only to defer once more, what this attempt builds is not known here any more.
+        if self._attempt is None and self.part is not None:
+            attempt.held = self._held_back(ti, self.part, self.part.nodes)
         nodes = attempt.nodes or remaining_nodes(
             self._wanted(attempt), self.watched, read_states_now(key_of(ti), self.watched)
         )
         limit = self.execution_timeout
         ours = DbtPodTrigger(
             inner=trigger.serialize(),
-            nodes=pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes, attempt)),
+            nodes=pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes, attempt), attempt.held),
             attempt=attempt.number,
             will_retry=attempt.will_retry,
             began=attempt.began,
@@ -244,13 +282,19 @@ class DbtPodMixin(PodOperatorMixin):
         except Exception:
             if told is None or told["exit_code"] == 0:
                 raise
-            raise failure_of(**told) from None
-        if told is not None and told["exit_code"] != 0:
-            raise failure_of(**told)
+            result = None
         ti = context["ti"]
-        if ti.try_number > 1:
-            self._raise_if_outdated(ti, patiently(lambda: stored_journal(key_of(ti))).entries)
-        return result
+        if told is None:
+            return result
+        closed = Closed(told["exit_code"], told["reason"])
+        is_asked = bool(self._stands_for) or (closed.exit_code == 0 and ti.try_number > 1)
+        ending = Ending(
+            closed=closed,
+            failure=failure_of(closed.exit_code, closed.reason, told["summary"]),
+            entries=patiently(lambda: stored_journal(key_of(ti))).entries if is_asked else {},
+            was_held_back=told.get("was_held_back", False),
+        )
+        return self._end(context, ending, result)
 
     # One attempt.
 
@@ -264,14 +308,17 @@ class DbtPodMixin(PodOperatorMixin):
         attempt = self._attempt = Attempt(context, self.kill_pod)
         # Before anything that takes time: readers look for it.
         attempt.open()
+        result = None
         try:
+            if self.check is not None:
+                self.check()
+            raise_if_missing(context["ti"], self.needs)
             prepared = self._prepare(context, attempt)
-            if prepared is None:
-                attempt.watch = self._watch_of((), attempt)
-                attempt.close(0)
-                return None
             self._begin(prepared, attempt)
-            result = super().execute(context)  # type: ignore[misc]
+            if prepared.request is None:
+                attempt.close(0)
+            else:
+                result = super().execute(context)  # type: ignore[misc]
         except AirflowTaskTimeout:
             self.kill_pod()
             self._close(
@@ -285,13 +332,74 @@ class DbtPodMixin(PodOperatorMixin):
             self._close(attempt, broken_off(words_of(error), *seen))
             if not self._is_told_by(attempt, error):
                 raise
-            raise attempt.failure() from None
-        if attempt.closed is not None and attempt.closed.exit_code != 0:
-            raise attempt.failure()  # a source is stale, or the pod was left to another attempt
-        if attempt.number > 1 and attempt.watch is not None:
-            entries = {result.unique_id: result for result in attempt.watch.results}
-            self._raise_if_outdated(attempt.task_instance, entries)
+        if attempt.closed is None or attempt.watch is None:
+            return result  # deferred, or in a pod that is left to another attempt
+        ending = Ending(
+            closed=attempt.closed,
+            failure=attempt.failure(),
+            entries={entry.unique_id: entry for entry in attempt.watch.results},
+            was_held_back=attempt.held.caused(attempt.closed),
+        )
+        return self._end(context, ending, result)
+
+    @property
+    def _stands_for(self) -> tuple[str, ...]:
+        """The nodes whose task this is: of an isolated node; none for a producer."""
+        return () if self.part is None else self.part.stands_for
+
+    def _end(self, context: Context, ending: Ending, result: Any) -> Any:
+        """
+        End the task as dbt has ended, and that of an isolated node as the node has.
+
+        :param result: what the operator itself returns
+        :raises Exception: the failure, unless it is one of tests only that have tasks of their own
+        """
+        is_bad = ending.closed.exit_code != 0
+        if ending.was_held_back:
+            # Another attempt would build no more.
+            failure: Exception = AirflowFailException(ending.closed.reason)
+        else:
+            failure = ending.failure
+        if self._stands_for:
+            if is_bad and not ending.was_held_back and will_retry(context["ti"]):
+                Memory(context).remember_built(self._built(ending.entries))
+                raise failure
+            result = self._end_of_node(context, ending, failure)
+        elif is_bad:
+            raise failure from None
+        if context["ti"].try_number > 1:
+            self._raise_if_outdated(context["ti"], ending.entries)
         return result
+
+    def _end_of_node(self, context: Context, ending: Ending, failure: Exception) -> Any:
+        """Return the results of an isolated node as a sensor would leave them, or raise what its task ends with."""
+        producer = Producer(SUCCESS if ending.closed.exit_code == 0 else FAILED, ending.closed)
+        nodes = [(unique_id, ending.entries.get(unique_id)) for unique_id in self._stands_for]
+        decision = decide(producer, nodes)
+        results = [entry for _, entry in nodes if entry is not None]
+        value = xcom_value(results)
+        if decision.verdict is not Verdict.SUCCEED or self.on_warning:
+            context["ti"].xcom_push(key="return_value", value=value)
+        if any(entry.is_warning for entry in results):
+            for callback in self.on_warning:
+                self._call(callback, context)
+        if decision.verdict is Verdict.SUCCEED:
+            return value
+        if decision.verdict is Verdict.SKIP:
+            raise AirflowSkipException(decision.reason)
+        is_own_failure = ending.closed.exit_code != 0
+        raise (failure if is_own_failure else AirflowFailException(decision.reason)) from None
+
+    def _call(self, callback: Callable[[Context], object], context: Context) -> None:
+        try:
+            callback(context)
+        except Exception:
+            self.log.exception("The callback %s failed", getattr(callback, "__name__", callback))
+
+    def _built(self, entries: Mapping[str, NodeResult]) -> list[NodeResult]:
+        """Return the results of an isolated node's own nodes that need not be built again, though a test of it failed."""
+        found = (entries.get(unique_id) for unique_id in self._stands_for)
+        return [entry for entry in found if entry is not None and (entry.is_success or entry.is_warning)]
 
     def _raise_if_outdated(self, task_instance: Any, entries: Mapping[str, NodeResult]) -> None:
         """
@@ -325,8 +433,8 @@ class DbtPodMixin(PodOperatorMixin):
             return False
         return attempt.end is not None or isinstance(error, (AirflowException, ApiException, HTTPError))
 
-    def _prepare(self, context: Context, attempt: Attempt) -> Prepared | None:
-        """Decide what is to be built, and in which pod; None when there is nothing left to do."""
+    def _prepare(self, context: Context, attempt: Attempt) -> Prepared:
+        """Decide what is to be built, and in which pod."""
         ti = context["ti"]
         project = ProjectPods(self, ti)
         # A sensor that was cleared alone waits for its own pod itself, as everything does in `dag.test()`.
@@ -344,8 +452,17 @@ class DbtPodMixin(PodOperatorMixin):
             attempt=attempt.number,
             on_unmatched=lambda found: self.log.warning("%s", complaint(self.graph, found)),
         )
-        attempt.wanted = narrow.nodes
-        whole = AttemptPlan(narrow.nodes, narrow.selection)
+        whole, left_out = AttemptPlan(narrow.nodes, narrow.selection), narrow.left_out
+        if self.part is not None:
+            attempt.held = self._held_back(ti, self.part, narrow.nodes & self.part.nodes)
+            ours = [entry for entry in left_out if entry.unique_id in self.part.nodes]
+            left_out = (*ours, *attempt.held.entries)
+            nodes = (narrow.nodes & self.part.nodes) - attempt.held.nodes
+            if nodes.isdisjoint({node for task_nodes in self.watched.values() for node in task_nodes}):
+                attempt.wanted = frozenset()
+                return Prepared(done=left_out)
+            whole = AttemptPlan(nodes, selection_of_part(self.graph, self.selection, self.selected, nodes))
+        attempt.wanted = whole.nodes
         project.await_others(request.metadata.namespace, attempt.tick)
         plan: AttemptPlan | None = whole
         if ti.try_number > 1 or project.is_lone:
@@ -353,17 +470,20 @@ class DbtPodMixin(PodOperatorMixin):
         if self.has_left_pod:
             raise DbtWatchError("the task was stopped before there was a pod")
         if plan is None:
-            return None
+            return Prepared(done=left_out)
         # Of a pod in which dbt has ended there is a log to be read, but nothing to wait for.
         has_ended = plan.pod is not None and container_end(plan.pod, self.base_container_name) is not None
         return Prepared(
             nodes=plan.nodes,
-            done=(*narrow.left_out, *plan.adopted),
+            done=(*left_out, *plan.adopted),
             request=request,
             pod=plan.pod,
             arguments=self._command(request, build, plan.selection),
             deferrable=deferrable and not has_ended,
         )
+
+    def _held_back(self, task_instance: Any, part: Part, nodes: Collection[str]) -> HeldBack:
+        return held_back_of(task_instance, part, nodes, self.graph, on_stale=self.on_stale)
 
     def _command(self, request: k8s.V1Pod, build: Mapping[str, Any], selection: Selection) -> list[str]:
         """Have the base container of a pod call dbt; return dbt's command line."""
@@ -385,6 +505,8 @@ class DbtPodMixin(PodOperatorMixin):
         attempt.nodes = prepared.nodes
         attempt.watch = self._watch_of(prepared.nodes, attempt)
         attempt.watch.adopt(prepared.done)
+        if prepared.request is None:
+            return
         self.start_with(
             prepared.request,
             pod=prepared.pod,
@@ -407,6 +529,7 @@ class DbtPodMixin(PodOperatorMixin):
             redact=redact,
             stale=self._stale(nodes),
             drift=self._drift(nodes, attempt),
+            held=attempt.held,
             warn=lambda line: self.log.warning("%s", line),
         )
 
@@ -417,8 +540,9 @@ class DbtPodMixin(PodOperatorMixin):
         return StaleSources(readers_of(self.graph, nodes), self.on_stale)
 
     def _wanted(self, attempt: Attempt) -> frozenset[str]:
-        """Return the nodes that are wanted of an attempt: all of the project, unless it was narrowed when it ran."""
-        return self.selected if attempt.wanted is None else attempt.wanted
+        """Return the nodes that are wanted of an attempt: all of the part, unless it was narrowed when it ran."""
+        everything = self.selected if self.part is None else self.part.nodes
+        return everything if attempt.wanted is None else attempt.wanted
 
     def _drift(self, nodes: Collection[str], attempt: Attempt) -> Drift:
         all_nodes = self._wanted(attempt).union(*self.watched.values())

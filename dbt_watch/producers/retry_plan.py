@@ -23,7 +23,7 @@ from dbt_watch.producers.earlier_pods import EarlierPods, await_gone, sort_pods
 from dbt_watch.producers.log_reader import PodLogReader, Position, container_end
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
     from kubernetes.client import V1Pod
@@ -87,6 +87,19 @@ class RetryPlanner:
         self._clear_away(earlier)
         states = patiently(lambda: read_states_now(key_of(ti), operator.watched))
         remaining = remaining_nodes(self._whole.nodes, operator.watched, states)
+        built = self._built(remaining)
+        plan = self._of(remaining - {result.unique_id for result in built}, earlier, states)
+        return plan if plan is None else replace(plan, adopted=(*plan.adopted, *built))
+
+    def _built(self, remaining: frozenset[str]) -> list[NodeResult]:
+        """Return what an earlier attempt has built of an isolated node, whose state its own task cannot tell."""
+        built = [result for result in self._attempt.memory.built if result.unique_id in remaining]
+        return built if len(built) < len(remaining) else []
+
+    def _of(
+        self, remaining: frozenset[str], earlier: EarlierPods, states: Mapping[str, str | None]
+    ) -> AttemptPlan | None:
+        operator = self._operator
         if self._attempt.is_first_since_clear:
             _refuse_deaf(deaf_tasks(remaining, operator.watched, states), operator.task_id)
         if earlier.running is not None:
@@ -98,7 +111,9 @@ class RetryPlanner:
             return AttemptPlan(remaining, self._whole.selection, pod=earlier.running)
         if earlier.ended is not None:
             return self._after(earlier.ended, remaining)
-        is_all_done = bool(states) and all(state == SUCCESS for state in states.values())
+        own = self._attempt.task_instance.task_id
+        others = [state for task, state in states.items() if task != own]
+        is_all_done = bool(others) and all(state == SUCCESS for state in others)
         if is_all_done and self._attempt.memory.is_done:
             log.info(
                 "dbt has ended well in an earlier attempt, and all tasks are done: nothing is left to build"

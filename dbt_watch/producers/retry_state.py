@@ -16,9 +16,10 @@ from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import is_not_found
 from dbt_watch.airflow.task_instances import generation_of
 from dbt_watch.core.command import DbtBuild
+from dbt_watch.core.results import NodeResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 DONE_KEY: Final = "dbt_watch_done"
 OPTIONS_KEY: Final = "dbt_watch_options"
+BUILT_KEY: Final = "dbt_watch_built"
 
 
 class Memory:
@@ -53,6 +55,24 @@ class Memory:
     def is_done(self) -> bool:
         """Whether dbt has ended well in an earlier attempt."""
         return bool(self._get(DONE_KEY) == self._generation)
+
+    def remember_built(self, results: Sequence[NodeResult]) -> None:
+        """
+        Note what a later attempt need not build, of the nodes whose own task this is; of others the states of sensors tell.
+
+        :param results: what became of them
+        """
+        if results:
+            value = {"generation": self._generation, "results": [result.to_dict() for result in results]}
+            self._set(BUILT_KEY, value)
+
+    @property
+    def built(self) -> list[NodeResult]:
+        """What earlier attempts have noted so."""
+        stored = self._get(BUILT_KEY)
+        if not (isinstance(stored, dict) and stored.get("generation") == self._generation):
+            return []
+        return [NodeResult.from_dict(value) for value in stored["results"]]
 
     def options_of_first_attempt(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """

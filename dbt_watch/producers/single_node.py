@@ -44,6 +44,9 @@ class RebuildPod:
         self._operator.selected = nodes
         self._operator.selection = selection
         self._operator.watched = {}
+        self._operator.part = None
+        self._operator.check = None
+        self._operator.needs = frozenset()
         # A person wants this one, whatever the run was narrowed to.
         self._operator.build = {
             name: value for name, value in self._operator.build.items() if name not in {"select", "exclude"}

@@ -26,6 +26,7 @@ from dbt_watch.airflow.supervisor import read_state
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.airflow.trigger_events import last_event
 from dbt_watch.core.backoff import Backoff
+from dbt_watch.core.held_back import HeldBack
 from dbt_watch.core.journal.format import Closed, JournalError
 from dbt_watch.core.journal.reader import JournalReader
 from dbt_watch.core.journal.writer import Publication
@@ -142,6 +143,7 @@ class DbtPodTrigger(BaseTrigger):
             known=written.state.entries,
             stale=packed.stale,
             drift=packed.drift,
+            held=packed.held,
             warn=lambda line: self.log.warning("%s", line),
         )
         publication = Publication(
@@ -203,6 +205,8 @@ class DbtPodTrigger(BaseTrigger):
         status = "success" if end.exit_code == 0 else "failed"
         message = end.reason or "" if end.exit_code is None else f"dbt ended with exit code {end.exit_code}"
         told = {"exit_code": end.exit_code, "reason": end.reason, "summary": summary}
+        if unpack(self.nodes).held.caused(end):
+            told["was_held_back"] = True
         return {**self._stock.make_event(status, message), END: told}
 
     @contextlib.asynccontextmanager
@@ -317,15 +321,22 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True):
     nodes: dict[str, NodeInfo]
     stale: StaleSources
     drift: Drift = Drift()
+    held: HeldBack = HeldBack()
 
 
-def pack(nodes: Mapping[str, SelectedNode], stale: StaleSources, drift: Drift | None = None) -> str:
+def pack(
+    nodes: Mapping[str, SelectedNode],
+    stale: StaleSources,
+    drift: Drift | None = None,
+    held: HeldBack | None = None,
+) -> str:
     """
     Return what a trigger has to know as a short text: its arguments lie in Airflow's database (20 bytes for each node).
 
     :param nodes: the nodes of an attempt
     :param stale: what stale sources mean for them
     :param drift: what it means when dbt runs another project than the manifest's
+    :param held: what is not built because of what came before
     """
     infos = {
         unique_id: NodeInfo(
@@ -333,9 +344,9 @@ def pack(nodes: Mapping[str, SelectedNode], stale: StaleSources, drift: Drift | 
         )
         for unique_id, node in nodes.items()
     }
-    return base64.b64encode(
-        zlib.compress(msgspec.json.encode(_Packed(infos, stale, drift or Drift())))
-    ).decode()
+    # Of what is held back, the journal has the entries already.
+    packed = _Packed(infos, stale, drift or Drift(), HeldBack(reason=held.reason if held else ""))
+    return base64.b64encode(zlib.compress(msgspec.json.encode(packed))).decode()
 
 
 def unpack(text: str) -> _Packed:

@@ -53,10 +53,11 @@ def for_sensors(
 def for_producer(
     callbacks: Mapping[str, Sequence[Callable[[Any], Any]]], tasks: GroupTasks
 ) -> dict[str, list[Callable[[Any], Any]]]:
-    """Return the same callbacks, with the results of all nodes."""
+    """Return the same callbacks, with the results of all nodes that the producer has built."""
 
     def results(context: Any) -> list[NodeResult]:
-        return [NodeResult.from_dict(value) for value in ProjectResults(tasks, None).resolve(context)]
+        part = context["ti"].task_id.removeprefix(tasks.group.child_id(""))
+        return [NodeResult.from_dict(value) for value in ProjectResults(tasks, part=part).resolve(context)]
 
     return {name: [_with(results, item) for item in items] for name, items in callbacks.items()}
 

@@ -1,7 +1,7 @@
 """
-From a plan to Airflow's tasks: the group, its sensors and its producer.
+From a plan to Airflow's tasks: the group, its sensors, and the tasks that run dbt.
 
-`decorators` calls it while a DAG file is parsed. On a worker, where one task alone will run, only that one is made.
+`authoring.project_factory` calls it while a DAG file is parsed. On a worker, where one task alone will run, only that one is made.
 """
 
 from __future__ import annotations
@@ -14,23 +14,27 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import TriggerRule, get_parsing_context
+from airflow.sdk import TriggerRule
 
 from dbt_watch.airflow.dag_authoring import connect
+from dbt_watch.rendering.barriers import Barriers
+from dbt_watch.rendering.pod_tasks import PodTasks, wanted_task
 from dbt_watch.rendering.rebuild import SensorRebuild
-from dbt_watch.rendering.sensor_start import told
-from dbt_watch.rendering.task_ids import PRODUCER_ID, START_ID
+from dbt_watch.rendering.split import split
+from dbt_watch.rendering.task_ids import START_ID
 from dbt_watch.sensors.operator import DbtNodeSensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from airflow.sdk import BaseOperator, TaskGroup
 
     from dbt_watch.core.manifest.graph import Graph
     from dbt_watch.rendering.node_display import Looks
     from dbt_watch.rendering.plan import Plan
+    from dbt_watch.rendering.pod_tasks import Operators
     from dbt_watch.rendering.sensor_start import SensorStart
+    from dbt_watch.rendering.split import PlannedPart
 
 
 class GroupTasks:
@@ -39,44 +43,65 @@ class GroupTasks:
 
     :param plan: the tasks to be
     :param graph: the project
+    :param selected: the unique_ids that dbt is asked to build, or to check
     :param group: the task group
     :param start: how the sensors start
     :param looks: what a person sees of them
+    :param operators: how the tasks that run dbt are made
+    :param isolated: the unique_ids of the nodes that get a pod of their own
     """
 
-    def __init__(self, plan: Plan, graph: Graph, group: TaskGroup, start: SensorStart, looks: Looks) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        graph: Graph,
+        selected: frozenset[str],
+        group: TaskGroup,
+        *,
+        start: SensorStart,
+        looks: Looks,
+        operators: Operators,
+        isolated: Collection[str] = (),
+    ) -> None:
         self.plan = plan
         self.graph = graph
         self.group = group
+        self.parts: list[PlannedPart] = []
+        self._selected = selected
         self._start = start
         self._looks = looks
         self._run_by: dict[str, Any] = {} if start.executor is None else {"executor": start.executor}
         self._sensors: dict[str, DbtNodeSensor] = {}
-        self._producer_parts: tuple[Callable[[], type[Any]], Mapping[str, Any]]
-        self._producer: BaseOperator | None = None
+        self._isolated = frozenset(isolated)
+        self._isolated_tasks = {plan.node_tasks[unique_id] for unique_id in isolated}
+        self._barriers = Barriers(plan, group)
+        self._pods = PodTasks(group, operators, start, count=len(plan.tasks))
+        self._split()
 
     def make_wanted(self) -> None:
-        """Make all sensors, with dbt's lineage between them; on a worker only the one that will run there."""
-        wanted = _wanted_task()
+        """Make all tasks of nodes, with dbt's lineage between them; on a worker only the one that will run there."""
+        wanted = wanted_task()
         with _without_collector():
             for task_id in self.plan.tasks:
                 if wanted is None or wanted == self.group.child_id(task_id):
-                    self.sensor(task_id)
+                    self.task(task_id)
         self._connect()
         if self._start.gated and wanted in {None, self.group.child_id(START_ID)}:
             self._add_gate()
 
-    def sensor(self, task_id: str) -> DbtNodeSensor:
+    def task(self, task_id: str) -> BaseOperator:
         """
-        Return a sensor by its id within the group.
+        Return the task of a node, or of tests, by its id within the group: a sensor, or what runs dbt for an isolated node.
 
         On a worker it may not be there yet, when another task of the DAG file names it.
         """
+        if task_id in self._isolated_tasks:
+            return self._pods.named(self.part_of(task_id), self._looks.of(self.plan.tasks[task_id]))
         if task_id not in self._sensors:
             planned = self.plan.tasks[task_id]
             self._sensors[task_id] = DbtNodeSensor(
                 dag=self.group.dag,
-                producer_task_id=self.group.child_id(PRODUCER_ID),
+                producer_task_id=self.group.child_id(self.part_of(task_id).task_id),
                 unique_ids=planned.unique_ids,
                 looks_first=bool(planned.upstream),
                 from_trigger=self._start.from_trigger,
@@ -92,58 +117,143 @@ class GroupTasks:
             )
         return self._sensors[task_id]
 
-    def node_sensor(self, unique_id: str) -> DbtNodeSensor:
-        """Return the sensor that stands for a node."""
-        return self.sensor(self.plan.node_tasks[unique_id])
+    def node_task(self, unique_id: str) -> BaseOperator:
+        """Return the task that stands for a node."""
+        return self.task(self.plan.node_tasks[unique_id])
 
-    def gate(self, unique_id: str) -> DbtNodeSensor:
-        """Return the sensor after which the children of a node come: that of its tests, or its own where it has none."""
-        return self.sensor(self.plan.gates.get(unique_id, self.plan.node_tasks[unique_id]))
+    def gate(self, unique_id: str) -> BaseOperator:
+        """Return the task after which the children of a node come: that of its tests, or its own where it has none."""
+        return self.task(self.plan.gates.get(unique_id, self.plan.node_tasks[unique_id]))
+
+    def gates_before(self, unique_id: str) -> list[BaseOperator]:
+        """Return the tasks after which a node may be built."""
+        return [self.gate(parent) for parent in self.plan.parents[unique_id]]
 
     @cached_property
     def order(self) -> dict[str, int]:
-        """The place of each sensor, by its id within the group, in an order that goes along the lineage."""
+        """The place of each task of nodes, by its id within the group, in an order that goes along the lineage."""
         tasks = self.plan.tasks
         order = TopologicalSorter({task_id: tasks[task_id].upstream for task_id in sorted(tasks)})
         return {task_id: number for number, task_id in enumerate(order.static_order())}
 
-    def watched(self) -> dict[str, tuple[str, ...]]:
-        """Return the unique_ids that each sensor stands for, by its whole task id."""
-        tasks = self.plan.tasks.values()
-        return {self.group.child_id(task.task_id): tuple(task.unique_ids) for task in tasks}
+    # The tasks that run dbt.
 
-    def producer(
-        self, operator_class: Callable[[], type[Any]], arguments: Mapping[str, Any]
-    ) -> BaseOperator | None:
+    def part_of(self, task_id: str) -> PlannedPart:
+        """Return the part whose pod tells what becomes of a task, by its id within the group."""
+        return self._part_of_task[task_id]
+
+    def producer_of(self, task_id: str) -> BaseOperator:
+        """Return the task that runs dbt for a task, by its id within the group, also where it was not made at first."""
+        part = self.part_of(task_id)
+        self._settle(part, self._watched()[part.task_id])
+        return self._runs_dbt(part)
+
+    def _runs_dbt(self, part: PlannedPart) -> BaseOperator:
+        return self._pods.real(part, self._looks.of(self.plan.tasks[part.task_id]) if part.home else {})
+
+    @property
+    def producers(self) -> list[BaseOperator]:
+        """The tasks that run dbt for more than one node; on a worker only the one that will run there."""
+        return self._pods.made(part for part in self.parts if part.home is None)
+
+    def runs_dbt_for(self, unique_id: str) -> list[BaseOperator]:
+        """Return the task that runs dbt for a node; nothing on a worker that runs another one."""
+        return self._pods.made([self.part_of(self.plan.node_tasks[unique_id])])
+
+    @property
+    def first(self) -> list[BaseOperator]:
+        """What is held back with the project: the tasks that run dbt before any other, and the functions before them."""
+        return [
+            *self._pods.made(part for part in self.parts if part.is_first),
+            *self._barriers.first_functions,
+        ]
+
+    @property
+    def last(self) -> list[BaseOperator]:
+        """What must be done before the project is: all that runs dbt, and the tests of isolated nodes."""
+        tests = [
+            self._sensors[task_id]
+            for task_id, part in self._part_of_task.items()
+            if part.home is not None and task_id in self._sensors
+        ]
+        return [*self._pods.made(self.parts), *tests]
+
+    def begin(self, build: Mapping[str, Any], needed: Sequence[BaseOperator]) -> None:
         """
-        Make the producer; on a worker only if it will run there.
+        Let the tasks that run dbt be as the body of the project says; on a worker only if one of them will run there.
 
-        :param operator_class: gives its class; called only then, since it imports Kubernetes
-        :param arguments: its arguments, which win over our defaults
+        :param build: the options of `dbt_build(...)`
+        :param needed: the tasks whose values the body was given
         """
-        self._producer_parts = (operator_class, arguments)
-        if _wanted_task() not in {None, self.group.child_id(PRODUCER_ID)}:
-            return None
-        return self.make_producer()
+        self._pods.take_build(build, needed, self._barriers)
+        self._arrange()
 
-    def make_producer(self) -> BaseOperator:
-        """Return the producer, also where it was not made at first."""
-        if self._producer is None:
-            defaults: dict[str, Any] = {
-                "startup_check_interval_seconds": 1,
-                "log_pod_spec_on_failure": False,  # it would print every environment variable of the pod
-                "priority_weight": 1 + len(self.plan.tasks),  # as if its sensors came after it
-            }
-            operator_class, arguments = self._producer_parts
-            self._producer = operator_class()(
-                task_id=PRODUCER_ID,
-                task_group=self.group,
-                dag=self.group.dag,
-                watched=self.watched(),
-                sensors_told=told(self._start, len(self.plan.tasks)),
-                **{**defaults, **arguments},
-            )
-        return self._producer
+    def hold_back(self, unique_id: str, task: BaseOperator, *, is_ours: bool = False) -> None:
+        """
+        Let a task run before a node is built.
+
+        :param unique_id: the node
+        :param task: the task
+        :param is_ours: whether it was made for that, by `@dbt_node`
+        :raises ArgumentError: when the task waits for a node that waits for it
+        """
+        self._barriers.add(unique_id, task, is_ours=is_ours)
+        if self._pods.has_build:
+            self._arrange()
+
+    def look_again(self) -> None:
+        """Take note that other tasks of the DAG may wait for nodes by now."""
+        if self._barriers:
+            self._arrange()
+
+    def check(self) -> None:
+        """
+        Find out whether the parts are still what the edges of the DAG ask for, when all of its file has been read.
+
+        :raises ArgumentError: when they are not, or cannot be
+        """
+        before = self.parts
+        self._split()
+        if self.parts != before:
+            raise self._barriers.came_late()
+
+    def _split(self) -> None:
+        self.parts = split(self.graph, self._selected, self.plan, self._isolated, self._barriers.known())
+        part_of = {unique_id: part for part in self.parts for unique_id in part.nodes}
+        self._part_of_task = {task.task_id: part_of[task.unique_ids[0]] for task in self.plan.tasks.values()}
+
+    def _arrange(self) -> None:
+        """Have everything follow the parts that the project is split into now."""
+        self._split()
+        for task_id, sensor in self._sensors.items():
+            sensor.follow(self.group.child_id(self.part_of(task_id).task_id))
+        watched = self._watched()
+        for part in self.parts:
+            if wanted_task() in {None, self.group.child_id(part.task_id)}:
+                self._settle(part, watched[part.task_id])
+
+    def _watched(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Return the unique_ids that each task of nodes stands for, by its whole id, for each part."""
+        watched: dict[str, dict[str, tuple[str, ...]]] = {part.task_id: {} for part in self.parts}
+        for task_id, part in self._part_of_task.items():
+            watched[part.task_id][self.group.child_id(task_id)] = tuple(self.plan.tasks[task_id].unique_ids)
+        return watched
+
+    def _settle(self, part: PlannedPart, watched: Mapping[str, Sequence[str]]) -> None:
+        """Have the task that runs dbt for a part do that, after the right tasks."""
+        is_split = len(self.parts) > 1 or bool(part.barriers)
+        upstream = [self.task(task_id) for task_id in part.waits_for] if wanted_task() is None else []
+        homes = {task_id: self.plan.tasks[task_id].home for task_id in part.waits_for}
+        self._pods.settle(
+            self._runs_dbt(part),
+            part,
+            watched=watched,
+            homes=homes if is_split else None,
+            upstream=[*upstream, *self._barriers.tasks(part.barriers)],
+            check=self.check if self._barriers else None,
+        )
+
+    # The group.
 
     def _add_gate(self) -> None:
         """Put an empty task in front of all sensors; without callbacks, for which a worker would have to run it."""
@@ -162,7 +272,7 @@ class GroupTasks:
         """Draw the lineage."""
         for task_id, sensor in self._sensors.items():
             for upstream_id in self.plan.tasks[task_id].upstream:
-                upstream = self._sensors.get(upstream_id)
+                upstream = self._pods.get(upstream_id) or self._sensors.get(upstream_id)
                 if upstream is not None:
                     connect(upstream, sensor)
 
@@ -181,8 +291,3 @@ def _without_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _wanted_task() -> str | None:
-    """Return the one task that this process will run; None where the whole DAG is wanted."""
-    return get_parsing_context().task_id

@@ -50,11 +50,13 @@ class Plan(msgspec.Struct):
     :param tasks: by task id, each after those it depends on is not promised
     :param node_tasks: the id of the task that stands for each node
     :param gates: for each node, the id of the task after which its children come: its tests, or itself
+    :param parents: for each node that has a task, the nearest nodes before it that have one, tests not counted
     """
 
     tasks: dict[str, PlannedTask]
     node_tasks: dict[str, str]
     gates: dict[str, str]
+    parents: dict[str, list[str]]
 
 
 def plan_tasks(graph: Graph, selected: AbstractSet[str], tests: Tests = "after_each") -> Plan:
@@ -85,7 +87,7 @@ class _Planner:
         nodes = [graph.nodes[unique_id] for unique_id in sorted(selected)]
         self.run = [node for node in nodes if is_run(node) and node.resource_type not in TEST_TYPES]
         self.tests = [node for node in nodes if node.resource_type in TEST_TYPES]
-        self.plan = Plan({}, {}, {})
+        self.plan = Plan({}, {}, {}, {})
         self.before: dict[str, str] = {}  # what runs before a node and after its parents: its unit tests
         self._nearest: dict[str, tuple[str, ...]] = {}
 
@@ -121,7 +123,10 @@ class _Planner:
         return tested[0] if len(tested) == 1 else None
 
     def tested(self, test: Node) -> list[str]:
-        return sorted({nearest for parent in test.depends_on for nearest in self.nearest(parent)})
+        if test.unique_id not in self.plan.parents:
+            found = {nearest for parent in test.depends_on for nearest in self.nearest(parent)}
+            self.plan.parents[test.unique_id] = sorted(found)
+        return self.plan.parents[test.unique_id]
 
     def nearest(self, unique_id: str) -> tuple[str, ...]:
         """Return a node itself if it has a task, else the nearest ones before it that do."""
@@ -177,10 +182,9 @@ class _Planner:
     def connect(self) -> None:
         """Draw dbt's lineage: from each node's gate to its children."""
         for node in self.run:
-            parents = (
-                found for parent in self.graph.parents(node.unique_id) for found in self.nearest(parent)
-            )
-            gates = [self.plan.gates[parent] for parent in dict.fromkeys(parents)]
+            found = (item for parent in self.graph.parents(node.unique_id) for item in self.nearest(parent))
+            parents = self.plan.parents[node.unique_id] = list(dict.fromkeys(found))
+            gates = [self.plan.gates[parent] for parent in parents]
             own = self.plan.node_tasks[node.unique_id]
             first = self.before.get(node.unique_id)
             if first is not None:

@@ -58,7 +58,7 @@ class SensorRebuild:
         :param context: the sensor's
         :returns: what became of them, and how dbt ended
         """
-        producer = self._tasks.make_producer()
+        producer = self._tasks.producer_of(self._task_id)
         # Behind the producer, which sees to it that little of Kubernetes is loaded.
         from dbt_watch.producers.single_node import RebuildPod  # noqa: PLC0415
 

@@ -25,7 +25,7 @@ _HASH_LENGTH: Final = 8
 PRODUCER_ID: Final = "dbt_build"
 ALL_TESTS_ID: Final = "tests"
 START_ID: Final = "dbt_start"
-_RESERVED: Final = frozenset({PRODUCER_ID, ALL_TESTS_ID, START_ID})
+_RESERVED: Final = re.compile(rf"{PRODUCER_ID}(_[0-9]+)?|{ALL_TESTS_ID}|{START_ID}")
 
 _ILLEGAL: Final = re.compile(r"[^\w.-]+")
 _REFERABLE: Final = frozenset({"model", "seed", "snapshot"})
@@ -88,6 +88,11 @@ def _is_chosen_freely(node: Node) -> bool:
     return f"{node.test_name}_{tested}" not in node.name
 
 
+def producer_id(number: int) -> str:
+    """Return the id of a producer by its number in the project, from 0: `dbt_build`, `dbt_build_2` and so on."""
+    return PRODUCER_ID if number == 0 else f"{PRODUCER_ID}_{number + 1}"
+
+
 def suffixed(task_id: str, suffix: str, identity: str) -> str:
     """Return the id of a task that belongs to another one, such as `orders.test`."""
     return legal(f"{task_id}.{suffix}", f"{identity} {suffix}")
@@ -100,7 +105,7 @@ def legal(name: str, identity: str) -> str:
     :param name: the name to keep if it is legal
     :param identity: what tells two names apart that become the same when they are sanitized
     """
-    if not _ILLEGAL.search(name) and len(name) <= MAX_LENGTH and name not in _RESERVED:
+    if not _ILLEGAL.search(name) and len(name) <= MAX_LENGTH and not _RESERVED.fullmatch(name):
         return name
     return _with_hash(name, identity)
 

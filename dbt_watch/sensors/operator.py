@@ -109,10 +109,21 @@ class DbtNodeSensor(BaseOperator):
         self._rebuild = rebuild
         self._on_warning = tuple(on_warning_callback)
         self._is_run_by_executor = self.executor == NODE_EXECUTOR
+        self._starts_from_trigger = from_trigger
+        self._tell_starter()
+
+    def follow(self, producer_task_id: str) -> None:
+        """Have another task run dbt for its nodes; while the DAG is parsed."""
+        if producer_task_id != self.producer_task_id:
+            self.producer_task_id = producer_task_id
+            self._tell_starter()
+
+    def _tell_starter(self) -> None:
+        """Leave word for whatever starts the task that is no worker."""
         if self._is_run_by_executor:
             # Beside what another executor is told, which runs it where it needs a worker.
             self.executor_config = {**(self.executor_config or {}), NODE_EXECUTOR: self._executor_arguments()}
-        elif from_trigger:
+        elif self._starts_from_trigger:
             start_from_trigger(self, _TRIGGER_CLASS, self._trigger_arguments(), "execute_complete")
 
     def _trigger_arguments(self) -> dict[str, Any]:
@@ -275,7 +286,7 @@ class DbtNodeSensor(BaseOperator):
     def update_relative(
         self, other: DependencyMixin, upstream: bool = True, edge_modifier: EdgeModifier | None = None
     ) -> None:
-        """Refuse a task in front of a single node: dbt decides the order, in one process, and would not wait."""
+        """Refuse a task in front of a sensor: it would hold nothing back but the sensor itself."""
         super().update_relative(other, upstream, edge_modifier)
         if upstream:
             raise_if_held_back(self.task_id, other.leaves)
@@ -294,7 +305,7 @@ LONGEST_PAUSE: Final = timedelta(minutes=1)
 
 def raise_if_held_back(node: str, tasks: Iterable[Any]) -> None:
     """
-    Refuse `task >> node`.
+    Refuse `task >> sensor`.
 
     :raises ArgumentError: always, naming the tasks
     """
@@ -302,6 +313,5 @@ def raise_if_held_back(node: str, tasks: Iterable[Any]) -> None:
     raise ArgumentError(
         "dependency",
         f"{names} >> {node}",
-        "a task in front of the whole project: dbt builds all nodes in one process and cannot wait for a task in the"
-        " middle of it",
+        'a task in front of the project, or in front of one of its nodes: task >> project["orders"]',
     )

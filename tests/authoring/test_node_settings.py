@@ -48,7 +48,10 @@ def test_settings_for_a_build_of_the_node_alone():
     ("given", "words"),
     [
         ("fast", "meta.dbt_watch of model.jaffle_shop.orders='fast': expected a mapping"),
-        ({"pol": "x"}, "'pol': expected one of pool, priority, owner, image, resources; did you mean pool?"),
+        (
+            {"pol": "x"},
+            "'pol': expected one of pool, priority, owner, image, resources, isolate; did you mean pool?",
+        ),
         ({"pool": 7}, "pool=7: expected text"),
         ({"pool": " "}, "pool=' ': expected text"),
         ({"priority": "high"}, "priority='high': expected a whole number, 1 or more"),

@@ -174,9 +174,9 @@ def test_in_dag_test_a_sensor_waits_twice_as_long_each_time_up_to_a_minute(looks
     assert pause_in_dag_test(context(**more)) == timedelta(seconds=seconds)
 
 
-def test_tasks_in_front_of_a_node_are_named_in_the_refusal():
+def test_tasks_in_front_of_a_sensor_are_named_in_the_refusal():
     with pytest.raises(ArgumentError) as caught:
         raise_if_held_back("orders", [SimpleNamespace(task_id="load"), "land"])
     assert caught.value.argument == "dependency"
     assert caught.value.value == "load, land >> orders"
-    assert "in front of the whole project" in caught.value.expected
+    assert 'task >> project["orders"]' in caught.value.expected

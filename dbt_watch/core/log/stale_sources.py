@@ -93,6 +93,11 @@ _FAULTS: Final = {
 }
 
 
+def fault_of(status: str) -> str:
+    """Return what a status of one source means in words; nothing where it means no fault."""
+    return _FAULTS.get(status, ("", ""))[0]
+
+
 def _summary(failed: Iterable[NodeResult]) -> str:
     named: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for source in failed:

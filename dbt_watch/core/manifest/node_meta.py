@@ -33,6 +33,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
     :param image: the image for a build of this node alone
     :param resources: what the container of such a build asks for: `{"requests": {...}, "limits": {...}}`, in
         Kubernetes' units
+    :param isolate: whether it always gets a pod of its own: True, or arguments of KubernetesPodOperator for that pod
     """
 
     pool: str | None = None
@@ -40,6 +41,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
     owner: str | None = None
     image: str | None = None
     resources: Mapping[str, Mapping[str, str]] | None = None
+    isolate: bool | Mapping[str, Any] = False
 
 
 NO_SETTINGS: Final = NodeSettings()
@@ -94,10 +96,17 @@ def _resources(value: Any) -> str | None:
     return None
 
 
+def _isolation(value: Any) -> str | None:
+    is_mapping = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+    expected = "true, or arguments of KubernetesPodOperator, such as {image: ..., node_selector: {...}}"
+    return None if isinstance(value, bool) or (is_mapping and value) else expected
+
+
 _CHECKS: Final = {
     "pool": _text,
     "priority": _whole_number,
     "owner": _text,
     "image": _text,
     "resources": _resources,
+    "isolate": _isolation,
 }

@@ -30,6 +30,11 @@ SOURCE: Final = "source"
 _NAMEABLE: Final = re.compile(r"[\w$#-]+", re.ASCII)
 
 
+def is_source(unique_id: str) -> bool:
+    """Return whether a unique_id is that of a source."""
+    return unique_id.startswith(f"{SOURCE}.")
+
+
 def sources_read_by(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
     """
     Return the sources that nodes read themselves or through ephemeral models, as far as they can be stale.

@@ -1,0 +1,96 @@
+"""How the tasks that run dbt are made of what the decorator was given: their class, and their arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dbt_watch.authoring.container import container_command
+from dbt_watch.authoring.pod_arguments import watching_class
+from dbt_watch.rendering.callbacks import for_producer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dbt_watch.authoring.container import ContainerCommand
+    from dbt_watch.authoring.isolation import Isolation
+    from dbt_watch.authoring.settings import Chosen, ProjectSettings
+    from dbt_watch.core.manifest.graph import Graph
+    from dbt_watch.rendering.group import GroupTasks
+
+
+class ProjectOperators:
+    """
+    The operators of a project: the `Operators` that `rendering.pod_tasks` asks for.
+
+    :param settings: the arguments of the decorator
+    :param graph: the project
+    :param wanted: what it builds and checks
+    :param isolated: what is different for isolated nodes
+    :param callbacks: Airflow's callbacks for the ends of tasks
+    """
+
+    def __init__(
+        self,
+        settings: ProjectSettings,
+        graph: Graph,
+        wanted: Chosen,
+        isolated: Isolation,
+        callbacks: Mapping[str, Sequence[Callable[[Any], Any]]],
+    ) -> None:
+        self._settings = settings
+        self._graph = graph
+        self._wanted = wanted
+        self._isolated = isolated
+        self._callbacks = callbacks
+        self.tasks: GroupTasks | None = None
+        """The tasks of the group, once they are known."""
+
+    def operator_class(self) -> type[Any]:
+        """Return their class; this imports Kubernetes."""
+        cls: type[Any] = watching_class(self._settings.options["operator_class"])
+        return cls
+
+    def arguments(self, home: str | None) -> dict[str, Any]:
+        """Return their arguments, those of an isolated node or those of a producer."""
+        options = self._settings.options
+        callbacks = {}
+        if home is None and self.tasks is not None:
+            callbacks = for_producer(self._callbacks, self.tasks)
+        return {
+            **_with_models(self._settings_of(home).pod),
+            **callbacks,
+            "cmds": self._command(home).cmds,
+            "selection": self._wanted.selection,
+            "graph": self._graph,
+            "selected": self._wanted.nodes,
+            "on_stale": options["on_stale"],
+            "on_drift": options["on_drift"],
+            "project_dir": options["project_dir"],
+            "profiles_dir": options["profiles_dir"],
+        }
+
+    def leading(self, home: str | None) -> list[str]:
+        """Return the words in front of dbt's arguments."""
+        return self._command(home).leading
+
+    def _settings_of(self, home: str | None) -> ProjectSettings:
+        if home is None:
+            return self._settings
+        pod = {**self._settings.pod, **self._isolated[home]}
+        return msgspec.structs.replace(self._settings, pod=pod)
+
+    def _command(self, home: str | None) -> ContainerCommand:
+        return container_command(self._settings_of(home))
+
+
+def _with_models(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of the operator as it takes them: the one model of Kubernetes among them that it takes in no other form."""
+    resources = pod.get("container_resources")
+    if not isinstance(resources, Mapping):
+        return dict(pod)
+    from kubernetes.client import models as k8s  # noqa: PLC0415 - not for a worker that runs a sensor
+
+    return {**pod, "container_resources": k8s.V1ResourceRequirements(**resources)}

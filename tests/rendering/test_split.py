@@ -1,0 +1,308 @@
+"""Into which parts a project is split, and that these are as few as its graph allows."""
+
+import itertools
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbt_watch.core.manifest.graph import Facts, Graph, Node
+from dbt_watch.exceptions import ArgumentError
+from dbt_watch.rendering.plan import plan_tasks
+from dbt_watch.rendering.split import Barrier, split
+
+
+def node(unique_id, *parents, **values):
+    kind, package, name = unique_id.split(".")
+    values = {"fqn": (package, name), "path": f"models/{name}.sql", **values}
+    return Node(unique_id, name, kind, package, depends_on=parents, **values)
+
+
+def models(**parents):
+    """Return a graph of models, each with the names of its parents."""
+    nodes = [
+        node(f"model.shop.{name}", *(f"model.shop.{p}" for p in before)) for name, before in parents.items()
+    ]
+    return Graph(Facts("1.11", "shop"), nodes)
+
+
+def ids(*names):
+    return [f"model.shop.{name}" for name in names]
+
+
+def parts_of(graph, isolated=(), barriers=(), tests="after_each"):
+    plan = plan_tasks(graph, set(graph.nodes), tests)
+    return {part.task_id: part for part in split(graph, set(graph.nodes), plan, isolated, barriers)}
+
+
+def named(part):
+    return {unique_id.rpartition(".")[2] for unique_id in part.nodes}
+
+
+def barrier(task_id, *, after=(), before):
+    return Barrier(task_id, frozenset(ids(*after)), frozenset(ids(*before)))
+
+
+def test_a_project_without_isolated_nodes_is_one_part():
+    graph = models(a=[], b=["a"])
+    (part,) = parts_of(graph).values()
+    assert (part.task_id, part.nodes) == ("dbt_build", set(graph.nodes))
+
+
+def test_what_lies_behind_an_isolated_node_is_built_by_a_second_producer():
+    parts = parts_of(models(a=[], heavy=["a"], b=["heavy"], c=["a"]), ids("heavy"))
+    assert {task_id: named(part) for task_id, part in parts.items()} == {
+        "dbt_build": {"a", "c"}, "dbt_build_2": {"b"}, "heavy": {"heavy"},
+    }  # fmt: skip
+    assert parts["dbt_build"].waits_for == {}
+    assert parts["heavy"].waits_for == {"a": ids("heavy")}
+    assert parts["dbt_build_2"].waits_for == {"heavy": ids("b")}
+
+
+def test_one_producer_is_enough_behind_isolated_nodes_that_come_first():
+    parts = parts_of(models(heavy=[], a=["heavy"], b=[]), ids("heavy"))
+    assert named(parts["dbt_build"]) == {"a", "b"}
+
+
+def test_isolated_nodes_in_a_row_need_no_producer_between_them():
+    parts = parts_of(models(a=[], x=["a"], y=["x"], b=["y"]), ids("x", "y"))
+    assert set(parts) == {"dbt_build", "dbt_build_2", "x", "y"}
+    assert parts["y"].waits_for == {"x": ids("y")}
+
+
+def test_a_pod_per_node_needs_no_producer():
+    graph = models(a=[], b=["a"])
+    assert set(parts_of(graph, set(graph.nodes))) == {"a", "b"}
+
+
+def test_the_tests_of_an_isolated_node_run_in_its_pod_and_hold_back_what_is_behind_it():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.b", "model.shop.a"),
+            node("test.shop.unique_a", "model.shop.a"),
+            node("unit_test.shop.a_adds", "model.shop.a"),
+        ],
+    )
+    parts = parts_of(graph, ["model.shop.a"])
+    assert named(parts["a"]) == {"a", "unique_a", "a_adds"}
+    assert parts["dbt_build"].waits_for == {"a.test": ["model.shop.b"]}
+
+
+def test_tests_of_all_have_a_producer_to_themselves_when_the_project_is_split():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.b", "model.shop.a"),
+            node("test.shop.unique_a", "model.shop.a"),
+        ],
+    )
+    parts = parts_of(graph, ["model.shop.a"], tests="after_all")
+    assert {task_id: named(part) for task_id, part in parts.items()} == {
+        "dbt_build": {"b"}, "dbt_build_2": {"unique_a"}, "a": {"a"},
+    }  # fmt: skip
+    assert parts["dbt_build_2"].waits_for == {"a": ["test.shop.unique_a"]}
+
+
+def test_a_test_of_several_nodes_holds_back_a_later_pod_that_depends_on_all_of_them():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.b"),
+            node("test.shop.same_a_b", "model.shop.a", "model.shop.b"),
+            node("model.shop.heavy", "model.shop.a", "model.shop.b"),
+            node("model.shop.other", "model.shop.a"),
+        ],
+    )
+    parts = parts_of(graph, ["model.shop.heavy", "model.shop.other"])
+    test_task = next(task_id for task_id in parts["heavy"].waits_for if "same" in task_id)
+    assert parts["heavy"].waits_for == {"a": ids("heavy"), "b": ids("heavy"), test_task: ids("heavy")}
+    assert parts["other"].waits_for == {"a": ids("other")}
+
+
+def test_what_depends_on_an_isolated_node_through_an_ephemeral_one_waits_for_it():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.heavy"),
+            node("model.shop.between", "model.shop.heavy", materialized="ephemeral"),
+            node("model.shop.b", "model.shop.between"),
+        ],
+    )
+    assert parts_of(graph, ["model.shop.heavy"])["dbt_build"].waits_for == {"heavy": ids("b")}
+
+
+def test_a_task_before_a_node_splits_the_project_there():
+    parts = parts_of(
+        models(a=[], scores=["a"], b=["scores"], c=["a"]),
+        barriers=[barrier("fit", after=["a"], before=["scores"])],
+    )
+    assert {task_id: named(part) for task_id, part in parts.items()} == {
+        "dbt_build": {"a", "c"}, "dbt_build_2": {"scores", "b"},
+    }  # fmt: skip
+    assert parts["dbt_build_2"].barriers == {"fit": ids("scores")}
+    assert (parts["dbt_build"].behind, parts["dbt_build_2"].behind) == (frozenset(), {"fit"})
+
+
+def test_a_task_that_waits_for_nothing_of_the_project_needs_no_second_producer():
+    (part,) = parts_of(models(a=[], b=["a"]), barriers=[barrier("land", before=["b"])]).values()
+    assert part.barriers == {"land": ids("b")}
+
+
+def test_a_task_before_a_node_that_it_waits_for_is_refused_with_all_three_names():
+    with pytest.raises(
+        ArgumentError, match=r"fit >> scores.*fit waits for later, which dbt builds after scores"
+    ):
+        parts_of(
+            models(scores=[], later=["scores"]), barriers=[barrier("fit", after=["later"], before=["scores"])]
+        )
+
+
+def test_a_task_before_the_very_node_that_it_waits_for_is_refused():
+    with pytest.raises(ArgumentError, match="fit waits for scores"):
+        parts_of(models(scores=[]), barriers=[barrier("fit", after=["scores"], before=["scores"])])
+
+
+# Random projects.
+
+
+@st.composite
+def projects(draw):
+    """Draw a graph, the nodes of it that are isolated, and tasks in the middle of it."""
+    names = [f"n{number:02}" for number in range(draw(st.integers(1, 12)))]
+    nodes = []
+    for number, name in enumerate(names):
+        kind = draw(st.sampled_from(["model"] * 5 + ["test", "seed"])) if number else "model"
+        possible = [item.unique_id for item in nodes if item.resource_type != "test"]
+        parents = draw(st.lists(st.sampled_from(possible), unique=True, max_size=3)) if possible else []
+        if kind == "seed":
+            parents = []
+        if kind == "test" and not parents:
+            parents = possible[:1]
+        is_ephemeral = kind == "model" and draw(st.integers(0, 5)) == 0
+        nodes.append(
+            node(f"{kind}.shop.{name}", *parents, materialized="ephemeral" if is_ephemeral else "view")
+        )
+    graph = Graph(Facts("1.11", "shop"), nodes)
+    selected = {item.unique_id for item in nodes if draw(st.integers(0, 7))} or set(graph.nodes)
+    plan = plan_tasks(graph, selected, draw(st.sampled_from(["after_each", "build", "after_all", "none"])))
+    selected = {key for key in selected if key in plan.node_tasks or graph.nodes[key].resource_type != "test"}
+    alone = sorted({task.home for task in plan.tasks.values() if task.home})
+    isolated = {key for key in alone if draw(st.integers(0, 2)) == 0}
+    barriers = []
+    ancestors = ancestors_in(graph)
+    for number in range(draw(st.integers(0, 2)) if alone else 0):
+        held = draw(st.sampled_from(alone))
+        possible = sorted(key for key in plan.gates if held not in ancestors[key] and key != held)
+        after = draw(st.lists(st.sampled_from(possible), unique=True, max_size=2)) if possible else []
+        barriers.append(Barrier(f"task{number}", frozenset(after), frozenset({held})))
+    return graph, selected, plan, isolated, barriers
+
+
+def ancestors_in(graph):
+    found = {}
+    for key in TopologicalSorter(graph.parent_map).static_order():
+        parents = graph.parents(key)
+        found[key] = set(parents).union(*(found[parent] for parent in parents))
+    return found
+
+
+def edges_of(graph, plan, barriers):
+    """Return all that must come before what: of the graph, of dbt's tests, and of the tasks in the middle."""
+    edges = {(parent, key) for key in graph.nodes for parent in graph.parents(key)}
+    ancestors = ancestors_in(graph)
+    tests = [key for key in plan.node_tasks if graph.nodes[key].resource_type == "test"]
+    built = [key for key in plan.node_tasks if key not in tests]
+    for test, key in itertools.product(tests, built):
+        is_of_all = plan.tasks[plan.node_tasks[test]].home is None
+        parents = graph.parents(test)
+        if not is_of_all and parents and ancestors[key] >= set(parents):
+            edges.add((test, key))
+    for item in barriers:
+        edges |= {(key, item.task_id) for key in item.after} | {(item.task_id, key) for key in item.before}
+    return edges
+
+
+def without(edges, passed):
+    """Return the edges between all nodes but some, which are passed through: they are compiled into what needs them."""
+    for key in passed:
+        first = [start for start, end in edges if end == key]
+        second = [end for start, end in edges if start == key]
+        edges = {edge for edge in edges if key not in edge} | set(itertools.product(first, second))
+    return edges
+
+
+def has_cycle(edges, names):
+    """Return whether the edges lead in a circle when some nodes have become one."""
+    before = {}
+    for edge in edges:
+        first, second = (names.get(key, key) for key in edge)
+        if first != second:
+            before.setdefault(second, set()).add(first)
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError:
+        return True
+    return False
+
+
+def is_orderly(edges):
+    return not has_cycle(edges, {})
+
+
+@settings(max_examples=1000, deadline=None)
+@given(projects())
+def test_every_edge_is_respected_and_no_producer_can_be_spared(drawn):
+    graph, selected, plan, isolated, barriers = drawn
+    edges = edges_of(graph, plan, barriers)
+    if not is_orderly(edges):
+        with pytest.raises(ArgumentError, match="a task that does not wait for what it holds back"):
+            split(graph, selected, plan, isolated, barriers)
+        return
+    parts = split(graph, selected, plan, isolated, barriers)
+    where = {key: part.task_id for part in parts for key in part.nodes}
+
+    # None forgotten, no node twice.
+    assert set(plan.node_tasks) <= set(where)
+    assert sum(len(part.nodes) for part in parts) == len(where)
+    for part in parts:
+        if part.home is not None:
+            task = plan.node_tasks[part.home]
+            homes = {plan.tasks[plan.node_tasks[key]].home for key in part.nodes}
+            assert (part.task_id, homes) == (task, {part.home})
+    assert {part.home for part in parts if part.home} == isolated
+
+    placed = {key: task_id for key, task_id in where.items() if key in plan.node_tasks}
+    edges = without(edges, set(graph.nodes) - set(placed))
+    assert not has_cycle(edges, placed)
+    producers = [part.task_id for part in parts if part.home is None]
+    for first, second in itertools.combinations(producers, 2):
+        merged = {key: first if task_id == second else task_id for key, task_id in placed.items()}
+        # Tests of all nodes come at the end, in a pod of their own.
+        is_of_tests = all(
+            plan.tasks[plan.node_tasks[key]].home is None for key in placed if placed[key] == second
+        )
+        assert has_cycle(edges, merged) or is_of_tests
+    if isolated or barriers:
+        for part in parts:
+            assert_waits(part, graph, plan, placed, barriers)
+
+
+def assert_waits(part, graph, plan, placed, barriers):
+    """See to it that a part waits for all that its nodes need from elsewhere, and for no more than that."""
+    for key in part.nodes & set(plan.node_tasks):
+        is_test = graph.nodes[key].resource_type == "test"
+        for parent in plan.parents[key]:
+            task = plan.node_tasks[parent] if is_test else plan.gates[parent]
+            assert (placed[parent] == part.task_id) != (key in part.waits_for.get(task, ()))
+    for item in barriers:
+        assert part.barriers.get(item.task_id, []) == sorted(item.before & part.nodes)
+
+
+def test_the_ids_of_producers_are_no_node_s():
+    graph = models(dbt_build=[], dbt_build_2=["dbt_build"])
+    assert not {"dbt_build", "dbt_build_2"} & set(plan_tasks(graph, set(graph.nodes)).tasks)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dbt_watch.sensors import run_states
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,8 +29,7 @@ class ApiSource:
 
     async def state(self) -> str | None:
         """Return the producer's state."""
-        task_id = self._key.task_id
-        return (await self.states((task_id,)))[task_id]
+        return await run_states.state_of(self._key, self.states)
 
     async def page(self, key: str) -> Any:
         """Return a value of the journal as it was written, by its key; None when there is no such XCom."""

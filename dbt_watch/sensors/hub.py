@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from dbt_watch.airflow.supervisor import read_state, read_states, read_xcom
+from dbt_watch.airflow.supervisor import read_states, read_xcom
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.journal.format import JournalError, decode_page
 from dbt_watch.core.journal.reader import JournalReader
 from dbt_watch.core.journal.writer import interval_after
 from dbt_watch.core.outcome import Decision, Producer, Verdict
 from dbt_watch.core.task_states import ABOUT_TO_RUN, JOURNAL_IS_CURRENT, RUNNING
+from dbt_watch.sensors import run_states
 from dbt_watch.sensors.rebuild_order import RebuildOrder
 from dbt_watch.sensors.updates import Update, update_of
 
@@ -374,7 +375,7 @@ class JournalSource:
 
     async def state(self) -> str | None:
         """Return the producer's state."""
-        return await read_state(self._key)
+        return await run_states.state_of(self._key, self.states)
 
     async def page(self, key: str) -> Any:
         """Return a value of the journal as it was written, by its key; None when there is no such XCom."""
@@ -403,6 +404,7 @@ def hub_for(key: TaskKey, source: Source | None = None) -> Hub:
     # In a context of its own: in that of the first sensor, the hub's log lines would land in that sensor's log.
     task = contextvars.Context().run(loop.create_task, hub.run())
     _hubs[key] = (hub, task)
+    run_states.join(key)
     task.add_done_callback(lambda done: _forget_hub(key, done))
     return hub
 
@@ -411,3 +413,4 @@ def _forget_hub(key: TaskKey, task: asyncio.Task[None]) -> None:
     known = _hubs.get(key)
     if known is not None and known[1] is task:
         del _hubs[key]
+        run_states.leave(key)

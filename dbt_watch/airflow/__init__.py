@@ -26,6 +26,7 @@ none of those whose name begins with `pod`: these bring in Kubernetes. The same 
 | `scheduling` | the fields of `TaskCallbackRequest`, and that the dag-processor calls a callback for any task that it is told of | 3.3.2 | `on_failure_callback` is not called | look at what a `TaskFailedEvent` sends | `executor/test_node_executor.py`, `e2e/test_executor.py` |
 | `scheduling` | that a task which is taken over is not taken for dead at once: `last_heartbeat_at` | 3.3.2 | tasks that run fail after a long outage of the scheduler | none is needed | `executor/test_node_executor.py` |
 | `dag_authoring` | `DependencyMixin`, `TaskGroupContext` | 3.1.8, 3.3.2 | DAG files cannot be imported | the public name, or `>>` by hand | `authoring/test_handle.py`, `authoring/test_projects.py` |
+| `dag_authoring` | that a task can be taken out of `task_dict`, `children` and `used_group_ids` again | 3.1.8, 3.3.2 | a sensor of an isolated node that was cleared alone cannot be made to build | give what stands in for a task another id | `authoring/test_isolation.py` |
 | `dag_authoring` | edges by `upstream_task_ids` and `downstream_task_ids` | 3.1.8, 3.3.2 | no edges between sensors; along the lineage they start all at once | `set_upstream`, which takes seconds for thousands of edges | `authoring/test_projects.py` |
 | `dag_authoring` | `pool_slots` of 0, set after the constructor | 3.1.8, 3.3.2 | sensors take the slots that their producer needs, in a pool with `include_deferred` | refuse such pools in the pages | `authoring/test_projects.py` |
 | `dag_authoring` | `start_from_trigger` and `start_trigger_args`, set on the instance | 3.3.2; of no effect in 3.1.8 | sensors start through a worker | none is needed; `sensors="lineage"` costs the same then | `authoring/test_projects.py` |
@@ -43,6 +44,6 @@ none of those whose name begins with `pod`: these bring in Kubernetes. The same 
 
 Three public names are used elsewhere for more than their pages say: `XComArg` has a subclass in `rendering.results`, whose
 `resolve` and `iter_references` are Airflow's to call; `XComArg.iter_xcom_references` finds the tasks that a project comes after,
-in `authoring.project_factory`; and `producers.operator.producer_class` makes a class with an `execute` and an `__init__` of its
+in `rendering.pod_tasks`; and `producers.operator.producer_class` makes a class with an `execute` and an `__init__` of its
 own, since Airflow prepares an operator only for what its class defines itself.
 """

@@ -87,6 +87,8 @@ class Attempt:
     def close(self, exit_code: int | None, reason: str | None = None) -> None:
         """End the journal, once."""
         if self.watch is not None and self.watch.end(exit_code, self.signal.reason or reason):
+            if self.watch.was_held_back:
+                self._publisher.give_up()
             self._publisher.finish()
             end = self.watch.closed
             self._is_known = self.memory.remember_end(well=end is not None and end.exit_code == 0)

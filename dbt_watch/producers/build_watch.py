@@ -78,6 +78,11 @@ class BuildWatch:
         self._known = dict(known or {})
         self._is_catching_up = bool(self._known)
 
+    @property
+    def was_held_back(self) -> bool:
+        """Whether the attempt has ended badly only because of what came before, so that another would build no more."""
+        return self.closed is not None and self._held.caused(self.closed)
+
     def adopt(self, results: Iterable[NodeResult]) -> None:
         """Take what an earlier pod has built as done; the nodes must not be among those of this attempt."""
         self._adopted = list(results)

@@ -40,6 +40,10 @@ class JournalPublisher:
         self._push = push
         self._sleep = sleep
 
+    def give_up(self) -> None:
+        """Tell from now on that no other attempt follows."""
+        self._publication.give_up()
+
     def flush(self) -> bool:
         """Write all that waits, due or not; tell whether that has worked."""
         return run(self._publication.flush(), self._do)
@@ -75,6 +79,10 @@ class AsyncJournalPublisher:
     def __init__(self, publication: Publication, push: Callable[[str, Value], Awaitable[None]]) -> None:
         self._publication = publication
         self._push = push
+
+    def give_up(self) -> None:
+        """Tell from now on that no other attempt follows."""
+        self._publication.give_up()
 
     async def write(self) -> None:
         """Write what is due."""

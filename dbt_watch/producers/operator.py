@@ -338,7 +338,7 @@ class DbtPodMixin(PodOperatorMixin):
             closed=attempt.closed,
             failure=attempt.failure(),
             entries={entry.unique_id: entry for entry in attempt.watch.results},
-            was_held_back=attempt.held.caused(attempt.closed),
+            was_held_back=attempt.watch.was_held_back,
         )
         return self._end(context, ending, result)
 
@@ -378,8 +378,8 @@ class DbtPodMixin(PodOperatorMixin):
         decision = decide(producer, nodes)
         results = [entry for _, entry in nodes if entry is not None]
         value = xcom_value(results)
-        if decision.verdict is not Verdict.SUCCEED or self.on_warning:
-            context["ti"].xcom_push(key="return_value", value=value)
+        # As a sensor leaves them, whatever `do_xcom_push` says of a sidecar's value, and before any callback is called.
+        context["ti"].xcom_push(key="return_value", value=value)
         if any(entry.is_warning for entry in results):
             for callback in self.on_warning:
                 self._call(callback, context)

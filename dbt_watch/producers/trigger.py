@@ -292,6 +292,8 @@ class Following:
         finally:
             await _ended(ticking)
         self.watch.end(end.exit_code, end.reason)
+        if self.watch.was_held_back:
+            self._publisher.give_up()
         await self._publisher.finish()
 
     async def broken_off(self, event: dict[str, Any]) -> dict[str, Any]:

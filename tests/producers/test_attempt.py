@@ -123,6 +123,8 @@ def test_an_attempt_that_is_asked_to_end_asks_airflow_for_its_own_state(
 class Watch:
     """What has been seen of a build, for the end of an attempt."""
 
+    was_held_back = False
+
     def __init__(self):
         self.closed = None
 

@@ -296,6 +296,10 @@ class Publication:
         self._due = clock()
         self._backoff = Backoff(BACKOFF_FIRST, BACKOFF_LIMIT)
 
+    def give_up(self) -> None:
+        """Tell from now on that no other attempt follows, however this one ends."""
+        self._will_retry = False
+
     def write(self) -> Generator[Write, None, None]:
         """Write what is due."""
         urgent = self._writer.is_full and not self._backoff.failures

@@ -14,7 +14,7 @@ from dbt_watch.authoring.options import OptionsBesideSelection, ProjectOptions
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from airflow.providers.cncf.kubernetes.secret import Secret
@@ -59,7 +59,7 @@ class ContainerArguments(TypedDict, total=False):
     pod_runtime_info_envs: list[k8s.V1EnvVar]
     ports: list[k8s.V1ContainerPort]
     volume_mounts: list[k8s.V1VolumeMount]
-    container_resources: k8s.V1ResourceRequirements
+    container_resources: k8s.V1ResourceRequirements | Mapping[str, Any]
     container_security_context: k8s.V1SecurityContext | dict[str, Any]
     termination_message_policy: str
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from typing_extensions import reveal_type
 
-from dbt_watch import NodeResult, dbt_build, dbt_k8s_project, dbt_node
+from dbt_watch import NodeResult, PodSettings, dbt_build, dbt_k8s_project, dbt_node
 
 if TYPE_CHECKING:
     from dbt_watch.core.command import DbtBuild
@@ -31,6 +31,14 @@ def build(batch: str, day: str = "today") -> DbtBuild:
 
     reveal_type(note())
     # the type is list[XComArg]
+
+    @dbt_node("orders", before=True)
+    def cutoff(days: int) -> str:
+        return f"{days} days"
+
+    reveal_type(cutoff)
+    # the type is def (days: int) -> XComArg
+    cutoff(days="1")  # error: arg-type
     check(floor=1)
     check(floor="1")  # error: arg-type
     return dbt_build(vars={"batch": batch, "day": day}, full_refresh="{{ params.full_refresh }}")
@@ -74,6 +82,11 @@ dbt_k8s_project("manifest.json", image="shop:1", known_to_a_newer_operator=True)
 dbt_k8s_project("manifest.json", operator_class=KubernetesPodOperator, known_to_a_newer_operator=True)
 dbt_k8s_project("manifest.json", image="shop:1", operator_class=object, cluster_name="dbt")
 dbt_k8s_project(manifest="manifest.json", tests="every")  # error: call-overload
+HEAVY = PodSettings(container_resources={"requests": {"memory": "64Gi"}}, pool="heavy")
+dbt_k8s_project("manifest.json", image="shop:1", isolate={"tag:heavy": HEAVY})
+dbt_k8s_project("manifest.json", image="shop:1", isolate=7)  # error: call-overload
+PodSettings(imge="shop:2")  # error: call-arg
+dbt_node("orders", before=True, on="any")  # error: call-overload
 dbt_node("orders", after="later")  # error: call-overload
 dbt_node()  # error: call-overload
 dbt_node("orders", retires=2)  # error: call-overload

@@ -76,5 +76,7 @@ case("silenced", shop={"retries": 0, "env_vars": {**ARGUMENTS["env_vars"], **SIL
 case("once", shop={"retries": 0})
 case("no_room", shop={"retries": 0, "startup_timeout_seconds": 15})
 case("stuck", shop={"retries": 0, "image": "registry.invalid/nothing:1", "startup_timeout_seconds": 15})
+case("split", shop={**RETRIED, "isolate": "b1"})
+case("split_once", shop={"retries": 0, "isolate": "b1"})
 case("growing", shop={} if Path(__file__).with_name("with_last").exists() else {"exclude": "last"})
 case("pair", left=with_tables_of_its_own("left"), right=with_tables_of_its_own("right"))

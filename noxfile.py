@@ -144,12 +144,12 @@ def bench(session: nox.Session) -> None:
     """
     Measure: log to journal, a long journal, a large DAG and its parse, many projects, dbt's log levels, selection.
 
-    Options go to the log levels. `-- scale`: what a task for each node costs, by size and way to start; hours. Options follow,
-    such as --sizes 100.
+    Options go to the log levels. `-- scale`: what a task for each node costs, by size and way to start; hours. `-- pods`: one pod,
+    several, or one for each node; half an hour. Options follow, such as --sizes 100.
     """
     session.install("-e", ".[tests]")
-    if session.posargs[:1] == ["scale"]:
-        bench_scale(session, *session.posargs[1:])
+    if session.posargs[:1] in (["scale"], ["pods"]):
+        bench_beside_peer(session, *session.posargs)
         return
     for script in (
         "bench_log.py",
@@ -164,26 +164,17 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/bench/bench_graph.py")
 
 
-def bench_scale(session: nox.Session, *options: str) -> None:
+def bench_beside_peer(session: nox.Session, name: str, *options: str) -> None:
     """Measure each way, the peer in an environment of its own, and write the tables and charts of the documentation."""
     peer = Path(session.cache_dir) / "cosmos" / "bin" / "python"
     if not peer.exists():
         session.run("uv", "venv", "--python", sys.executable, str(peer.parent.parent), external=True)
-    command = [
-        "uv",
-        "pip",
-        "install",
-        "--python",
-        str(peer),
-        "-e",
-        ".[tests]",
-        "astronomer-cosmos[kubernetes]",
-    ]
-    session.run(*command, external=True)
-    figures = "tests/bench/scale.json"
+    packages = ("-e", ".[tests]", "astronomer-cosmos[kubernetes]")
+    session.run("uv", "pip", "install", "--python", str(peer), *packages, external=True)
+    figures = f"tests/bench/{name}.json"
     for python in ("python", str(peer)):
-        session.run(python, "tests/bench/bench_scale.py", "--json", figures, *options, external=True)
-    session.run("python", "tests/bench/scale_report.py", figures)
+        session.run(python, f"tests/bench/bench_{name}.py", "--json", figures, *options, external=True)
+    session.run("python", f"tests/bench/{name}_report.py", figures)
 
 
 @nox.session

@@ -174,9 +174,10 @@ class Run:
         return self.airflow.client.xcom(self.dag_id, self.run_id, task_id, key)
 
     def results(self):
-        """Return what the sensors have reported of nodes."""
-        values = [self.xcom(task_id) for task_id in self.sensors()]
-        return [node for value in values if value for node in value.get("nodes", [value])]
+        """Return what the tasks of nodes have reported."""
+        values = [self.xcom(task_id) for task_id in self.tasks]
+        found = [value for value in values if isinstance(value, dict) and {"nodes", "unique_id"} & set(value)]
+        return [node for value in found for node in value.get("nodes", [value])]
 
 
 # Runs DAGs one after the other, and says what has become of each.

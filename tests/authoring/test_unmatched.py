@@ -166,6 +166,7 @@ with DAG("shop", schedule=None, start_date=datetime(2026, 1, 1)):
     assert "'tag:nightyl' does not match any enabled nodes" in found
 
 
+@pytest.mark.newest  # no Airflow has a part in it
 def test_dbt_warns_of_the_same_parts(project, graph):
     unmatched = []
     select_nodes(graph, select=WORDS, exclude=["nobody"], on_unmatched=unmatched.append, buildable_only=False)

@@ -33,8 +33,13 @@ def build(project, **variables):
     return done, {result["unique_id"]: result for result in results}
 
 
-def test_a_build_is_green_and_warns_of_nothing_deprecated(project):
-    done, results = build(project, batch="first")
+@pytest.fixture(scope="module")
+def first(project):
+    return build(project, batch="first")
+
+
+def test_a_build_is_green_and_warns_of_nothing_deprecated(first):
+    done, results = first
     assert done.returncode == 0, done.stdout
     assert {result["status"] for result in results.values()} <= GOOD
     assert "eprecat" not in done.stdout
@@ -42,8 +47,7 @@ def test_a_build_is_green_and_warns_of_nothing_deprecated(project):
     assert {"seed", "model", "snapshot", "test", "unit_test"} <= kinds
 
 
-def test_a_second_build_over_the_first_is_green_too(project):
-    build(project, batch="first")
+def test_a_second_build_over_the_first_is_green_too(project, first):
     done, _ = build(project, batch="second")
     assert done.returncode == 0, done.stdout
 

@@ -32,6 +32,9 @@ CASES = (
     "cleared", "broken", "crossed", "jaffle_shop", "quiet", "noisy", "killed", "unpullable", "held_back", "retried",
     "lineage", "bound", "narrow", "narrow_producer",
 )  # fmt: skip
+# What a container prints and what dbt's environment says of its log is for code that no version of Airflow has a part in: with
+# each, `tests/producers` tries it without an Airflow that runs.
+ON_THE_NEWEST = {"quiet", "noisy"}
 AHEAD = pytest.StashKey()
 # In characters, of a task whose test has failed.
 LOG_SHOWN = 4_000
@@ -136,9 +139,9 @@ def ahead(airflow, pytestconfig):
 @pytest.fixture(scope="session")
 def run_of(ahead, dags, cluster, request):
     """Return the finished run of a case."""
-    cases = CASES
+    cases = [case for case in CASES if STARTS_FROM_TRIGGER or case not in ON_THE_NEWEST]
     if cluster is not None and STARTS_FROM_TRIGGER:
-        cases += ("shop",)  # README's; before Airflow 3.3 `test_dag_test` runs it
+        cases.append("shop")  # README's; before Airflow 3.3 `test_dag_test` runs it
     for case in cases:
         ahead.add(case, case)
     ahead.go_on()

@@ -15,9 +15,9 @@ from dbt_watch.local.localkube import Image, LocalKube, Mount
 HERE = Path(__file__).parent
 IMAGE = "jaffle-shop:producer"
 PRODUCER = "shop.dbt_build"
-# A query that takes longer than any test, and lets itself be interrupted.
+# A query that takes longer than any test, and lets itself be interrupted. One core is enough for it.
 SLOW = """
-{{ config(materialized='table') }}
+{{ config(materialized='table', pre_hook='set threads = 1') }}
 -- depends_on: {{ ref('raw_orders') }}
 select count(*) as n from range(1000000) as a, range(1000000) as b where hash(a.range * b.range) % 7 = 3
 """

@@ -80,6 +80,7 @@ def test_a_broken_model_fails_its_task_with_dbts_own_words_and_what_depends_on_i
     assert "dbt started" not in run.log("shop.customers")
 
 
+@pytest.mark.newest
 def test_no_line_of_standard_output_fails_a_build_or_hides_a_node(run_of):
     run = run_of("noisy")
     assert run.state == "success"
@@ -89,6 +90,7 @@ def test_no_line_of_standard_output_fails_a_build_or_hides_a_node(run_of):
     assert max(map(len, log.splitlines())) < 100_000
 
 
+@pytest.mark.newest
 def test_a_dbt_that_was_told_to_be_quiet_is_watched_all_the_same(run_of):
     run = run_of("quiet")
     assert run.state == "success"

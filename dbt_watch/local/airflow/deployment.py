@@ -47,6 +47,9 @@ COMPONENTS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The components of an Airflow and the arguments that start them, the slowest first."""
 
+# A run takes many seconds, and each question costs the api-server some of what the run needs.
+_RUN_PAUSE_S: Final = 0.5
+
 FINAL_STATES: Final = frozenset({"success", "failed"})
 """The states in which a DAG run stays."""
 
@@ -216,7 +219,9 @@ class LocalAirflow:
             state = str(self.client.dag_run(dag_id, run_id)["state"])
             return state if state in FINAL_STATES else None
 
-        return self._wait_for(final_state, timeout, lambda: self._unfinished(dag_id, run_id))
+        return self._wait_for(
+            final_state, timeout, lambda: self._unfinished(dag_id, run_id), pause=_RUN_PAUSE_S
+        )
 
     def task_starts(self) -> list[str]:
         """
@@ -279,7 +284,12 @@ class LocalAirflow:
         ]
 
     def _wait_for(
-        self, condition: Callable[[], T | None], timeout: float, what: str | Callable[[], str]
+        self,
+        condition: Callable[[], T | None],
+        timeout: float,
+        what: str | Callable[[], str],
+        *,
+        pause: float = 0.2,
     ) -> T:
         """Wait as `wait_for` does, as long as all components run; :raises CannotRun: when one does not."""
 
@@ -287,7 +297,7 @@ class LocalAirflow:
             self.check()
             return condition()
 
-        return wait_for(checked, timeout, what)
+        return wait_for(checked, timeout, what, pause=pause)
 
     def _unfinished(self, dag_id: str, run_id: str) -> str:
         states = {ti.task_id: ti.state for ti in self.client.task_instances(dag_id, run_id)}

@@ -31,7 +31,7 @@ def pod_per_node():
         env_vars={"BREAK_MODEL": "{{ params.break_once if ti.try_number == 1 else '' }}"},
         retries=1,
         retry_delay=timedelta(seconds=1),
-        select="+customers",
+        select="+orders",
         isolate="*",
     )
     def build():

@@ -1,0 +1,336 @@
+"""
+Makes a `ProjectPlan` of the tasks of a group, when somebody asks for one: nothing of it is done while a DAG is merely parsed.
+
+`DbtProject.plan` calls `plan_of`. Commands are made as `producers.operator` makes them for a first attempt, of options that may
+still be templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from dbt_watch.airflow.secrets import redact
+from dbt_watch.core.command import Unrendered, dbt_arguments, is_literal
+from dbt_watch.core.resume import selection_of_part
+from dbt_watch.core.selection.run_time import Narrowed, narrowed
+from dbt_watch.producers.secrets import secrets_in
+from dbt_watch.rendering.plan_reasons import PodOrder
+from dbt_watch.rendering.pod_tasks import references
+from dbt_watch.rendering.project_plan import (
+    AwaitedTask,
+    FollowingTask,
+    PlannedPod,
+    ProjectPlan,
+    TaskAround,
+)
+
+if TYPE_CHECKING:
+    from dbt_watch.rendering.group import GroupTasks
+    from dbt_watch.rendering.split import PlannedPart
+
+
+def plan_of(tasks: GroupTasks) -> ProjectPlan:
+    """
+    Return what a project will run, as far as its DAG file has been read.
+
+    :param tasks: the tasks of its group
+    :raises ArgumentError: when edges were drawn too late for the project to be split by them
+    :raises SelectionError: when dbt cannot be asked for the nodes of a pod
+    """
+    if tasks.barriers:
+        tasks.check()
+    return _Planner(tasks).plan()
+
+
+class _Planner:
+    def __init__(self, tasks: GroupTasks) -> None:
+        self.tasks = tasks
+        self.group = tasks.group
+        self.barriers = tasks.barriers.known()
+        defaults = [self.group.dag.default_args, self.group.default_args]
+        self.defaults = {name: value for given in defaults for name, value in (given or {}).items()}
+
+    def plan(self) -> ProjectPlan:
+        order = PodOrder(self.tasks.parts, self.barriers, self.tasks.part_of, self._part_of_node)
+        return ProjectPlan(
+            dag_id=self.group.dag.dag_id,
+            group_id=self.group.group_id or "",
+            project=self.tasks.graph.project_name or "",
+            is_mapped=any(self.group.iter_mapped_task_groups()),
+            pods=tuple(self._pod(part, order) for part in order.parts()),
+            around=tuple(self._around()),
+        )
+
+    def _part_of_node(self, unique_id: str) -> PlannedPart:
+        return self.tasks.part_of(self.tasks.plan.node_tasks[unique_id])
+
+    def _whole(self, task_id: str) -> str:
+        return self.group.child_id(task_id)
+
+    # One pod.
+
+    def _pod(self, part: PlannedPart, order: PodOrder) -> PlannedPod:
+        pods = self.tasks.pods
+        given = {**self.defaults, **pods.arguments_of(part, self.tasks.looks_of(part))}
+        build = pods.build_of(part)
+        hidden = _Hidden(given, build)
+        nodes = self._nodes(part)
+        image = given.get("image")
+        resources = given.get("container_resources")
+        settings, hidden_settings = self._differences(part, given, hidden)
+        return PlannedPod(
+            task_id=self._whole(part.task_id),
+            kind="producer" if part.home is None else "isolated",
+            node=part.home,
+            why=order.why(part, pods.asked_by(part)),
+            nodes=tuple(sorted(nodes)),
+            tasks=tuple(self._following(part)),
+            waits_for=tuple(self._awaited(part)),
+            image=None if image is None else hidden.of(_written(image)),
+            command=tuple(hidden.of(word) for word in self._command(part, given, build, nodes)),
+            keeps_entrypoint=not given["cmds"],
+            narrowed_by={
+                name: _written(build[name]) for name in _NARROWING if not is_literal(build.get(name))
+            },
+            resources=None if resources is None else _plain(resources, hidden),
+            pool=_written(given.get("pool") or "default_pool"),
+            env_vars=tuple(_names_of_variables(given.get("env_vars"))),
+            vars=_names_of_vars(build.get("vars")),
+            settings=settings,
+            hidden_settings=hidden_settings,
+        )
+
+    @cached_property
+    def _left(self) -> Narrowed:
+        """What the options of the build leave of the selection, as far as they are known."""
+        part = self.tasks.parts[0]
+        given = self.tasks.pods.arguments_of(part, self.tasks.looks_of(part))
+        build = self.tasks.pods.build_of(part)
+        known = {name: build[name] for name in _NARROWING if name in build and is_literal(build[name])}
+        return narrowed(self.tasks.graph, self.tasks.selected, given["selection"], known)
+
+    def _nodes(self, part: PlannedPart) -> frozenset[str]:
+        """Return the nodes of a pod; none where those that are left have no task of their own."""
+        if not self.tasks.is_split:
+            return self._left.nodes
+        nodes = self._left.nodes & part.nodes
+        return frozenset() if nodes.isdisjoint(self.tasks.plan.node_tasks) else nodes
+
+    def _command(
+        self, part: PlannedPart, given: Mapping[str, Any], build: Mapping[str, Any], nodes: frozenset[str]
+    ) -> list[str]:
+        if not nodes:
+            return []
+        selection = self._left.selection
+        if self.tasks.is_split:
+            graph, selected = self.tasks.graph, self.tasks.selected
+            selection = selection_of_part(graph, given["selection"], selected, nodes)
+        arguments = dbt_arguments(
+            _as_written(build),
+            selection,
+            project_dir=given["project_dir"],
+            profiles_dir=given["profiles_dir"],
+        )
+        return [*given["cmds"], *arguments]
+
+    def _following(self, part: PlannedPart) -> Iterable[FollowingTask]:
+        for task_id in self._tasks_of[part.task_id]:
+            if task_id != part.task_id:
+                nodes = tuple(self.tasks.plan.tasks[task_id].unique_ids)
+                yield FollowingTask(task_id=self._whole(task_id), nodes=nodes)
+
+    @cached_property
+    def _tasks_of(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {part.task_id: [] for part in self.tasks.parts}
+        for task_id in self.tasks.plan.tasks:
+            found[self.tasks.part_of(task_id).task_id].append(task_id)
+        return found
+
+    def _awaited(self, part: PlannedPart) -> Iterable[AwaitedTask]:
+        found: dict[str, str | None] = {}
+        for task_id in part.waits_for:
+            found[self._whole(task_id)] = self.tasks.plan.tasks[task_id].home
+        others = {*part.barriers, *(task.task_id for task in self.tasks.pods.needed_by(part))}
+        made = self.tasks.pods.get(part.task_id)
+        if made is not None:
+            others |= made.upstream_task_ids - found.keys()
+        found.update(dict.fromkeys(sorted(others)))
+        return [AwaitedTask(task_id=task_id, node=node) for task_id, node in found.items()]
+
+    def _differences(
+        self, part: PlannedPart, given: Mapping[str, Any], hidden: _Hidden
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Return the arguments that differ from the project's, and the names of those that are not to be shown."""
+        if part.home is None:
+            return {}, ()
+        names = sorted(
+            name
+            for name, value in given.items()
+            if name not in _TOLD_ELSEWHERE
+            and value != self._usual.get(name, _MISSING)
+            and (name, value) != _ANY_NODES_PRIORITY
+        )
+        shown = {name: _plain(given[name], hidden, name) for name in names if name in _SHOWN}
+        return shown, tuple(name for name in names if name not in _SHOWN)
+
+    @cached_property
+    def _usual(self) -> dict[str, Any]:
+        return {**self.defaults, **self.tasks.pods.usual_arguments}
+
+    # What is not of the project.
+
+    def _around(self) -> Iterable[TaskAround]:
+        """Yield the tasks in front of nodes, then those behind nodes, as far as they are known."""
+        for barrier in self.barriers:
+            yield TaskAround(
+                task_id=barrier.task_id,
+                is_function=self.tasks.barriers.is_ours(barrier.task_id),
+                before=tuple(sorted(barrier.before)),
+                after=tuple(sorted(barrier.after)),
+            )
+        known = {barrier.task_id for barrier in self.barriers}
+        for task_id, nodes in self._behind().items():
+            if task_id not in known:
+                is_function = task_id.startswith(self._whole(""))
+                yield TaskAround(task_id=task_id, is_function=is_function, after=tuple(sorted(nodes)))
+
+    def _behind(self) -> dict[str, set[str]]:
+        """Return the tasks directly behind those of nodes, each with these nodes; not those behind the whole project."""
+        tasks = self.group.dag.task_dict
+        ours = {self._whole(task_id) for task_id in self.tasks.plan.tasks}
+        producers = {self._whole(part.task_id) for part in self.tasks.parts if part.home is None}
+        found: dict[str, set[str]] = {}
+        for task_id, planned in self.tasks.plan.tasks.items():
+            made = tasks.get(self._whole(task_id))
+            if made is None or planned.home is None:
+                continue
+            for below in sorted(made.downstream_task_ids - ours - producers):
+                if below in tasks and producers.isdisjoint(tasks[below].upstream_task_ids):
+                    found.setdefault(below, set()).add(planned.home)
+        return found
+
+
+class _Hidden:
+    """
+    The texts that Airflow would not show: values under such names as `password`, among the variables of dbt and of the container.
+
+    :param given: the arguments of the operator
+    :param build: the options of dbt
+    """
+
+    def __init__(self, given: Mapping[str, Any], build: Mapping[str, Any]) -> None:
+        variables = {name: value for name, value in _variables(given.get("env_vars")) if is_literal(value)}
+        values = build.get("vars")
+        known = (
+            {name: value for name, value in values.items() if is_literal(value)}
+            if isinstance(values, Mapping)
+            else {}
+        )
+        secrets = secrets_in({**variables, "vars": known})
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+
+    def of(self, text: str) -> str:
+        """Return a text without them, as a plain string."""
+        text = str(text)
+        for secret in self._secrets:
+            text = text.replace(secret, _MASK)
+        return text
+
+
+_MASK: Final = "***"
+
+
+def _as_written(build: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a build with templates and references as text; of the variables there is no value in a command."""
+    options = {name: _option(value) for name, value in build.items()}
+    if "vars" in options:
+        options["vars"] = {}
+    return options
+
+
+def _option(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_option(item) for item in value]
+    return value if is_literal(value) else Unrendered(_written(value))
+
+
+def _written(value: Any) -> str:
+    """Return a value as it stands in a DAG file, as nearly as that is known."""
+    if isinstance(value, str):
+        return value
+    if not is_literal(value):
+        text = str(value)
+        if text.startswith("{{"):
+            return text
+        names = sorted({task.task_id for task in references(value)})
+        return "{{ " + (f"what {' and '.join(names)} returns" if names else "one of several values") + " }}"
+    if isinstance(value, Sequence):
+        return " ".join(map(_written, value))
+    return str(value)
+
+
+def _variables(env_vars: Any) -> Iterable[tuple[str, Any]]:
+    """Yield the environment variables of a container, in any of the forms that the operator takes."""
+    if isinstance(env_vars, Mapping):
+        yield from env_vars.items()
+    elif isinstance(env_vars, Iterable) and not isinstance(env_vars, str):
+        for item in env_vars:
+            yield getattr(item, "name", ""), getattr(item, "value", None)
+
+
+def _names_of_variables(env_vars: Any) -> list[str]:
+    if env_vars is None:
+        return []
+    return sorted(name for name, _ in _variables(env_vars) if name) or ["*"]
+
+
+def _names_of_vars(values: Any) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    return tuple(values) if isinstance(values, Mapping) else ("*",)
+
+
+def _plain(value: Any, hidden: _Hidden, name: str = "") -> Any:
+    """Return a value as JSON can hold it: a model of Kubernetes as its manifests have it."""
+    if isinstance(value, str):
+        return hidden.of(str(redact(value, name)) if name else value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, hidden, str(key)) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(item, hidden, name) for item in value]
+    if attributes := getattr(value, "attribute_map", None):
+        fields = ((key, getattr(value, attribute)) for attribute, key in attributes.items())
+        return {key: _plain(item, hidden, key) for key, item in fields if item is not None}
+    return _written(value) if not is_literal(value) else type(value).__name__
+
+
+_MISSING: Final = object()
+_ANY_NODES_PRIORITY: Final = ("priority_weight", 1)
+_NARROWING: Final = ("select", "exclude")
+# In other fields of the plan, or none of the operator's own.
+_TOLD_ELSEWHERE: Final = frozenset(
+    {
+        "cmds", "container_resources", "doc_md", "env_vars", "image", "on_warning", "pool", "task_display_name",
+        "task_group", "task_id", "selection", "graph", "selected",
+        "on_execute_callback", "on_success_callback", "on_failure_callback", "on_retry_callback", "on_skipped_callback",
+    }
+)  # fmt: skip
+# What holds no secrets: places, names, numbers and times. Whatever else differs is named without its value.
+_SHOWN: Final = frozenset(
+    {
+        "active_deadline_seconds", "affinity", "automount_service_account_token", "cluster_context", "deferrable",
+        "dnspolicy", "execution_timeout", "executor", "hostnetwork", "image_pull_policy", "in_cluster",
+        "kubernetes_conn_id", "labels", "max_active_tis_per_dag", "max_active_tis_per_dagrun", "max_retry_delay",
+        "namespace", "node_selector", "on_finish_action", "owner", "pool_slots", "priority_class_name",
+        "priority_weight", "queue", "retries", "retry_delay", "retry_exponential_backoff", "runtime_class_name",
+        "schedule_timeout_seconds", "schedulername", "service_account_name", "startup_timeout_seconds",
+        "termination_grace_period", "tolerations", "weight_rule",
+    }
+)  # fmt: skip

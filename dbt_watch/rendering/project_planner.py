@@ -90,7 +90,7 @@ class _Planner:
             tasks=tuple(self._following(part)),
             waits_for=tuple(self._awaited(part)),
             image=None if image is None else hidden.of(_written(image)),
-            command=tuple(hidden.of(word) for word in self._command(part, given, build, nodes)),
+            command=tuple(hidden.of(word) for word in self._command(given, build, nodes)),
             keeps_entrypoint=not given["cmds"],
             narrowed_by={
                 name: _written(build[name]) for name in _NARROWING if not is_literal(build.get(name))
@@ -120,7 +120,7 @@ class _Planner:
         return frozenset() if nodes.isdisjoint(self.tasks.plan.node_tasks) else nodes
 
     def _command(
-        self, part: PlannedPart, given: Mapping[str, Any], build: Mapping[str, Any], nodes: frozenset[str]
+        self, given: Mapping[str, Any], build: Mapping[str, Any], nodes: frozenset[str]
     ) -> list[str]:
         if not nodes:
             return []
@@ -260,7 +260,7 @@ def _option(value: Any) -> Any:
 def _written(value: Any) -> str:
     """Return a value as it stands in a DAG file, as nearly as that is known."""
     if isinstance(value, str):
-        return value
+        return str(value)
     if not is_literal(value):
         text = str(value)
         if text.startswith("{{"):
@@ -297,10 +297,8 @@ def _plain(value: Any, hidden: _Hidden, name: str = "") -> Any:
     """Return a value as JSON can hold it: a model of Kubernetes as its manifests have it."""
     if isinstance(value, str):
         return hidden.of(str(redact(value, name)) if name else value)
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, timedelta):
-        return value.total_seconds()
+    if isinstance(value, bool | int | float | timedelta | None):
+        return value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(value, Mapping):
         return {str(key): _plain(item, hidden, str(key)) for key, item in value.items()}
     if isinstance(value, Sequence):

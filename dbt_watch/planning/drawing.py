@@ -77,7 +77,7 @@ def drawing_of(plan: ProjectPlan) -> str:
 
 def _boxes(plan: ProjectPlan) -> Iterator[tuple[str, Box]]:
     prefix = f"{plan.group_id}."
-    shown = _TASKS if len(plan.pods) <= _MANY_PODS else 0
+    shown = _TASKS if len(plan.pods) <= _MANY_PODS else None
     for pod in plan.pods:
         yield pod.task_id, _box_of(pod, prefix, shown)
     for task_id, words in _others(plan).items():
@@ -85,7 +85,8 @@ def _boxes(plan: ProjectPlan) -> Iterator[tuple[str, Box]]:
         yield task_id, Box("other", (title, *words), task_id)
 
 
-def _box_of(pod: PlannedPod, prefix: str, shown: int) -> Box:
+def _box_of(pod: PlannedPod, prefix: str, shown: int | None) -> Box:
+    """Return the box of a pod, with so many of its tasks; with its name alone for None."""
     count = len(pod.nodes)
     facts = [f"{count} {'node' if count == 1 else 'nodes'}"]
     if pod.kind == "isolated" and pod.image is not None and "image" in pod.settings:
@@ -95,7 +96,9 @@ def _box_of(pod: PlannedPod, prefix: str, shown: int) -> Box:
             facts += [f"{kind}: {name} {amount}" for name, amount in amounts.items()]
     names = [task.task_id.removeprefix(prefix) for task in pod.tasks]
     lines = [pod.task_id.removeprefix(prefix), *facts, *(f"· {name}" for name in names[:shown])]
-    if shown and len(names) > shown:
+    if shown is None:
+        lines = lines[:1]
+    elif len(names) > shown:
         lines.append(f"· and {len(names) - shown} more")
     tip = "\n".join(filter(None, [pod.task_id, pod.why, ", ".join(map(label_of, pod.nodes))]))
     return Box(pod.kind, tuple(map(_cut, lines)), tip)

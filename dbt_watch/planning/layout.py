@@ -18,8 +18,9 @@ from dbt_watch.exceptions import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-# In pixels.
+# In pixels; between layers there are lines, the more the more boxes there are.
 _BETWEEN_LAYERS: Final = 60
+_MOST_BETWEEN_LAYERS: Final = 160
 _BETWEEN_BOXES: Final = 18
 _BETWEEN_PARTS: Final = 40
 # A line takes so much of the height of each layer that it passes through.
@@ -131,7 +132,7 @@ def _laid(boxes: Mapping[str, Size], lines: Sequence[tuple[str, str]]) -> Layout
     The library's layers go from top to bottom, so heights and widths change places on the way to it and back.
     """
     try:
-        from grandalf.graphs import Edge, Graph, Vertex  # noqa: PLC0415 - comes with an extra
+        from grandalf.graphs import Edge, Vertex, graph_core  # noqa: PLC0415 - comes with an extra
         from grandalf.layouts import SugiyamaLayout  # noqa: PLC0415
     except ModuleNotFoundError as error:
         missing = error.name
@@ -139,37 +140,40 @@ def _laid(boxes: Mapping[str, Size], lines: Sequence[tuple[str, str]]) -> Layout
             "--svg", missing, "a library to be installed: pip install 'dbt-watch[plan]'"
         ) from None
 
-    vertices = {key: Vertex(key) for key in sorted(boxes)}
-    for key, vertex in vertices.items():
-        vertex.view = _Box(boxes[key])
-    edges = {line: Edge(vertices[line[0]], vertices[line[1]]) for line in _guided(boxes, lines)}
-    for edge in edges.values():
-        edge.view = _Line()
+    guided = _guided(boxes, lines)
     laid = Layout({}, [], Size(0, 0))
     x = y = 0.0
     # Several, where a line that is not guided is all that connects them.
-    for component in Graph(list(vertices.values()), list(edges.values())).C:
-        layout = SugiyamaLayout(component)
-        layout.xspace, layout.yspace = _BETWEEN_BOXES, _BETWEEN_LAYERS
+    for part in _connected(boxes, guided):
+        vertices = {key: Vertex(key) for key in sorted(part)}
+        for key, vertex in vertices.items():
+            vertex.view = _Box(boxes[key])
+        edges = {line: Edge(vertices[line[0]], vertices[line[1]]) for line in guided if line[0] in part}
+        for edge in edges.values():
+            edge.view = _Line()
+        # Not `Graph`, which looks for connected parts itself and takes seconds for 1,000 boxes.
+        layout = SugiyamaLayout(graph_core(list(vertices.values()), list(edges.values())))
+        layout.xspace = _BETWEEN_BOXES
+        layout.yspace = min(_BETWEEN_LAYERS + len(part) // 5, _MOST_BETWEEN_LAYERS)
         layout.dw, layout.dh = _LINE_HEIGHT, 1
-        roots = [vertex for vertex in component.sV if not vertex.e_in()]
+        roots = [vertex for vertex in vertices.values() if not vertex.e_in()]
         layout.init_all(roots=roots, inverted_edges=[])
         layout.draw()
-        views = [vertex.view for vertex in component.sV]
+        views = [vertex.view for vertex in vertices.values()]
         above = y - min(view.xy[0] - view.w / 2 for view in views)
-        for vertex in component.sV:
+        for key, vertex in vertices.items():
             across, along = vertex.view.xy
-            size = boxes[vertex.data]
-            laid.boxes[vertex.data] = Point(along - size.width / 2, across - size.height / 2 + above)
-        for (first, second), edge in edges.items():
-            if first in laid.boxes and edge in component.sE:
-                laid.lines.append((first, second, _way(edge.view.points, views, above)))
+            laid.boxes[key] = Point(along - boxes[key].width / 2, across - boxes[key].height / 2 + above)
+        halves = {view.xy[1]: 0.0 for view in views}
+        for view in views:
+            halves[view.xy[1]] = max(halves[view.xy[1]], view.h / 2)
+        laid.lines += [(*line, _way(edge.view.points, halves, above)) for line, edge in edges.items()]
         x = max(x, *(view.xy[1] + view.h / 2 for view in views))
         y = max(view.xy[0] + view.w / 2 for view in views) + above + _BETWEEN_PARTS
-    laid.lines += [(*line, []) for line in lines if line not in edges]
+    laid.lines += [(*line, []) for line in set(lines).difference(guided)]
     laid.lines = [
         (first, second, _from_box_to_box(laid, boxes, first, second, points))
-        for first, second, points in laid.lines
+        for first, second, points in sorted(laid.lines, key=lambda line: line[:2])
     ]
     laid.size = Size(x, y - _BETWEEN_PARTS)
     return laid
@@ -212,12 +216,17 @@ def _guided(boxes: Iterable[str], lines: Sequence[tuple[str, str]]) -> list[tupl
     return guided
 
 
-def _way(points: Sequence[tuple[float, float]], views: Sequence[_Box], above: float) -> list[Point]:
-    """Return the points of a line between its ends: where it enters and where it leaves each layer that it passes through."""
+def _way(points: Sequence[tuple[float, float]], halves: Mapping[float, float], above: float) -> list[Point]:
+    """
+    Return the points of a line between its ends: where it enters and where it leaves each layer that it passes through.
+
+    :param points: as the library has them
+    :param halves: half the width of each layer, by the place of its middle
+    :param above: how far down all of it goes
+    """
     way = []
     for across, along in points[1:-1]:
-        half = max((view.h for view in views if view.xy[1] == along), default=0) / 2
-        way += [Point(along - half, across + above), Point(along + half, across + above)]
+        way += [Point(along - halves[along], across + above), Point(along + halves[along], across + above)]
     return way
 
 

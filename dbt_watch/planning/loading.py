@@ -31,7 +31,7 @@ _MESSAGE_CHARS: Final = 1000
 _GROUP_ID: Final = "build"
 
 
-class CannotLoad(DbtWatchError):
+class DagFileError(DbtWatchError):
     """A DAG file cannot be read, fails, or holds no project."""
 
 
@@ -45,12 +45,12 @@ def plan_of_dag_file(
     :param dag_id: of its DAG; None for any
     :param group_id: of its task group; None for any
     :param warn: is told of each part of a selection that matches nothing
-    :raises CannotLoad: when the file is missing, fails, or holds no project
+    :raises DagFileError: when the file is missing, fails, or holds no project
     :raises ArgumentError: when several projects are meant, or none
     """
     projects = _projects_in(path, warn)
     if not projects:
-        raise CannotLoad(
+        raise DagFileError(
             f"{path} makes no project: no function under @dbt_k8s_project is called in a DAG of this file"
         )
     matches = [
@@ -114,7 +114,7 @@ def plan_of_manifest(
 def _projects_in(path: Path, warn: Callable[[str], object]) -> list[DbtProject]:
     """Run a DAG file, and return the projects that it makes."""
     if not path.is_file():
-        raise CannotLoad(f"{path} is no file")
+        raise DagFileError(f"{path} is no file")
     made: list[DbtProject] = []
     token = made_projects.set(made)
     try:
@@ -122,7 +122,7 @@ def _projects_in(path: Path, warn: Callable[[str], object]) -> list[DbtProject]:
         with _told(warn), contextlib.redirect_stdout(sys.stderr):
             _run(path.resolve())
     except (Exception, SystemExit) as error:
-        raise CannotLoad(_failure(path, error)) from error
+        raise DagFileError(_failure(path, error)) from error
     finally:
         made_projects.reset(token)
     return made
@@ -136,7 +136,7 @@ def _run(path: Path) -> None:
     name = f"dbt_watch_plan_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise CannotLoad(f"{path} is no Python file")
+        raise DagFileError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -144,7 +144,7 @@ def _run(path: Path) -> None:
 
 def _failure(path: Path, error: BaseException) -> str:
     """Say where in a DAG file something went wrong, and what."""
-    if isinstance(error, CannotLoad):
+    if isinstance(error, DagFileError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]

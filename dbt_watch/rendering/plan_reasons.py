@@ -26,6 +26,7 @@ class PodOrder:
     :param barriers: the tasks in the middle of the project
     :param part_of: returns the part of a task, by its id within the group
     :param part_of_node: returns that of a node
+    :param tests_of_all: the part that runs the tests of all nodes, where one task stands for them
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class PodOrder:
         barriers: Iterable[Barrier],
         part_of: Callable[[str], PlannedPart],
         part_of_node: Callable[[str], PlannedPart],
+        tests_of_all: PlannedPart | None = None,
     ) -> None:
+        self._tests_of_all = tests_of_all
         self._parts = {part.task_id: part for part in parts}
         #: for each part and each barrier what comes before it, each with a node that is behind that
         self._before: dict[str, dict[str, str]] = {}
@@ -65,11 +68,13 @@ class PodOrder:
         """
         if part.home is not None:
             return f"{label_of(part.home)} has a pod of its own by {' and '.join(asked_by)}"
+        if part is self._tests_of_all and part.waits_for:
+            return "the tests of all nodes run when everything is built"
         chain = self._chain(part)
-        if len(chain) > 1:
-            node = label_of(self._before[part.task_id][chain[0]])
-            return f"{node} is built behind {self._told(chain)}"
-        return "the tests of all nodes run when everything is built" if part.waits_for else ""
+        if not chain:
+            return ""
+        node = label_of(self._before[part.task_id][chain[0]])
+        return f"{node} is built behind {self._told(chain)}"
 
     def _chain(self, part: PlannedPart) -> list[str]:
         """Return what lies between a producer and the latest one before it, from the later one on, and that one itself."""

@@ -26,6 +26,7 @@ from dbt_watch.rendering.project_plan import (
     ProjectPlan,
     TaskAround,
 )
+from dbt_watch.rendering.task_ids import ALL_TESTS_ID
 
 if TYPE_CHECKING:
     from dbt_watch.rendering.group import GroupTasks
@@ -54,7 +55,9 @@ class _Planner:
         self.defaults = {name: value for given in defaults for name, value in (given or {}).items()}
 
     def plan(self) -> ProjectPlan:
-        order = PodOrder(self.tasks.parts, self.barriers, self.tasks.part_of, self._part_of_node)
+        part_of = self.tasks.part_of
+        tests_of_all = part_of(ALL_TESTS_ID) if ALL_TESTS_ID in self.tasks.plan.tasks else None
+        order = PodOrder(self.tasks.parts, self.barriers, part_of, self._part_of_node, tests_of_all)
         return ProjectPlan(
             dag_id=self.group.dag.dag_id,
             group_id=self.group.group_id or "",
@@ -68,7 +71,8 @@ class _Planner:
         return self.tasks.part_of(self.tasks.plan.node_tasks[unique_id])
 
     def _whole(self, task_id: str) -> str:
-        return self.group.child_id(task_id)
+        whole: str = self.group.child_id(task_id)
+        return whole
 
     # One pod.
 
@@ -76,11 +80,11 @@ class _Planner:
         pods = self.tasks.pods
         given = {**self.defaults, **pods.arguments_of(part, self.tasks.looks_of(part))}
         build = pods.build_of(part)
-        hidden = _Hidden(given, build)
+        hidden = self._hidden
         nodes = self._nodes(part)
         image = given.get("image")
         resources = given.get("container_resources")
-        settings, hidden_settings = self._differences(part, given, hidden)
+        settings, hidden_settings = self._differences(part, given)
         return PlannedPod(
             task_id=self._whole(part.task_id),
             kind="producer" if part.home is None else "isolated",
@@ -102,6 +106,19 @@ class _Planner:
             settings=settings,
             hidden_settings=hidden_settings,
         )
+
+    @cached_property
+    def _hidden(self) -> _Hidden:
+        """What is secret in any of the pods: what they have in common would show it."""
+        pods = self.tasks.pods
+        variables = [self.defaults.get("env_vars")]
+        values = []
+        for part in self.tasks.parts:
+            given = pods.arguments_of(part, {}).get("env_vars")
+            if not any(given is other for other in variables):
+                variables.append(given)
+            values.append(pods.build_of(part).get("vars"))
+        return _Hidden(variables, values)
 
     @cached_property
     def _left(self) -> Narrowed:
@@ -161,7 +178,7 @@ class _Planner:
         return [AwaitedTask(task_id=task_id, node=node) for task_id, node in found.items()]
 
     def _differences(
-        self, part: PlannedPart, given: Mapping[str, Any], hidden: _Hidden
+        self, part: PlannedPart, given: Mapping[str, Any]
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Return the arguments that differ from the project's, and the names of those that are not to be shown."""
         if part.home is None:
@@ -173,7 +190,7 @@ class _Planner:
             and value != self._usual.get(name, _MISSING)
             and (name, value) != _ANY_NODES_PRIORITY
         )
-        shown = {name: _plain(given[name], hidden, name) for name in names if name in _SHOWN}
+        shown = {name: _plain(given[name], self._hidden, name) for name in names if name in _SHOWN}
         return shown, tuple(name for name in names if name not in _SHOWN)
 
     @cached_property
@@ -215,21 +232,16 @@ class _Planner:
 
 class _Hidden:
     """
-    The texts that Airflow would not show: values under such names as `password`, among the variables of dbt and of the container.
+    The texts that Airflow would not show: values under such names as `password`.
 
-    :param given: the arguments of the operator
-    :param build: the options of dbt
+    :param variables: of containers, in any form that the operator takes
+    :param values: the variables of dbt, for some builds
     """
 
-    def __init__(self, given: Mapping[str, Any], build: Mapping[str, Any]) -> None:
-        variables = {name: value for name, value in _variables(given.get("env_vars")) if is_literal(value)}
-        values = build.get("vars")
-        known = (
-            {name: value for name, value in values.items() if is_literal(value)}
-            if isinstance(values, Mapping)
-            else {}
-        )
-        secrets = secrets_in({**variables, "vars": known})
+    def __init__(self, variables: Iterable[Any], values: Iterable[Any]) -> None:
+        secrets: set[str] = set()
+        for given in [*(dict(_variables(item)) for item in variables), *_distinct(values)]:
+            secrets.update(secrets_in({name: value for name, value in given.items() if is_literal(value)}))
         self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
 
     def of(self, text: str) -> str:
@@ -241,6 +253,12 @@ class _Hidden:
 
 
 _MASK: Final = "***"
+
+
+def _distinct(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
+    """Yield the mappings among some values, those with the same names once: they differ in what is known when a pod begins."""
+    found = {tuple(item): item for item in values if isinstance(item, Mapping)}
+    return found.values()
 
 
 def _as_written(build: Mapping[str, Any]) -> dict[str, Any]:

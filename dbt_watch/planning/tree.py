@@ -79,9 +79,7 @@ class _Drawer:
         self._add(branch, "nodes", self._nodes(pod.nodes))
         if pod.tasks:
             self._add(branch, "tasks", self._names(task.task_id for task in pod.tasks))
-        # With `deps` or `freshness` a whole script.
-        is_short = len(command := self._command(pod)) <= 2 * _CHARS
-        self._add(branch, "runs", command, cut=not is_short)
+        self._add(branch, "runs", self._command(pod), cut=False)
         own = {name: value for name, value in _facts(pod) if name not in self.common}
         self._add_facts(branch, own)
 
@@ -132,9 +130,11 @@ class _Drawer:
     def _command(self, pod: PlannedPod) -> str:
         if not pod.command:
             return "nothing: no node of it is left by dbt_build(select=..., exclude=...)"
-        words = [word if word.split() == [word] else json.dumps(word) for word in pod.command]
-        if not self.everything:
-            words = _with_short_lists(_without_log_flags(words))
+        if self.everything:
+            words = [word if word.split() == [word] else json.dumps(word) for word in pod.command]
+        else:
+            words = _with_short_lists(_without_log_flags(list(pod.command)))
+            words = ["(script)" if "\n" in word else word for word in words]
         return " ".join([*(["ENTRYPOINT"] if pod.keeps_entrypoint else []), *words])
 
     def _add(self, branch: Tree, name: str, value: str, *, cut: bool = True) -> None:

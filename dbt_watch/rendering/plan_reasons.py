@@ -11,6 +11,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from dbt_watch.core.labels import label_of
+from dbt_watch.rendering.plan import TEST_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,11 +43,12 @@ class PodOrder:
         #: for each part and each barrier what comes before it, each with a node that is behind that
         self._before: dict[str, dict[str, str]] = {}
         for part in parts:
-            before = self._before[part.task_id] = {}
+            behind: dict[str, list[str]] = {}
             for task_id, nodes in part.waits_for.items():
-                before.setdefault(part_of(task_id).task_id, nodes[0])
+                behind.setdefault(part_of(task_id).task_id, []).extend(nodes)
             for task_id, nodes in part.barriers.items():
-                before.setdefault(_barrier(task_id), nodes[0])
+                behind.setdefault(_barrier(task_id), []).extend(nodes)
+            self._before[part.task_id] = {key: min(nodes, key=_tests_last) for key, nodes in behind.items()}
         for barrier in barriers:
             self._before[_barrier(barrier.task_id)] = {
                 part_of_node(node).task_id: "" for node in sorted(barrier.after)
@@ -108,6 +110,10 @@ class PodOrder:
             else:
                 words.append(f"{label_of(part.home or '')}, which has a pod of its own and is built behind")
         return " ".join([*words, last])
+
+
+def _tests_last(unique_id: str) -> tuple[bool, str]:
+    return unique_id.partition(".")[0] in TEST_TYPES, unique_id
 
 
 def _path(came_from: Mapping[str, str], key: str) -> list[str]:

@@ -1,12 +1,15 @@
 """`dbt-watch plan`: of a DAG file or of a manifest, as a tree or as JSON, and what it says when it cannot."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
 import pytest
+
 from dbt_watch import ProjectPlan
 from dbt_watch.planning.tree import COLUMNS
 
@@ -239,3 +242,25 @@ def test_the_page_lists_every_field_of_the_json(run, manifest):
         assert f"`{name}`" in page
     for name in plan["pods"][0]:
         assert f"`pods[].{name}`" in page
+
+
+def test_no_database_of_airflow_is_needed(project, tmp_path):
+    """Run it as a user does, in a place where Airflow has never been."""
+    env = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/nowhere/airflow.db",
+        "JAFFLE_SHOP_MANIFEST": str(project / "target/manifest.json"),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "dbt_watch.cli",
+        "plan",
+        str(EXAMPLES / "isolated_dag.py"),
+        "--format",
+        "json",
+    ]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120)
+    assert json.loads(done.stdout)["dag_id"] == "isolated"
+    assert not list(tmp_path.rglob("*.db"))

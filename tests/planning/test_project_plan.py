@@ -67,6 +67,13 @@ def test_a_later_producer_names_the_node_and_what_stands_between(dag, decorate):
     )
 
 
+def test_a_reason_names_a_model_rather_than_a_test(dag, decorate):
+    plan = pods(made(decorate, isolate="orders").plan)
+    assert plan["build.dbt_build_2"].why.startswith(
+        "customers is built behind orders, which has a pod of its own"
+    )
+
+
 def test_a_later_producer_names_all_isolated_nodes_on_the_way(dag, decorate):
     plan = pods(made(decorate, select="+customers", isolate="stg_orders stg_payments orders").plan)
     assert plan["build.dbt_build_2"].why.endswith(

@@ -7,18 +7,21 @@ still be templates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from dbt_watch.airflow.secrets import redact
-from dbt_watch.core.command import Unrendered, dbt_arguments, is_literal
+from dbt_watch.core.command import dbt_arguments, is_literal
 from dbt_watch.core.resume import selection_of_part
 from dbt_watch.core.selection.run_time import Narrowed, narrowed
-from dbt_watch.producers.secrets import secrets_in
 from dbt_watch.rendering.plan_reasons import PodOrder
-from dbt_watch.rendering.pod_tasks import references
+from dbt_watch.rendering.plan_values import (
+    Hidden,
+    as_written,
+    names_of_variables,
+    names_of_vars,
+    plain,
+    written,
+)
 from dbt_watch.rendering.project_plan import (
     AwaitedTask,
     FollowingTask,
@@ -29,6 +32,8 @@ from dbt_watch.rendering.project_plan import (
 from dbt_watch.rendering.task_ids import ALL_TESTS_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from dbt_watch.rendering.group import GroupTasks
     from dbt_watch.rendering.split import PlannedPart
 
@@ -93,22 +98,22 @@ class _Planner:
             nodes=tuple(sorted(nodes)),
             tasks=tuple(self._following(part)),
             waits_for=tuple(self._awaited(part)),
-            image=None if image is None else hidden.of(_written(image)),
+            image=None if image is None else hidden.of(written(image)),
             command=tuple(hidden.of(word) for word in self._command(given, build, nodes)),
             keeps_entrypoint=not given["cmds"],
             narrowed_by={
-                name: _written(build[name]) for name in _NARROWING if not is_literal(build.get(name))
+                name: written(build[name]) for name in _NARROWING if not is_literal(build.get(name))
             },
-            resources=None if resources is None else _plain(resources, hidden),
-            pool=_written(given.get("pool") or "default_pool"),
-            env_vars=tuple(_names_of_variables(given.get("env_vars"))),
-            vars=_names_of_vars(build.get("vars")),
+            resources=None if resources is None else plain(resources, hidden),
+            pool=written(given.get("pool") or "default_pool"),
+            env_vars=names_of_variables(given.get("env_vars")),
+            vars=names_of_vars(build.get("vars")),
             settings=settings,
             hidden_settings=hidden_settings,
         )
 
     @cached_property
-    def _hidden(self) -> _Hidden:
+    def _hidden(self) -> Hidden:
         """What is secret in any of the pods: what they have in common would show it."""
         pods = self.tasks.pods
         variables = [self.defaults.get("env_vars")]
@@ -118,7 +123,7 @@ class _Planner:
             if not any(given is other for other in variables):
                 variables.append(given)
             values.append(pods.build_of(part).get("vars"))
-        return _Hidden(variables, values)
+        return Hidden(variables, values)
 
     @cached_property
     def _left(self) -> Narrowed:
@@ -146,7 +151,7 @@ class _Planner:
             graph, selected = self.tasks.graph, self.tasks.selected
             selection = selection_of_part(graph, given["selection"], selected, nodes)
         arguments = dbt_arguments(
-            _as_written(build),
+            as_written(build),
             selection,
             project_dir=given["project_dir"],
             profiles_dir=given["profiles_dir"],
@@ -190,7 +195,7 @@ class _Planner:
             and value != self._usual.get(name, _MISSING)
             and (name, value) != _ANY_NODES_PRIORITY
         )
-        shown = {name: _plain(given[name], self._hidden, name) for name in names if name in _SHOWN}
+        shown = {name: plain(given[name], self._hidden, name) for name in names if name in _SHOWN}
         return shown, tuple(name for name in names if name not in _SHOWN)
 
     @cached_property
@@ -228,103 +233,6 @@ class _Planner:
                 if below in tasks and producers.isdisjoint(tasks[below].upstream_task_ids):
                     found.setdefault(below, set()).add(planned.home)
         return found
-
-
-class _Hidden:
-    """
-    The texts that Airflow would not show: values under such names as `password`.
-
-    :param variables: of containers, in any form that the operator takes
-    :param values: the variables of dbt, for some builds
-    """
-
-    def __init__(self, variables: Iterable[Any], values: Iterable[Any]) -> None:
-        secrets: set[str] = set()
-        for given in [*(dict(_variables(item)) for item in variables), *_distinct(values)]:
-            secrets.update(secrets_in({name: value for name, value in given.items() if is_literal(value)}))
-        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
-
-    def of(self, text: str) -> str:
-        """Return a text without them, as a plain string."""
-        text = str(text)
-        for secret in self._secrets:
-            text = text.replace(secret, _MASK)
-        return text
-
-
-_MASK: Final = "***"
-
-
-def _distinct(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
-    """Yield the mappings among some values, those with the same names once: they differ in what is known when a pod begins."""
-    found = {tuple(item): item for item in values if isinstance(item, Mapping)}
-    return found.values()
-
-
-def _as_written(build: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a build with templates and references as text; of the variables there is no value in a command."""
-    options = {name: _option(value) for name, value in build.items()}
-    if "vars" in options:
-        options["vars"] = {}
-    return options
-
-
-def _option(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_option(item) for item in value]
-    return value if is_literal(value) else Unrendered(_written(value))
-
-
-def _written(value: Any) -> str:
-    """Return a value as it stands in a DAG file, as nearly as that is known."""
-    if isinstance(value, str):
-        return str(value)
-    if not is_literal(value):
-        text = str(value)
-        if text.startswith("{{"):
-            return text
-        names = sorted({task.task_id for task in references(value)})
-        return "{{ " + (f"what {' and '.join(names)} returns" if names else "one of several values") + " }}"
-    if isinstance(value, Sequence):
-        return " ".join(map(_written, value))
-    return str(value)
-
-
-def _variables(env_vars: Any) -> Iterable[tuple[str, Any]]:
-    """Yield the environment variables of a container, in any of the forms that the operator takes."""
-    if isinstance(env_vars, Mapping):
-        yield from env_vars.items()
-    elif isinstance(env_vars, Iterable) and not isinstance(env_vars, str):
-        for item in env_vars:
-            yield getattr(item, "name", ""), getattr(item, "value", None)
-
-
-def _names_of_variables(env_vars: Any) -> list[str]:
-    if env_vars is None:
-        return []
-    return sorted(name for name, _ in _variables(env_vars) if name) or ["*"]
-
-
-def _names_of_vars(values: Any) -> tuple[str, ...]:
-    if values is None:
-        return ()
-    return tuple(values) if isinstance(values, Mapping) else ("*",)
-
-
-def _plain(value: Any, hidden: _Hidden, name: str = "") -> Any:
-    """Return a value as JSON can hold it: a model of Kubernetes as its manifests have it."""
-    if isinstance(value, str):
-        return hidden.of(str(redact(value, name)) if name else value)
-    if isinstance(value, bool | int | float | timedelta | None):
-        return value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, hidden, str(key)) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [_plain(item, hidden, name) for item in value]
-    if attributes := getattr(value, "attribute_map", None):
-        fields = ((key, getattr(value, attribute)) for attribute, key in attributes.items())
-        return {key: _plain(item, hidden, key) for key, item in fields if item is not None}
-    return _written(value) if not is_literal(value) else type(value).__name__
 
 
 _MISSING: Final = object()

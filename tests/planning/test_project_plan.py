@@ -219,6 +219,35 @@ def test_only_names_of_variables_are_told_and_no_secret_anywhere(dag, decorate):
     assert "hush" not in json.dumps(plan.to_dict()) + repr(plan)
 
 
+@pytest.mark.parametrize(
+    ("env_vars", "names"),
+    [
+        (None, ()),
+        ({}, ()),
+        ([k8s.V1EnvVar("B", "1"), k8s.V1EnvVar("A")], ("A", "B")),
+        ("{{ params.env }}", ("*",)),
+    ],
+)
+def test_variables_of_the_container_are_named_in_each_form_that_the_operator_takes(
+    dag, decorate, env_vars, names
+):
+    assert made(decorate, env_vars=env_vars).plan.pods[0].env_vars == names
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "is_passed"),
+    [(None, (), False), ("", (), False), ({"day": 1}, ("day",), True), ("{day: 1}", ("*",), True)],
+)
+def test_the_command_takes_the_variables_of_dbt_where_there_are_some(dag, decorate, values, names, is_passed):
+    (pod,) = decorate()(lambda: dbt_build(vars=values))().plan.pods
+    assert (pod.vars, "--vars" in pod.command) == (names, is_passed)
+
+
+def test_a_text_too_short_to_be_masked_hides_nothing_else(dag, decorate):
+    (pod,) = made(decorate, env_vars={"PASSWORD": "dbt"}).plan.pods
+    assert pod.command[0] == "dbt"
+
+
 def test_functions_before_and_after_nodes_are_told(dag, decorate):
     @task
     def publish(): ...

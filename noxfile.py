@@ -39,6 +39,7 @@ AIRFLOWS = {
 ON_EACH = (
     "tests/e2e",
     "tests/authoring",
+    "tests/planning",
     "tests/sensors",
     "tests/executor",
     "tests/producers",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dbt_watch.decorators import dbt_build, dbt_k8s_project, dbt_node
     from dbt_watch.executor.node_executor import NodeExecutor
     from dbt_watch.project import DbtNode, DbtProject
+    from dbt_watch.rendering.project_plan import ProjectPlan
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ __all__ = [
     "NodeExecutor",
     "NodeResult",
     "PodSettings",
+    "ProjectPlan",
     "dbt_build",
     "dbt_k8s_project",
     "dbt_node",
@@ -36,6 +38,7 @@ _HOMES = {
     "NodeExecutor": "dbt_watch.executor.node_executor",
     "NodeResult": "dbt_watch.core.results",
     "PodSettings": "dbt_watch.authoring.pod_settings",
+    "ProjectPlan": "dbt_watch.rendering.project_plan",
     "dbt_build": "dbt_watch.decorators",
     "dbt_k8s_project": "dbt_watch.decorators",
     "dbt_node": "dbt_watch.decorators",

@@ -39,6 +39,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "serve a Kubernetes API whose pods run as processes of this machine",
     ),
     "ls": ("dbt_watch.core.commands.ls", "list the dbt nodes that a selection matches, from a manifest.json"),
+    "plan": (
+        "dbt_watch.planning.command",
+        "show which pods, tasks and commands a project will give, and why",
+    ),
     "replay": ("dbt_watch.core.commands.replay", "show what became of each dbt node, from a log of dbt"),
 }
 """The sub-commands: name -> (module, what it is for)."""

@@ -12,8 +12,8 @@ DbtWatchError          the producer's task was stopped before there was a pod: `
  └── ProjectIsBusy      dbt runs for the same project and run in another pod: `producers.project_pods`
 
 Where a room's own callers catch an error, it is defined in that room: `JournalError` in `core.journal.format`, `JournalLost` in
-`producers.journal_store`, `SupervisorError` in `airflow.supervisor`, and, for the demo, `CannotRun` in `local.airflow.waiting`
-and `RestError` in `local.airflow.rest`.
+`producers.journal_store`, `SupervisorError` in `airflow.supervisor`, `DagFileError` in `planning.loading`, and, for the demo,
+`CannotRun` in `local.airflow.waiting` and `RestError` in `local.airflow.rest`.
 `local.localkube` imports nothing of the rest, and has errors of its own.
 
 Two warnings, issued by `authoring.parse_warnings`: SelectionWarning, where a part of a selection matches nothing, and

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.manifest.graph import Node
     from dbt_watch.rendering.group import GroupTasks
+    from dbt_watch.rendering.project_plan import ProjectPlan
 
 
 class DbtNode(DependencyMixin):
@@ -117,6 +118,7 @@ class DbtProject(DependencyMixin):
 
     :ivar nodes: the nodes that have a task, by unique_id, tests included; `project["orders"]` finds one by its name
     :ivar group: Airflow's task group
+    :ivar plan: what it will run, and why
     :ivar producers: the tasks that run dbt: one, unless the project is split; on a worker only the one that runs there
     """
 
@@ -177,6 +179,17 @@ class DbtProject(DependencyMixin):
         The task waits for the run. For a report of a run that failed too, give it the trigger rule "all_done".
         """
         return ProjectResults(self._tasks, self._tasks.last)
+
+    @property
+    def plan(self) -> ProjectPlan:
+        """
+        Which pods, tasks and commands the project will give, and why, as far as its DAG file has been read; `dbt-watch plan` shows it.
+
+        :raises ArgumentError: when edges in front of a task were drawn after the project had been split by it
+        """
+        from dbt_watch.rendering.project_planner import plan_of  # noqa: PLC0415 - no parse of a DAG needs it
+
+        return plan_of(self._tasks)
 
     @property
     def roots(self) -> Sequence[DependencyMixin]:

@@ -44,20 +44,11 @@ def isolation(
     :raises SelectionError: when a selection matches no node that can have a pod of its own
     :raises ArgumentError: when a node's own settings are wrong
     """
-    can_be_alone = {task.home for task in plan.tasks.values() if task.home is not None}
+    can_be_alone = _can_be_alone(plan)
     found: dict[str, dict[str, Any]] = {}
     for selection, pod in _given(settings.options["isolate"]):
         unmatched: list[Written] = []
-        words = criteria("isolate", selection)
-        matched = can_be_alone
-        if words != _EVERY_NODE:  # for dbt, sources are not among these
-            matched = can_be_alone & select_nodes(
-                graph,
-                select=words,
-                indirect_selection="empty",
-                buildable_only=False,
-                on_unmatched=unmatched.append,
-            )
+        matched = _matched(graph, selection, can_be_alone, unmatched.append)
         if not matched:
             sought, known = alternatives(graph, unmatched[0].text) if unmatched else (None, [])
             raise SelectionError(
@@ -71,11 +62,57 @@ def isolation(
         for unique_id in matched:
             found.setdefault(unique_id, {}).update(pod.arguments)
     for unique_id in sorted(can_be_alone):
-        node = graph.nodes[unique_id]
-        own = node_settings(node).isolate if node.meta else None
+        own = _own_wish(graph, unique_id)
         if own:
             found.setdefault(unique_id, {}).update(from_meta(unique_id, own))
     return found
+
+
+def asked_by(graph: Graph, plan: Plan, settings: ProjectSettings) -> dict[str, list[str]]:
+    """
+    Return, for each node that gets a pod of its own, what asks for that: selections, and its own settings, as they are written.
+
+    A plan shows it; `isolation`, which every parse calls, leaves it out.
+
+    :param graph: see `isolation`, and so for the others
+    """
+    can_be_alone = _can_be_alone(plan)
+    found: dict[str, list[str]] = {}
+    for selection, _ in _given(settings.options["isolate"]):
+        written = " ".join(criteria("isolate", selection))
+        for unique_id in _matched(graph, selection, can_be_alone):
+            found.setdefault(unique_id, []).append(f'isolate="{written}"')
+    for unique_id in can_be_alone:
+        if _own_wish(graph, unique_id):
+            found.setdefault(unique_id, []).append("its meta.dbt_watch.isolate")
+    return found
+
+
+def _can_be_alone(plan: Plan) -> set[str]:
+    return {task.home for task in plan.tasks.values() if task.home is not None}
+
+
+def _matched(
+    graph: Graph,
+    selection: str | Sequence[str],
+    can_be_alone: set[str],
+    on_unmatched: Callable[[Written], object] = lambda _: None,
+) -> set[str]:
+    words = criteria("isolate", selection)
+    if words == _EVERY_NODE:  # for dbt, sources are not among these
+        return can_be_alone
+    return can_be_alone & select_nodes(
+        graph,
+        select=words,
+        indirect_selection="empty",
+        buildable_only=False,
+        on_unmatched=on_unmatched,
+    )
+
+
+def _own_wish(graph: Graph, unique_id: str) -> Mapping[str, Any] | bool:
+    node = graph.nodes[unique_id]
+    return node_settings(node).isolate if node.meta else False
 
 
 def _given(isolate: Any) -> list[tuple[str | Sequence[str], PodSettings]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from dbt_watch.authoring.container import container_command
+from dbt_watch.authoring.isolation import asked_by
 from dbt_watch.authoring.pod_arguments import watching_class
 from dbt_watch.rendering.callbacks import for_producer
 
@@ -75,6 +77,14 @@ class ProjectOperators:
     def leading(self, home: str | None) -> list[str]:
         """Return the words in front of dbt's arguments."""
         return self._command(home).leading
+
+    def asked_by(self, home: str) -> list[str]:
+        """Return what asks for an isolated node's own pod, as it is written."""
+        return self._asked_by.get(home, [])
+
+    @cached_property
+    def _asked_by(self) -> dict[str, list[str]]:
+        return {} if self.tasks is None else asked_by(self._graph, self.tasks.plan, self._settings)
 
     def _settings_of(self, home: str | None) -> ProjectSettings:
         if home is None:

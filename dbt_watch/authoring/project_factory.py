@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, overload
 
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+made_projects: ContextVar[list[DbtProject] | None] = ContextVar("dbt_watch_made_projects", default=None)
+"""A list to which each project is added that is made, for one who loads a DAG file and asks what is in it."""
 
 
 class ProjectFactory(Generic[P]):
@@ -165,7 +169,10 @@ class ProjectFactory(Generic[P]):
         build = body.run(self._function, args, kwargs)
         self._check_narrowing(build, graph, wanted)
         tasks.begin(build.to_dict(), references([*args, *kwargs.values()]))
-        return DbtProject(tasks, body.ends)
+        project = DbtProject(tasks, body.ends)
+        if (made := made_projects.get()) is not None:
+            made.append(project)
+        return project
 
     def _check_narrowing(self, build: DbtBuild, graph: Graph, wanted: Chosen) -> None:
         """Refuse what `dbt_build` selects where it is known already and leaves nothing, and warn of what matches nothing."""

@@ -31,6 +31,12 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", "none", ""})
 
 
+class Unrendered(str):
+    """A template, or what another task gives, as a plan shows it before it has a value."""
+
+    __slots__ = ()
+
+
 class DbtBuild(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a run of `dbt build` is asked to do; the return value of `dbt_build(...)`.
@@ -97,7 +103,8 @@ def dbt_arguments(
     Return the arguments of dbt for one build, for one check of sources, or for both.
 
     The arguments of both stand one after the other, and in front of them how many belong to the first. The container needs
-    the variables that `environment` returns.
+    the variables that `environment` returns. What is `Unrendered` stands among them as it is written; where it decides whether
+    there is an option at all, in brackets: `[--full-refresh if {{ params.full }}]`.
 
     :param options: a rendered `DbtBuild.to_dict()`; templates have become text, so "True" is a boolean here. `leading`
         among them are words in front of the arguments. `select` and `exclude` are none of dbt's here: what they leave of
@@ -164,7 +171,10 @@ def _build_arguments(options: Mapping[str, Any]) -> list[str]:
         ("--fail-fast", "fail_fast"),
         ("--empty", "empty"),
     ):
-        if _boolean(name, options.get(name)):
+        value = options.get(name)
+        if isinstance(value, Unrendered):
+            arguments.append(f"[{flag} if {value}]")
+        elif _boolean(name, value):
             arguments.append(flag)
     return arguments + _flags(options.get("flags"))
 
@@ -236,6 +246,8 @@ def _boolean(argument: str, value: Any) -> bool:
 def _threads(value: Any) -> str | None:
     if value is None or value == "":
         return None
+    if isinstance(value, Unrendered):
+        return value
     text = str(value).strip()
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentError("threads", value, "a number of threads, 1 or more")
@@ -258,6 +270,8 @@ def _vars(value: Any) -> str | None:
 def _flags(value: Any) -> list[str]:
     if value is None:
         return []
+    if isinstance(value, Unrendered):
+        return [f"[{value}]"]
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     if not is_list or not all(isinstance(flag, str | int | float) for flag in value):
         raise ArgumentError("flags", value, 'a list of dbt options, such as ["--warn-error"]')

@@ -68,6 +68,10 @@ class Barriers:
         """Return the tasks of these ids."""
         return [self._tasks[task_id] for task_id in task_ids]
 
+    def is_ours(self, task_id: str) -> bool:
+        """Whether a task was made to run in front of a node, by `@dbt_node`."""
+        return task_id in self._ours
+
     def known(self) -> list[Barrier]:
         """Return all of them, as far as the edges of the DAG are drawn by now."""
         return [

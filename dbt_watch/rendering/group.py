@@ -67,15 +67,15 @@ class GroupTasks:
         self.graph = graph
         self.group = group
         self.parts: list[PlannedPart] = []
-        self._selected = selected
+        self.selected = selected
         self._start = start
         self._looks = looks
         self._run_by: dict[str, Any] = {} if start.executor is None else {"executor": start.executor}
         self._sensors: dict[str, DbtNodeSensor] = {}
         self._isolated = frozenset(isolated)
         self._isolated_tasks = {plan.node_tasks[unique_id] for unique_id in isolated}
-        self._barriers = Barriers(plan, group)
-        self._pods = PodTasks(group, operators, start, count=len(plan.tasks))
+        self.barriers = Barriers(plan, group)
+        self.pods = PodTasks(group, operators, start, count=len(plan.tasks))
         self._split()
 
     def make_wanted(self) -> None:
@@ -96,7 +96,8 @@ class GroupTasks:
         On a worker it may not be there yet, when another task of the DAG file names it.
         """
         if task_id in self._isolated_tasks:
-            return self._pods.named(self.part_of(task_id), self._looks.of(self.plan.tasks[task_id]))
+            part = self.part_of(task_id)
+            return self.pods.named(part, self.looks_of(part))
         if task_id not in self._sensors:
             planned = self.plan.tasks[task_id]
             self._sensors[task_id] = DbtNodeSensor(
@@ -149,23 +150,32 @@ class GroupTasks:
         return self._runs_dbt(part)
 
     def _runs_dbt(self, part: PlannedPart) -> BaseOperator:
-        return self._pods.real(part, self._looks.of(self.plan.tasks[part.task_id]) if part.home else {})
+        return self.pods.real(part, self.looks_of(part))
+
+    def looks_of(self, part: PlannedPart) -> dict[str, Any]:
+        """Return what a person sees of the task that runs dbt for a part; of a producer, nothing of its own."""
+        return self._looks.of(self.plan.tasks[part.task_id]) if part.home else {}
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the project takes more than one pod, or a task is in its middle."""
+        return len(self.parts) > 1 or any(part.barriers for part in self.parts)
 
     @property
     def producers(self) -> list[BaseOperator]:
         """The tasks that run dbt for more than one node; on a worker only the one that will run there."""
-        return self._pods.made(part for part in self.parts if part.home is None)
+        return self.pods.made(part for part in self.parts if part.home is None)
 
     def runs_dbt_for(self, unique_id: str) -> list[BaseOperator]:
         """Return the task that runs dbt for a node; nothing on a worker that runs another one."""
-        return self._pods.made([self.part_of(self.plan.node_tasks[unique_id])])
+        return self.pods.made([self.part_of(self.plan.node_tasks[unique_id])])
 
     @property
     def first(self) -> list[BaseOperator]:
         """What is held back with the project: the tasks that run dbt before any other, and the functions before them."""
         return [
-            *self._pods.made(part for part in self.parts if part.is_first),
-            *self._barriers.first_functions,
+            *self.pods.made(part for part in self.parts if part.is_first),
+            *self.barriers.first_functions,
         ]
 
     @property
@@ -176,7 +186,7 @@ class GroupTasks:
             for task_id, part in self._part_of_task.items()
             if part.home is not None and task_id in self._sensors
         ]
-        return [*self._pods.made(self.parts), *tests]
+        return [*self.pods.made(self.parts), *tests]
 
     def begin(self, build: Mapping[str, Any], needed: Sequence[BaseOperator]) -> None:
         """
@@ -185,7 +195,7 @@ class GroupTasks:
         :param build: the options of `dbt_build(...)`
         :param needed: the tasks whose values the body was given
         """
-        self._pods.take_build(build, needed, self._barriers)
+        self.pods.take_build(build, needed, self.barriers)
         self._arrange()
 
     def hold_back(self, unique_id: str, task: BaseOperator, *, is_ours: bool = False) -> None:
@@ -197,13 +207,13 @@ class GroupTasks:
         :param is_ours: whether it was made for that, by `@dbt_node`
         :raises ArgumentError: when the task waits for a node that waits for it
         """
-        self._barriers.add(unique_id, task, is_ours=is_ours)
-        if self._pods.has_build:
+        self.barriers.add(unique_id, task, is_ours=is_ours)
+        if self.pods.has_build:
             self._arrange()
 
     def look_again(self) -> None:
         """Take note that other tasks of the DAG may wait for nodes by now."""
-        if self._barriers:
+        if self.barriers:
             self._arrange()
 
     def check(self) -> None:
@@ -215,10 +225,10 @@ class GroupTasks:
         before = self.parts
         self._split()
         if self.parts != before:
-            raise self._barriers.came_late()
+            raise self.barriers.came_late()
 
     def _split(self) -> None:
-        self.parts = split(self.graph, self._selected, self.plan, self._isolated, self._barriers.known())
+        self.parts = split(self.graph, self.selected, self.plan, self._isolated, self.barriers.known())
         part_of = {unique_id: part for part in self.parts for unique_id in part.nodes}
         self._part_of_task = {task.task_id: part_of[task.unique_ids[0]] for task in self.plan.tasks.values()}
 
@@ -241,16 +251,15 @@ class GroupTasks:
 
     def _settle(self, part: PlannedPart, watched: Mapping[str, Sequence[str]]) -> None:
         """Have the task that runs dbt for a part do that, after the right tasks."""
-        is_split = len(self.parts) > 1 or bool(part.barriers)
         upstream = [self.task(task_id) for task_id in part.waits_for] if wanted_task() is None else []
         homes = {task_id: self.plan.tasks[task_id].home for task_id in part.waits_for}
-        self._pods.settle(
+        self.pods.settle(
             self._runs_dbt(part),
             part,
             watched=watched,
-            homes=homes if is_split else None,
-            upstream=[*upstream, *self._barriers.tasks(part.barriers)],
-            check=self.check if self._barriers else None,
+            homes=homes if self.is_split else None,
+            upstream=[*upstream, *self.barriers.tasks(part.barriers)],
+            check=self.check if self.barriers else None,
         )
 
     # The group.
@@ -272,7 +281,7 @@ class GroupTasks:
         """Draw the lineage."""
         for task_id, sensor in self._sensors.items():
             for upstream_id in self.plan.tasks[task_id].upstream:
-                upstream = self._pods.get(upstream_id) or self._sensors.get(upstream_id)
+                upstream = self.pods.get(upstream_id) or self._sensors.get(upstream_id)
                 if upstream is not None:
                     connect(upstream, sensor)
 

@@ -40,6 +40,9 @@ class Operators(Protocol):
     def leading(self, home: str | None) -> Sequence[str]:
         """Return the words in front of dbt's arguments."""
 
+    def asked_by(self, home: str) -> Sequence[str]:
+        """Return what asks for an isolated node's own pod, as it is written."""
+
 
 class PodTasks:
     """
@@ -94,26 +97,54 @@ class PodTasks:
             stand_in = self._stand_ins.pop(part.task_id, None)
             if stand_in is not None:
                 withdraw(stand_in)
-            defaults: dict[str, Any] = {
-                "startup_check_interval_seconds": 1,
-                "log_pod_spec_on_failure": False,  # it would print every environment variable of the pod
-                "priority_weight": 1 + self._count,  # as if its sensors came after it
-                "task_id": part.task_id,
-                "task_group": self._group,
-            }
-            given = {**defaults, **self._makers.arguments(part.home), **_without_sensors_own(looks)}
             operator: Any = self._makers.operator_class()(
                 dag=self._group.dag,
                 build={},
                 watched={},
                 sensors_told="" if part.home else told(self._start, self._count),
-                **given,
+                **self.arguments_of(part, looks),
             )
             if "kind" in looks:
                 operator.custom_operator_name = looks["kind"]
             self._operators[part.task_id] = operator
         made: BaseOperator = self._operators[part.task_id]
         return made
+
+    def arguments_of(self, part: PlannedPart, looks: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Return the arguments of the one of a part.
+
+        :param part: the part
+        :param looks: see `real`
+        """
+        return {
+            **self._defaults,
+            "task_id": part.task_id,
+            "task_group": self._group,
+            **self._makers.arguments(part.home),
+            **_without_sensors_own(looks),
+        }
+
+    @property
+    def usual_arguments(self) -> dict[str, Any]:
+        """The arguments of a producer, from which those of an isolated node may differ."""
+        return {**self._defaults, **self._makers.arguments(None)}
+
+    @property
+    def _defaults(self) -> dict[str, Any]:
+        return {
+            "startup_check_interval_seconds": 1,
+            "log_pod_spec_on_failure": False,  # it would print every environment variable of the pod
+            "priority_weight": 1 + self._count,  # as if its sensors came after it
+        }
+
+    def asked_by(self, part: PlannedPart) -> Sequence[str]:
+        """Return what asks for the pod of a part, as it is written; nothing for a producer's."""
+        return () if part.home is None else self._makers.asked_by(part.home)
+
+    def needed_by(self, part: PlannedPart) -> list[BaseOperator]:
+        """Return the tasks whose values the body of the project was given, for a part that waits for them."""
+        return [] if part.waits_for else self._needed
 
     # What they do.
 
@@ -171,7 +202,7 @@ class PodTasks:
         :param upstream: the same tasks, and those in front of its nodes, as far as they were made
         :param check: see `DbtPodMixin`
         """
-        operator.build = self._build_of(part)
+        operator.build = self.build_of(part)
         operator.watched = watched
         operator.check = check
         stands_for = watched.get(self._group.child_id(part.task_id), ())
@@ -182,7 +213,7 @@ class PodTasks:
         for task in self._upstream.get(part.task_id, ()):
             disconnect(task, operator)
         self._upstream[part.task_id] = list(upstream)
-        needed = [] if part.waits_for else self._needed
+        needed = self.needed_by(part)
         for task in [*upstream, *needed]:
             connect(task, operator)
         operator.needs = frozenset(task.task_id for task in [*needed, *references(operator.build)])
@@ -195,7 +226,7 @@ class PodTasks:
         upstreams += [Upstream(task_id, None, tuple(nodes)) for task_id, nodes in part.barriers.items()]
         return Part(frozenset(part.nodes), tuple(stands_for), tuple(upstreams))
 
-    def _build_of(self, part: PlannedPart) -> dict[str, Any]:
+    def build_of(self, part: PlannedPart) -> dict[str, Any]:
         """Return the options of one part: of the variables, those that are known when it begins."""
         build = dict(self._build or {})
         leading = list(self._makers.leading(part.home))

@@ -1,0 +1,1 @@
+"""`dbt-watch plan`: what a project will run, shown before anything runs."""

@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 from typing import TYPE_CHECKING, Any, Final
 
+import greenback
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.triggers.base import TriggerEvent
 
@@ -94,6 +96,7 @@ class StockPodTrigger:
             return
         if self._connection is None:
             await self.close()
+            await _let_ask_airflow()
             ready = _up_to_ready(self._class)(**self._arguments)
             run = await self._kept.enter_async_context(contextlib.aclosing(ready.run()))
             await anext(run)
@@ -146,6 +149,7 @@ class StockPodTrigger:
             await asyncio.gather(own, started, return_exceptions=True)
 
     async def _first_event(self) -> dict[str, Any]:
+        await _let_ask_airflow()
         async with contextlib.aclosing(self._trigger.run()) as events:
             async for event in events:
                 return dict(event.payload)
@@ -161,6 +165,16 @@ class StockPodTrigger:
         name, namespace = self.pod
         extras = self._arguments.get("trigger_kwargs") or {}
         return {"status": status, "name": name, "namespace": namespace, "message": message, **extras}
+
+
+async def _let_ask_airflow() -> None:
+    """
+    Let what runs in this asyncio task ask Airflow for a connection by a call that blocks.
+
+    The triggerer does so for the task that it runs a trigger in (`TriggerRunner.run_trigger`), and this is another one.
+    """
+    if os.environ.get("AIRFLOW_DISABLE_GREENBACK_PORTAL", "").lower() != "true":
+        await greenback.ensure_portal()
 
 
 def _up_to_ready(trigger_class: type[Any]) -> type[Any]:

@@ -1,0 +1,107 @@
+"""The way of each provider's operator and trigger to a cluster, without an Airflow that runs."""
+
+import asyncio
+import datetime
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("moto", reason="the providers are large; `nox -s clouds` installs them")
+
+from google_cloud import CLUSTER  # noqa: E402
+from kubernetes.client.exceptions import ApiException  # noqa: E402
+from kubernetes_asyncio.client import ApiException as AsyncApiException  # noqa: E402
+from kubernetes_asyncio.client import CoreV1Api  # noqa: E402
+
+from dbt_watch import dbt_k8s_project  # noqa: E402
+from dbt_watch.airflow.pod_trigger import StockPodTrigger, serialized  # noqa: E402
+
+GKE = {"project_id": "shop", "location": "europe-west4", "cluster_name": "dbt"}
+EKS = {"cluster_name": "dbt", "region": "eu-central-1"}
+
+
+@pytest.fixture(autouse=True)
+def signed_in(google, amazon, monkeypatch, tmp_path):
+    """The connections of both clouds in the environment, as the processes of an Airflow have it."""
+    connections = {
+        "google_cloud_default": {"conn_type": "google_cloud_platform", "extra": google.connection},
+        "aws_default": {"conn_type": "aws", **amazon.connection},
+    }
+    environment = {
+        **google.environment,
+        **amazon.environment,
+        **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def operators():
+    from airflow.providers.amazon.aws.operators.eks import EksPodOperator
+    from airflow.providers.google.cloud.operators.kubernetes_engine import GKEStartPodOperator
+
+    return {"gke": (GKEStartPodOperator, GKE), "eks": (EksPodOperator, EKS)}
+
+
+@pytest.fixture(params=["gke", "eks"])
+def deferred(request, operators):
+    """The trigger that an operator defers to, as ours takes it over."""
+    operator_class, arguments = operators[request.param]
+    given = []
+
+    class Deferring(operator_class):
+        def defer(self, *, trigger, **_):
+            given.append(trigger)
+
+    operator = Deferring(
+        task_id="dbt_build", image="shop:1", namespace="dbt", kubernetes_conn_id=None,
+        on_kill_action="keep_pod", termination_grace_period=7, **arguments
+    )  # fmt: skip
+    pod = SimpleNamespace(metadata=SimpleNamespace(name="shop", namespace="dbt"), status=None)
+    operator.pod = pod
+    operator.invoke_defer_method()
+    return serialized(given[0], operator)
+
+
+def listed(stock):
+    async def ask():
+        async with stock.connect() as connection:
+            return (await CoreV1Api(connection).list_namespaced_pod("dbt")).items
+
+    return ask()
+
+
+def test_there_is_a_client_of_the_cluster_before_the_operators_own_trigger_runs_and_afterwards(deferred):
+    async def twice():
+        stock = StockPodTrigger(*deferred)
+        first = await listed(stock)
+        await stock.close()
+        second = await listed(stock)
+        await stock.close()
+        return first, second
+
+    assert asyncio.run(twice()) == ([], [])
+
+
+def test_credentials_that_are_refused_are_read_anew(deferred, kube):
+    async def go_on():
+        stock = StockPodTrigger(*deferred)
+        await listed(stock)
+        kube.faults.expire_credentials()
+        stock.forget_credentials()
+        found = await listed(stock)
+        await stock.close()
+        return found
+
+    assert asyncio.run(go_on()) == []
+
+
+def test_what_the_operator_does_with_a_pod_that_is_stopped_is_known_to_the_trigger(deferred):
+    stock = StockPodTrigger(*deferred)
+    assert (stock.deletes_when_killed, stock.grace_period) == (False, 7)

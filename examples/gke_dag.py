@@ -21,7 +21,9 @@ HERE = Path(__file__).parent
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
-    params={"break_model": Param("", type="string", description="A model that is to fail, such as `orders`.")},
+    params={
+        "break_model": Param("", type="string", description="A model that is to fail, such as `orders`.")
+    },
     tags=["dbt"],
 )
 def gke():

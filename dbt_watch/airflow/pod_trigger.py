@@ -59,7 +59,10 @@ class StockPodTrigger:
         arguments = dict(arguments)
         when_killed: dict[str, Any] = arguments.pop(_WHEN_KILLED, None) or {}
         # One that was deferred by an older version of ours has no such key.
-        self._when_killed = {**arguments, **{key: value for key, value in when_killed.items() if value is not None}}
+        self._when_killed = {
+            **arguments,
+            **{key: value for key, value in when_killed.items() if value is not None},
+        }
         self._arguments = arguments
         self._class: Any = getattr(importlib.import_module(module), name)
         self._trigger: Any = self._class(**arguments)

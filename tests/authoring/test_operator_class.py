@@ -39,7 +39,7 @@ def make(project):
 
     def make(operator_class, default_args=None, **arguments):
         manifest = project / "target/manifest.json"
-        with DAG("shop", default_args=default_args or {}) as dag:
+        with DAG("shop", schedule=None, default_args=default_args or {}) as dag:
 
             @dbt_k8s_project(manifest, image="shop:1", operator_class=operator_class, **arguments)
             def build(): ...

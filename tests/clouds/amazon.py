@@ -94,7 +94,9 @@ class Amazon:
         if not is_good:
             return None
         # moto looks for the signature in the header alone.
-        signature = ", ".join(f"{name}={query[f'X-Amz-{name}']}" for name in ("Credential", "SignedHeaders", "Signature"))
+        signature = ", ".join(
+            f"{name}={query[f'X-Amz-{name}']}" for name in ("Credential", "SignedHeaders", "Signature")
+        )
         headers = {"x-k8s-aws-id": CLUSTER, "Authorization": f"{query['X-Amz-Algorithm']} {signature}"}
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - of loopback, as checked
         with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310

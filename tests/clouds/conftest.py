@@ -102,7 +102,9 @@ def airflow(postgres, google, amazon, tmp_path_factory):
         # The kubeconfig of EksPodOperator starts a Python by its version.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
-    with LocalAirflow(tmp_path_factory.mktemp("dags"), env=env, keep_home=bool(os.environ.get("KEEP_AIRFLOW"))) as airflow:
+    with LocalAirflow(
+        tmp_path_factory.mktemp("dags"), env=env, keep_home=bool(os.environ.get("KEEP_AIRFLOW"))
+    ) as airflow:
         connect(airflow, "google_cloud_default", "google_cloud_platform", extra=google.connection)
         connect(airflow, "aws_default", "aws", **amazon.connection)
         yield airflow

@@ -109,7 +109,9 @@ class GoogleCloud:
                 claims = google._signed(form["assertion"][0], AUDIENCE)
                 token = f"ya29.{secrets.token_urlsafe(32)}"
                 google._tokens[token] = claims["iss"]
-                answer = json.dumps({"access_token": token, "expires_in": 3599, "token_type": "Bearer"}).encode()
+                answer = json.dumps(
+                    {"access_token": token, "expires_in": 3599, "token_type": "Bearer"}
+                ).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(answer)))
@@ -134,7 +136,11 @@ class GoogleCloud:
         )
         server = grpc.server(ThreadPoolExecutor(4))
         server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler("google.container.v1.ClusterManager", {"GetCluster": handler})]
+            [
+                grpc.method_handlers_generic_handler(
+                    "google.container.v1.ClusterManager", {"GetCluster": handler}
+                )
+            ]
         )
         port = server.add_secure_port(f"{LOOPBACK}:0", credentials)
         server.start()

@@ -1,7 +1,6 @@
 """The way of each provider's operator and trigger to a cluster, without an Airflow that runs."""
 
 import asyncio
-import datetime
 import json
 import os
 import sys
@@ -12,19 +11,21 @@ import pytest
 
 pytest.importorskip("moto", reason="the providers are large; `nox -s clouds` installs them")
 
-from google_cloud import CLUSTER  # noqa: E402
-from kubernetes.client.exceptions import ApiException  # noqa: E402
-from kubernetes_asyncio.client import ApiException as AsyncApiException  # noqa: E402
-from kubernetes_asyncio.client import CoreV1Api  # noqa: E402
+from airflow.providers.amazon.aws.operators.eks import EksPodOperator
+from airflow.providers.google.cloud.operators.kubernetes_engine import GKEStartPodOperator
+from airflow.sdk import DAG
+from kubernetes_asyncio.client import CoreV1Api
 
-from dbt_watch import dbt_k8s_project  # noqa: E402
-from dbt_watch.airflow.pod_trigger import StockPodTrigger, serialized  # noqa: E402
+from dbt_watch import dbt_k8s_project
+from dbt_watch.airflow.pod_trigger import StockPodTrigger, serialized
+from dbt_watch.exceptions import ArgumentError
 
 GKE = {"project_id": "shop", "location": "europe-west4", "cluster_name": "dbt"}
 EKS = {"cluster_name": "dbt", "region": "eu-central-1"}
+CLOUDS = {"gke": (GKEStartPodOperator, GKE), "eks": (EksPodOperator, EKS)}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def signed_in(google, amazon, monkeypatch, tmp_path):
     """The connections of both clouds in the environment, as the processes of an Airflow have it."""
     connections = {
@@ -41,18 +42,10 @@ def signed_in(google, amazon, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture
-def operators():
-    from airflow.providers.amazon.aws.operators.eks import EksPodOperator
-    from airflow.providers.google.cloud.operators.kubernetes_engine import GKEStartPodOperator
-
-    return {"gke": (GKEStartPodOperator, GKE), "eks": (EksPodOperator, EKS)}
-
-
-@pytest.fixture(params=["gke", "eks"])
-def deferred(request, operators):
+@pytest.fixture(params=CLOUDS)
+def deferred(request, signed_in):
     """The trigger that an operator defers to, as ours takes it over."""
-    operator_class, arguments = operators[request.param]
+    operator_class, arguments = CLOUDS[request.param]
     given = []
 
     class Deferring(operator_class):
@@ -105,3 +98,67 @@ def test_credentials_that_are_refused_are_read_anew(deferred, kube):
 def test_what_the_operator_does_with_a_pod_that_is_stopped_is_known_to_the_trigger(deferred):
     stock = StockPodTrigger(*deferred)
     assert (stock.deletes_when_killed, stock.grace_period) == (False, 7)
+
+
+@pytest.fixture
+def make(project):
+    """Return a function that makes a project, and gives its producer."""
+
+    def make(operator_class, **arguments):
+        with DAG("shop", schedule=None) as dag:
+
+            @dbt_k8s_project(
+                project / "target/manifest.json", image="shop:1", operator_class=operator_class, **arguments
+            )
+            def build(): ...
+
+            build()
+        return dag.get_task("build.dbt_build")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("operator_class", "arguments", "words"),
+    [
+        (
+            GKEStartPodOperator,
+            {"location": "here"},
+            "cluster_name=None: expected a value: GKEStartPodOperator",
+        ),
+        (GKEStartPodOperator, {}, r"cluster_name=None: .* \(and location\)"),
+        (GKEStartPodOperator, {**GKE, "region": "here"}, "region='here': .* this one is unknown"),
+        (
+            GKEStartPodOperator,
+            {**GKE, "config_file": "file"},
+            "config_file='file': expected what GKEStart.* allows",
+        ),
+        (
+            EksPodOperator,
+            {"region": "here"},
+            "cluster_name=None: expected a value: EksPodOperator requires it",
+        ),
+        (EksPodOperator, {**EKS, "location": "here"}, "location='here': .* this one is unknown"),
+        (EksPodOperator, {**EKS, "config_file": "file"}, "config_file='file': expected what EksPod.* allows"),
+        (
+            EksPodOperator,
+            {**EKS, "name": "shop"},
+            "name='shop': expected nothing: EksPodOperator sets it itself",
+        ),
+    ],
+)
+def test_an_argument_that_the_class_does_not_take_or_lacks_is_named_while_the_dag_is_parsed(
+    make, operator_class, arguments, words
+):
+    with pytest.raises(ArgumentError, match=words):
+        make(operator_class, **arguments)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_producer_is_of_the_class_with_its_arguments_and_template_fields(make, cloud):
+    operator_class, arguments = CLOUDS[cloud]
+    producer = make(operator_class, namespace="dbt", deferrable=True, **arguments)
+    assert isinstance(producer, operator_class)
+    assert {name: getattr(producer, name) for name in arguments} == arguments
+    assert {*operator_class.template_fields, "build"} == {*producer.template_fields}
+    assert (producer.namespace, producer.deferrable) == ("dbt", True)

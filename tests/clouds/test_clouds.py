@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("moto", reason="the providers are large; `nox -s clouds` installs them")
 
-from conftest import EXAMPLES, ON_WORKERS  # noqa: E402
+from conftest import EXAMPLES, ON_WORKERS
 
 CASES = [*EXAMPLES, *ON_WORKERS]
 

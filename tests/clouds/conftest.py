@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 from pathlib import Path
@@ -117,19 +118,54 @@ def connect(airflow, name, kind, extra=None, **fields):
 
 
 @pytest.fixture(scope="session")
-def run_of(airflow, shop, warehouse):
-    """Return the finished run of a DAG, in which something lands between the first attempt and the second."""
+def dags(airflow, shop):
+    """The examples, and DAGs of these tests, in the folder of the Airflow."""
     environment = {"JAFFLE_SHOP_MANIFEST": str(shop / "target/manifest.json"), "JAFFLE_SHOP_IMAGE": IMAGE}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dags_in(airflow, HERE / "dags/on_workers.py", env=environment))
+        cases = HERE / "dags/cloud_cases.py"
+        stack.enter_context(dags_in(airflow, cases, env=environment, modules=ROOT / "tests/e2e"))
         for name in EXAMPLES:
             own = {**environment, "JAFFLE_SHOP_DB": f"/warehouse/{name}.duckdb"}
             stack.enter_context(dags_in(airflow, ROOT / f"examples/{name}_dag.py", env=own))
-        runs = {name: Run.start(airflow, name, {"break_model": "orders"}) for name in EXAMPLES}
-        runs.update({name: Run.start(airflow, name) for name in ON_WORKERS})
-        for name, run in runs.items():
-            run.when("build.dbt_build", "up_for_retry")
-            (warehouse / f"{name}.duckdb.landed").write_text("here it is")
-        for run in runs.values():
-            run.end()
-        yield runs.__getitem__
+        yield
+
+
+@pytest.fixture(scope="session")
+def run_of(airflow, dags, warehouse):
+    """Return the finished run of a DAG, in which something lands between the first attempt and the second."""
+    runs = {name: Run.start(airflow, name, {"break_model": "orders"}) for name in EXAMPLES}
+    runs.update({name: Run.start(airflow, name) for name in ON_WORKERS})
+    for name, run in runs.items():
+        run.when("build.dbt_build", "up_for_retry")
+        (warehouse / f"{name}.duckdb.landed").write_text("here it is")
+    for run in runs.values():
+        run.end()
+    return runs.__getitem__
+
+
+class Held:
+    """
+    A run that has built its seed, and goes on when it is let go.
+
+    :param gate: the file that does so
+    """
+
+    def __init__(self, run, gate):
+        self.run = run.when("build.raw_orders", "success")
+        self._gate = gate
+
+    def let_go(self):
+        self._gate.touch()
+        return self.run.ended()
+
+
+@pytest.fixture
+def hold(airflow, dags, warehouse):
+    """Return a function that starts runs which are held back."""
+
+    def hold(*dag_ids):
+        gates = {dag_id: warehouse / f"{dag_id}-{secrets.token_hex(4)}" for dag_id in dag_ids}
+        runs = {dag_id: Run.start(airflow, dag_id, {"gate": gate.name}) for dag_id, gate in gates.items()}
+        return [Held(runs[dag_id], gate) for dag_id, gate in gates.items()]
+
+    return hold

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("moto", reason="the providers are large; `nox -s clouds` installs them")
 
 from airflow.providers.amazon.aws.operators.eks import EksPodOperator
+from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.google.cloud.operators.kubernetes_engine import GKEStartPodOperator
 from airflow.sdk import DAG
 from kubernetes_asyncio.client import CoreV1Api
@@ -42,24 +43,30 @@ def signed_in(google, amazon, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(params=CLOUDS)
-def deferred(request, signed_in):
-    """The trigger that an operator defers to, as ours takes it over."""
-    operator_class, arguments = CLOUDS[request.param]
+def deferral(operator_class, **arguments):
+    """Return the trigger that an operator defers to, as ours takes it over."""
     given = []
 
     class Deferring(operator_class):
         def defer(self, *, trigger, **_):
             given.append(trigger)
 
-    operator = Deferring(
-        task_id="dbt_build", image="shop:1", namespace="dbt", kubernetes_conn_id=None,
-        on_kill_action="keep_pod", termination_grace_period=7, **arguments
-    )  # fmt: skip
-    pod = SimpleNamespace(metadata=SimpleNamespace(name="shop", namespace="dbt"), status=None)
-    operator.pod = pod
-    operator.invoke_defer_method()
-    return serialized(given[0], operator)
+    dbt_build = Deferring(task_id="dbt_build", image="shop:1", namespace="dbt", **arguments)
+    dbt_build.pod = SimpleNamespace(metadata=SimpleNamespace(name="shop", namespace="dbt"), status=None)
+    dbt_build.invoke_defer_method()
+    return serialized(given[0], dbt_build)
+
+
+@pytest.fixture(params=CLOUDS)
+def deferred(request, signed_in):
+    operator_class, arguments = CLOUDS[request.param]
+    return deferral(
+        operator_class,
+        kubernetes_conn_id=None,
+        on_kill_action="keep_pod",
+        termination_grace_period=7,
+        **arguments,
+    )
 
 
 def listed(stock):
@@ -162,3 +169,13 @@ def test_the_producer_is_of_the_class_with_its_arguments_and_template_fields(mak
     assert {name: getattr(producer, name) for name in arguments} == arguments
     assert {*operator_class.template_fields, "build"} == {*producer.template_fields}
     assert (producer.namespace, producer.deferrable) == ("dbt", True)
+
+
+def test_a_kubeconfig_of_the_kubernetes_connection_is_a_second_way_to_a_cluster(
+    signed_in, monkeypatch, tmp_path
+):
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(tmp_path / "kubeconfig")}}
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+    stock = StockPodTrigger(*deferral(EksPodOperator, **EKS))
+    with pytest.raises(AirflowException, match="exclusive"):
+        asyncio.run(listed(stock))

@@ -272,13 +272,18 @@ class DbtPodMixin(PodOperatorMixin):
         # Before anything that takes time: readers look for it.
         attempt.open()
         try:
-            return super().execute(context)  # type: ignore[misc]
+            result = super().execute(context)  # type: ignore[misc]
         except (AirflowSkipException, ProjectIsBusy):
             raise
         except Exception as error:
             if attempt.closed is None:  # the operator did not come to `execute_inside`
                 self._close(attempt, broken_off(words_of(error), None, self.base_container_name))
             raise
+        if attempt.watch is None:
+            why = "the `execute` of the operator has ended without KubernetesPodOperator's"
+            self._close(attempt, why)
+            raise DbtWatchError(why)
+        return result
 
     def execute_inside(self, context: Context, execute: Callable[[Context], Any]) -> Any:
         """Run dbt, with the cluster within reach; see `execute`."""

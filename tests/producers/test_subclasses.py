@@ -17,6 +17,7 @@ from dbt_watch.airflow.execution import executing
 from dbt_watch.airflow.pod_operator import template_fields_of
 from dbt_watch.airflow.pod_trigger import StockPodTrigger, serialized
 from dbt_watch.core.command import Selection
+from dbt_watch.exceptions import DbtWatchError
 from dbt_watch.producers import operator as producers
 from dbt_watch.producers.operator import producer_class
 
@@ -57,7 +58,7 @@ def operator(graph, monkeypatch):
     monkeypatch.setattr(
         made, "_close", lambda _, reason: (made.seen.append(reason), setattr(attempt, "closed", reason))
     )
-    monkeypatch.setattr(made, "_watch_of", lambda *_: None)
+    monkeypatch.setattr(made, "_watch_of", lambda *_: SimpleNamespace(results=[]))
     attempt.close = lambda code: setattr(attempt, "closed", SimpleNamespace(exit_code=code))
     made.attempt = attempt
     return made
@@ -76,6 +77,13 @@ def test_what_keeps_the_operator_from_its_cluster_closes_the_journal(operator, m
     with executing(operator), pytest.raises(RuntimeError, match="DescribeCluster"):
         operator.execute({})
     assert operator.seen == ["the pod did not run dbt: not authorized to perform: eks:DescribeCluster"]
+
+
+def test_an_operator_that_never_comes_to_the_pod_operator_is_no_success(operator, monkeypatch):
+    monkeypatch.setattr(OfACloud, "execute", lambda *_: "done")
+    with executing(operator), pytest.raises(DbtWatchError, match="without KubernetesPodOperator's"):
+        operator.execute({})
+    assert operator.attempt.closed
 
 
 def test_an_error_of_the_attempt_itself_is_told_once(operator, monkeypatch):

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import importlib
 import os
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import greenback
@@ -22,7 +23,7 @@ from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.triggers.base import TriggerEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from airflow.triggers.base import BaseTrigger
 
@@ -64,10 +65,12 @@ class StockPodTrigger:
             **{key: value for key, value in when_killed.items() if value is not None},
         }
         self._arguments = arguments
-        self._class: Any = getattr(importlib.import_module(module), name)
+        of_the_operator: Any = getattr(importlib.import_module(module), name)
+        self._makes_ready = of_the_operator.run is not KubernetesPodTrigger.run
+        self._class = _telling(of_the_operator) if self._makes_ready else of_the_operator
         self._trigger: Any = self._class(**arguments)
-        self._makes_ready = self._class.run is not KubernetesPodTrigger.run
         self._kept = contextlib.AsyncExitStack()
+        self._opening = asyncio.Lock()
         self._connection: Any = None
 
     @property
@@ -97,14 +100,19 @@ class StockPodTrigger:
             async with self.hook.get_conn() as connection:
                 yield connection
             return
-        if self._connection is None:
-            await self.close()
-            await _let_ask_airflow()
-            ready = _up_to_ready(self._class)(**self._arguments)
-            run = await self._kept.enter_async_context(contextlib.aclosing(ready.run()))
-            await anext(run)
-            self._connection = await self._kept.enter_async_context(ready.hook.get_conn())
+        async with self._opening:
+            if self._connection is None:
+                await self.close()
+                self._connection = await self._open()
         yield self._connection
+
+    async def _open(self) -> Any:
+        await _let_ask_airflow()
+        ready = self._class(**self._arguments)
+        run = await self._kept.enter_async_context(contextlib.aclosing(ready.run()))
+        async with _turn():
+            await anext(run)
+        return await self._kept.enter_async_context(ready.hook.get_conn())
 
     def forget_credentials(self) -> None:
         """Have the credentials for the API read anew."""
@@ -153,9 +161,16 @@ class StockPodTrigger:
 
     async def _first_event(self) -> dict[str, Any]:
         await _let_ask_airflow()
-        async with contextlib.aclosing(self._trigger.run()) as events:
-            async for event in events:
-                return dict(event.payload)
+        try:
+            async with contextlib.AsyncExitStack() as turn:
+                if self._makes_ready:
+                    await turn.enter_async_context(_turn())
+                    self._trigger.tell_ready = turn.aclose
+                async with contextlib.aclosing(self._trigger.run()) as events:
+                    async for event in events:
+                        return dict(event.payload)
+        except Exception as error:  # noqa: BLE001 - KubernetesPodTrigger's own are events; a subclass raises some before
+            return self.make_event("error", f"{type(error).__name__}: {error}")
         return self.make_event("error", "the operator's own trigger ended without an event")
 
     def make_event(self, status: str, message: str) -> dict[str, Any]:
@@ -180,15 +195,38 @@ async def _let_ask_airflow() -> None:
         await greenback.ensure_portal()
 
 
-def _up_to_ready(trigger_class: type[Any]) -> type[Any]:
-    """Return the same class, but that its `run` comes to nothing where it calls KubernetesPodTrigger's."""
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
-    class Ready(trigger_class, _Ready):  # type: ignore[misc] # known at run time only
+
+def _turn() -> asyncio.Lock:
+    """
+    Return what lets the triggers of a process make ready one after the other.
+
+    EksHook sets a variable of the environment meanwhile, and removes it; a second one that comes in between, when Airflow is
+    asked for the connection, finds none to remove and fails (amazon provider 9.39.0, `generate_config_file`).
+    """
+    return _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+
+def _telling(trigger_class: type[Any]) -> type[Any]:
+    """Return the same class, but that it tells where it has made all ready, or stops there."""
+
+    class Telling(trigger_class, _Telling):  # type: ignore[misc] # known at run time only
         pass
 
-    return Ready
+    return Telling
 
 
-class _Ready(KubernetesPodTrigger):
+class _Telling(KubernetesPodTrigger):
+    """Stands behind a subclass of KubernetesPodTrigger, whose `run` comes to this one when all is ready."""
+
+    tell_ready: Callable[[], Awaitable[None]] | None = None
+    """Called then; without it, the run comes to nothing."""
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        yield TriggerEvent(None)
+        if self.tell_ready is None:
+            yield TriggerEvent(None)
+            return
+        await self.tell_ready()
+        async for event in super().run():
+            yield event

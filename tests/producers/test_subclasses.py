@@ -137,6 +137,11 @@ class OwnTrigger(KubernetesPodTrigger):
         OwnTrigger.made += 1
         OwnTrigger.open += 1
         try:
+            if "A_CLOUD" in os.environ:
+                raise KeyError("A_CLOUD")
+            os.environ["A_CLOUD"] = "regional"
+            await asyncio.sleep(0)  # as where Airflow is asked for a connection
+            del os.environ["A_CLOUD"]
             # A cached property, which would be made of the credentials.
             vars(self)["hook"] = SimpleNamespace(get_conn=lambda: connection(OwnTrigger.made))
             async for event in super().run():
@@ -206,6 +211,26 @@ def test_what_it_says_before_that_counts(stock, monkeypatch):
 
     monkeypatch.setattr(KubernetesPodTrigger, "run", fail)
     assert asyncio.run(stock.event(None, asyncio.Event())) == {"status": "timeout"}
+
+
+def test_two_that_make_ready_do_so_one_after_the_other(stock, monkeypatch):
+    async def end(self):
+        yield SimpleNamespace(payload={"status": "success"})
+
+    monkeypatch.setattr(KubernetesPodTrigger, "run", end)
+
+    async def go():
+        found = await asyncio.gather(client_of(stock), stock.event(None, asyncio.Event()), client_of(stock))
+        await stock.close()
+        return found
+
+    assert asyncio.run(go())[1] == {"status": "success"}
+
+
+def test_what_keeps_a_run_from_making_ready_is_an_event_as_any_other(stock, monkeypatch):
+    monkeypatch.setenv("A_CLOUD", "regional")
+    event = asyncio.run(stock.event(None, asyncio.Event()))
+    assert (event["status"], event["message"]) == ("error", "KeyError: 'A_CLOUD'")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import NOTICED_SOON, Run, dags_in
+from harness import NOTICED_SOON, PATIENCE, Run, dags_in, until
 
 from dbt_watch.local.airflow.deployment import LocalAirflow
 from dbt_watch.local.localkube import Image, LocalKube, Mount
@@ -135,9 +135,16 @@ def run_of(airflow, dags, warehouse):
     """Return the finished run of a DAG, in which something lands between the first attempt and the second."""
     runs = {name: Run.start(airflow, name, {"break_model": "orders"}) for name in EXAMPLES}
     runs.update({name: Run.start(airflow, name) for name in ON_WORKERS})
-    for name, run in runs.items():
-        run.when("build.dbt_build", "up_for_retry")
-        (warehouse / f"{name}.duckdb.landed").write_text("here it is")
+    waiting = {*runs}
+
+    def have_landed():
+        for name in [*waiting]:
+            if runs[name].states["build.dbt_build"] == "up_for_retry":
+                (warehouse / f"{name}.duckdb.landed").write_text("here it is")
+                waiting.remove(name)
+        return not waiting
+
+    until(have_landed, lambda: f"no second attempt of {waiting}", patience=2 * PATIENCE)
     for run in runs.values():
         run.end()
     return runs.__getitem__

@@ -44,7 +44,7 @@ for name, cloud in CLOUDS.items():
         f"{name}_on_worker",
         dbt_build(vars={"break_model": "orders"}),
         retries=1,
-        retry_delay=10,
+        retry_delay=30,
         env_vars={"JAFFLE_SHOP_DB": f"/warehouse/{name}_on_worker.duckdb"},
         **cloud,
     )

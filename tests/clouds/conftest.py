@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import NOTICED_SOON, PATIENCE, Run, dags_in, until
+from harness import PATIENCE, Run, dags_in, until
 
 from dbt_watch.local.airflow.deployment import LocalAirflow
 from dbt_watch.local.localkube import Image, LocalKube, Mount
@@ -29,7 +29,7 @@ select * from {{ ref('stg_payments') }} where amount > 1
 # Is built as soon as there is a file beside the database.
 LATE = """
 {{ config(materialized='table') }}
-select content from read_text('{{ env_var("JAFFLE_SHOP_DB") }}.landed')
+select * from read_csv('{{ env_var("JAFFLE_SHOP_DB") }}.landed', header = false)
 """
 
 
@@ -95,7 +95,6 @@ def airflow(postgres, google, amazon, tmp_path_factory):
 
     env = {
         **airflow_on(postgres),
-        **NOTICED_SOON,
         **google.environment,
         **amazon.environment,
         "AIRFLOW__CORE__PARALLELISM": "6",

@@ -124,6 +124,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def clouds(session: nox.Session) -> None:
+    """Run the examples for GKE and EKS with the providers' own operators, which are large; takes minutes."""
+    session.install("-e", ".[clouds]")
+    run_pytest(session, "tests/clouds", *session.posargs)
+
+
+@nox.session
 def mutation(session: nox.Session) -> None:
     """Change the code in small ways, and list the changes that no unit test notices. A module follows `--`: sensors/hub."""
     session.install("-e", ".[mutation]")

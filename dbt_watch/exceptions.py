@@ -1,7 +1,7 @@
 """
 Every error that dbt_watch raises, in one tree, and who raises it.
 
-DbtWatchError          the producer's task was stopped before there was a pod: `producers.operator`
+DbtWatchError          the producer's task was stopped before there was a pod, or its operator ran none: `producers.operator`
  ├── ArgumentError      an argument of ours is wrong (also a ValueError): while the DAG is parsed, `authoring`, `rendering`,
  │    │                 `core`; what a template renders to, when the producer runs
  │    ├── ManifestError   the manifest is missing, foreign, damaged or too new: `core.manifest`

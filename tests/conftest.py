@@ -25,7 +25,7 @@ DATABASE = "/tmp/jaffle_shop.duckdb"  # noqa: S108
 PARSED = os.environ.get("DBT_WATCH_PARSED")
 # What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
 SLOW = (
-    "e2e/", "faults/", "fuzz/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
+    "clouds/", "e2e/", "faults/", "fuzz/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
     "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
     "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py",
 )  # fmt: skip

@@ -14,13 +14,21 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLoggingStatus, PodManager
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
     from airflow.sdk import Context
     from kubernetes.client import CoreV1Api
     from kubernetes.client import models as k8s
 
-__all__ = ["FollowingPodManager", "KubernetesPodOperator", "PodManager", "PodOperatorMixin"]
+__all__ = [
+    "FollowingPodManager",
+    "InsideExecute",
+    "KubernetesPodOperator",
+    "PodManager",
+    "PodOperatorMixin",
+    "template_fields_of",
+]
 
 
 class PodOperatorMixin:
@@ -100,6 +108,17 @@ class PodOperatorMixin:
 
     # What a subclass overrides.
 
+    def execute_inside(self, context: Context, execute: Callable[[Context], Any]) -> Any:
+        """
+        Do what `execute` does, once the operator has come to it.
+
+        A subclass of KubernetesPodOperator may make ready first how the cluster is reached, and clear it away afterwards, as
+        EksPodOperator does with a kubeconfig; only in between there is a client of the API.
+
+        :param execute: KubernetesPodOperator's own
+        """
+        return execute(context)
+
     def make_pod_manager(self) -> PodManager:
         """Return what makes, reads and follows the pod; called again when the credentials for the API have expired."""
         return plain_pod_manager(self)
@@ -121,6 +140,28 @@ class PodOperatorMixin:
 
     def _write_logs(self, *_: Any, **__: Any) -> None:
         """Leave out what the operator does after a deferral: the trigger has written the log."""
+
+
+class InsideExecute(KubernetesPodOperator):
+    """Stands behind a subclass of KubernetesPodOperator, and calls `execute_inside` of what goes in front of it."""
+
+    if TYPE_CHECKING:
+        execute_inside: Callable[[Context, Callable[[Context], Any]], Any]
+
+    def execute(self, context: Context) -> Any:
+        """Be called by the subclass, with all that it makes ready before."""
+        return self.execute_inside(context, super().execute)
+
+
+def template_fields_of(operator_class: type[Any], *more: str) -> tuple[str, ...]:
+    """
+    Return the template fields of an operator's class and more, in an order that is the same in each process.
+
+    GKEStartPodOperator and EksPodOperator make theirs of a set; Airflow would take the DAG for a new version each time.
+    """
+    fields = {*operator_class.template_fields, *more}
+    known = [field for field in KubernetesPodOperator.template_fields if field in fields]
+    return (*known, *sorted(fields.difference(known)))
 
 
 def plain_pod_manager(operator: Any) -> PodManager:

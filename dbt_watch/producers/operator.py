@@ -20,7 +20,14 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from dbt_watch.airflow.compat import AirflowFailException
-from dbt_watch.airflow.pod_operator import KubernetesPodOperator, PodOperatorMixin
+from dbt_watch.airflow.operator_refusals import refusals_named
+from dbt_watch.airflow.pod_operator import (
+    InsideExecute,
+    KubernetesPodOperator,
+    PodOperatorMixin,
+    template_fields_of,
+)
+from dbt_watch.airflow.pod_trigger import serialized
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
 from dbt_watch.airflow.task_instances import key_of, will_retry
@@ -255,7 +262,7 @@ class DbtPodMixin(PodOperatorMixin):
         )
         limit = self.execution_timeout
         ours = DbtPodTrigger(
-            inner=trigger.serialize(),
+            inner=serialized(trigger, self),
             nodes=pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes, attempt), attempt.held),
             attempt=attempt.number,
             will_retry=attempt.will_retry,
@@ -308,17 +315,35 @@ class DbtPodMixin(PodOperatorMixin):
         attempt = self._attempt = Attempt(context, self.kill_pod)
         # Before anything that takes time: readers look for it.
         attempt.open()
-        result = None
         try:
             if self.check is not None:
                 self.check()
             raise_if_missing(context["ti"], self.needs)
+            result = super().execute(context)  # type: ignore[misc]
+        except (AirflowSkipException, ProjectIsBusy):
+            raise
+        except Exception as error:
+            if attempt.closed is None:  # the operator did not come to `execute_inside`
+                self._close(attempt, broken_off(words_of(error), None, self.base_container_name))
+            raise
+        if attempt.watch is None:
+            why = "the `execute` of the operator has ended without KubernetesPodOperator's"
+            self._close(attempt, why)
+            raise DbtWatchError(why)
+        return result
+
+    def execute_inside(self, context: Context, execute: Callable[[Context], Any]) -> Any:
+        """Run dbt, with the cluster within reach; see `execute`."""
+        attempt = self._attempt
+        assert attempt is not None  # noqa: S101 - `execute` has made it
+        result = None
+        try:
             prepared = self._prepare(context, attempt)
             self._begin(prepared, attempt)
             if prepared.request is None:
                 attempt.close(0)
             else:
-                result = super().execute(context)  # type: ignore[misc]
+                result = execute(context)
         except AirflowTaskTimeout:
             self.kill_pod()
             self._close(
@@ -563,13 +588,17 @@ def producer_class(operator_class: type[Any] = KubernetesPodOperator) -> type[An
     if not (isinstance(operator_class, type) and issubclass(operator_class, KubernetesPodOperator)):
         raise ArgumentError("operator_class", operator_class, "KubernetesPodOperator or a subclass of it")
 
-    class DbtProducer(DbtPodMixin, operator_class):  # type: ignore[misc] # known at run time only
+    # Behind a subclass stands what its `execute` comes to; KubernetesPodOperator itself has nothing to do before.
+    bases = () if operator_class is KubernetesPodOperator else (operator_class,)
+
+    class DbtProducer(DbtPodMixin, *bases, InsideExecute):  # type: ignore[misc] # known at run time only
         """Runs a dbt project in a pod. Airflow prepares only what a class made of an operator defines itself."""
 
-        template_fields = tuple(dict.fromkeys([*operator_class.template_fields, "build"]))
+        template_fields = template_fields_of(operator_class, "build")
 
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(**kwargs)
+            with refusals_named(operator_class, kwargs):
+                super().__init__(**kwargs)
 
         def execute(self, context: Context) -> Any:
             return super().execute(context)

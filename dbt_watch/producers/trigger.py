@@ -124,13 +124,14 @@ class DbtPodTrigger(BaseTrigger):
             return self._finished(written.state.closed, "")
         following = self._following(store, written)
         follower = asyncio.ensure_future(following.run())
-        stock = asyncio.ensure_future(self._stock.event(self.task_instance))
+        stock = asyncio.ensure_future(self._stock.event(self.task_instance, following.started))
         try:
             return await self._first_of(following, follower, stock)
         finally:
             for task in (follower, stock):
                 task.cancel()
             await asyncio.gather(follower, stock, return_exceptions=True)
+            await self._stock.close()
 
     def _following(self, store: JournalStore, written: JournalReader) -> Following:
         """Return the way of the log into a journal, of which something may be written already."""
@@ -177,7 +178,10 @@ class DbtPodTrigger(BaseTrigger):
                 await asyncio.sleep(wait)
 
     async def _first_of(
-        self, following: Following, follower: asyncio.Future[None], stock: asyncio.Future[dict[str, Any]]
+        self,
+        following: Following,
+        follower: asyncio.Future[None],
+        stock: asyncio.Future[dict[str, Any] | None],
     ) -> dict[str, Any]:
         """Wait for the end of dbt, or for what keeps it from running."""
         waiting: set[asyncio.Future[Any]] = {follower, stock}
@@ -190,12 +194,14 @@ class DbtPodTrigger(BaseTrigger):
                 return await following.broken_off(event)
             if stock in done:
                 waiting.discard(stock)
-                event = stock.result()
+                told = stock.result()
                 # What the operator's own trigger gives up on once dbt runs, such as an API that does not answer for a
                 # while, the reader survives. And of a container that has ended it reads how.
-                if event["status"] == "timeout" or (event["status"] == "error" and not following.has_started):
+                if told is not None and (
+                    told["status"] == "timeout" or (told["status"] == "error" and not following.has_started)
+                ):
                     await _ended(follower)
-                    return await following.broken_off(event)
+                    return await following.broken_off(told)
         follower.result()
         end = following.watch.closed
         assert end is not None  # noqa: S101 - a follower that is done has closed the journal
@@ -254,6 +260,8 @@ class DbtPodTrigger(BaseTrigger):
         except Exception as error:
             if status_of(error) != HTTP_NOT_FOUND:
                 self.log.exception("Deleting pod %s failed", name)
+        finally:
+            await self._stock.close()
 
     async def cleanup(self) -> None:
         """Do before Airflow 3.3 what `on_kill` does from then on."""
@@ -282,7 +290,12 @@ class Following:
     @property
     def has_started(self) -> bool:
         """Whether the container is known to have started."""
-        return self._reader.started.is_set()
+        return self.started.is_set()
+
+    @property
+    def started(self) -> asyncio.Event:
+        """Set as soon as that is known."""
+        return self._reader.started
 
     async def run(self) -> None:
         """Follow the log, and close the journal with what dbt ended as."""

@@ -9,7 +9,7 @@ from dbt_watch import NodeResult
 from dbt_watch.authoring.options import DEFAULTS, ProjectOptions
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("mapping", "values", "nodes", "freshness", "container")
+PAGES = ("mapping", "values", "nodes", "freshness", "container", "gke", "eks")
 
 
 def blocks(text):

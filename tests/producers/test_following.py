@@ -74,13 +74,17 @@ class Build:
 
     # What the operator's own trigger does.
 
-    async def event(self, task_instance):
+    async def event(self, task_instance, has_started):
         assert task_instance.task_id == "dbt_build"
+        assert has_started is self.started
         try:
             return await self.operators(self)
         finally:
             await asyncio.sleep(0.2)
             self.ended.append("operator's")
+
+    async def close(self):
+        self.ended.append("connection")
 
     def make_event(self, status, message):
         return {"status": status, "name": "dbt", "namespace": "default", "message": message}
@@ -161,7 +165,8 @@ def test_a_build_that_ends_closes_the_journal_and_tells_the_operator_how(build, 
     assert build.statuses() == {ORDERS: "success", CUSTOMERS: "success"}
     page = decode_page(build.xcoms[part_key(0)])
     assert (page.chunk.attempt, page.will_retry, page.began) == (2, True, 5.0)
-    assert sorted(build.ended) == ["operator's", "reader"]
+    assert sorted(build.ended[:2]) == ["operator's", "reader"]
+    assert build.ended[2:] == ["connection"]
 
 
 def test_what_dbt_does_is_written_while_it_runs_every_half_second_at_most(build):
@@ -279,7 +284,8 @@ def test_another_triggerer_goes_on_where_the_first_one_has_stopped(build):
 
     build.in_pod = first
     run(stops(trigger_of(build)))
-    assert sorted(build.ended) == ["operator's", "reader"]
+    assert sorted(build.ended[:2]) == ["operator's", "reader"]
+    assert build.ended[2:] == ["connection"]
     assert build.statuses() == {ORDERS: "success"}
     before, pages = len(build.log), build.journal().next_seq
     build.in_pod = second
@@ -320,7 +326,8 @@ def test_a_pod_that_does_not_start_ends_the_attempt_with_what_the_operator_and_k
     }  # fmt: skip
     assert "not run" in event[END]["summary"]
     assert build.journal().closed == Closed(None, reason)
-    assert sorted(build.ended) == ["operator's", "reader"]
+    assert sorted(build.ended[:2]) == ["operator's", "reader"]
+    assert build.ended[2:] == ["connection"]
 
 
 @pytest.mark.parametrize("status", ["error", "failed", "success", "running"])
@@ -414,7 +421,8 @@ def test_an_error_of_the_reader_that_nobody_expects_is_raised(build):
     build.in_pod = in_pod
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         run(trigger_of(build)._event())
-    assert sorted(build.ended) == ["operator's", "reader"]
+    assert sorted(build.ended[:2]) == ["operator's", "reader"]
+    assert build.ended[2:] == ["connection"]
 
 
 def test_the_journal_is_begun_before_dbt_is(build):

@@ -3,15 +3,18 @@ Who may come in, and what each may do: tokens, service accounts and their rights
 
 `cluster` makes the accounts, `server` asks them with every request, `faults` lets their tokens expire. The words of the
 refusals are those of an API server, and rights are written as in a Role
-(https://kubernetes.io/docs/reference/access-authn-authz/rbac/).
+(https://kubernetes.io/docs/reference/access-authn-authz/rbac/). Tokens that somebody else has made are reviewed as by a
+cluster's webhook (https://kubernetes.io/docs/reference/access-authn-authz/authentication/#webhook-token-authentication).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+Review = Callable[[str], "str | None"]
+"""Returns the name of the user whose token this is, or None; called in a thread."""
+
+# Seconds for which the answer of a review holds, as with an API server's --authentication-token-webhook-cache-authorized-ttl.
+REVIEW_HOLDS = 120.0
 ANYTHING = "*"
 ADMIN = "localkube-admin"
 # The verb of a request without a name, where it differs from the one with a name.
@@ -137,18 +145,15 @@ class Rule:
 
 
 @dataclass(slots=True)
-class Account:
+class User:
     """
-    A user and the file with its credentials.
+    Somebody who is let in.
 
-    :ivar rules: what it may do; None for everything
+    :ivar rules: what the user may do; None for everything
     """
 
     user: str
     rules: tuple[Rule, ...] | None
-    namespace: str
-    path: Path
-    token: str
 
     def check(self, access: Access) -> None:
         """Let an access through; :raises ApiError: 403."""
@@ -156,25 +161,37 @@ class Account:
             raise access.refusal(self.user)
 
     def check_path(self, method: str, path: str) -> None:
-        """Let a request through that is about no resource; :raises ApiError: 403, unless it may do everything."""
+        """Let a request through that is about no resource; :raises ApiError: 403, unless the user may do everything."""
         if self.rules is not None:
             text = f'forbidden: User "{self.user}" cannot {method.lower()} path "{path}"'
             raise ApiError(403, "Forbidden", text, {})
+
+
+@dataclass(slots=True)
+class Account(User):
+    """A user of the server's own, and the file with its credentials."""
+
+    namespace: str
+    path: Path
+    token: str
 
 
 class Accounts:
     """
     All accounts of a server; used from any thread.
 
-    :param authority: the certificate of the server's authority, as PEM in base64
+    :ivar authority: the certificate of the server's authority, as PEM in base64
     :ivar url: of the server; set when it listens
     """
 
     def __init__(self, authority: str) -> None:
         self.url = ""
-        self._authority = authority
+        self.authority = authority
         self._lock = threading.Lock()
         self._accounts: list[Account] = []
+        self._reviews: list[tuple[Review, tuple[Rule, ...] | None]] = []
+        self._reviewed: dict[str, tuple[User, float]] = {}
+        self._void: set[str] = set()
 
     def add(
         self,
@@ -192,17 +209,48 @@ class Accounts:
             self._write(account)
         return account
 
-    def find(self, token: str) -> Account | None:
+    def accept(self, review: Review, rules: Sequence[Rule] | None) -> None:
+        """Let in whom a review knows, with these rights; None for all."""
+        with self._lock:
+            self._reviews.append((review, None if rules is None else tuple(rules)))
+
+    async def authenticate(self, token: str) -> User | None:
         """Return whose token this is; None for a wrong one."""
+        return self._find(token) or await self._review(token)
+
+    def _find(self, token: str) -> Account | None:
         given = token.encode()
         with self._lock:
             # All are compared, so that the time it takes tells nothing.
             found = [each for each in self._accounts if hmac.compare_digest(each.token.encode(), given)]
         return found[0] if found else None
 
-    def renew(self) -> None:
-        """Replace the token of every account, in its file too; the old ones are void."""
+    async def _review(self, token: str) -> User | None:
         with self._lock:
+            if token in self._void:
+                return None
+            known = self._reviewed.get(token)
+            reviews = [*self._reviews]
+        if known is not None and time.monotonic() - known[1] < REVIEW_HOLDS:
+            return known[0]
+        for review, rules in reviews:
+            name = await asyncio.to_thread(review, token)
+            if name is not None:
+                user = User(name, rules)
+                with self._lock:
+                    self._reviewed[token] = user, time.monotonic()
+                return user
+        return None
+
+    def renew(self) -> None:
+        """
+        Replace the token of every account, in its file too; the old ones are void.
+
+        So are tokens of others that have been let in so far.
+        """
+        with self._lock:
+            self._void.update(self._reviewed)
+            self._reviewed.clear()
             for account in self._accounts:
                 account.token = secrets.token_urlsafe(32)
                 self._write(account)
@@ -214,7 +262,7 @@ class Accounts:
                 account.path.unlink(missing_ok=True)
 
     def _write(self, account: Account) -> None:
-        text = kubeconfig(self.url, self._authority, account.token, account.namespace)
+        text = kubeconfig(self.url, self.authority, account.token, account.namespace)
         write_private(account.path, text)
 
 

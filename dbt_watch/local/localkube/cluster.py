@@ -41,7 +41,7 @@ from dbt_watch.local.localkube.traffic import Traffic
 from dbt_watch.local.localkube.validation import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from aiohttp.typedefs import Middleware
@@ -151,6 +151,29 @@ class LocalKube:
         path = live.directory / f"kubeconfig-{secrets.token_hex(4)}"
         user = f"system:serviceaccount:{home}:{name}"
         return live.accounts.add(user, path, namespace=home, rules=rights).path
+
+    def accept_tokens(
+        self,
+        review: Callable[[str], str | None],
+        rules: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        namespace: str | None = None,
+    ) -> None:
+        """
+        Let users in with tokens that somebody else has made, as a cluster does whose webhook reviews tokens.
+
+        :param review: called in a thread with a token that is none of the server's own; returns the name of its user, None
+            for a wrong one. As in a cluster, the answer holds for two minutes
+        :param rules: what these users may do, as they stand in a Role; None for everything
+        :param namespace: where the rules hold; None (a ClusterRole): everywhere
+        :raises ArgumentError: a rule is not of that form
+        """
+        self._live.accounts.accept(review, None if rules is None else parse_rules(rules, namespace))
+
+    @property
+    def authority(self) -> str:
+        """The certificate that clients check the server with, as PEM in base64: a kubeconfig's `certificate-authority-data`."""
+        return self._live.accounts.authority
 
     @property
     def url(self) -> str:

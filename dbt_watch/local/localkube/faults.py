@@ -156,6 +156,8 @@ class Faults:
         """
         Void all tokens and write new ones into the kubeconfigs: who reads the file again is let in.
 
+        Of tokens that others have made (`LocalKube.accept_tokens`), those are void that were let in so far.
+
         An API server does not end a stream whose token has expired; what is asked for after its end gets 401.
 
         :param cut_streams: cut the log streams that are open, so that their readers come back with the old token

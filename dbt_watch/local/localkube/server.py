@@ -205,14 +205,14 @@ def _access(accounts: Accounts) -> Middleware:
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "")
         if given or request.path.rstrip("/") not in PUBLIC_PATHS:
-            account = accounts.find(given.removeprefix("Bearer "))
-            if account is None:
+            user = await accounts.authenticate(given.removeprefix("Bearer "))
+            if user is None:
                 raise unauthorized()
             access = Access.of(request)
             if access is not None:
-                account.check(access)
+                user.check(access)
             elif request.path.startswith(PREFIX):
-                account.check_path(request.method, request.path)
+                user.check_path(request.method, request.path)
         return await handler(request)
 
     return admit

@@ -119,7 +119,8 @@ def test_hundreds_of_hubs_of_a_run_cost_two_requests_a_second(airflow):
     assert len(airflow.asked) <= seconds / WINDOW + 1
 
 
-def test_a_run_is_forgotten_with_its_last_hub():
+def test_a_run_is_forgotten_with_its_last_hub(monkeypatch):
+    monkeypatch.setattr(run_states, "_runs", {})
     first, second = TaskKey("d", "r", "a"), TaskKey("d", "r", "b")
     run_states.join(first)
     run_states.join(second)

@@ -93,7 +93,7 @@ def _variables(env_vars: Any) -> Iterable[tuple[str, Any]]:
 
 def names_of_variables(env_vars: Any) -> tuple[str, ...]:
     """Return the names of the environment variables of a container; "*" where they are not known before it runs."""
-    if isinstance(env_vars, str) or not is_literal(env_vars):
+    if env_vars is not None and not isinstance(env_vars, Mapping | list | tuple):
         return ("*",)
     return tuple(sorted(name for name, _ in _variables(env_vars) if name))
 

@@ -113,7 +113,7 @@ class GroupTasks:
                 execution_timeout=None,
                 weight_rule="absolute",
                 rebuild=SensorRebuild(self, task_id),
-                **self._looks.of(planned),
+                **{"priority_weight": 1, **self._looks.of(planned)},
                 **self._run_by,
             )
         return self._sensors[task_id]

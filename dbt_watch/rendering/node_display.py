@@ -67,7 +67,6 @@ class Looks:
         arguments: dict[str, Any] = {
             **self._place(planned, home),
             "kind": f"dbt {types.pop().replace('_', ' ')}" if len(types) == 1 else "dbt nodes",
-            "priority_weight": 1,
             "worker_for": (*self._worker_for, WARN) if may_warn else self._worker_for,
             "on_warning_callback": self._on_warning if may_warn else (),
             **self._callbacks,

@@ -198,8 +198,9 @@ class _Splitter:
             before[key] = sorted(barrier.after)
             for unique_id in barrier.before:
                 before[unique_id].append(key)
-        for test, unique_id in self.held_by_tests:
-            before[unique_id].append(test)
+        for test, behind in self.held_by_tests:
+            for unique_id in self._with_tasks(behind):
+                before[unique_id].append(test)
         return before
 
     def _is_of_its_own(self, unique_id: str) -> bool:

@@ -11,6 +11,13 @@ from dbt_watch import PodSettings, dbt_build, dbt_node
 from dbt_watch.exceptions import ArgumentError, SelectionError, SelectionWarning
 from dbt_watch.sensors.operator import DbtNodeSensor
 
+
+def variables_of(operator):
+    """Return the variables of an operator, which some versions of the provider keep as a list."""
+    given = operator.env_vars
+    return given if isinstance(given, dict) else {item.name: item.value for item in given}
+
+
 HEAVY = k8s.V1ResourceRequirements(requests={"memory": "64Gi"})
 
 
@@ -49,7 +56,7 @@ def test_its_tests_have_tasks_of_their_own_that_follow_its_pod(dag, decorate):
     tests = dag.task_dict["build.orders.test"]
     assert isinstance(tests, DbtNodeSensor)
     assert tests.producer_task_id == "build.orders"
-    assert tests.start_trigger_args.trigger_kwargs["producer_task_id"] == "build.orders"
+    assert tests._trigger_arguments()["producer_task_id"] == "build.orders"
     assert dag.task_dict["build.orders"].watched.keys() == {
         "build.orders", "build.orders.test", "build.orders.unit_test",
     }  # fmt: skip
@@ -108,8 +115,9 @@ def test_settings_replace_arguments_of_the_project_for_the_isolated_node_alone(d
     project = made(decorate, isolate={"orders": settings}, env_vars={"KEY": "of all"}, namespace="dbt")
     orders = dag.task_dict["build.orders"]
     assert (orders.container_resources, orders.pool, orders.namespace) == (HEAVY, "heavy", "dbt")
-    assert orders.env_vars == {"KEY": "of its own"}
-    assert (project.producer.env_vars, project.producer.container_resources) == ({"KEY": "of all"}, None)
+    assert variables_of(orders) == {"KEY": "of its own"}
+    assert variables_of(project.producer) == {"KEY": "of all"}
+    assert project.producer.container_resources is None
     assert project.producer.pool == "default_pool"
 
 
@@ -124,6 +132,18 @@ def test_of_several_selections_each_adds_its_settings_and_the_later_wins(dag, de
     orders, customers = dag.task_dict["build.orders"], dag.task_dict["build.customers"]
     assert (orders.image, orders.service_account_name) == ("shop:3", "nightly")
     assert (customers.image, customers.service_account_name) == ("shop:2", "nightly")
+
+
+def test_the_priority_of_an_isolated_node_is_its_settings_or_the_project_s(dag, decorate, with_meta):
+    made(
+        decorate,
+        isolate={"orders": PodSettings(priority_weight=7), "customers": PodSettings()},
+        priority_weight=3,
+    )
+    weights = [
+        dag.task_dict[f"build.{name}"].priority_weight for name in ("orders", "customers", "orders.test")
+    ]
+    assert weights == [7, 3, 1]
 
 
 def test_a_node_says_itself_that_it_is_isolated_and_what_is_different_about_its_pod(dag, decorate, with_meta):
@@ -267,10 +287,7 @@ def test_a_task_in_front_of_a_node_does_the_same(dag, decorate):
     assert "model.jaffle_shop.orders" in second.part.nodes
     assert "model.jaffle_shop.stg_payments" in first.part.nodes
     assert dag.task_dict["build.customers"].producer_task_id == "build.dbt_build_2"
-    assert (
-        dag.task_dict["build.customers"].start_trigger_args.trigger_kwargs["producer_task_id"]
-        == "build.dbt_build_2"
-    )
+    assert dag.task_dict["build.customers"]._trigger_arguments()["producer_task_id"] == "build.dbt_build_2"
 
 
 def test_a_second_task_may_split_the_project_once_more(dag, decorate):

@@ -19,7 +19,7 @@ from dbt_watch.airflow.pod_trigger import StockPodTrigger, serialized
 from dbt_watch.core.command import Selection
 from dbt_watch.exceptions import DbtWatchError
 from dbt_watch.producers import operator as producers
-from dbt_watch.producers.operator import producer_class
+from dbt_watch.producers.operator import Prepared, producer_class
 
 TRIGGER = {
     "pod_name": "dbt",
@@ -27,6 +27,9 @@ TRIGGER = {
     "trigger_start_time": None,
     "base_container_name": "base",
 }
+
+
+CONTEXT = {"ti": SimpleNamespace(try_number=1)}
 
 
 class OfACloud(KubernetesPodOperator):
@@ -46,7 +49,8 @@ class OfACloud(KubernetesPodOperator):
 
 @pytest.fixture
 def operator(graph, monkeypatch):
-    attempt = SimpleNamespace(closed=None, watch=None, number=1, opened=0)
+    attempt = SimpleNamespace(closed=None, watch=None, number=1, opened=0, failure=lambda: None)
+    watch = SimpleNamespace(results=[], was_held_back=False, adopt=lambda _: None)
     attempt.open = lambda: setattr(attempt, "opened", attempt.opened + 1)
     monkeypatch.setattr(producers, "Attempt", lambda *_: attempt)
     made = producer_class(OfACloud)(
@@ -54,11 +58,16 @@ def operator(graph, monkeypatch):
         selected=frozenset(graph.nodes), watched={},
     )  # fmt: skip
     made.seen = []
-    monkeypatch.setattr(made, "_prepare", lambda *_: made.seen.append(("prepare", made.config_file)))
+
+    def prepare(*_):
+        made.seen.append(("prepare", made.config_file))
+        return Prepared()
+
+    monkeypatch.setattr(made, "_prepare", prepare)
     monkeypatch.setattr(
         made, "_close", lambda _, reason: (made.seen.append(reason), setattr(attempt, "closed", reason))
     )
-    monkeypatch.setattr(made, "_watch_of", lambda *_: SimpleNamespace(results=[]))
+    monkeypatch.setattr(made, "_watch_of", lambda *_: watch)
     attempt.close = lambda code: setattr(attempt, "closed", SimpleNamespace(exit_code=code))
     made.attempt = attempt
     return made
@@ -66,7 +75,7 @@ def operator(graph, monkeypatch):
 
 def test_all_of_an_attempt_has_the_operators_way_to_the_cluster_and_its_journal_is_open_before(operator):
     with executing(operator):
-        operator.execute({})
+        operator.execute(CONTEXT)
     assert operator.seen == [("prepare", "kubeconfig")]
     assert operator.attempt.opened == 1
     assert operator.config_file is None
@@ -75,14 +84,14 @@ def test_all_of_an_attempt_has_the_operators_way_to_the_cluster_and_its_journal_
 def test_what_keeps_the_operator_from_its_cluster_closes_the_journal(operator, monkeypatch):
     monkeypatch.setattr(OfACloud, "refuses", RuntimeError("not authorized to perform: eks:DescribeCluster"))
     with executing(operator), pytest.raises(RuntimeError, match="DescribeCluster"):
-        operator.execute({})
+        operator.execute(CONTEXT)
     assert operator.seen == ["the pod did not run dbt: not authorized to perform: eks:DescribeCluster"]
 
 
 def test_an_operator_that_never_comes_to_the_pod_operator_is_no_success(operator, monkeypatch):
     monkeypatch.setattr(OfACloud, "execute", lambda *_: "done")
     with executing(operator), pytest.raises(DbtWatchError, match="without KubernetesPodOperator's"):
-        operator.execute({})
+        operator.execute(CONTEXT)
     assert operator.attempt.closed
 
 
@@ -95,7 +104,7 @@ def test_an_error_of_the_attempt_itself_is_told_once(operator, monkeypatch):
     monkeypatch.setattr(operator, "_is_told_by", lambda *_: False)
     operator.attempt.pod = None
     with executing(operator), pytest.raises(RuntimeError, match="no room"):
-        operator.execute({})
+        operator.execute(CONTEXT)
     assert operator.seen == ["the pod did not run dbt: no room"]
 
 

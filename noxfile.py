@@ -178,6 +178,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/bench/bench_graph.py")
 
 
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Run a project of any size again and again, and see that nothing grows; `-- --sensors 1000 --runs 5`. Ten minutes."""
+    session.install("-e", ".[tests]")
+    session.run("python", "tests/bench/simulate.py", *session.posargs)
+
+
 def bench_beside_peer(session: nox.Session, name: str, *options: str) -> None:
     """Measure each way, the peer in an environment of its own, and write the tables and charts of the documentation."""
     peer = Path(session.cache_dir) / "cosmos" / "bin" / "python"

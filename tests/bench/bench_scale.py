@@ -32,7 +32,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import psutil
 from airflow_bench import HERE, AirflowBench, airflow_bench, cpu_seconds, cpu_seconds_of_tree
@@ -358,8 +358,11 @@ def measured(way: Way, cases: Iterable[Case], runs: int, limit: float) -> Iterat
                 yield median(rows)
 
 
+S = TypeVar("S", bound="Scale")
+
+
 @contextlib.contextmanager
-def scale(way: Way) -> Iterator[Scale]:
+def scale(way: Way, kind: type[S] = Scale) -> Iterator[S]:  # type: ignore[assignment]
     """Start an Airflow as a way needs it, and a cluster."""
     with tempfile.TemporaryDirectory(prefix="dbt-watch-scale-") as directory:
         shared, dags = Path(directory, "load"), Path(directory, "dags")
@@ -370,14 +373,17 @@ def scale(way: Way) -> Iterator[Scale]:
         settings = {f"AIRFLOW__{name}": value for name, value in {**DEFAULTS, **way.settings}.items()}
         settings["DBT_WATCH_CACHE_DIR"] = str(Path(directory, "cache"))
         with LocalKube(images={IMAGE: image}) as kube, airflow_bench(dags, kube, settings) as bench:
-            yield Scale(bench, way, shared)
+            yield kind(bench, way, shared)
 
 
-def rounded(row: Row) -> dict[str, Any]:
+def rounded(row: Any) -> dict[str, Any]:
     """Return a row for a file."""
-    return {
-        name: round(value, 2) if isinstance(value, float) else value for name, value in asdict(row).items()
-    }
+    return rounded_values(asdict(row))
+
+
+def rounded_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures with two digits behind the point."""
+    return {name: round(value, 2) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def versions() -> dict[str, str]:

@@ -117,6 +117,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def server(session: nox.Session) -> None:
+    """Run all tests of the server: those that kill its processes, with both queues, and those with a real dbt as well."""
+    session.install("-e", ".[tests]")
+    run_pytest(session, "tests/server", "--server", *session.posargs)
+
+
+@nox.session
 def mutation(session: nox.Session) -> None:
     """Change the code in small ways, and list the changes that no unit test notices. A module follows `--`: sensors/hub."""
     session.install("-e", ".[mutation]")

@@ -28,15 +28,16 @@ class InvocationRequest(BaseModel):
         examples=[["build", "--select", "tag:nightly"]],
     )
     task_id: Annotated[str, Field(pattern=TASK_ID)] | None = Field(
-        None,
+        default=None,
         description="Chosen by the client, so that it may post again what it does not know to have arrived. The server makes"
         " one where it is left out.",
     )
     project_dir: Annotated[str, Field(max_length=4096)] | None = Field(
-        None, description="The name of a project, or its directory. Not needed by who may use just one."
+        default=None,
+        description="The name of a project, or its directory. Not needed by who may use just one.",
     )
     callback_url: Annotated[str, Field(max_length=2000)] | None = Field(
-        None,
+        default=None,
         description='Gets a POST of `{"task_id", "status"}` at the end, where the operator allows its host.',
     )
 
@@ -56,16 +57,16 @@ class InvocationAnswer(BaseModel):
 
     task_id: str
     state: InvocationState
-    exc_type: str | None = Field(None, description="Why it did not end well, in a word.")
+    exc_type: str | None = Field(default=None, description="Why it did not end well, in a word.")
     exc_message: str | None = None
     project: str | None = None
     target: str | None = None
-    command: list[str] | None = Field(None, description="With secrets masked.")
-    principal: str | None = Field(None, description="Who asked for it.")
+    command: list[str] | None = Field(default=None, description="With secrets masked.")
+    principal: str | None = Field(default=None, description="Who asked for it.")
     created_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
-    exit_code: int | None = Field(None, description="Of dbt; negative for a signal.")
+    exit_code: int | None = Field(default=None, description="Of dbt; negative for a signal.")
     abort_requested: bool | None = None
     log_path: str | None = None
 
@@ -94,7 +95,7 @@ class InvocationPage(BaseModel):
     """Some invocations, the newest first."""
 
     invocations: list[InvocationAnswer]
-    next: int | None = Field(None, description="`before` of the next page; none on the last one.")
+    next: int | None = Field(default=None, description="`before` of the next page; none on the last one.")
 
 
 class ArtifactList(BaseModel):

@@ -98,7 +98,7 @@ Server = Annotated[_Services, Depends(_services)]
 class _DescribedBasic(HTTPBasic):
     """Says in the description that basic authentication is possible, and leaves it to `Authenticator`."""
 
-    async def __call__(self, request: Request) -> None:  # type: ignore[override] # noqa: ARG002 - as its base has it
+    async def __call__(self, request: Request) -> None:  # noqa: ARG002 - as its base has it
         return None
 
 
@@ -365,13 +365,17 @@ def list_projects(server: Server, sender: Sender) -> ProjectList:
     )
 
 
-@health.get("/healthz")
+@health.get("/healthz", response_model_exclude_none=True)
 async def healthz() -> Health:
     """Tell that this process answers."""
     return Health(status="ok")
 
 
-@health.get("/readyz", responses={503: {"model": Health, "description": "Something is missing."}})
+@health.get(
+    "/readyz",
+    response_model_exclude_none=True,
+    responses={503: {"model": Health, "description": "Something is missing."}},
+)
 def readyz(server: Server, response: Response) -> Health:
     """Tell whether invocations are taken and run: the database and the queue answer, and there are workers."""
     try:

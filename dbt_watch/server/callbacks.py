@@ -66,7 +66,7 @@ def call_back(url: str, task_id: str, status: str) -> bool:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Follows no redirect, which could lead to any host."""
 
-    def redirect_request(self, *_: Any) -> None:  # type: ignore[override]
+    def redirect_request(self, *_: Any) -> None:
         return None
 
 

@@ -205,7 +205,7 @@ _LOG_VALUES: Final = {
 _SET_ANYWAY: Final = frozenset(
     {"--no-use-colors", "--no-use-colors-file", "--no-quiet", "--write-json", "--debug", "-d"}
 )
-_PATHS: Final = frozenset({"--state", "--defer-state", "--deprecated-state"})
+_PATHS: Final = frozenset({"--state", "--defer-state"})
 _FRESHNESS: Final = frozenset({"source freshness", "source snapshot-freshness"})
 
 _REFUSED: Final = {
@@ -241,7 +241,7 @@ def _switches(*names: str) -> dict[str, int]:
 
 _LEADING: Final = {
     **_switches(
-        "cache-selected-only", "debug", "defer", "deprecated-print", "enable-legacy-logger", "fail-fast", "favor-state",
+        "cache-selected-only", "debug", "defer", "enable-legacy-logger", "fail-fast", "favor-state",
         "hints-enabled", "log-cache-events", "macro-debugging", "partial-parse", "partial-parse-file-diff", "populate-cache",
         "print", "quiet", "send-anonymous-usage-stats", "show-all-deprecations", "show-resource-report", "single-threaded",
         "snowflake-projects-otel", "static-parser", "upload-to-artifacts-ingest-api", "use-colors", "use-colors-file",
@@ -250,7 +250,7 @@ _LEADING: Final = {
     **dict.fromkeys(("--warn-error", "--version", "--help", "-V", "-d", "-h", "-q", "-v", "-x"), _FLAG),
     **dict.fromkeys(
         (
-            "--defer-state", "--deprecated-state", "--indirect-selection", "--log-file-max-bytes", "--log-format",
+            "--defer-state", "--indirect-selection", "--log-file-max-bytes", "--log-format",
             "--log-format-file", "--log-level", "--log-level-file", "--log-path", "--maximum-seed-size-mib",
             "--partial-parse-file-path", "--printer-width", "--profile", "--record-timing-info", "--state", "--target",
             "--warn-error-options", "-r", "-t",

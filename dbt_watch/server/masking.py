@@ -7,6 +7,7 @@ The values of variables that a project takes from the server's environment are s
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -89,7 +90,7 @@ class Masker:
 
 
 def _mappings_in(command: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for word, following in zip(command, [*command[1:], ""], strict=True):
+    for word, following in itertools.zip_longest(command, command[1:], fillvalue=""):
         option, equals, value = word.partition("=")
         if option in _MAPPINGS:
             yield option, value if equals else following

@@ -106,7 +106,7 @@ class TokenStore:
         this = TOKENS.update().where(TOKENS.c.name == name, TOKENS.c.revoked_at.is_(None))
         with self._database.writing() as connection:
             if not connection.execute(this.values(revoked_at=time.time())).rowcount:
-                known = list(
+                known: list[str] = list(
                     connection.scalars(sa.select(TOKENS.c.name).where(TOKENS.c.revoked_at.is_(None)))
                 )
                 raise ArgumentError("name", name, "the name of a token", known=known)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -253,12 +253,16 @@ class InvocationStore:
             _TABLE.project, _TABLE.state
         )
         with self._database.reading() as connection:
-            return {(project, state): count for project, state, count in connection.execute(query)}
+            rows: Any = connection.execute(query)
+            return {(project, state): count for project, state, count in rows}
 
     def oldest_pending(self) -> float | None:
         """Return when the invocation was asked for that waits the longest; None when none waits."""
         with self._database.reading() as connection:
-            return connection.scalar(sa.select(sa.func.min(_TABLE.created_at)).where(_PENDING))
+            oldest: float | None = connection.scalar(
+                sa.select(sa.func.min(_TABLE.created_at)).where(_PENDING)
+            )
+            return oldest
 
     def _update(self, task_id: str, owner: str, **values: object) -> bool:
         this = INVOCATIONS.update().where(_TABLE.task_id == task_id, _TABLE.owner == owner, _STARTED)
@@ -290,20 +294,17 @@ class InvocationStore:
         busy = {
             tuple(row) for row in connection.execute(sa.select(_TABLE.project, _TABLE.target).where(_STARTED))
         }
-        return {
-            (project, target): seq
-            for project, target, seq in connection.execute(oldest)
-            if (project, target) not in busy
-        }
+        rows: Any = connection.execute(oldest)
+        return {(project, target): seq for project, target, seq in rows if (project, target) not in busy}
 
     def _next(self, connection: sa.Connection) -> int | None:
         candidates = self._candidates(connection)
         if not candidates:
             return None
-        running = dict(
+        running: dict[str, int] = dict(
             connection.execute(sa.select(_TABLE.project, sa.func.count()).where(_STARTED).group_by(_TABLE.project)).all()
         )  # fmt: skip
-        turns = dict(connection.execute(sa.select(TURNS.c.project, TURNS.c.last_at)).all())
+        turns: dict[str, float] = dict(connection.execute(sa.select(TURNS.c.project, TURNS.c.last_at)).all())
         return min(
             (running.get(project, 0), turns.get(project, 0.0), seq)
             for (project, _), seq in candidates.items()

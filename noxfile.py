@@ -152,11 +152,14 @@ def bench(session: nox.Session) -> None:
     Measure: log to journal, a long journal, a large DAG and its parse, many projects, dbt's log levels, selection.
 
     Options go to the log levels. `-- scale`: what a task for each node costs, by size and way to start; hours. Options follow,
-    such as --sizes 100.
+    such as --sizes 100. `-- server`: a server of dbt.
     """
     session.install("-e", ".[tests]")
     if session.posargs[:1] == ["scale"]:
         bench_scale(session, *session.posargs[1:])
+        return
+    if session.posargs[:1] == ["server"]:
+        session.run("python", "tests/bench/bench_server.py", *session.posargs[1:])
         return
     for script in (
         "bench_log.py",

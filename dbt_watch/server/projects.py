@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.flags import LOG_ENVIRONMENT
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.server.commands import DbtCommand, check_command
+from dbt_watch.server.commands import CheckedCommand, check_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from dbt_watch.server.settings import ProjectSettings, Settings
+    from dbt_watch.server.settings import ServedProjectSettings, Settings
 
 DEFAULT_TARGET: Final = "default"
 """What stands for the profile's own target, where the settings of a project list none."""
@@ -45,7 +45,7 @@ class ServedProject:
     """
 
     name: str
-    settings: ProjectSettings
+    settings: ServedProjectSettings
     target_root: Path
 
     @property
@@ -63,7 +63,7 @@ class ServedProject:
         """The target of a command that names none."""
         return self.settings.targets[0] if self.settings.targets else DEFAULT_TARGET
 
-    def checked(self, command: Sequence[str]) -> tuple[DbtCommand, str]:
+    def checked(self, command: Sequence[str]) -> tuple[CheckedCommand, str]:
         """
         Return a command that may run here, and its target.
 
@@ -97,7 +97,7 @@ class ServedProject:
         """
         Return the command line that runs a checked command.
 
-        :param words: `DbtCommand.words()`
+        :param words: `CheckedCommand.words()`
         :raises ArgumentError: when there is no such dbt
         """
         arguments = [

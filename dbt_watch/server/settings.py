@@ -30,7 +30,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MAX_PORT: Final = 65_535
 
 
-class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServedProjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     One dbt project that the server may run.
 
@@ -129,7 +129,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     state_dir: Path
-    projects: dict[str, ProjectSettings]
+    projects: dict[str, ServedProjectSettings]
     host: str = "127.0.0.1"
     port: int = 8580
     database: str = ""
@@ -211,7 +211,7 @@ def _check(settings: Settings) -> None:
         _check_project(name, project)
 
 
-def _check_project(name: str, project: ProjectSettings) -> None:
+def _check_project(name: str, project: ServedProjectSettings) -> None:
     if not _NAME.fullmatch(name):
         raise ArgumentError("projects", name, "a name of letters, digits, `_` and `-`")
     for target in project.targets:

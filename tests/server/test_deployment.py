@@ -33,7 +33,7 @@ def problems(kind, value, path=""):
     if match := re.fullmatch(r"list\[(.+)\]", kind):
         for number, item in enumerate(value):
             yield from problems(match[1], item, f"{path}[{number}]")
-    elif match := re.fullmatch(r"dict\(str, (.+)\)", kind):
+    elif match := re.fullmatch(r"dict[(\[]str, (.+)[)\]]", kind):
         for name, item in value.items():
             yield from problems(match[1], item, f"{path}.{name}")
     elif kind in {"str", "int", "bool", "float"}:

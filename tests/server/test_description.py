@@ -3,10 +3,11 @@
 import os
 
 import pytest
-import schemathesis
-from conftest import Desk
 from hypothesis import HealthCheck, settings
+from server_desk import ServerDesk
 from serving import command, write_settings
+
+schemathesis = pytest.importorskip("schemathesis", reason="`nox -s server` installs it")
 
 EXAMPLES = int(os.environ.get("DBT_WATCH_SERVER_EXAMPLES", "60"))
 
@@ -14,7 +15,7 @@ EXAMPLES = int(os.environ.get("DBT_WATCH_SERVER_EXAMPLES", "60"))
 @pytest.fixture(scope="module")
 def described(tmp_path_factory):
     """The description of a server that has an invocation, without what a stream takes."""
-    desk = Desk(write_settings(tmp_path_factory.mktemp("described"), ("shop", "bank")))
+    desk = ServerDesk(write_settings(tmp_path_factory.mktemp("described"), ("shop", "bank")))
     desk.post(command(say="hello"), "one", project_dir="shop")
     desk.runner.work()
     schema = schemathesis.openapi.from_asgi("/openapi.json", desk.app)

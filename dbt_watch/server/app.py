@@ -141,6 +141,7 @@ health = APIRouter()
     "/invocations",
     responses={
         **_FORBIDDEN,
+        400: {"model": Problem, "description": "The body is no text."},
         408: {"model": Problem, "description": "The body did not arrive in time."},
         409: {"model": Problem, "description": "Another invocation has this task_id."},
         413: {"model": Problem, "description": "The body is too large."},

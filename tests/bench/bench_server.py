@@ -104,7 +104,9 @@ def main():
             f" 95th percentile {times[len(times) * 95 // 100]:.1f} ms"
         )
         there, failed, twice = lost(homes[1], args.queued)
-        print(f"of {args.queued} queued after a kill: {there} there, {failed} not run, {twice} run twice")
+        print(
+            f"of {args.queued} queued after a kill: {there} there, {failed} that ran then are lost, {twice} run twice"
+        )
         fresh, warm = (statistics.median(seconds) for seconds in builds(homes[2], args.builds))
         print(f"dbt build of the example: {fresh:.1f} s by a new process, {warm:.1f} s by a warm server")
 

@@ -178,7 +178,10 @@ def test_the_server_starts_from_its_image_on_a_cluster_and_builds_the_project(tm
             except httpx.TransportError:
                 return False
 
-        wait_for(is_ready, 240)
+        try:
+            wait_for(is_ready, 30)
+        except AssertionError:
+            pytest.fail(api.read_namespaced_pod_log("server", "default"))
         assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
         assert httpx.get(f"{url}/invocations").status_code == 401
         api.delete_namespaced_pod("server", "default")

@@ -131,6 +131,16 @@ def clouds(session: nox.Session) -> None:
 
 
 @nox.session
+def server(session: nox.Session) -> None:
+    """Run the tests of the server: those that kill its processes, with both queues, and those with a real dbt as well.
+
+    `-- --quick`: those without processes.
+    """
+    session.install("-e", ".[server-tests]")
+    run_pytest(session, "tests/server", *(session.posargs or ["--server"]))
+
+
+@nox.session
 def mutation(session: nox.Session) -> None:
     """Change the code in small ways, and list the changes that no unit test notices. A module follows `--`: sensors/hub."""
     session.install("-e", ".[mutation]")
@@ -159,11 +169,15 @@ def bench(session: nox.Session) -> None:
     Measure: log to journal, a long journal, a large DAG and its parse, many projects, dbt's log levels, selection.
 
     Options go to the log levels. `-- scale`: what a task for each node costs, by size and way to start; hours. `-- pods`: one pod,
-    several, or one for each node; half an hour. Options follow, such as --sizes 100.
+    several, or one for each node; half an hour. Options follow, such as --sizes 100. `-- server`: a server of dbt.
     """
     session.install("-e", ".[tests]")
     if session.posargs[:1] in (["scale"], ["pods"]):
         bench_beside_peer(session, *session.posargs)
+        return
+    if session.posargs[:1] == ["server"]:
+        session.install("-e", ".[server]")
+        session.run("python", "tests/bench/bench_server.py", *session.posargs[1:])
         return
     for script in (
         "bench_log.py",

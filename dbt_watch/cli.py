@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "show which pods, tasks and commands a project will give, and why",
     ),
     "replay": ("dbt_watch.core.commands.replay", "show what became of each dbt node, from a log of dbt"),
+    "server": ("dbt_watch.server.command", "run dbt invocations that clients post over HTTP"),
 }
 """The sub-commands: name -> (module, what it is for)."""
 
@@ -74,7 +75,8 @@ def _main(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("dbt_watch"):
             raise
-        return _cannot_run(f"{error.name} is not installed; it comes with `pip install 'dbt-watch[demo]'`")
+        extra = "server" if args.command == "server" else "demo"
+        return _cannot_run(f"{error.name} is not installed; it comes with `pip install 'dbt-watch[{extra}]'`")
     parser = argparse.ArgumentParser(
         prog=f"dbt-watch {args.command}",
         description=command.DESCRIPTION,

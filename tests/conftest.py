@@ -54,6 +54,9 @@ def pytest_addoption(parser):
         "--faults", action="store_true", help="strike with all faults, not only with the quick ones"
     )
     parser.addoption(
+        "--server", action="store_true", help="run also what starts servers of dbt, and kills them"
+    )
+    parser.addoption(
         "--quick", action="store_true", help="an answer within two minutes: leave out what is slow"
     )
     parser.addoption(
@@ -85,6 +88,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.slow)
         if is_of(item, NEWEST):
             item.add_marker(pytest.mark.newest)
+        if item.get_closest_marker("server") and not config.getoption("--server"):
+            item.add_marker(pytest.mark.skip(reason="takes long; `nox -s server` runs it"))
         is_fault = item.get_closest_marker("faults") is not None
         if is_fault and not is_quick(item) and not config.getoption("--faults"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))

@@ -1,0 +1,1 @@
+"""The invocations that were asked for: their states and where they are kept."""

@@ -227,8 +227,16 @@ class DbtPodTrigger(BaseTrigger):
             raise
 
     async def on_kill(self) -> None:
-        """Stop dbt when a person has stopped the task (Airflow 3.3 and later)."""
-        await self._stop_if_called_off()
+        """
+        Stop dbt when a person has stopped the task (Airflow 3.3 and later).
+
+        The triggerer cancels this once more with each of its rounds, of a second (3.3.2), and asking a cluster to delete a pod
+        may take longer. So that goes on by itself.
+        """
+        stopping = asyncio.ensure_future(self._stop_if_called_off())
+        _STOPPING.add(stopping)
+        stopping.add_done_callback(_STOPPING.discard)
+        await asyncio.shield(stopping)
 
     async def _stop_if_called_off(self) -> None:
         """
@@ -267,6 +275,10 @@ class DbtPodTrigger(BaseTrigger):
         """Do before Airflow 3.3 what `on_kill` does from then on."""
         if not TELLS_TRIGGERS_OF_KILLS:
             await self._stop_if_called_off()
+
+
+# Held here, since an event loop itself does not hold its tasks.
+_STOPPING: Final[set[asyncio.Future[None]]] = set()
 
 
 class Following:

@@ -244,6 +244,29 @@ def test_a_pod_that_cannot_be_deleted_is_told_of_unless_it_has_gone(trigger_of, 
     assert bool(told) is is_told
 
 
+def test_a_pod_is_deleted_though_the_triggerer_does_not_wait_for_a_slow_cluster(trigger_of):
+    class Slow(Pods):
+        async def delete_namespaced_pod(self, *args, **options):
+            await asyncio.sleep(5)
+            await super().delete_namespaced_pod(*args, **options)
+
+    pods = Slow()
+    trigger = trigger_of(pods)
+
+    async def stop():
+        killing = asyncio.ensure_future(trigger.on_kill())
+        await asyncio.sleep(1)
+        killing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await killing
+        assert not pods.deleted
+        await asyncio.sleep(5)
+
+    run(stop())
+    assert pods.deleted == [("dbt", "default", {})]
+    assert not deferred._STOPPING
+
+
 STATES = {
     "failed": ("failed", True),
     "cleared": (None, True),

@@ -30,22 +30,20 @@ from dbt_watch.airflow.pod_operator import (
 from dbt_watch.airflow.pod_trigger import serialized
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
-from dbt_watch.airflow.task_instances import key_of, will_retry
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.command import Selection, dbt_arguments, environment
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
 from dbt_watch.core.log.stale_sources import OnStale, StaleSources
-from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.resume import outdated_tasks, remaining_nodes, selection_of_part
 from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.core.selection.source_freshness import readers_of
-from dbt_watch.core.task_states import FAILED, SUCCESS
 from dbt_watch.core.verbatim import verbatim
-from dbt_watch.core.xcom_values import xcom_value
 from dbt_watch.exceptions import ArgumentError, DbtWatchError, ProjectIsBusy
 from dbt_watch.producers.attempt import Attempt, failure_of
 from dbt_watch.producers.build_watch import BuildWatch
+from dbt_watch.producers.ending import Ending, end_of_node
 from dbt_watch.producers.failure_reasons import broken_off, words_of
 from dbt_watch.producers.journal_store import stored_journal
 from dbt_watch.producers.log_reader import Position, container_end, has_started
@@ -91,23 +89,6 @@ class Prepared:
     pod: k8s.V1Pod | None = None
     arguments: list[str] = field(default_factory=list)
     deferrable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """
-    How dbt has ended.
-
-    :param closed: its exit code, and why
-    :param failure: what the task fails with, if that is bad
-    :param entries: what is known of the nodes, as far as it is asked for
-    :param was_held_back: whether it is bad only because of what came before
-    """
-
-    closed: Closed
-    failure: Exception
-    entries: Mapping[str, NodeResult]
-    was_held_back: bool
 
 
 class DbtPodMixin(PodOperatorMixin):
@@ -297,7 +278,7 @@ class DbtPodMixin(PodOperatorMixin):
         is_asked = bool(self._stands_for) or (closed.exit_code == 0 and ti.try_number > 1)
         ending = Ending(
             closed=closed,
-            failure=failure_of(closed.exit_code, closed.reason, told["summary"]),
+            error=failure_of(closed.exit_code, closed.reason, told["summary"]),
             entries=patiently(lambda: stored_journal(key_of(ti))).entries if is_asked else {},
             was_held_back=told.get("was_held_back", False),
         )
@@ -361,7 +342,7 @@ class DbtPodMixin(PodOperatorMixin):
             return result  # deferred, or in a pod that is left to another attempt
         ending = Ending(
             closed=attempt.closed,
-            failure=attempt.failure(),
+            error=attempt.failure(),
             entries={entry.unique_id: entry for entry in attempt.watch.results},
             was_held_back=attempt.watch.was_held_back,
         )
@@ -379,52 +360,13 @@ class DbtPodMixin(PodOperatorMixin):
         :param result: what the operator itself returns
         :raises Exception: the failure, unless it is one of tests only that have tasks of their own
         """
-        is_bad = ending.closed.exit_code != 0
-        if ending.was_held_back:
-            # Another attempt would build no more.
-            failure: Exception = AirflowFailException(ending.closed.reason)
-        else:
-            failure = ending.failure
         if self._stands_for:
-            if is_bad and not ending.was_held_back and will_retry(context["ti"]):
-                Memory(context).remember_built(self._built(ending.entries))
-                raise failure
-            result = self._end_of_node(context, ending, failure)
-        elif is_bad:
-            raise failure from None
+            result = end_of_node(context, ending, self._stands_for, self.on_warning)
+        elif ending.is_bad:
+            raise ending.failure from None
         if context["ti"].try_number > 1:
             self._raise_if_outdated(context["ti"], ending.entries)
         return result
-
-    def _end_of_node(self, context: Context, ending: Ending, failure: Exception) -> Any:
-        """Return the results of an isolated node as a sensor would leave them, or raise what its task ends with."""
-        producer = Producer(SUCCESS if ending.closed.exit_code == 0 else FAILED, ending.closed)
-        nodes = [(unique_id, ending.entries.get(unique_id)) for unique_id in self._stands_for]
-        decision = decide(producer, nodes)
-        results = [entry for _, entry in nodes if entry is not None]
-        value = xcom_value(results)
-        # As a sensor leaves them, whatever `do_xcom_push` says of a sidecar's value, and before any callback is called.
-        context["ti"].xcom_push(key="return_value", value=value)
-        if any(entry.is_warning for entry in results):
-            for callback in self.on_warning:
-                self._call(callback, context)
-        if decision.verdict is Verdict.SUCCEED:
-            return value
-        if decision.verdict is Verdict.SKIP:
-            raise AirflowSkipException(decision.reason)
-        is_own_failure = ending.closed.exit_code != 0
-        raise (failure if is_own_failure else AirflowFailException(decision.reason)) from None
-
-    def _call(self, callback: Callable[[Context], object], context: Context) -> None:
-        try:
-            callback(context)
-        except Exception:
-            self.log.exception("The callback %s failed", getattr(callback, "__name__", callback))
-
-    def _built(self, entries: Mapping[str, NodeResult]) -> list[NodeResult]:
-        """Return the results of an isolated node's own nodes that need not be built again, though a test of it failed."""
-        found = (entries.get(unique_id) for unique_id in self._stands_for)
-        return [entry for entry in found if entry is not None and (entry.is_success or entry.is_warning)]
 
     def _raise_if_outdated(self, task_instance: Any, entries: Mapping[str, NodeResult]) -> None:
         """

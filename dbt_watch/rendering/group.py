@@ -141,7 +141,7 @@ class GroupTasks:
 
     def part_of(self, task_id: str) -> PlannedPart:
         """Return the part whose pod tells what becomes of a task, by its id within the group."""
-        return self._part_of_task[task_id]
+        return self._part_of_task[task_id] if self._part_of_task else self.parts[0]
 
     def producer_of(self, task_id: str) -> BaseOperator:
         """Return the task that runs dbt for a task, by its id within the group, also where it was not made at first."""
@@ -158,8 +158,8 @@ class GroupTasks:
 
     @property
     def is_split(self) -> bool:
-        """Whether the project takes more than one pod, or a task is in its middle."""
-        return len(self.parts) > 1 or any(part.barriers for part in self.parts)
+        """Whether the project takes more than one pod, its one node is isolated, or a task is in its middle."""
+        return len(self.parts) > 1 or any(part.home or part.barriers for part in self.parts)
 
     @property
     def producers(self) -> list[BaseOperator]:
@@ -182,9 +182,7 @@ class GroupTasks:
     def last(self) -> list[BaseOperator]:
         """What must be done before the project is: all that runs dbt, and the tests of isolated nodes."""
         tests = [
-            self._sensors[task_id]
-            for task_id, part in self._part_of_task.items()
-            if part.home is not None and task_id in self._sensors
+            sensor for task_id, sensor in self._sensors.items() if self.part_of(task_id).home is not None
         ]
         return [*self.pods.made(self.parts), *tests]
 
@@ -229,24 +227,29 @@ class GroupTasks:
 
     def _split(self) -> None:
         self.parts = split(self.graph, self.selected, self.plan, self._isolated, self.barriers.known())
-        part_of = {unique_id: part for part in self.parts for unique_id in part.nodes}
-        self._part_of_task = {task.task_id: part_of[task.unique_ids[0]] for task in self.plan.tasks.values()}
+        self._part_of_task: dict[str, PlannedPart] = {}
+        if len(self.parts) > 1:
+            part_of = {unique_id: part for part in self.parts for unique_id in part.nodes}
+            self._part_of_task = {
+                task.task_id: part_of[task.unique_ids[0]] for task in self.plan.tasks.values()
+            }
 
     def _arrange(self) -> None:
         """Have everything follow the parts that the project is split into now."""
-        self._split()
-        for task_id, sensor in self._sensors.items():
-            sensor.follow(self.group.child_id(self.part_of(task_id).task_id))
-        watched = self._watched()
-        for part in self.parts:
-            if wanted_task() in {None, self.group.child_id(part.task_id)}:
-                self._settle(part, watched[part.task_id])
+        if self.barriers:
+            self._split()
+            for task_id, sensor in self._sensors.items():
+                sensor.follow(self.group.child_id(self.part_of(task_id).task_id))
+        made = [part for part in self.parts if wanted_task() in {None, self.group.child_id(part.task_id)}]
+        watched = self._watched() if made else {}
+        for part in made:
+            self._settle(part, watched[part.task_id])
 
     def _watched(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Return the unique_ids that each task of nodes stands for, by its whole id, for each part."""
         watched: dict[str, dict[str, tuple[str, ...]]] = {part.task_id: {} for part in self.parts}
-        for task_id, part in self._part_of_task.items():
-            watched[part.task_id][self.group.child_id(task_id)] = tuple(self.plan.tasks[task_id].unique_ids)
+        for task_id, task in self.plan.tasks.items():
+            watched[self.part_of(task_id).task_id][self.group.child_id(task_id)] = tuple(task.unique_ids)
         return watched
 
     def _settle(self, part: PlannedPart, watched: Mapping[str, Sequence[str]]) -> None:

@@ -103,6 +103,14 @@ def test_a_pod_per_node_has_no_producer(dag, decorate):
     ]  # fmt: skip
 
 
+def test_the_only_node_of_a_project_may_be_isolated(dag, decorate):
+    project = made(decorate, select="orders", isolate="*")
+    assert dag.task_dict["build.orders"].part.stands_for == ("model.jaffle_shop.orders",)
+    assert {task.task_id for task in project.leaves} == {
+        "build.orders", "build.orders.test", "build.orders.unit_test",
+    }  # fmt: skip
+
+
 def test_the_project_is_done_when_all_pods_and_the_tests_of_isolated_nodes_are(dag, decorate):
     project = made(decorate, isolate="orders")
     assert {task.task_id for task in project.leaves} == {

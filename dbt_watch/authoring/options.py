@@ -53,7 +53,7 @@ class OptionsBesideSelection(TypedDict, total=False):
     """
     How the tasks of nodes start: "eager": all at once; "lineage": one level after the other; "executor": all at once, run by
     `dbt_watch.NodeExecutor`, see docs/executor.md; "auto", the default: by that executor where the deployment has it and
-    `max_active_tasks` allows it; else eager, from Airflow 3.3 on, with a light triggerer or for up to 200 tasks; else lineage.
+    `max_active_tasks` allows it; else eager, from Airflow 3.3 on, with a light triggerer or for up to 360 tasks; else lineage.
     """
 
     keep_entrypoint: bool

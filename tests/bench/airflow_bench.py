@@ -16,6 +16,8 @@ import psycopg2
 from dbt_watch.local.airflow.deployment import LocalAirflow
 
 HERE = Path(__file__).parent
+# Of the log of a task that has failed.
+LOG_LINES = 30
 sys.path.append(str(HERE.parent))  # where the fault tests have their Postgres from
 from local_postgres import airflow_on, local_postgres  # noqa: E402
 
@@ -56,6 +58,18 @@ class AirflowBench:
                 return False
             time.sleep(pause)
         return True
+
+    def failures(self, dag_id: str) -> str:
+        """Return the states of the tasks of a run that did not end well, and the ends of the logs of those that failed."""
+        ((run_id,),) = self.rows("select run_id from dag_run where dag_id = %s", dag_id)
+        client, told = self.airflow.client, []
+        for task in client.task_instances(dag_id, run_id):
+            if task.state == "failed":
+                lines = client.task_log(dag_id, run_id, task.task_id, task.try_number).splitlines()
+                told += [f"{task.task_id} has failed:", *lines[-LOG_LINES:]]
+            elif task.state != "success":
+                told.append(f"{task.task_id} is {task.state}")
+        return "\n".join(told)
 
     def component(self, name: str) -> psutil.Process:
         """Return the process of a component of Airflow, or of the server of its database."""

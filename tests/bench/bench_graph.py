@@ -152,9 +152,11 @@ def _model(number: int, parents: list[str]) -> dict[str, Any]:
     tags = [f"tag_{number % 10}"]
     return {
         **_common(f"model.shop.{name}", name, f"models/{area}/{name}.sql", parents),
-        # each model with an owner of its own: no two configurations are the same
+        # No two configurations are the same. The peer makes owners of tasks of these, of which Airflow takes 500 characters.
         "config": _config(
-            materialized=("table", "view")[number % 2], tags=tags, meta={"owner": f"team {number}"}
+            materialized=("table", "view")[number % 2],
+            tags=tags,
+            meta={"owner": f"team {number % 10}", "contact": f"team_{number}@shop.example"},
         ),
         "tags": tags,
         "description": f"What is known of the model {number}.",

@@ -107,7 +107,7 @@ class Pods:
             airflow.client.trigger_dag(dag_id)
             has_ended = self._bench.until(lambda: self._state(dag_id) in {"success", "failed"}, LIMIT_S, 0.5)
             if not has_ended or self._state(dag_id) != "success":
-                raise RuntimeError(f"{dag_id} is {self._state(dag_id)}")
+                raise RuntimeError(f"{dag_id} is {self._state(dag_id)}\n{self._bench.failures(dag_id)}")
             cpu = self._cpu() - before
             ((_, began, ended),) = self._bench.rows(RUN, dag_id)
             pods = [pod for pod in self._bench.kube.pods() if pod.labels.get("dag_id") == dag_id]

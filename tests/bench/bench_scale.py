@@ -224,6 +224,8 @@ class Scale:
             before, earlier, memory = self._cpu(), len(airflow.task_starts()), [0]
             airflow.client.trigger_dag(dag_id)
             why = self._end(dag_id, limit, memory)
+            if not why and self._state(dag_id) != "success":
+                print(self._bench.failures(dag_id), file=sys.stderr)
             try:
                 after = self._cpu()
             except psutil.NoSuchProcess:  # a component has ended, which cuts the run off
@@ -242,13 +244,16 @@ class Scale:
             processes = (triggerer, *triggerer.children(recursive=True))
             with contextlib.suppress(psutil.NoSuchProcess):
                 memory.append(sum(process.memory_info().rss for process in processes))
-            ((state, *_),) = self._bench.rows(RUN, dag_id) or ((None,),)
-            return state in {"success", "failed"}
+            return self._state(dag_id) in {"success", "failed"}
 
         try:
             return "" if self._bench.until(has_ended, limit, pause=0.5) else f"after {limit:.0f} s"
         except CannotRun as error:
             return str(error).partition("\n")[0]
+
+    def _state(self, dag_id: str) -> str | None:
+        ((state, *_),) = self._bench.rows(RUN, dag_id) or ((None,),)
+        return state
 
     def _cpu(self) -> dict[str, float]:
         """Return the CPU seconds of each component so far."""

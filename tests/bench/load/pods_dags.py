@@ -59,7 +59,10 @@ def cosmos(mode):
         ProjectConfig,
         RenderConfig,
     )
+    from cosmos.constants import TestIndirectSelection
 
+    # Else a test of two models runs as soon as the first of them is built, and fails. So it does not run at all.
+    tested = {"test_indirect_selection": TestIndirectSelection.CAUTIOUS} if mode == "KUBERNETES" else {}
     return DbtDag(
         project_config=ProjectConfig(manifest_path=CASE["manifest"], project_name="jaffle_shop"),
         profile_config=ProfileConfig(
@@ -67,7 +70,10 @@ def cosmos(mode):
         ),
         render_config=RenderConfig(load_method=LoadMode.DBT_MANIFEST),
         execution_config=ExecutionConfig(
-            execution_mode=ExecutionMode[mode], dbt_project_path=PROJECT_DIR, dbt_executable_path="dbt"
+            execution_mode=ExecutionMode[mode],
+            dbt_project_path=PROJECT_DIR,
+            dbt_executable_path="dbt",
+            **tested,
         ),
         operator_args=POD,
         schedule=None,

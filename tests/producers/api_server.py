@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 OPEN = {"PENDING", "STARTED"}
+NONE = 404, {}, {"detail": "Not Found"}
 
 
 class StandInServer:
@@ -73,11 +74,12 @@ class StandInServer:
         if parts == ["invocations"]:
             return self.post(body) if method == "POST" else self.listed(query)
         found = self.invocations.get(parts[1])
-        if len(parts) == 2:  # noqa: PLR2004
+        if len(parts) == 2:
             return 200, {}, self.told(found) if found else {"task_id": parts[1], "state": "NOT_FOUND"}
-        what = parts[2]
-        if found is None:
-            return 404, {}, {"status_code": 404, "message": "there is no such invocation"}
+        return self.answer_of(found, parts[2:], query) if found else NONE
+
+    def answer_of(self, found, parts, query):
+        what = parts[0]
         if what == "abort":
             found["abort_requested"] = True
             if found["state"] in OPEN:
@@ -85,9 +87,9 @@ class StandInServer:
             return 200, {}, self.told(found)
         if what == "log" and self.dialect == "own":
             return self.log_part(found, query)
-        if what == "artifacts" and self.dialect != "field" and parts[3] in found["artifacts"]:
-            return 200, {}, found["artifacts"][parts[3]]
-        return 404, {}, {"detail": "Not Found"}
+        if what == "artifacts" and self.dialect != "field" and parts[1] in found["artifacts"]:
+            return 200, {}, found["artifacts"][parts[1]]
+        return NONE
 
     def post(self, body):
         task_id = f"own-{len(self.invocations)}" if self.own_ids else body["task_id"]

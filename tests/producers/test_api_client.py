@@ -18,7 +18,7 @@ from dbt_watch.producers.api.client import TriggererClient, WorkerClient, abort_
 from dbt_watch.producers.api.protocol import LogPart
 
 COMMAND = ["build", "--select", "orders"]
-SECRET = "pa55-of-the-server"
+SECRET = "pa55-of-the-server"  # noqa: S105 - no real one
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_a_token_that_is_renewed_in_the_connection_is_used_in_mid_run(client_of,
     client = client_of({"token": "first"})
     client.ask("post", COMMAND, "nightly-1", None)
     server.authorizations = {"Bearer second"}
-    connections["dbt_api"][0]["token"] = "second"
+    connections["dbt_api"][0]["token"] = "second"  # noqa: S105
     assert client.ask("look", "nightly-1").state == "STARTED"
 
 
@@ -306,7 +306,7 @@ def test_a_token_is_renewed_before_it_expires(server, issuer, connections):
 def test_an_issuer_that_refuses_is_quoted_and_the_secret_is_not(client_of, server, issuer, caplog):
     refusal = says(400, json.dumps({"error": "invalid_client", "error_description": "unknown"}).encode())
     issuer.instead = [refusal] * 1_000
-    with pytest.raises(ServerError, match="no token from .*HTTP 400 invalid_client unknown") as caught:
+    with pytest.raises(ServerError, match=r"no token from .*HTTP 400 invalid_client unknown") as caught:
         client_of({"oauth2": {**OAUTH2, "token_url": f"{issuer.url}/token"}}).ask("look", "nightly-1")
     assert SECRET not in str(caught.value) + caplog.text
     assert not server.requests

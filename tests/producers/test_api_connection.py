@@ -10,7 +10,7 @@ from airflow.sdk import Connection
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.producers.api.connection import read_connection
 
-SECRET = "pa55-of-the-server"
+SECRET = "pa55-of-the-server"  # noqa: S105 - no real one
 
 
 def read(extra=None, **fields):

@@ -38,6 +38,8 @@ LONGEST_RETRY_AFTER: Final = 120.0
 
 LOG_PIECE: Final = 1 << 20
 """How much of a log is asked for at a time, in bytes."""
+LOG_TRIES: Final = 3
+"""How often an answer is no part of a log before a server counts as one that gives none."""
 MAX_WORDS: Final = 300
 """How much of what a server says of an error is shown, in characters."""
 MAX_PAGES: Final = 20
@@ -249,12 +251,17 @@ class DbtServer:
         path = f"/invocations/{quote(task_id, safe='')}/log"
         params = (("offset", str(offset)), ("limit", str(LOG_PIECE)))
         trouble = _Trouble(self._name, "reading the log", patience)
-        answer = yield from self._ask(Ask("GET", path, params), trouble)
-        following = answer.headers.get("x-log-offset", "")
-        if answer.status not in _OK or not following.isdecimal():
-            return None
-        is_complete = answer.headers.get("x-log-complete", "").lower() == "true"
-        return LogPart(answer.content, int(following), is_complete)
+        for _ in range(LOG_TRIES):
+            answer = yield from self._ask(Ask("GET", path, params), trouble)
+            if answer.status not in _OK:
+                break
+            following = answer.headers.get("x-log-offset", "")
+            if following.isdecimal():
+                is_complete = answer.headers.get("x-log-complete", "").lower() == "true"
+                return LogPart(answer.content, int(following), is_complete)
+            # Another server's log, or what a proxy says for a moment.
+            yield Pause(BACKOFF_FIRST)
+        return None
 
     def abort(self, task_id: str) -> Generator[Ask | Renew | Pause, Any, None]:
         """

@@ -4,6 +4,8 @@ Run a dbt project in one Kubernetes pod from Airflow, with one task for each dbt
     @dbt_k8s_project(manifest="dbt/shop/target/manifest.json", image="registry.example/shop-dbt:1.4")
     def build():
         return dbt_build(vars={"day": "{{ ds }}"})
+
+Or by a server, with `@dbt_api_project(manifest=..., conn_id="dbt_api")`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dbt_watch.authoring.pod_settings import PodSettings
     from dbt_watch.core.results import NodeResult
-    from dbt_watch.decorators import dbt_build, dbt_k8s_project, dbt_node
+    from dbt_watch.decorators import dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
     from dbt_watch.executor.node_executor import NodeExecutor
     from dbt_watch.project import DbtNode, DbtProject
     from dbt_watch.rendering.project_plan import ProjectPlan
@@ -27,6 +29,7 @@ __all__ = [
     "NodeResult",
     "PodSettings",
     "ProjectPlan",
+    "dbt_api_project",
     "dbt_build",
     "dbt_k8s_project",
     "dbt_node",
@@ -39,6 +42,7 @@ _HOMES = {
     "NodeResult": "dbt_watch.core.results",
     "PodSettings": "dbt_watch.authoring.pod_settings",
     "ProjectPlan": "dbt_watch.rendering.project_plan",
+    "dbt_api_project": "dbt_watch.decorators",
     "dbt_build": "dbt_watch.decorators",
     "dbt_k8s_project": "dbt_watch.decorators",
     "dbt_node": "dbt_watch.decorators",

@@ -1,5 +1,5 @@
 """
-The decorators `@dbt_k8s_project` and `@dbt_node`, and `dbt_build`: names, signatures and what they mean.
+The decorators `@dbt_k8s_project`, `@dbt_api_project` and `@dbt_node`, and `dbt_build`: names, signatures and what they mean.
 
 `authoring` does the work. Everything that can be wrong with an argument is said while the DAG is parsed.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, overload
 
 from dbt_watch.authoring.node_functions import After, Binding, Body, On
 from dbt_watch.authoring.project_factory import ProjectFactory
-from dbt_watch.authoring.settings import ProjectSettings
+from dbt_watch.authoring.settings import DECORATORS, ProjectSettings
 from dbt_watch.authoring.standalone_node import standalone
 from dbt_watch.core.command import DbtBuild, check_literals
 from dbt_watch.exceptions import ArgumentError
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from airflow.sdk import XComArg
     from typing_extensions import Unpack
 
-    from dbt_watch.authoring.pod_types import FunctionArguments, ProjectArguments, StandaloneNodeArguments
+    from dbt_watch.authoring.pod_types import (
+        ApiProjectArguments,
+        FunctionArguments,
+        ProjectArguments,
+        StandaloneApiNodeArguments,
+        StandaloneNodeArguments,
+    )
+    from dbt_watch.authoring.settings import RunsIn
     from dbt_watch.core.results import NodeResult
 
 P = ParamSpec("P")
@@ -111,11 +118,37 @@ def dbt_k8s_project(
     :raises SelectionError: when the selection cannot be understood, or matches nothing
     :raises ArgumentError: when another argument is unknown, missing or of the wrong kind
     """
-    settings = ProjectSettings.of(manifest=manifest, **arguments)
+    return _decorator("pods", manifest, arguments)
+
+
+def dbt_api_project(
+    manifest: str | os.PathLike[str], **arguments: Unpack[ApiProjectArguments]
+) -> Callable[[Callable[P, DbtBuild | None]], ProjectFactory[P]]:
+    """
+    Make a task group of a dbt project that a server runs: a dbt API server, such as `dbt-watch server`.
+
+    It is the same group as that of `@dbt_k8s_project`, with the same tasks of nodes, retries and clears. No pod is made: the task
+    that runs dbt posts an invocation, and follows its log.
+
+    :param manifest: the project's manifest.json: a path (a relative one starts at the DAG file) or the URL of an
+        object store
+    :param arguments: `conn_id`, Airflow's connection to the server, "dbt_api" by default; `deferrable`; the options of
+        `dbt_watch.authoring.options.ApiOptions`; and any argument of BaseOperator that makes sense, such as `retries` or `pool`
+    :raises ManifestError: when the manifest is missing or is not one
+    :raises SelectionError: when the selection cannot be understood, or matches nothing
+    :raises ArgumentError: when another argument is unknown, missing or of the wrong kind, or only a pod could heed it
+    """
+    return _decorator("server", manifest, arguments)
+
+
+def _decorator(
+    runs_in: RunsIn, manifest: str | os.PathLike[str], arguments: Mapping[str, Any]
+) -> Callable[[Callable[P, DbtBuild | None]], ProjectFactory[P]]:
+    settings = ProjectSettings.of(runs_in, manifest=manifest, **arguments)
 
     def decorate(function: Callable[P, DbtBuild | None]) -> ProjectFactory[P]:
         if not inspect.isfunction(function):
-            raise ArgumentError("@dbt_k8s_project", function, "a function to decorate")
+            raise ArgumentError(DECORATORS[runs_in], function, "a function to decorate")
         return ProjectFactory(function, settings)
 
     return decorate
@@ -171,6 +204,30 @@ def dbt_node(
 ) -> Callable[[Callable[Concatenate[NodeResult, P], Any]], Callable[P, list[XComArg]]]: ...
 
 
+@overload
+def dbt_node(
+    node: str,
+    *,
+    manifest: str | os.PathLike[str],
+    conn_id: str,
+    after: After = "tests",
+    on: On = "success",
+    **arguments: Unpack[StandaloneApiNodeArguments],
+) -> Callable[[Callable[Concatenate[NodeResult, P], Any]], Callable[P, XComArg]]: ...
+
+
+@overload
+def dbt_node(
+    *,
+    select: str | Sequence[str],
+    manifest: str | os.PathLike[str],
+    conn_id: str,
+    after: After = "tests",
+    on: On = "success",
+    **arguments: Unpack[StandaloneApiNodeArguments],
+) -> Callable[[Callable[Concatenate[NodeResult, P], Any]], Callable[P, list[XComArg]]]: ...
+
+
 def dbt_node(
     node: str | None = None,
     *,
@@ -184,7 +241,8 @@ def dbt_node(
     Make a Python task of a function and bind it to a node of the project around it.
 
     Outside of a project, given a `manifest`, an `image` and any other argument of `@dbt_k8s_project`, it makes a group
-    of its own, whose pod builds just that node and its tests.
+    of its own, whose pod builds just that node and its tests; given a `conn_id`, with the arguments of `@dbt_api_project`, a
+    server does.
 
     Its first argument is the `NodeResult`; the others are given when it is called, as with `@task`. Calling it gives
     the XComArg of the task; for a selection a list of them, one for each node that matches.

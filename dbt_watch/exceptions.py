@@ -1,15 +1,19 @@
 """
 Every error that dbt_watch raises, in one tree, and who raises it.
 
-DbtWatchError          the producer's task was stopped before there was a pod, or its operator ran none: `producers.operator`
+DbtWatchError          the producer's task was stopped before dbt was, or its operator ran no pod: `producers.pods.operator`,
+ │                      `producers.api.operator`
  ├── ArgumentError      an argument of ours is wrong (also a ValueError): while the DAG is parsed, `authoring`, `rendering`,
  │    │                 `core`; what a template renders to, when the producer runs
  │    ├── ManifestError   the manifest is missing, foreign, damaged or too new: `core.manifest`
  │    └── SelectionError  a selection cannot be understood, or matches nothing: `core.selection`, `authoring`,
  │                      `producers.single_node`
  ├── DbtRunFailed       dbt ended, and not well: the producer's task, `producers.attempt`
- ├── PodLost            the pod did not run dbt, or went away before dbt was done: likewise
- └── ProjectIsBusy      dbt runs for the same project and run in another pod: `producers.project_pods`
+ ├── PodLost            the pod did not run dbt, or went away before dbt was done: likewise, `producers.pods.attempt`
+ ├── InvocationLost     a server did not run dbt to its end: likewise, `producers.api.attempt`
+ ├── ServerError        a server of dbt does not answer, or refuses what it is asked: `producers.api.protocol`
+ └── ProjectIsBusy      dbt runs for the same project and run elsewhere: `producers.pods.project_pods`,
+                        `producers.api.earlier_invocations`
 
 Where a room's own callers catch an error, it is defined in that room: `JournalError` in `core.journal.format`, `JournalLost` in
 `producers.journal_store`, `SupervisorError` in `airflow.supervisor`, `DagFileError` in `planning.loading`, and, for the demo,
@@ -94,8 +98,24 @@ class PodLost(DbtWatchError):
     """The pod did not run dbt, or went away before dbt was done."""
 
 
+class InvocationLost(DbtWatchError):
+    """A server did not run dbt to its end: it was aborted, its worker died, or the server does not know of it any more."""
+
+
+class ServerError(DbtWatchError):
+    """
+    A server of dbt does not answer, or refuses what it is asked.
+
+    :param status: of its last answer, as HTTP has it; None when there was none
+    """
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class ProjectIsBusy(DbtWatchError):
-    """For this project and DAG run dbt runs in another pod, and must not run twice; it may be tried later."""
+    """For this project and DAG run dbt runs elsewhere, and must not run twice; it may be tried later."""
 
 
 def did_you_mean(sought: str, known: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ none of those whose name begins with `pod`: these bring in Kubernetes. The same 
 | `pod_operator` | that `execute` takes `pod_request_obj` and `pod` as they are set | 10.12.2, 10.25.0 | dbt is called without its command line, or a second time | override `get_or_create_pod` alone | `producers/test_private_api.py`, `producers/test_start_failures.py` |
 | `pod_operator` | that a pod with Istio's sidecar is judged by the base container (`is_istio_enabled`) | 10.12.2, 10.25.0 | a task waits for sidecars that run for ever | override `await_pod_completion` | `e2e/test_authoring_examples.py` |
 | `pod_operator` | that `trigger_reentry` writes the log by `_write_logs` | 10.12.2, 10.25.0 | after a deferral the raw log of dbt comes behind the lines for people | find the new name | `producers/test_private_api.py` |
-| `pod_operator` | the names and arguments of PodManager's `fetch_container_logs`, `fetch_requested_container_logs`, `read_pod`, `run_pod_async`, and `_client` | 10.12.2, 10.25.0; 10.12.1 has other arguments | the log of dbt is read by the provider's reader, and no journal is written | the new arguments; see `producers.log_reader` | `producers/test_private_api.py`, `e2e/test_runs.py` |
+| `pod_operator` | the names and arguments of PodManager's `fetch_container_logs`, `fetch_requested_container_logs`, `read_pod`, `run_pod_async`, and `_client` | 10.12.2, 10.25.0; 10.12.1 has other arguments | the log of dbt is read by the provider's reader, and no journal is written | the new arguments; see `producers.pods.log_reader` | `producers/test_private_api.py`, `e2e/test_runs.py` |
 | `pod_operator` | that a subclass's `execute` and `trigger_reentry` come to KubernetesPodOperator's by `super()`, with the cluster within reach | google 22.8.0, amazon 9.39.0 | a subclass such as EksPodOperator does not reach its cluster | look at the subclass | `producers/test_subclasses.py`, `clouds/test_clouds.py` |
 | `pod_trigger` | the arguments and attributes of the operator's trigger, the cached property `hook`, the fields of its event | 10.12.2, 10.25.0 | a deferred producer fails, or does not stop when it is told to | the new names | `producers/test_private_api.py`, `producers/test_deferred.py` |
 | `pod_trigger` | that a trigger of a subclass comes to KubernetesPodTrigger's `run` by `super()`, with the cluster within reach; the portal of `greenback` | google 22.8.0, amazon 9.39.0; 3.1.8, 3.3.2 | a deferred producer of such a subclass does not reach its cluster | look at the trigger of the subclass | `producers/test_subclasses.py`, `clouds/test_clients.py` |
@@ -47,6 +47,6 @@ none of those whose name begins with `pod`: these bring in Kubernetes. The same 
 
 Three public names are used elsewhere for more than their pages say: `XComArg` has a subclass in `rendering.results`, whose
 `resolve` and `iter_references` are Airflow's to call; `XComArg.iter_xcom_references` finds the tasks that a project comes after,
-in `rendering.pod_tasks`; and `producers.operator.producer_class` makes a class with an `execute` and an `__init__` of its
+in `rendering.pod_tasks`; and `producers.pods.operator.producer_class` makes a class with an `execute` and an `__init__` of its
 own, since Airflow prepares an operator only for what its class defines itself.
 """

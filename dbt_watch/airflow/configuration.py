@@ -23,3 +23,13 @@ def configured_executors() -> list[str]:
 def heartbeat_timeout() -> float:
     """Return after how many seconds without a heartbeat a running task is taken for dead."""
     return float(conf.getint("scheduler", "task_instance_heartbeat_timeout"))
+
+
+def default_deferrable() -> bool:
+    """Return whether operators that can wait in a triggerer do so unless they are told otherwise."""
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def own_address() -> str:
+    """Return the address of this Airflow as people know it; empty where the configuration does not say."""
+    return str(conf.get("api", "base_url", fallback="") or "")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dbt_watch.authoring.api_arguments import api_class
 from dbt_watch.authoring.container import container_command
 from dbt_watch.authoring.isolation import asked_by
 from dbt_watch.authoring.pod_arguments import watching_class
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 class ProjectOperators:
     """
-    The operators of a project: the `Operators` that `rendering.pod_tasks` asks for.
+    What the operators of a project have in common, wherever dbt runs: the `Operators` that `rendering.pod_tasks` asks for.
 
     :param settings: the arguments of the decorator
     :param graph: the project
@@ -51,9 +52,8 @@ class ProjectOperators:
         """The tasks of the group, once they are known."""
 
     def operator_class(self) -> type[Any]:
-        """Return their class; this imports Kubernetes."""
-        cls: type[Any] = watching_class(self._settings.options["operator_class"])
-        return cls
+        """Return their class."""
+        raise NotImplementedError
 
     def arguments(self, home: str | None) -> dict[str, Any]:
         """Return their arguments, those of an isolated node or those of a producer."""
@@ -62,21 +62,19 @@ class ProjectOperators:
         if home is None and self.tasks is not None:
             callbacks = for_producer(self._callbacks, self.tasks)
         return {
-            **_with_models(self._settings_of(home).pod),
             **callbacks,
-            "cmds": self._command(home).cmds,
             "selection": self._wanted.selection,
             "graph": self._graph,
             "selected": self._wanted.nodes,
             "on_stale": options["on_stale"],
             "on_drift": options["on_drift"],
             "project_dir": options["project_dir"],
-            "profiles_dir": options["profiles_dir"],
         }
 
     def leading(self, home: str | None) -> list[str]:
         """Return the words in front of dbt's arguments."""
-        return self._command(home).leading
+        del home
+        return []
 
     def asked_by(self, home: str) -> list[str]:
         """Return what asks for an isolated node's own pod, as it is written."""
@@ -86,6 +84,30 @@ class ProjectOperators:
     def _asked_by(self) -> dict[str, list[str]]:
         return {} if self.tasks is None else asked_by(self._graph, self.tasks.plan, self._settings)
 
+
+class PodOperators(ProjectOperators):
+    """The operators of a project whose dbt runs in pods."""
+
+    def operator_class(self) -> type[Any]:
+        """Return their class; this imports Kubernetes."""
+        cls: type[Any] = watching_class(self._settings.options["operator_class"])
+        return cls
+
+    def arguments(self, home: str | None) -> dict[str, Any]:
+        """Return their arguments."""
+        return {
+            "startup_check_interval_seconds": 1,
+            "log_pod_spec_on_failure": False,  # it would print every environment variable of the pod
+            **_with_models(self._settings_of(home).pod),
+            **super().arguments(home),
+            "cmds": self._command(home).cmds,
+            "profiles_dir": self._settings.options["profiles_dir"],
+        }
+
+    def leading(self, home: str | None) -> list[str]:
+        """Return the words in front of dbt's arguments."""
+        return self._command(home).leading
+
     def _settings_of(self, home: str | None) -> ProjectSettings:
         if home is None:
             return self._settings
@@ -94,6 +116,18 @@ class ProjectOperators:
 
     def _command(self, home: str | None) -> ContainerCommand:
         return container_command(self._settings_of(home))
+
+
+class ApiOperators(ProjectOperators):
+    """The operators of a project that a server runs."""
+
+    def operator_class(self) -> type[Any]:
+        """Return their class."""
+        return api_class()
+
+    def arguments(self, home: str | None) -> dict[str, Any]:
+        """Return their arguments."""
+        return {**self._settings.pod, **super().arguments(home)}
 
 
 def _with_models(pod: Mapping[str, Any]) -> dict[str, Any]:

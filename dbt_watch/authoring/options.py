@@ -1,8 +1,8 @@
 """
-The options of `@dbt_k8s_project`: their names, types, defaults and meaning, in this one place.
+The options of `@dbt_k8s_project` and `@dbt_api_project`: their names, types, defaults and meaning, in this one place.
 
-The signatures in `decorators` are made of `ProjectOptions`, with the operator's arguments of `pod_types` beside it. The
-checks here go by the types. docs/authoring.md lists the same names.
+The signatures in `decorators` are made of `ProjectOptions` and `ApiOptions`, with the operator's arguments of `pod_types` beside
+them. The checks here go by the types. docs/authoring.md and docs/api.md list the same names.
 """
 
 # No `from __future__ import annotations` here: the checks read the types.
@@ -105,6 +105,29 @@ class ProjectOptions(OptionsBesideSelection, total=False):
     The nodes that get a pod of their own, each at its place in the graph: a selection in dbt's syntax, `"*"` for every node; or
     a mapping of selections to `PodSettings`. The rest is built by as few pods as the graph allows. None, the default: one pod.
     """
+
+
+class ApiOptions(TypedDict, total=False):
+    """The options of a project that a server runs: those of `ProjectOptions` that are about neither an image nor a pod."""
+
+    group_id: Text
+    """See `ProjectOptions`, and so for the others but `project_dir` and `freshness`."""
+
+    project_dir: Text
+    """The server's name of the project, or its directory there; not needed where the server has but one for us."""
+
+    tests: Tests
+    group_by: GroupBy
+    sensors: Sensors
+
+    freshness: Freshness
+    """"only": check the sources of the selection, and build nothing. "none", the default: check none."""
+
+    on_drift: OnDrift
+    on_warning_callback: Callbacks
+    select: Criteria
+    exclude: Criteria
+    selector: Text
 
 
 DEFAULTS: Final[ProjectOptions] = {

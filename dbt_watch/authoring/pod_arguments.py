@@ -30,7 +30,7 @@ def watching_class(operator_class: Any) -> Any:
     from dbt_watch.airflow.kubernetes_imports import load_used_modules_only  # noqa: PLC0415
 
     load_used_modules_only()
-    from dbt_watch.producers.operator import producer_class  # noqa: PLC0415
+    from dbt_watch.producers.pods.operator import producer_class  # noqa: PLC0415
 
     return producer_class() if operator_class is None else producer_class(operator_class)
 
@@ -73,9 +73,9 @@ def _check_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None) -
             raise ArgumentError(
                 name,
                 value,
-                _ELSEWHERE.get(name)
+                ELSEWHERE.get(name)
                 or "an argument of @dbt_k8s_project or of the operator below it; this one is unknown",
-                known=() if name in _ELSEWHERE else known,
+                known=() if name in ELSEWHERE else known,
                 sought=name,
             )
     variables = pod.get("env_vars")
@@ -86,7 +86,7 @@ def _check_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None) -
 
 def known_arguments(operator_class: Any) -> frozenset[str]:
     """Return the names of all arguments of a project whose producer is of a class."""
-    return parameters_of(operator_class) - _OURS - set(_REFUSED) | _OPTIONS
+    return parameters_of(operator_class) - OURS - set(_REFUSED) | _OPTIONS
 
 
 @functools.cache
@@ -100,7 +100,7 @@ def parameters_of(operator_class: Any) -> frozenset[str]:
 
 
 _IMAGE_SOURCES: Final = ("image", "pod_template_file", "pod_template_dict", "full_pod_spec")
-_OURS: Final = frozenset(
+OURS: Final = frozenset(
     {
         "build",
         "selection",
@@ -125,7 +125,7 @@ _REFUSED: Final = {
 }
 # What people write who know dbt's command line, astronomer-cosmos or an operator for dbt, and where it is said here. An
 # operator of one's own may have an argument of that name.
-_ELSEWHERE: Final = {
+ELSEWHERE: Final = {
     **{
         name: f"dbt_build({name}=...) instead, as the return value of the decorated function"
         for name in DbtBuild.__struct_fields__

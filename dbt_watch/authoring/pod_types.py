@@ -1,5 +1,5 @@
 """
-The arguments of the decorators that are passed on to KubernetesPodOperator or `@task`, for editors and type checkers only.
+The arguments of the decorators that are passed on to an operator or `@task`, for editors and type checkers only.
 
 `decorators` names them in overloads, and nothing loads this module when a DAG is parsed. What the operator that is installed
 really takes is asked of itself, in `pod_arguments`. One that is newer than this list is unknown to type checkers, unless
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from dbt_watch.authoring.options import OptionsBesideSelection, ProjectOptions
+from dbt_watch.authoring.options import ApiOptions, OptionsBesideSelection, ProjectOptions
 
 if TYPE_CHECKING:
     import os
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from kubernetes.client import models as k8s
 
     from dbt_watch.core.command import DbtBuild
+    from dbt_watch.core.log.drift import OnDrift
+    from dbt_watch.rendering.plan import Tests
+    from dbt_watch.rendering.sensor_start import Sensors
+    from dbt_watch.rendering.subgroups import GroupBy
 
     Callbacks = Callable[[Any], None] | Sequence[Callable[[Any], None]]
 
@@ -165,15 +169,41 @@ class ProjectArguments(ProjectOptions, PodArguments, total=False):
     """What `@dbt_k8s_project` takes beside the manifest."""
 
 
+class ApiArguments(TaskArguments, total=False):
+    """What is said of a server, and of the task that asks it."""
+
+    conn_id: str
+    deferrable: bool
+
+
+class ApiProjectArguments(ApiOptions, ApiArguments, total=False):
+    """What `@dbt_api_project` takes beside the manifest."""
+
+
 class OverridingArguments(ProjectArguments, total=False):
     """What `override` takes."""
 
     manifest: str | os.PathLike[str]
+    conn_id: str
 
 
 class StandaloneNodeArguments(OptionsBesideSelection, PodArguments, total=False):
     """What `@dbt_node` takes beside the manifest outside of a project."""
 
+    build: DbtBuild
+
+
+class StandaloneApiNodeArguments(TaskArguments, total=False):
+    """The same where a server builds it; a `conn_id` beside them is what tells."""
+
+    deferrable: bool
+    group_id: str | None
+    project_dir: str | None
+    tests: Tests
+    group_by: GroupBy
+    sensors: Sensors
+    on_drift: OnDrift
+    on_warning_callback: Callbacks
     build: DbtBuild
 
 

@@ -1,5 +1,5 @@
 """
-The making of a project's group, once or mapped: what a function under `@dbt_k8s_project` becomes.
+The making of a project's group, once or mapped: what a function under `@dbt_k8s_project` or `@dbt_api_project` becomes.
 
 Airflow's own `@task_group` makes and maps the group; what is in it is made here.
 """
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, overload
 from airflow.sdk import get_parsing_context, task_group
 
 from dbt_watch.airflow.dag_authoring import current_task_group
+from dbt_watch.authoring.api_arguments import check_api_arguments
 from dbt_watch.authoring.isolation import isolation
 from dbt_watch.authoring.node_functions import Body
-from dbt_watch.authoring.operators import ProjectOperators
+from dbt_watch.authoring.operators import ApiOperators, PodOperators
 from dbt_watch.authoring.options import callbacks
 from dbt_watch.authoring.parse_warnings import warn_of, warn_of_obstacle
 from dbt_watch.authoring.pod_arguments import check_pod_arguments
@@ -138,12 +139,17 @@ class ProjectFactory(Generic[P]):
     def _fill(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> DbtProject:
         """Make the tasks, in the group that has just been opened."""
         settings, options = self._settings, self._settings.options
+        is_by_server = settings.runs_in == "server"
+        if is_by_server:
+            check_api_arguments(settings)
         graph = load_manifest(resolve_manifest(settings.manifest, self._function))
         wanted = chosen(graph, settings)
         warn_of(wanted.unmatched, graph, self._function)
         plan = plan_tasks(graph, wanted.nodes, options["tests"])
-        isolated = isolation(graph, plan, settings, self._function)
-        check_pod_arguments(settings.pod, isolated, options["operator_class"])
+        # What a node says of a pod of its own is nothing to a server.
+        isolated = {} if is_by_server else isolation(graph, plan, settings, self._function)
+        if not is_by_server:
+            check_pod_arguments(settings.pod, isolated, options["operator_class"])
         group = current_task_group()
         ends = callbacks_of(group, settings.pod)
         looks = Looks(
@@ -160,7 +166,8 @@ class ProjectFactory(Generic[P]):
             is_mapped=any(group.iter_mapped_task_groups()),
             warn=lambda obstacle: warn_of_obstacle(obstacle, self._function),
         )
-        operators = ProjectOperators(settings, graph, wanted, isolated, ends)
+        made_by = ApiOperators if is_by_server else PodOperators
+        operators = made_by(settings, graph, wanted, isolated, ends)
         tasks = operators.tasks = GroupTasks(
             plan, graph, wanted.nodes, group, start=start, looks=looks, operators=operators, isolated=isolated
         )

@@ -1,5 +1,5 @@
 """
-The arguments of `@dbt_k8s_project`, sorted and checked, and what follows from them: a manifest and a selection.
+The arguments of `@dbt_k8s_project` or `@dbt_api_project`, sorted and checked, and what follows from them: a manifest and a selection.
 
 `decorators` makes a `ProjectSettings`; `authoring.project_factory` reads it when the decorated function is called.
 """
@@ -10,7 +10,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -33,43 +33,51 @@ if TYPE_CHECKING:
     from dbt_watch.core.manifest.graph import Graph
 
 
+RunsIn = Literal["pods", "server"]
+"""Where dbt runs."""
+
+DECORATORS: Final[Mapping[RunsIn, str]] = {"pods": "@dbt_k8s_project", "server": "@dbt_api_project"}
+
+
 class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
-    The arguments of `@dbt_k8s_project`, checked.
+    The arguments of `@dbt_k8s_project` or `@dbt_api_project`, checked.
 
     :param manifest: a path or a URL
     :param options: all of `ProjectOptions`
     :param pod: the arguments of the operator
+    :param runs_in: where dbt runs
     """
 
     manifest: str | os.PathLike[str]
     options: ProjectOptions
     pod: Mapping[str, Any]
+    runs_in: RunsIn = "pods"
 
     @classmethod
-    def of(cls, **arguments: Any) -> ProjectSettings:
+    def of(cls, runs_in: RunsIn = "pods", **arguments: Any) -> ProjectSettings:
         """
         Sort arguments into ours and those of the operator.
 
+        :param runs_in: where dbt runs
         :raises ArgumentError: naming the argument, the value and what was expected
         """
         manifest = arguments.pop("manifest", None)
         if manifest is None:
             raise ArgumentError("manifest", None, "the path or the URL of the project's manifest.json")
         if callable(manifest):
-            raise ArgumentError(
-                "@dbt_k8s_project", manifest, "arguments in parentheses: @dbt_k8s_project(manifest=...)"
-            )
+            name = DECORATORS[runs_in]
+            raise ArgumentError(name, manifest, f"arguments in parentheses: {name}(manifest=...)")
         given = {name: value for name, value in arguments.items() if name in DEFAULTS}
         pod = {name: value for name, value in arguments.items() if name not in DEFAULTS}
         for name in AIRFLOW_CALLBACKS:
             callbacks(name, pod.get(name))
         check_isolate("isolate", given.get("isolate"))
-        return cls(manifest=manifest, options=with_defaults(given), pod=pod)
+        return cls(manifest=manifest, options=with_defaults(given), pod=pod, runs_in=runs_in)
 
     def override(self, **arguments: Any) -> ProjectSettings:
         """Return the same with other arguments."""
-        return self.of(**{"manifest": self.manifest, **self.options, **self.pod, **arguments})
+        return self.of(self.runs_in, **{"manifest": self.manifest, **self.options, **self.pod, **arguments})
 
 
 def resolve_manifest(

@@ -1,4 +1,4 @@
-"""`@dbt_node` outside of a project: a group of its own, whose pod builds one node or one selection, and its tests."""
+"""`@dbt_node` outside of a project: a group of its own, whose one run of dbt builds one node or one selection, and its tests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def standalone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[...,
             binding.before,
             "to be left out: nothing but the node is built here; task >> group does the same",
         )
-    settings = ProjectSettings.of(**arguments)
+    settings = ProjectSettings.of("server" if "conn_id" in arguments else "pods", **arguments)
     inner = msgspec.structs.replace(binding, task_arguments={})
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,9 +1,10 @@
 """
 The command line of dbt, as a list of arguments.
 
-`dbt_build` returns a `DbtBuild`; `producers.operator` renders it when it runs, and asks `dbt_arguments` for the command and
-`environment` for the variables. `authoring` checks what is known earlier, and asks for the `deps` of an own container. Every
-value is one argument of its own; nothing is pasted into a line that a shell would read.
+`dbt_build` returns a `DbtBuild`; `producers` renders it when it runs, and asks `dbt_arguments` for the command of a pod and
+`environment` for its variables, or `server_arguments` for what a server is asked for. `authoring` checks what is known earlier,
+and asks for the `deps` of an own container. Every value is one argument of its own; nothing is pasted into a line that a shell
+would read.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from dbt_watch.exceptions import ArgumentError
 # JSON on stdout at debug: only there does dbt 1.x say why a node failed at the moment it fails. No log file, since
 # `--log-format json` would turn that into debug JSON as well.
 GLOBAL_FLAGS = ("--log-format", "json", "--log-level", "debug", "--log-level-file", "none", "--no-use-colors")
+
+# The same where a server runs dbt. It may read the log from dbt's file, which is left as the server wants it.
+SERVER_FLAGS = ("--log-format", "json", "--log-level", "debug", "--no-use-colors")
 
 # dbt takes variables as an argument only. They are put into the environment of the container, so that its command does
 # not show them.
@@ -122,6 +126,49 @@ def dbt_arguments(
         build = [*GLOBAL_FLAGS, "build", *shared, *_build_arguments(options), *selection.arguments()]
     count = [str(len(check))] if check and build else []
     return [*options.get("leading", ()), *count, *check, *build]
+
+
+def server_arguments(options: Mapping[str, Any], selection: Selection) -> list[str]:
+    """
+    Return the arguments of dbt for one build, or for one check of sources, where a server runs it.
+
+    The server knows where things are, and there is no container whose environment could hold the variables. A long selection
+    goes into few words, as dbt takes it too: a server may count them.
+
+    :param options: see `dbt_arguments`
+    :param selection: the nodes to build, or the sources to check
+    :raises ArgumentError: when a rendered value is not of the kind that dbt expects
+    """
+    variables = _vars(options.get("vars"))
+    shared = _given(
+        ("--target", _text("target", options.get("target"))),
+        ("--threads", _threads(options.get("threads"))),
+        ("--vars", variables),
+    )
+    if not selection.builds:
+        return [*SERVER_FLAGS, "source", "freshness", *shared, "--select", *_in_few_words(selection.sources)]
+    few = msgspec.structs.replace(
+        selection, select=_in_few_words(selection.select), exclude=_in_few_words(selection.exclude)
+    )
+    return [*SERVER_FLAGS, "build", *shared, *_build_arguments(options), *few.arguments()]
+
+
+def _in_few_words(criteria: Sequence[str]) -> tuple[str, ...]:
+    """Return the parts of a selection, several in a word where there are many: dbt cuts a word at its blanks."""
+    if len(criteria) <= MANY_WORDS:
+        return tuple(criteria)
+    words: list[str] = []
+    for criterion in criteria:
+        if words and len(words[-1]) + len(criterion) < LONG_WORD:
+            words[-1] = f"{words[-1]} {criterion}"
+        else:
+            words.append(criterion)
+    return tuple(words)
+
+
+MANY_WORDS = 200
+LONG_WORD = 30_000
+"""In characters; the server of this library takes words of 65,536."""
 
 
 def environment(options: Mapping[str, Any]) -> dict[str, str]:

@@ -3,7 +3,7 @@ Escapes text for a container, so that Kubernetes passes it on as it is; and the 
 
 Kubernetes replaces `$(NAME)` in the command and the arguments of a container by the environment variable of that name,
 so a value that somebody else chose could read a secret, or be altered; `$$` stands for one dollar sign
-(https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/). `producers.operator` escapes
+(https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/). `producers.pods.operator` escapes
 dbt's arguments and variables with it; `core.command` makes the reference to dbt's vars.
 """
 

@@ -1,20 +1,20 @@
 """
-One attempt of the producer, on the worker that runs it: its journal, its signals, and what is known of the build.
+One attempt of a task that runs dbt, on the worker: its journal, its signals, and what is known of the build.
 
-`producers.operator` makes one when the task begins.
+`producers.dbt_task` works with it; a subclass says what dbt runs in, and is made when the task begins.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dbt_watch.airflow.supervisor import SupervisorProcess, read_state_now
 from dbt_watch.airflow.task_instances import is_first_since_clear, key_of, made_at, will_retry
 from dbt_watch.core.held_back import HeldBack
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.journal.writer import JournalWriter, Publication
-from dbt_watch.exceptions import DbtRunFailed, PodLost
+from dbt_watch.exceptions import DbtRunFailed
 from dbt_watch.producers.journal_publisher import JournalPublisher
 from dbt_watch.producers.retry_state import Memory
 from dbt_watch.producers.termination import StopSignal
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow.sdk import Context
-    from kubernetes.client import V1Pod
 
     from dbt_watch.exceptions import DbtWatchError
     from dbt_watch.producers.build_watch import BuildWatch
-    from dbt_watch.producers.log_reader import ContainerEnd
 
 
 class Attempt:
@@ -38,6 +36,9 @@ class Attempt:
     :param stop: stops dbt; called when the task turns out to have been stopped
     """
 
+    runs_in: ClassVar[str]
+    """What dbt runs in, in a word."""
+
     def __init__(self, context: Context, stop: Callable[[], None]) -> None:
         task_instance: Any = context["ti"]
         self.task_instance = task_instance
@@ -46,7 +47,7 @@ class Attempt:
         # By the clock of this worker, which may be behind the one of the process that made the task.
         self.began = max(time.time(), made_at(task_instance.id))
         self.memory = Memory(context)
-        self.signal = StopSignal(self._own_state, stop)
+        self.signal = StopSignal(self._own_state, stop, runs_in=self.runs_in)
         self.writer = JournalWriter(attempt=self.number)
         self.wanted: frozenset[str] | None = None
         """The nodes that a person wants of it, once that is known."""
@@ -55,13 +56,15 @@ class Attempt:
         self.nodes: frozenset[str] = frozenset()
         """The nodes that it builds, once that is decided."""
         self.watch: BuildWatch | None = None
-        self.end: ContainerEnd | None = None
-        self.pod: V1Pod | None = None
-        """The pod as it was seen last."""
         self._is_known: bool | None = None
         publication = Publication(self.writer, will_retry=self.will_retry, began=self.began)
         self._publisher = JournalPublisher(publication, self._push)
         self._supervisor = SupervisorProcess()
+
+    @staticmethod
+    def lost(why: str) -> DbtWatchError:
+        """Return what the task fails with when there is no end of dbt."""
+        raise NotImplementedError(why)
 
     @property
     def is_first_since_clear(self) -> bool:
@@ -80,13 +83,19 @@ class Attempt:
         :raises SystemExit: when nobody is left to whom the outcome could be told
         """
         if self.is_orphaned:
-            raise SystemExit("the supervisor of this task has gone; the pod is left to the next attempt")
+            raise SystemExit(
+                f"the supervisor of this task has gone; the {self.runs_in} is left to the next attempt"
+            )
         self.signal.check()
         self._publisher.write()
 
-    def close(self, exit_code: int | None, reason: str | None = None) -> None:
-        """End the journal, once."""
-        if self.watch is not None and self.watch.end(exit_code, self.signal.reason or reason):
+    def close(self, exit_code: int | None, reason: str | None = None, **more: Any) -> None:
+        """
+        End the journal, once.
+
+        :param more: what else `BuildWatch.end` is to know
+        """
+        if self.watch is not None and self.watch.end(exit_code, self.signal.reason or reason, **more):
             if self.watch.was_held_back:
                 self._publisher.give_up()
             self._publisher.finish()
@@ -96,7 +105,7 @@ class Attempt:
     @property
     def may_be_superseded(self) -> bool:
         """
-        Whether Airflow may have given this attempt up, and begun another that looks for its pod.
+        Whether Airflow may have given this attempt up, and begun another that looks for what this one has left.
 
         That happens to a worker that was not heard of for too long, and goes on nevertheless. Airflow 3.3 tells; before, all
         that such a worker notices is that it is asked to end.
@@ -112,7 +121,7 @@ class Attempt:
         """Say what became of dbt, once the attempt has ended."""
         closed = self.closed or Closed()
         summary = "" if self.watch is None else self.watch.summary()
-        return failure_of(closed.exit_code, self.signal.reason or closed.reason, summary)
+        return failure_of(closed.exit_code, self.signal.reason or closed.reason, summary, self.lost)
 
     @property
     def is_orphaned(self) -> bool:
@@ -127,9 +136,15 @@ class Attempt:
         return read_state_now(key_of(self.task_instance))
 
 
-def failure_of(exit_code: int | None, reason: str | None, summary: str) -> DbtWatchError:
-    """Return what became of dbt, in one line, as an exception."""
+def failure_of(
+    exit_code: int | None, reason: str | None, summary: str, lost: Callable[[str], DbtWatchError]
+) -> DbtWatchError:
+    """
+    Return what became of dbt, in one line, as an exception.
+
+    :param lost: makes it where there is no exit code
+    """
     why = "; ".join(part.rstrip(".") for part in (reason, summary) if part)
     if exit_code is None:
-        return PodLost(why)
+        return lost(why)
     return DbtRunFailed(f"dbt ended with exit code {exit_code}: {why}")

@@ -1,7 +1,7 @@
 """
-One attempt of a build, watched: from the raw lines of a pod's log to the journal's changes and the task log.
+One attempt of a build, watched: from the raw lines of dbt's log to the journal's changes and the task log.
 
-`producers.operator` makes one for each attempt, and `producers.trigger` one in a triggerer. It knows neither Kubernetes nor
+`producers.dbt_task` makes one for each attempt, and `producers.dbt_trigger` one in a triggerer. It knows neither Kubernetes nor
 Airflow, and reads and writes nothing.
 """
 
@@ -96,16 +96,38 @@ class BuildWatch:
         for line in lines:  # one by one, to find the first that says anything new
             self._take(self._stream.feed_lines([line]), is_new)
 
-    def end(self, exit_code: int | None, reason: str | None = None) -> bool:
+    @property
+    def has_records(self) -> bool:
+        """Whether any record of dbt has been among the lines."""
+        return bool(self._ledger.run.commands)
+
+    @property
+    def has_open_nodes(self) -> bool:
+        """Whether there are nodes of which no end was read."""
+        entries = self._ledger.entries
+        return any(key not in entries or not entries[key].is_final for key in self._nodes)
+
+    def end(
+        self,
+        exit_code: int | None,
+        reason: str | None = None,
+        *,
+        run_results: bytes | None = None,
+        no_log: str = "",
+    ) -> bool:
         """
         Take the end of the attempt: no node stays open.
 
+        :param run_results: dbt's own results, if they could be had
+        :param no_log: why there is no log, where none could be had
         :returns: False when it has ended before; then nothing changes
         """
         if self.closed is not None:
             return False
         self._is_catching_up = False
-        self._take(self._stream.close(exit_code, reason=self._redact(reason)), True)
+        self._take(
+            self._stream.close(exit_code, run_results, reason=self._redact(reason), no_log=no_log), True
+        )
         end = self._ledger.run.end
         reason = self._redact(end.reason) if end is not None else None
         self.closed = self._judged(Closed(exit_code, reason or None))
@@ -120,7 +142,7 @@ class BuildWatch:
         if differences:
             self._warn(f"{differences}. Both have to come from the same commit.")
         closed = self._drift.end(closed, differences)
-        is_known = bool(self._known) or not self._nodes
+        is_known = bool(self._known) or not self._nodes or self._ledger.has_conclusion
         closed = end_of_unknown(closed, self._ledger.run, entries.values(), is_known=is_known)
         return self._held.end(closed)
 

@@ -1,7 +1,7 @@
 """
 The journal of a task in XCom: written and read back in a triggerer, read on a worker.
 
-`producers.trigger` writes with it. On a worker the task instance itself does this (`xcom_push`); in a triggerer there is none.
+`producers.dbt_trigger` writes with it. On a worker the task instance itself does this (`xcom_push`); in a triggerer there is none.
 """
 
 from __future__ import annotations

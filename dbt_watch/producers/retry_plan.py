@@ -1,32 +1,26 @@
 """
-What an attempt of the producer does: build all, build what is not done, or take over a pod that builds it already.
+What an attempt of a task that runs dbt does: build all, build what is not done, or take over what builds it already.
 
-`producers.operator` asks before each attempt but the first.
+`producers.pods.operator` and `producers.api.operator` ask before each attempt but the first, and say what earlier attempts have left:
+`EarlierRuns`.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from dbt_watch.airflow.compat import AirflowFailException
-from dbt_watch.airflow.pod_operator import plain_pod_manager
-from dbt_watch.airflow.pods import attempt_of, list_pods
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now
-from dbt_watch.airflow.task_instances import generation_of, key_of
+from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.resume import deaf_tasks, remaining_nodes, selection_of
 from dbt_watch.core.task_states import SUCCESS
 from dbt_watch.producers.build_watch import BuildWatch
-from dbt_watch.producers.earlier_pods import EarlierPods, await_gone, sort_pods
-from dbt_watch.producers.log_reader import PodLogReader, Position, container_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from airflow.sdk import Context
-    from kubernetes.client import V1Pod
 
     from dbt_watch.core.command import Selection
     from dbt_watch.core.results import NodeResult
@@ -34,61 +28,100 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# In seconds: the log of a pod that ended badly is read if it can be had.
-OLD_LOG_TIMEOUT: Final = 10.0
+Run = TypeVar("Run")
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptPlan:
+class AttemptPlan(Generic[Run]):
     """
     What an attempt does.
 
     :param nodes: the nodes that it builds
     :param selection: how dbt is asked for them
-    :param pod: the pod of an earlier attempt that builds them already
-    :param adopted: what an earlier pod has built, for the journal to tell
+    :param follows: the run of dbt of an earlier attempt that builds them already
+    :param adopted: what an earlier run has built, for the journal to tell
     """
 
     nodes: frozenset[str]
     selection: Selection
-    pod: V1Pod | None = None
+    follows: Run | None = None
     adopted: Sequence[NodeResult] = ()
 
 
-class RetryPlanner:
+class EarlierRuns(Protocol[Run]):
+    """
+    The runs of dbt that earlier attempts of a task have left, in pods or on a server.
+
+    :ivar running: the one that goes on, or is about to begin, and may be taken over
+    :ivar ended: the one that has ended, when nobody has looked at its end
+    """
+
+    running: Run | None
+    ended: Run | None
+
+    def clear_away(self) -> None:
+        """
+        Stop what must not run on, and wait for its end.
+
+        :raises TimeoutError: when it does not end
+        """
+
+    def words(self, run: Run) -> str:
+        """Return what to call a run: "pod dbt-x of attempt 1"."""
+
+    def exit_code(self, run: Run) -> int | None:
+        """Return that of one that has ended; None when it is not known."""
+
+    def end_words(self, run: Run) -> str:
+        """Return how one has ended, in words."""
+
+    def read(self, run: Run, watch: BuildWatch) -> None:
+        """Read the log of one that has ended, to its end."""
+
+    def put_aside(self, run: Run) -> None:
+        """See to it that one that has ended is not found again."""
+
+
+class RetryPlanner(Generic[Run]):
     """
     Makes the plan of an attempt that is not the first.
 
-    :param operator: the producer
-    :param context: of the task that runs
+    :param operator: the task that runs dbt
     :param attempt: the attempt
     :param whole: the plan of a first attempt
+    :param earlier: what earlier attempts have left
+    :param max_bytes: how long a selection may be; by default, as long as it may be at all
     """
 
-    def __init__(self, operator: Any, context: Context, attempt: Attempt, whole: AttemptPlan) -> None:
+    def __init__(
+        self,
+        operator: Any,
+        attempt: Attempt,
+        whole: AttemptPlan[Run],
+        earlier: EarlierRuns[Run],
+        *,
+        max_bytes: int | None = None,
+    ) -> None:
         self._operator = operator
         self._whole = whole
-        self._context = context
         self._attempt = attempt
-        # Not the operator's own, which reads for the journal.
-        self._pods = plain_pod_manager(operator)
+        self._earlier = earlier
+        self._max_bytes = max_bytes
 
-    def plan(self, namespace: str) -> AttemptPlan | None:
+    def plan(self) -> AttemptPlan[Run] | None:
         """
         Make the plan; whatever must not run beside it has ended then.
 
-        :param namespace: that of the pods
         :returns: None when all is done already
-        :raises TimeoutError: when an earlier pod does not end
+        :raises TimeoutError: when an earlier run does not end
         :raises AirflowFailException: when sensors have failed that were not cleared with the producer
         """
         operator, ti = self._operator, self._attempt.task_instance
-        earlier = self._earlier(namespace)
-        self._clear_away(earlier)
+        self._earlier.clear_away()
         states = patiently(lambda: read_states_now(key_of(ti), operator.watched))
         remaining = remaining_nodes(self._whole.nodes, operator.watched, states)
         built = self._built(remaining)
-        plan = self._of(remaining - {result.unique_id for result in built}, earlier, states)
+        plan = self._of(remaining - {result.unique_id for result in built}, states)
         return plan if plan is None else replace(plan, adopted=(*plan.adopted, *built))
 
     def _built(self, remaining: frozenset[str]) -> list[NodeResult]:
@@ -96,19 +129,16 @@ class RetryPlanner:
         built = [result for result in self._attempt.memory.built if result.unique_id in remaining]
         return built if len(built) < len(remaining) else []
 
-    def _of(
-        self, remaining: frozenset[str], earlier: EarlierPods, states: Mapping[str, str | None]
-    ) -> AttemptPlan | None:
-        operator = self._operator
+    def _of(self, remaining: frozenset[str], states: Mapping[str, str | None]) -> AttemptPlan[Run] | None:
+        operator, earlier = self._operator, self._earlier
         if self._attempt.is_first_since_clear:
             _refuse_deaf(deaf_tasks(remaining, operator.watched, states), operator.task_id)
         if earlier.running is not None:
             log.info(
-                "dbt still runs in pod %s of attempt %s: following it, from the beginning of its log",
-                earlier.running.metadata.name,
-                attempt_of(earlier.running),
+                "dbt still runs in %s: following it, from the beginning of its log",
+                earlier.words(earlier.running),
             )
-            return AttemptPlan(remaining, self._whole.selection, pod=earlier.running)
+            return AttemptPlan(remaining, self._whole.selection, follows=earlier.running)
         if earlier.ended is not None:
             return self._after(earlier.ended, remaining)
         own = self._attempt.task_instance.task_id
@@ -121,49 +151,24 @@ class RetryPlanner:
             return None
         return self._build(remaining)
 
-    def _earlier(self, namespace: str) -> EarlierPods:
-        operator = self._operator
-        pods = list_pods(operator.client, namespace, operator.label_selector(self._context))
-        generation = generation_of(self._attempt.task_instance) if operator.reattach_on_restart else ""
-        return sort_pods(pods, operator.base_container_name, generation)
-
-    def _clear_away(self, earlier: EarlierPods) -> None:
-        """Stop what must not run on, and wait for its end."""
-        for pod in earlier.stale:
-            self._operator.put_aside(pod)
-        for pod in earlier.unwanted:
-            log.info(
-                "Stopping dbt in pod %s of attempt %s: it has been started before this task was cleared, or is not"
-                " to be taken over",
-                pod.metadata.name,
-                attempt_of(pod),
-            )
-            self._pods.delete_pod(pod)
-        await_gone(
-            [*earlier.unwanted, *earlier.leaving],
-            self._pods.read_pod,
-            self._operator.base_container_name,
-            self._attempt.tick,
-        )
-
-    def _after(self, pod: V1Pod, remaining: frozenset[str]) -> AttemptPlan:
-        """Go on after a pod whose end nobody has looked at."""
-        end = container_end(pod, self._operator.base_container_name)
-        where = (pod.metadata.name, attempt_of(pod))
-        if end is not None and end.exit_code == 0:
-            log.info("dbt has ended well in pod %s of attempt %s; reading its log", *where)
-            return AttemptPlan(remaining, self._whole.selection, pod=pod)
-        log.info("dbt has ended badly in pod %s of attempt %s (%s); reading its log", *where, end)
+    def _after(self, run: Run, remaining: frozenset[str]) -> AttemptPlan[Run]:
+        """Go on after a run whose end nobody has looked at."""
+        earlier = self._earlier
+        words = earlier.words(run)
+        if earlier.exit_code(run) == 0:
+            log.info("dbt has ended well in %s; reading its log", words)
+            return AttemptPlan(remaining, self._whole.selection, follows=run)
+        log.info("dbt has ended badly in %s (%s); reading its log", words, earlier.end_words(run))
         adopted = [
             result
-            for result in self._read(pod, remaining)
+            for result in self._read(run, remaining)
             if result.unique_id in remaining and (result.is_success or result.is_warning)
         ]
-        self._operator.put_aside(pod)
+        earlier.put_aside(run)
         left = remaining - {result.unique_id for result in adopted}
         return replace(self._build(left), adopted=adopted) if left else self._build(remaining)
 
-    def _read(self, pod: V1Pod, nodes: frozenset[str]) -> list[NodeResult]:
+    def _read(self, run: Run, nodes: frozenset[str]) -> list[NodeResult]:
         operator = self._operator
         watch = BuildWatch(
             {unique_id: operator.graph.nodes[unique_id] for unique_id in nodes},
@@ -171,31 +176,24 @@ class RetryPlanner:
             show=lambda line: operator.log.info("%s", line),
             redact=redact,
         )
-        reader = PodLogReader(
-            operator.client,
-            self._pods.read_pod,
-            pod,
-            operator.base_container_name,
-            position=Position(),
-            on_lines=watch.take_lines,
-            on_tick=self._attempt.tick,
-            rest_timeout=OLD_LOG_TIMEOUT,
-        )
-        end = reader.follow()
-        watch.end(end.exit_code, end.reason)
+        self._earlier.read(run, watch)
         return watch.results
 
-    def _build(self, nodes: frozenset[str]) -> AttemptPlan:
+    def _build(self, nodes: frozenset[str]) -> AttemptPlan[Run]:
         count = len(self._whole.nodes)
         if nodes == self._whole.nodes:
             log.info("Building all %d nodes", count)
             return self._whole
         selection = selection_of(self._operator.graph, nodes)
-        if selection is None:
+        if selection is None or self._is_too_long(selection):
             log.info("Building all %d nodes: no selection fits what is left", count)
             return self._whole
         log.info("Building the %d of %d nodes that are not done", len(nodes), count)
         return AttemptPlan(nodes, selection)
+
+    def _is_too_long(self, selection: Selection) -> bool:
+        words = (*selection.select, *selection.sources)
+        return self._max_bytes is not None and sum(len(word.encode()) + 1 for word in words) > self._max_bytes
 
 
 def _refuse_deaf(tasks: Sequence[str], producer: str) -> None:

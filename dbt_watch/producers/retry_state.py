@@ -2,7 +2,7 @@
 What a producer remembers from one attempt to the next, in Airflow's store of a task's state (3.3 and later).
 
 Earlier versions of Airflow have no such place: a task's XComs are wiped when its next attempt begins. What is remembered
-belongs to the attempts between two clears; a person who clears a task wants it as the DAG is now. `producers.operator` uses it.
+belongs to the attempts between two clears; a person who clears a task wants it as the DAG is now. `producers` uses it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,21 @@ log = logging.getLogger(__name__)
 DONE_KEY: Final = "dbt_watch_done"
 OPTIONS_KEY: Final = "dbt_watch_options"
 BUILT_KEY: Final = "dbt_watch_built"
+INVOCATION_KEY: Final = "dbt_watch_invocation"
+
+
+class KeptInvocation(msgspec.Struct, frozen=True):
+    """
+    The invocation of a server that an attempt has followed last.
+
+    :param task_id: the server's id of it
+    :param generation: between which clears that was
+    :param is_read: whether it was followed to its end
+    """
+
+    task_id: str
+    generation: str
+    is_read: bool = False
 
 
 class Memory:
@@ -73,6 +88,24 @@ class Memory:
         if not (isinstance(stored, dict) and stored.get("generation") == self._generation):
             return []
         return [NodeResult.from_dict(value) for value in stored["results"]]
+
+    def remember_invocation(self, task_id: str, *, is_read: bool = False) -> None:
+        """
+        Note which invocation of a server this attempt follows.
+
+        :param task_id: the server's id of it
+        :param is_read: whether it was followed to its end
+        """
+        self._set(INVOCATION_KEY, msgspec.to_builtins(KeptInvocation(task_id, self._generation, is_read)))
+
+    @property
+    def invocation(self) -> KeptInvocation | None:
+        """The invocation that an attempt has noted so, also one of before a clear."""
+        stored = self._get(INVOCATION_KEY)
+        try:
+            return None if stored is None else msgspec.convert(stored, KeptInvocation)
+        except msgspec.ValidationError:
+            return None  # of another version of this library
 
     def options_of_first_attempt(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """

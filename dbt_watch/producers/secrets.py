@@ -3,7 +3,7 @@ What among a producer's values is secret, and how it is kept out of sight.
 
 Airflow's own rules decide: a value is secret that stands under a name such as `password` or `api_token` (`[core]
 sensitive_var_conn_names` adds names), or that came out of a connection or a Variable whose secrets Airflow masks.
-`producers.operator` asks after it has rendered its fields, and `producers.trigger` goes on with the same secrets.
+`producers.dbt_task` asks after it has rendered its fields, and `producers.dbt_trigger` goes on with the same secrets.
 """
 
 from __future__ import annotations

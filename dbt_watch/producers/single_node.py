@@ -1,15 +1,13 @@
 """
-Builds some nodes of a project in a pod of their own, for a sensor that was cleared alone.
+Builds some nodes of a project alone, for a sensor that was cleared alone.
 
-It is the producer once more, with its image, its flags and its variables, but another selection. `rendering.rebuild`
-calls it on the sensor's worker; labels, templates and XComs are the sensor's.
+It is the producer once more, with its flags and its variables, in a pod or by a server as that is, but with another selection.
+`rendering.rebuild` calls it on the sensor's worker; templates and XComs are the sensor's.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from kubernetes.client import models as k8s
 
 from dbt_watch.airflow.execution import executing
 from dbt_watch.core.manifest.node_meta import node_settings
@@ -22,11 +20,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from dbt_watch.core.journal.format import Closed
-    from dbt_watch.core.manifest.node_meta import NodeSettings
     from dbt_watch.core.results import NodeResult
 
 
-class RebuildPod:
+class LoneBuild:
     """
     One such build.
 
@@ -43,6 +40,7 @@ class RebuildPod:
         self._operator = producer.prepare_for_execution()
         self._operator.selected = nodes
         self._operator.selection = selection
+        self._operator.siblings = tuple(producer.watched)
         self._operator.watched = {}
         self._operator.part = None
         self._operator.check = None
@@ -51,27 +49,16 @@ class RebuildPod:
         self._operator.build = {
             name: value for name, value in self._operator.build.items() if name not in {"select", "exclude"}
         }
-
-        self._settle([node_settings(producer.graph.nodes[unique_id]) for unique_id in sorted(nodes)])
-
-    def _settle(self, settings: Iterable[NodeSettings]) -> None:
-        """Let the pod be as the nodes want it; of several that want something, the first by its unique_id decides."""
-        image = next((each.image for each in settings if each.image), None)
-        resources = next((each.resources for each in settings if each.resources), None)
-        if image is not None:
-            self._operator.image = image
-        if resources is not None:
-            amounts = {kind: dict(amount) for kind, amount in resources.items()}
-            self._operator.container_resources = k8s.V1ResourceRequirements(**amounts)
+        self._operator.suit([node_settings(producer.graph.nodes[unique_id]) for unique_id in sorted(nodes)])
 
     def run(self, context: Context) -> tuple[list[NodeResult], Closed]:
         """
-        Run dbt in a pod, and wait for its end.
+        Run dbt, and wait for its end.
 
         :param context: the sensor's
         :returns: what became of the nodes, and how dbt ended
         :raises ProjectIsBusy: when dbt runs for the project elsewhere
-        :raises Exception: whatever kept the pod from being made
+        :raises Exception: whatever kept dbt from being started
         """
         operator = self._operator
         operator.render_template_fields(context)
@@ -83,7 +70,7 @@ class RebuildPod:
         except Exception as error:
             if operator.watch is None or operator.watch.closed is None:
                 raise
-            operator.log.info("The pod did not end well: %s", error)
+            operator.log.info("dbt did not end well: %s", error)
         return operator.watch.results, operator.watch.closed
 
     def kill(self) -> None:

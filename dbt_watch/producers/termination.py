@@ -36,11 +36,15 @@ class StopSignal:
 
     :param state: gives the state of this task in Airflow; may raise anything
     :param stop: stops the build; called at most once
+    :param runs_in: what dbt runs in, in a word
     """
 
-    def __init__(self, state: Callable[[], str | None], stop: Callable[[], None]) -> None:
+    def __init__(
+        self, state: Callable[[], str | None], stop: Callable[[], None], *, runs_in: str = "pod"
+    ) -> None:
         self._state = state
         self._stop = stop
+        self._runs_in = runs_in
         self._is_open = False
         self._is_talking = False
         # Its `put` is reentrant, which few things are that a signal's handler might call.
@@ -84,9 +88,10 @@ class StopSignal:
         else:
             self.is_leaving = True
             log.warning(
-                "This worker is asked to end, but Airflow has not stopped this task (%s). The pod is left alone and"
+                "This worker is asked to end, but Airflow has not stopped this task (%s). The %s is left alone and"
                 " followed as long as this worker lives; then the next attempt takes it over",
                 state,
+                self._runs_in,
             )
 
     def _decide_late(self) -> None:

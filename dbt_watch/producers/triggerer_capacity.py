@@ -1,5 +1,5 @@
 """
-Whether a triggerer has a place left for a producer, beside the sensors that wait for it. `producers.operator` asks before it defers.
+Whether a triggerer has a place left for a producer, beside the sensors that wait for it. `producers.dbt_task` asks before it defers.
 
 Each deferred task takes one of the places of a triggerer. Sensors that had taken all of them would wait for ever for a
 producer that finds none.

@@ -32,7 +32,7 @@ class Operators(Protocol):
     """How the tasks that run dbt are made; `authoring.operators` implements it."""
 
     def operator_class(self) -> type[Any]:
-        """Return their class; this imports Kubernetes."""
+        """Return their class; where they run dbt in pods, this imports Kubernetes."""
 
     def arguments(self, home: str | None) -> Mapping[str, Any]:
         """Return their arguments, those of an isolated node or those of a producer; they win over our defaults."""
@@ -132,11 +132,7 @@ class PodTasks:
 
     @property
     def _defaults(self) -> dict[str, Any]:
-        return {
-            "startup_check_interval_seconds": 1,
-            "log_pod_spec_on_failure": False,  # it would print every environment variable of the pod
-            "priority_weight": 1 + self._count,  # as if its sensors came after it
-        }
+        return {"priority_weight": 1 + self._count}  # as if its sensors came after it
 
     def asked_by(self, part: PlannedPart) -> Sequence[str]:
         """Return what asks for the pod of a part, as it is written; nothing for a producer's."""
@@ -200,7 +196,7 @@ class PodTasks:
         :param homes: for each task that it waits for, by its id within the group, the node that it belongs to; None where the
             project is not split
         :param upstream: the same tasks, and those in front of its nodes, as far as they were made
-        :param check: see `DbtPodMixin`
+        :param check: see `DbtTaskMixin`
         """
         operator.build = self.build_of(part)
         operator.watched = watched

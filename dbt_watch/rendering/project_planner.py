@@ -1,7 +1,7 @@
 """
 Makes a `ProjectPlan` of the tasks of a group, when somebody asks for one: nothing of it is done while a DAG is merely parsed.
 
-`DbtProject.plan` calls `plan_of`. Commands are made as `producers.operator` makes them for a first attempt, of options that may
+`DbtProject.plan` calls `plan_of`. Commands are made as `producers.pods.operator` makes them for a first attempt, of options that may
 still be templates.
 """
 
@@ -100,7 +100,7 @@ class _Planner:
             waits_for=tuple(self._awaited(part)),
             image=None if image is None else hidden.of(written(image)),
             command=tuple(hidden.of(word) for word in self._command(given, build, nodes)),
-            keeps_entrypoint=not given["cmds"],
+            keeps_entrypoint="cmds" in given and not given["cmds"],
             narrowed_by={
                 name: written(build[name]) for name in _NARROWING if not is_literal(build.get(name))
             },
@@ -154,9 +154,9 @@ class _Planner:
             as_written(build),
             selection,
             project_dir=given["project_dir"],
-            profiles_dir=given["profiles_dir"],
+            profiles_dir=given.get("profiles_dir"),
         )
-        return [*given["cmds"], *arguments]
+        return [*given.get("cmds", ("dbt",)), *arguments]
 
     def _following(self, part: PlannedPart) -> Iterable[FollowingTask]:
         for task_id in self._tasks_of[part.task_id]:

@@ -1,5 +1,5 @@
 """
-How a sensor of a group builds its own nodes: which sensors come before it, and with what pod.
+How a sensor of a group builds its own nodes: which sensors come before it, and by what task that runs dbt.
 
 A sensor holds one; only on a worker, and only for a sensor that was cleared alone, is more of it needed than its being.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.journal.format import Closed
     from dbt_watch.core.results import NodeResult
-    from dbt_watch.producers.single_node import RebuildPod
+    from dbt_watch.producers.single_node import LoneBuild
     from dbt_watch.rendering.group import GroupTasks
 
 
@@ -30,7 +30,7 @@ class SensorRebuild:
     def __init__(self, tasks: GroupTasks, task_id: str) -> None:
         self._tasks = tasks
         self._task_id = task_id
-        self._pod: RebuildPod | None = None
+        self._build: LoneBuild | None = None
 
     def parents(self) -> list[str]:
         """Return the whole ids of the sensors directly before this one."""
@@ -59,13 +59,12 @@ class SensorRebuild:
         :returns: what became of them, and how dbt ended
         """
         producer = self._tasks.producer_of(self._task_id)
-        # Behind the producer, which sees to it that little of Kubernetes is loaded.
-        from dbt_watch.producers.single_node import RebuildPod  # noqa: PLC0415
+        from dbt_watch.producers.single_node import LoneBuild  # noqa: PLC0415 - a parse needs none of it
 
-        self._pod = RebuildPod(producer, self._tasks.plan.tasks[self._task_id].unique_ids)
-        return self._pod.run(context)
+        self._build = LoneBuild(producer, self._tasks.plan.tasks[self._task_id].unique_ids)
+        return self._build.run(context)
 
     def kill(self) -> None:
         """End the build, if there is one."""
-        if self._pod is not None:
-            self._pod.kill()
+        if self._build is not None:
+            self._build.kill()

@@ -24,7 +24,7 @@ class RebuildOrder(Generic[T]):
     The sensors of one project that wait in one triggerer to build their nodes.
 
     Sensors in another triggerer are not known here, nor is one that starts on a worker. That dbt does not run in two pods
-    at once is seen to by those who make the pods (`producers.project_pods`); here it is only made rare.
+    at once is seen to by those who make the pods (`producers.pods.project_pods`); here it is only made rare.
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from bench_graph import manifest_of
 
 from dbt_watch import dbt_k8s_project
-from dbt_watch.producers.operator import producer_class
+from dbt_watch.producers.pods.operator import producer_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from dbt_watch.core.command import Selection, dbt_arguments
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.exceptions import ProjectIsBusy, SelectionError
-from dbt_watch.producers.operator import producer_class
-from dbt_watch.producers.single_node import RebuildPod
+from dbt_watch.producers.pods.operator import producer_class
+from dbt_watch.producers.single_node import LoneBuild
 
 ORDERS, CUSTOMERS = "model.jaffle_shop.orders", "model.jaffle_shop.customers"
 
@@ -38,7 +38,7 @@ def producer_of(graph):
 
 def test_only_the_node_is_built_with_the_flags_of_the_project(producer_of):
     producer = producer_of()
-    operator = RebuildPod(producer, [ORDERS])._operator
+    operator = LoneBuild(producer, [ORDERS])._operator
     assert operator.selected == {ORDERS}
     assert operator.watched == {}
     assert operator.build == {"target": "prod"}
@@ -48,7 +48,7 @@ def test_only_the_node_is_built_with_the_flags_of_the_project(producer_of):
 
 def test_the_image_and_the_resources_of_the_node_count(producer_of):
     resources = {"requests": {"memory": "2Gi"}, "limits": {"memory": "4Gi"}}
-    operator = RebuildPod(producer_of(image="shop:big", resources=resources), [ORDERS])._operator
+    operator = LoneBuild(producer_of(image="shop:big", resources=resources), [ORDERS])._operator
     assert operator.image == "shop:big"
     assert operator.container_resources.to_dict()["requests"] == {"memory": "2Gi"}
     assert operator.container_resources.limits == {"memory": "4Gi"}
@@ -65,7 +65,7 @@ def test_a_source_is_checked_alone_and_nothing_is_built(landed_shop):
         selected=frozenset(graph.nodes),
         watched={},
     )
-    operator = RebuildPod(producer, ["source.landed_shop.landing.orders"])._operator
+    operator = LoneBuild(producer, ["source.landed_shop.landing.orders"])._operator
     arguments = dbt_arguments(operator.build, operator.selection)
     assert arguments[-4:] == ["source", "freshness", "--select", "source:landed_shop.landing.orders"]
 
@@ -73,7 +73,7 @@ def test_a_source_is_checked_alone_and_nothing_is_built(landed_shop):
 def test_nodes_that_dbt_cannot_be_asked_for_alone_are_an_error(producer_of, monkeypatch):
     monkeypatch.setattr("dbt_watch.producers.single_node.selection_of", lambda graph, nodes: None)
     with pytest.raises(SelectionError) as caught:
-        RebuildPod(producer_of(), [CUSTOMERS, ORDERS])
+        LoneBuild(producer_of(), [CUSTOMERS, ORDERS])
     assert str(caught.value) == (
         f"select='{CUSTOMERS}, {ORDERS}': expected nodes that dbt can be asked for alone"
     )
@@ -104,7 +104,7 @@ class Operator:
 @pytest.fixture
 def single_pod(producer_of):
     def make(watch, error=None):
-        pod = RebuildPod(producer_of(), [ORDERS])
+        pod = LoneBuild(producer_of(), [ORDERS])
         pod._operator = Operator(watch, error)
         return pod, pod._operator
 

@@ -11,7 +11,8 @@ from airflow.sdk.execution_time.comms import TaskStatesResult
 from dbt_watch.airflow import supervisor
 from dbt_watch.core.journal.format import Closed, decode_page, page_key
 from dbt_watch.exceptions import DbtRunFailed, PodLost
-from dbt_watch.producers.attempt import Attempt, failure_of
+from dbt_watch.producers.attempt import failure_of
+from dbt_watch.producers.pods.attempt import PodAttempt
 from dbt_watch.producers.retry_state import DONE_KEY
 
 # Of version 7, with the time in front: made long ago, and in a future that another machine's clock may be in.
@@ -30,7 +31,7 @@ def attempt_of(monkeypatch):
             max_tries=retries,
             xcom_push=lambda *, key, value: xcoms.__setitem__(key, value),
         )
-        return Attempt({"ti": ti}, stop=lambda: None), xcoms
+        return PodAttempt({"ti": ti}, stop=lambda: None), xcoms
 
     return make
 
@@ -195,7 +196,7 @@ def test_an_attempt_that_airflow_does_not_know_any_more_is_superseded(attempt_of
     ],
 )
 def test_a_failure_says_how_dbt_ended_and_why(told, kind, words):
-    failure = failure_of(*told)
+    failure = failure_of(*told, PodLost)
     assert type(failure) is kind
     assert str(failure) == words
 

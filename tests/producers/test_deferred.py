@@ -21,11 +21,13 @@ from dbt_watch.core.journal.writer import JournalWriter, Publication, Tail
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.results import NodeInfo, NodeResult
-from dbt_watch.producers import trigger as deferred
+from dbt_watch.producers import dbt_trigger
+from dbt_watch.producers.dbt_trigger import END, pack, unpack
 from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
 from dbt_watch.producers.journal_store import JournalStore
-from dbt_watch.producers.operator import producer_class
-from dbt_watch.producers.trigger import END, DbtPodTrigger, pack, unpack
+from dbt_watch.producers.pods import trigger as deferred
+from dbt_watch.producers.pods.operator import producer_class
+from dbt_watch.producers.pods.trigger import DbtPodTrigger
 
 INNER = (
     "airflow.providers.cncf.kubernetes.triggers.pod.KubernetesPodTrigger",
@@ -202,7 +204,7 @@ def trigger_of(monkeypatch):
         async def read_state(_):
             return "failed"
 
-        monkeypatch.setattr(deferred, "read_state", read_state)
+        monkeypatch.setattr(dbt_trigger, "read_state", read_state)
         monkeypatch.setattr(deferred, "CoreV1Api", lambda connection: connection)
         trigger = DbtPodTrigger(
             inner=(INNER[0], {**INNER[1], **arguments}),
@@ -264,7 +266,7 @@ def test_a_pod_is_deleted_though_the_triggerer_does_not_wait_for_a_slow_cluster(
 
     run(stop())
     assert pods.deleted == [("dbt", "default", {})]
-    assert not deferred._STOPPING
+    assert not dbt_trigger._STOPPING
 
 
 STATES = {
@@ -299,8 +301,8 @@ def test_a_cancelled_trigger_deletes_the_pod_only_where_the_task_was_stopped(
 
     pods = Pods()
     trigger = trigger_of(pods)
-    monkeypatch.setattr(deferred, "read_state", read_state)
-    monkeypatch.setattr(deferred, "TELLS_TRIGGERS_OF_KILLS", tells_of_kills)
+    monkeypatch.setattr(dbt_trigger, "read_state", read_state)
+    monkeypatch.setattr(dbt_trigger, "TELLS_TRIGGERS_OF_KILLS", tells_of_kills)
     trigger._is_over = is_over
     asyncio.run(cancel())
     assert bool(pods.deleted) is (is_stopped and not is_over)
@@ -345,7 +347,7 @@ def test_a_journal_that_cannot_be_read_is_asked_for_again_later_and_later(trigge
                 raise answers.pop()
             return "journal"
 
-    monkeypatch.setattr(deferred.asyncio, "sleep", sleep)
+    monkeypatch.setattr(dbt_trigger.asyncio, "sleep", sleep)
     assert asyncio.run(trigger_of(Pods())._read_back(Failing())) == "journal"
     assert slept == [1, 2, 4, 8, 15, 15]
 

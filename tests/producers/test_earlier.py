@@ -11,8 +11,8 @@ from kubernetes.client import models as k8s
 
 from dbt_watch.airflow.pods import attempt_of
 from dbt_watch.local.localkube import Image, LocalKube
-from dbt_watch.producers import earlier_pods as earlier
-from dbt_watch.producers.earlier_pods import GENERATION, await_gone, sort_pods
+from dbt_watch.producers.pods import earlier_pods as earlier
+from dbt_watch.producers.pods.earlier_pods import GENERATION, await_gone, sort_pods
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 OURS = "2"

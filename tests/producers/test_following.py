@@ -15,10 +15,11 @@ from dbt_watch.core.journal.writer import Publication
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.results import NodeInfo
-from dbt_watch.producers import journal_store
-from dbt_watch.producers import trigger as deferred
-from dbt_watch.producers.log_reader import ContainerEnd, Position
-from dbt_watch.producers.trigger import END, DbtPodTrigger, pack
+from dbt_watch.producers import dbt_trigger, journal_store
+from dbt_watch.producers.dbt_trigger import END, pack
+from dbt_watch.producers.pods import trigger as deferred
+from dbt_watch.producers.pods.log_reader import ContainerEnd, Position
+from dbt_watch.producers.pods.trigger import DbtPodTrigger
 
 ORDERS, CUSTOMERS, SOURCE = "model.shop.orders", "model.shop.customers", "source.shop.raw.orders"
 NODES = {
@@ -113,8 +114,8 @@ def build(monkeypatch):
     monkeypatch.setattr(journal_store, "write_xcom", build.write)
     monkeypatch.setattr(journal_store, "read_xcom", build.read)
     monkeypatch.setattr(deferred, "AsyncPodLogReader", build.reader)
-    monkeypatch.setattr(deferred, "Publication", functools.partial(Publication, clock=now))
-    monkeypatch.setattr(deferred, "time", SimpleNamespace(time=lambda: START + now(), monotonic=now))
+    monkeypatch.setattr(dbt_trigger, "Publication", functools.partial(Publication, clock=now))
+    monkeypatch.setattr(dbt_trigger, "time", SimpleNamespace(time=lambda: START + now(), monotonic=now))
     return build
 
 
@@ -259,7 +260,7 @@ def test_a_trigger_that_has_told_the_end_leaves_the_pod_to_the_operator(build, m
         await trigger.on_kill()
 
     build.in_pod, build.deletes_when_killed = in_pod, True
-    monkeypatch.setattr(deferred, "read_state", read_state)
+    monkeypatch.setattr(dbt_trigger, "read_state", read_state)
     run(scene())
     assert not asked
 

@@ -13,7 +13,7 @@ from dbt_watch.core.part import Part, Upstream
 from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.exceptions import DbtRunFailed
 from dbt_watch.producers.ending import Ending
-from dbt_watch.producers.operator import producer_class
+from dbt_watch.producers.pods.operator import producer_class
 from dbt_watch.producers.retry_state import Memory
 from dbt_watch.producers.upstreams import held_back_of, raise_if_missing
 

@@ -8,9 +8,9 @@ from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 
 from dbt_watch.core.steps import Pause, run
-from dbt_watch.producers import log_reader as module
-from dbt_watch.producers.async_log_reader import AsyncPodLogReader
-from dbt_watch.producers.log_reader import (
+from dbt_watch.producers.pods import log_reader as module
+from dbt_watch.producers.pods.async_log_reader import AsyncPodLogReader
+from dbt_watch.producers.pods.log_reader import (
     ContainerEnd,
     LogFollowing,
     Position,

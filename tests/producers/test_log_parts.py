@@ -5,7 +5,7 @@ from kubernetes import client
 from kubernetes.client import models as k8s
 from kubernetes_asyncio import client as async_client
 
-from dbt_watch.producers.log_reader import (
+from dbt_watch.producers.pods.log_reader import (
     Overlap,
     Position,
     container_end,

@@ -22,9 +22,9 @@ from dbt_watch.airflow.supervisor import SupervisorError
 from dbt_watch.core.command import Selection
 from dbt_watch.core.resume import selection_of
 from dbt_watch.local.localkube import Image, LocalKube
-from dbt_watch.producers import earlier_pods, retry_plan
-from dbt_watch.producers.earlier_pods import GENERATION
-from dbt_watch.producers.log_reader import PodLogReader
+from dbt_watch.producers.pods import earlier_pods
+from dbt_watch.producers.pods.earlier_pods import GENERATION, PodsOfAttempts
+from dbt_watch.producers.pods.log_reader import PodLogReader
 from dbt_watch.producers.retry_plan import AttemptPlan, RetryPlanner, named
 from dbt_watch.producers.retry_state import DONE_KEY, Memory
 
@@ -83,9 +83,8 @@ class Project:
             memory=Memory(self.context),
             is_first_since_clear=is_first_since_clear,
         )
-        return RetryPlanner(self, self.context, attempt, AttemptPlan(self.selected, self.selection)).plan(
-            "default"
-        )
+        earlier = PodsOfAttempts(self, self.context, attempt, "default")
+        return RetryPlanner(self, attempt, AttemptPlan(self.selected, self.selection), earlier).plan()
 
     def send(self, message):
         """Answer as the supervisor of a task does."""
@@ -110,7 +109,7 @@ def test_what_is_not_done_is_built(project_of):
     project = project_of(["success", "success", None])
     plan = project.plan()
     assert plan.nodes == {uid for uid in project.selected if uid.endswith(".orders")}
-    assert plan.pod is None
+    assert plan.follows is None
 
 
 def test_when_all_is_done_and_dbt_has_ended_well_nothing_is_built(project_of):
@@ -219,7 +218,7 @@ def test_a_pod_in_which_dbt_still_runs_is_taken_over_for_what_is_not_done(projec
     project.client = Cluster(left("ours"))
     project.selector = "task=ours"
     plan = project.plan()
-    assert plan.pod.metadata.name == "ours"
+    assert plan.follows.metadata.name == "ours"
     assert plan.nodes == set(project.watched_nodes[1:])
     assert plan.selection is project.selection
     assert project.client.asked == [("default", "task=ours")]
@@ -233,7 +232,7 @@ def test_pods_that_must_not_run_are_stopped_and_waited_for_and_those_that_ended_
         left("leaving", deleted=True),
         left("stale", generation="1", exit_code=1),
     )
-    assert project.plan().pod is None
+    assert project.plan().follows is None
     assert project.client.deleted == ["unwanted"]
     assert project.client.awaited == ["unwanted", "leaving"]
     assert project.put_away == ["stale"]
@@ -243,7 +242,7 @@ def test_a_pod_that_is_stopped_is_waited_for_until_dbt_has_ended_in_it(project_o
     project, answers = project_of([None] * 3), [left("unwanted"), left("unwanted", exit_code=1)]
     project.client = Cluster(left("unwanted", generation="1"))
     project.client.read_namespaced_pod = lambda name, namespace, **_: answers.pop(0)
-    assert project.plan().pod is None
+    assert project.plan().follows is None
     assert not answers
     assert project.ticks == 1
 
@@ -252,7 +251,7 @@ def test_where_no_pod_is_to_be_taken_over_one_that_runs_is_stopped(project_of):
     project = project_of([None] * 3)
     project.reattach_on_restart = False
     project.client = Cluster(left("ours"))
-    assert project.plan().pod is None
+    assert project.plan().follows is None
     assert project.client.deleted == project.client.awaited == ["ours"]
 
 
@@ -313,7 +312,7 @@ def test_of_a_pod_that_ended_badly_only_what_went_well_is_adopted_and_the_rest_i
         (staged, "warn", 2),
     ]
     assert plan.nodes == {orders}
-    assert plan.pod is None
+    assert plan.follows is None
     assert project.put_away == ["dbt"]
 
 
@@ -340,7 +339,7 @@ def test_a_pod_that_ended_badly_after_all_was_built_is_not_believed(with_ended_p
 def test_a_pod_that_ended_well_is_taken_over_with_its_log(with_ended_pod):
     project = with_ended_pod(0, ["success"] * 3)
     plan = project.plan()
-    assert plan.pod.metadata.name == "dbt"
+    assert plan.follows.metadata.name == "dbt"
     assert (plan.nodes, plan.selection) == (project.selected, project.selection)
     assert not plan.adopted
     assert not project.put_away
@@ -355,7 +354,7 @@ def test_the_log_of_an_earlier_pod_is_that_of_its_base_container_and_is_not_trie
         made.append((which[3], how["rest_timeout"]))
         return PodLogReader(*which, **how)
 
-    monkeypatch.setattr(retry_plan, "PodLogReader", reader)
+    monkeypatch.setattr(earlier_pods, "PodLogReader", reader)
     with_ended_pod(1, ["success", "warn", "error"]).plan()
     assert made == [("base", 10.0)]
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 
-from dbt_watch.producers import pod_manager
-from dbt_watch.producers.pod_manager import WatchingPodManager
+from dbt_watch.producers.pods import pod_manager
+from dbt_watch.producers.pods.pod_manager import WatchingPodManager
 
 POSITION = object()
 

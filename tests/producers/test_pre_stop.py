@@ -2,7 +2,7 @@
 
 from kubernetes.client import models as k8s
 
-from dbt_watch.producers.pre_stop import SCRIPT, interrupt_before_stop
+from dbt_watch.producers.pods.pre_stop import SCRIPT, interrupt_before_stop
 
 OWN = k8s.V1LifecycleHandler(_exec=k8s.V1ExecAction(command=["/bin/true"]))
 

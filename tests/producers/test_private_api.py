@@ -22,9 +22,11 @@ from dbt_watch.airflow.execution import executing
 from dbt_watch.airflow.pod_operator import FollowingPodManager, PodOperatorMixin
 from dbt_watch.airflow.pod_trigger import StockPodTrigger
 from dbt_watch.core.command import Selection
-from dbt_watch.producers.operator import DbtPodMixin, producer_class
-from dbt_watch.producers.pod_manager import WatchingPodManager
-from dbt_watch.producers.trigger import DbtPodTrigger
+from dbt_watch.producers.dbt_task import DbtTaskMixin
+from dbt_watch.producers.dbt_trigger import DbtTrigger
+from dbt_watch.producers.pods.operator import DbtPodMixin, producer_class
+from dbt_watch.producers.pods.pod_manager import WatchingPodManager
+from dbt_watch.producers.pods.trigger import DbtPodTrigger
 from dbt_watch.sensors.operator import DbtNodeSensor
 from dbt_watch.sensors.trigger import NodeTrigger
 
@@ -149,11 +151,21 @@ def test_another_operator_may_be_executed_inside_of_a_task_where_that_is_said():
 
 
 @pytest.mark.parametrize(
-    "ours", [DbtPodMixin, PodOperatorMixin, DbtNodeSensor, NodeTrigger, DbtPodTrigger, WatchingPodManager]
+    "ours",
+    [
+        DbtTaskMixin,
+        DbtPodMixin,
+        PodOperatorMixin,
+        DbtNodeSensor,
+        NodeTrigger,
+        DbtTrigger,
+        DbtPodTrigger,
+        WatchingPodManager,
+    ],
 )
 def test_no_private_name_of_ours_is_one_of_theirs_by_chance(ours, operator):
     room = {PodOperatorMixin: {"_killed", "_set_name", "_write_logs", "_build_find_pod_label_selector"}}
-    bases = type(operator).__mro__ if issubclass(ours, PodOperatorMixin) else ours.__mro__
+    bases = type(operator).__mro__ if issubclass(ours, DbtTaskMixin | PodOperatorMixin) else ours.__mro__
     theirs = {
         name for base in bases if base.__module__.startswith("airflow.") for name in _private_names(base)
     }

@@ -13,10 +13,10 @@ from kubernetes.client import models as k8s
 
 from dbt_watch.airflow import supervisor
 from dbt_watch.exceptions import ProjectIsBusy
-from dbt_watch.producers import earlier_pods as earlier
-from dbt_watch.producers import project_pods
-from dbt_watch.producers.earlier_pods import GENERATION
-from dbt_watch.producers.project_pods import RUN_LABEL, TASK_ANNOTATION, ProjectPods
+from dbt_watch.producers.pods import earlier_pods as earlier
+from dbt_watch.producers.pods import project_pods
+from dbt_watch.producers.pods.earlier_pods import GENERATION
+from dbt_watch.producers.pods.project_pods import RUN_LABEL, TASK_ANNOTATION, ProjectPods
 
 PRODUCER, SENSOR, OTHER = "shop.dbt_build", "shop.orders", "shop.customers"
 

@@ -14,9 +14,9 @@ from kubernetes_asyncio import client as async_client
 from kubernetes_asyncio import config as async_config
 
 from dbt_watch.local.localkube import Image, LocalKube
-from dbt_watch.producers import log_reader as reader_module
-from dbt_watch.producers.async_log_reader import AsyncPodLogReader
-from dbt_watch.producers.log_reader import PodLogReader, Position
+from dbt_watch.producers.pods import log_reader as reader_module
+from dbt_watch.producers.pods.async_log_reader import AsyncPodLogReader
+from dbt_watch.producers.pods.log_reader import PodLogReader, Position
 
 NAMESPACE = "default"
 

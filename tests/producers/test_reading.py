@@ -11,9 +11,9 @@ from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 from kubernetes_asyncio.client import ApiException as AsyncApiException
 
-from dbt_watch.producers import async_log_reader, log_reader
-from dbt_watch.producers.async_log_reader import AsyncPodLogReader
-from dbt_watch.producers.log_reader import ContainerEnd, PodLogReader, Position
+from dbt_watch.producers.pods import async_log_reader, log_reader
+from dbt_watch.producers.pods.async_log_reader import AsyncPodLogReader
+from dbt_watch.producers.pods.log_reader import ContainerEnd, PodLogReader, Position
 
 REQUEST = {
     "name": "dbt", "namespace": "shop", "container": "base", "timestamps": True, "_preload_content": False,

@@ -7,7 +7,7 @@ from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 from urllib3.exceptions import MaxRetryError
 
-from dbt_watch.producers.failure_reasons import broken_off, words_of
+from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
 
 TIMEOUT = "Pod took too long to start. More than 120s. Check the pod events in kubernetes."
 PULL = 'Image cannot be pulled, unable to start: ErrImagePull failed to pull "shop:2"'

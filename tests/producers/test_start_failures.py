@@ -17,9 +17,9 @@ from dbt_watch.core.journal.reader import JournalReader, read_now
 from dbt_watch.core.outcome import Producer, decide
 from dbt_watch.exceptions import DbtWatchError
 from dbt_watch.local.localkube import Image, LocalKube, Timings
-from dbt_watch.producers import operator as pod
-from dbt_watch.producers import trigger as deferred
-from dbt_watch.producers.operator import producer_class
+from dbt_watch.producers import dbt_trigger
+from dbt_watch.producers.pods import operator as pod
+from dbt_watch.producers.pods.operator import producer_class
 
 ORDERS = "model.jaffle_shop.orders"
 NOWHERE = "/nowhere/jaffle_shop.duckdb"
@@ -81,7 +81,7 @@ class Task:
         }  # fmt: skip
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", self.airflow, raising=False)
         monkeypatch.setattr(pod, "get_current_context", lambda: self.context)
-        monkeypatch.setattr(deferred, "JournalStore", lambda _: self.airflow)
+        monkeypatch.setattr(dbt_trigger, "JournalStore", lambda _: self.airflow)
         pod_arguments = {"image": "shop:1", "namespace": "default", "cmds": ["dbt"], **arguments}
         self.make = lambda: producer_class()(
             task_id="dbt_build",

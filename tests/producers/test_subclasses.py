@@ -18,8 +18,7 @@ from dbt_watch.airflow.pod_operator import template_fields_of
 from dbt_watch.airflow.pod_trigger import StockPodTrigger, serialized
 from dbt_watch.core.command import Selection
 from dbt_watch.exceptions import DbtWatchError
-from dbt_watch.producers import operator as producers
-from dbt_watch.producers.operator import Prepared, producer_class
+from dbt_watch.producers.pods.operator import DbtPodMixin, Prepared, producer_class
 
 TRIGGER = {
     "pod_name": "dbt",
@@ -49,10 +48,10 @@ class OfACloud(KubernetesPodOperator):
 
 @pytest.fixture
 def operator(graph, monkeypatch):
-    attempt = SimpleNamespace(closed=None, watch=None, number=1, opened=0, failure=lambda: None)
+    attempt = SimpleNamespace(closed=None, watch=None, pod=None, number=1, opened=0, failure=lambda: None)
     watch = SimpleNamespace(results=[], was_held_back=False, adopt=lambda _: None)
     attempt.open = lambda: setattr(attempt, "opened", attempt.opened + 1)
-    monkeypatch.setattr(producers, "Attempt", lambda *_: attempt)
+    monkeypatch.setattr(DbtPodMixin, "attempt_class", lambda *_: attempt)
     made = producer_class(OfACloud)(
         task_id="dbt_build", name="shop", image="shop:1", build={}, selection=Selection(), graph=graph,
         selected=frozenset(graph.nodes), watched={},

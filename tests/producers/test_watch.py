@@ -13,6 +13,7 @@ from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.results import NodeInfo, NodeResult, NotRun
+from dbt_watch.exceptions import PodLost
 from dbt_watch.producers.attempt import failure_of
 from dbt_watch.producers.build_watch import BuildWatch
 
@@ -277,7 +278,7 @@ def failed_watch(*, exit_code=1):
 
 def test_a_failed_build_says_first_what_failed_first_in_dbts_words():
     watch = failed_watch()
-    assert str(failure_of(1, watch.closed.reason, watch.summary())) == (
+    assert str(failure_of(1, watch.closed.reason, watch.summary(), PodLost)) == (
         "dbt ended with exit code 1: b: Database Error in model b no such column: ***;"
         " 2 error, 1 skipped, 1 not run; failed: a, b"
     )
@@ -290,7 +291,7 @@ def test_the_last_words_of_the_container_are_the_reason_of_the_end():
     watch.take_lines([b"login as hunter2", b"sh: dbt: not found as hunter2."], True)
     watch.end(127)
     assert watch.closed.reason == "sh: dbt: not found as ***."
-    assert str(failure_of(127, watch.closed.reason, watch.summary())) == (
+    assert str(failure_of(127, watch.closed.reason, watch.summary(), PodLost)) == (
         "dbt ended with exit code 127: sh: dbt: not found as ***; 4 not run"
     )
 

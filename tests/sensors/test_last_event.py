@@ -9,7 +9,8 @@ from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccess
 from dbt_watch.airflow import trigger_events as module
 from dbt_watch.airflow.trigger_events import SETTLED_AFTER_S, last_event
 from dbt_watch.core.outcome import Decision, Verdict
-from dbt_watch.producers import trigger as deferred
+from dbt_watch.producers import dbt_trigger
+from dbt_watch.producers.pods import trigger as deferred
 from dbt_watch.sensors import trigger as sensor_trigger
 from dbt_watch.sensors.operator import DbtNodeSensor
 from dbt_watch.sensors.trigger import NodeTrigger
@@ -30,7 +31,7 @@ def slept(monkeypatch):
     monkeypatch.setattr(
         module, "asyncio", SimpleNamespace(sleep=sleep, CancelledError=asyncio.CancelledError)
     )
-    for user in (module, sensor_trigger, deferred):
+    for user in (module, sensor_trigger, dbt_trigger):
         monkeypatch.setattr(user, "time", clock)
     return slept
 

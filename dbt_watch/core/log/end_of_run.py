@@ -86,18 +86,28 @@ class DbtRun:
     :ivar test_failed: whether any test failed
     :ivar last_words: the last text that was no record
     :ivar end: how dbt ended; None while the log is open
+    :ivar no_log: why there is no log, where none could be had, in words
     :ivar lacks: once the log is closed, what is missing in that of the build, in words
     :ivar check_lacks: the same of the check of sources
     """
 
-    __slots__ = ("any_failed", "check_lacks", "commands", "end", "lacks", "last_words", "test_failed")
+    __slots__ = (
+        "any_failed",
+        "check_lacks",
+        "commands",
+        "end",
+        "lacks",
+        "last_words",
+        "no_log",
+        "test_failed",
+    )
 
     def __init__(self) -> None:
         self.commands: dict[str, DbtCommand] = {}
         self.any_failed = self.test_failed = False
         self.last_words = LastWords()
         self.end: End | None = None
-        self.lacks = self.check_lacks = ""
+        self.lacks = self.check_lacks = self.no_log = ""
 
     def admit(self, invocation: str) -> DbtCommand | None:
         """Return the command of an invocation_id, new if need be; None when there are too many, as in a foreign log."""
@@ -155,7 +165,7 @@ class DbtRun:
         slots: Collection[Slot],
         entries: Mapping[str, NodeResult],
     ) -> End:
-        if exit_code == 0:
+        if exit_code == 0 or (self.no_log and not self.commands):
             return End(exit_code, _reason(reason), False, (), self.lacks, self.check_lacks)
         latest: dict[str, str] = {"": ""}
         reported: Counter[str] = Counter()
@@ -179,6 +189,8 @@ class DbtRun:
 
     def _lacks(self, invocations: Collection[str], slots: Collection[Slot]) -> str:
         """Return what is missing in the log of the last of some commands, in words."""
+        if not invocations and self.no_log and not self.commands:
+            return self.no_log
         if not invocations:
             return f"the log holds no {'such command' if self.commands else 'record'} of dbt"
         last = [*invocations][-1]

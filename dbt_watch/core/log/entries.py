@@ -120,7 +120,7 @@ def concluded(found: Concluded, slot: Slot, info: SelectedNode | None, attempt: 
     blank = unreported(slot, info, attempt)
     result = with_run_result(msgspec.structs.replace(blank, status=found.status), found.run_result)
     text = (message_of(found.text) or slot.text) if has_text(found.status) else None
-    return msgspec.structs.replace(result, message=text, **more_in(found))
+    return msgspec.structs.replace(result, message=text, from_run_results=True, **more_in(found))
 
 
 def more_in(found: Concluded) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Ledger:
     :param stale: what becomes of the nodes that read from a stale source
     :ivar run: what the log says of the dbt commands as a whole
     :ivar queries: the last query of each node that runs
+    :ivar has_conclusion: whether dbt's own results were there at the end
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Ledger:
         self.run = DbtRun()
         self._foreign = 0
         self._closed = False
+        self.has_conclusion = False
         self._handlers = self._handlers_by_event()
 
     @property
@@ -89,7 +91,12 @@ class Ledger:
         return handler(event) if handler is not None else []
 
     def close(
-        self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
+        self,
+        exit_code: int | None,
+        run_results: bytes | None = None,
+        *,
+        reason: str | None = None,
+        no_log: str = "",
     ) -> Changes:
         """
         End the log: afterwards no node is open, and nothing changes any more.
@@ -98,6 +105,7 @@ class Ledger:
         :param run_results: the run_results.json or sources.json of this run, if it could be had; one that belongs to
             another dbt command is not believed
         :param reason: why dbt ended, where that is known from outside ("OOMKilled")
+        :param no_log: why there is no log, where none could be had; then `run_results` is believed without one
         :returns: the nodes whose entry changed; nothing the second time
         """
         if self._closed:
@@ -105,10 +113,15 @@ class Ledger:
         self._closed = True
         self._handlers = {}
         changed: dict[str, NodeResult] = {}
+        self.run.no_log = no_log
         end = self.run.ended(exit_code, reason, self._slots.values(), self._entries)
         artifact = read_artifact(run_results)
-        if artifact is not None and artifact.invocation_id in self.run.commands:
-            end = msgspec.structs.replace(end, lacks="", check_lacks="")
+        stands_for_log = bool(no_log) and not self.run.commands
+        if artifact is not None and (stands_for_log or artifact.invocation_id in self.run.commands):
+            self.has_conclusion = True
+            # Of a run that did not end well it is not certain that all of its nodes are in there.
+            early = end.early or (stands_for_log and exit_code != 0)
+            end = msgspec.structs.replace(end, lacks="", check_lacks="", early=early)
             for result in self._conclude(artifact):
                 changed[result.unique_id] = result
         unseen = [unique_id for unique_id in self._nodes if unique_id not in self._slots]

@@ -67,7 +67,12 @@ class LogStream:
         return self._take(events if events is not None else self._read(lines))
 
     def close(
-        self, exit_code: int | None, run_results: bytes | None = None, *, reason: str | None = None
+        self,
+        exit_code: int | None,
+        run_results: bytes | None = None,
+        *,
+        reason: str | None = None,
+        no_log: str = "",
     ) -> LogUpdate:
         """
         End the log.
@@ -75,11 +80,12 @@ class LogStream:
         :param exit_code: dbt's; None when it is not known
         :param run_results: the content of run_results.json, if there is one
         :param reason: why dbt ended, where that is known from outside
+        :param no_log: see `Ledger.close`
         """
         update = self.feed_lines(self._splitter.flush())
         for event in self._invocations.rest():
             update.changes += self.ledger.apply(event)
-        changes = self.ledger.close(exit_code, run_results, reason=reason)
+        changes = self.ledger.close(exit_code, run_results, reason=reason, no_log=no_log)
         tell_end(update.lines, changes, self._told)
         update.changes += changes
         return update

@@ -33,6 +33,7 @@ _SAID_BY_THE_NODE: Final = frozenset(Role) - {
 _OF_NO_USE: Final = frozenset({"CheckNodeTestFailure", "Formatting", "SQLCompiledPath"})
 _HIDDEN: Final = _OF_NO_USE | {name for name, role in MEANS.items() if role in _SAID_BY_THE_NODE}
 _WORDS: Final = {"success": "OK"}
+_FROM_RESULTS: Final = " (from run_results.json)"
 
 
 def tell_changes(lines: list[str], changes: list[NodeResult], told: dict[str, NodeResult], ts: str) -> None:
@@ -58,6 +59,8 @@ def tell_changes(lines: list[str], changes: list[NodeResult], told: dict[str, No
                     lines += _block(f"{clock} {name}: ", change.message)
                 continue
             line = f"{clock} {name} {_WORDS.get(status) or status.upper()}{_figures(change)}"
+            if change.from_run_results:
+                line += _FROM_RESULTS
             if change.skipped_because:
                 line += f" because of {', '.join(map(label_of, change.skipped_because))}"
             if change.message:
@@ -158,7 +161,8 @@ def finished_lines(result: NodeResult) -> list[str]:
         facts.append(f"{result.failures} failures")
     if result.relation_name and (result.is_success or result.is_warning):
         facts.append(f"into {result.relation_name}")
-    lines = [_line(", ".join(filter(None, facts)) + _at(result.finished_at))]
+    origin = _FROM_RESULTS if result.from_run_results else ""
+    lines = [_line(", ".join(filter(None, facts)) + _at(result.finished_at) + origin)]
     if result.message and result.is_warning:
         lines += [_line(f"  {line}") for line in result.message.strip().split("\n")]
     if result.sql:

@@ -1,7 +1,7 @@
 """
 The operator's pod manager, but that it reads the log of dbt for an attempt of the build.
 
-`producers.operator` gives it to the operator.
+`producers.pods.operator` gives it to the operator.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbt_watch.airflow.pod_operator import FollowingPodManager
-from dbt_watch.producers.log_reader import PodLogReader
+from dbt_watch.producers.pods.log_reader import PodLogReader
 
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
 
-    from dbt_watch.producers.attempt import Attempt
-    from dbt_watch.producers.log_reader import Position
+    from dbt_watch.producers.pods.attempt import PodAttempt
+    from dbt_watch.producers.pods.log_reader import Position
 
 
 class WatchingPodManager(FollowingPodManager):
@@ -27,7 +27,7 @@ class WatchingPodManager(FollowingPodManager):
     :param position: how far they have been read; kept when the manager is made anew with fresh credentials
     """
 
-    def __init__(self, operator: Any, *, attempt: Attempt, position: Position) -> None:
+    def __init__(self, operator: Any, *, attempt: PodAttempt, position: Position) -> None:
         super().__init__(operator)
         self._attempt = attempt
         self._position = position

@@ -1,7 +1,7 @@
 """
 What kept dbt from running, in one line: from the operator's error, and from what Kubernetes says of the pod.
 
-`producers.operator` asks on a worker and `producers.trigger` in a triggerer, so that both say the same.
+`producers.pods.operator` asks on a worker and `producers.pods.trigger` in a triggerer, so that both say the same.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.text import one_line
-from dbt_watch.producers.log_reader import has_started, status_of
+from dbt_watch.producers.pods.log_reader import has_started, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -1,8 +1,8 @@
 """
 The pods that earlier attempts of a task have left, and what is to become of them.
 
-`producers.operator` asks before each attempt but the first. Two pods of one project never run dbt at the same time: one is
-taken over, or stopped and waited for, before there is another.
+`producers.pods.operator` hands them to the `RetryPlanner` before each attempt but the first. Two pods of one project never run dbt
+at the same time: one is taken over, or stopped and waited for, before there is another.
 """
 
 from __future__ import annotations
@@ -10,15 +10,27 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from dbt_watch.airflow.pods import is_checked
-from dbt_watch.producers.log_reader import HTTP_NOT_FOUND, container_end, status_of
+from dbt_watch.airflow.pod_operator import plain_pod_manager
+from dbt_watch.airflow.pods import attempt_of, is_checked, list_pods
+from dbt_watch.airflow.task_instances import generation_of
+from dbt_watch.producers.pods.log_reader import (
+    HTTP_NOT_FOUND,
+    PodLogReader,
+    Position,
+    container_end,
+    status_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from airflow.sdk import Context
     from kubernetes.client import V1Pod
+
+    from dbt_watch.producers.attempt import Attempt
+    from dbt_watch.producers.build_watch import BuildWatch
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +41,7 @@ GENERATION: Final = "dbt-watch/max-tries"
 POLL: Final = 1.0
 GONE_WITHIN: Final = 120.0  # beyond a pod's own grace period
 DEFAULT_GRACE: Final = 30.0
+OLD_LOG_TIMEOUT: Final = 10.0  # the log of a pod that ended badly is read if it can be had
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,84 @@ class EarlierPods:
     unwanted: Sequence[V1Pod] = ()
     leaving: Sequence[V1Pod] = ()
     stale: Sequence[V1Pod] = ()
+
+
+class PodsOfAttempts:
+    """
+    The pods of a task's earlier attempts: the `EarlierRuns` of a producer in pods.
+
+    :param operator: the producer
+    :param context: of the task that runs
+    :param attempt: the attempt that comes after them
+    :param namespace: that of the pods
+    """
+
+    def __init__(self, operator: Any, context: Context, attempt: Attempt, namespace: str) -> None:
+        self._operator = operator
+        self._attempt = attempt
+        self._container: str = operator.base_container_name
+        # Not the operator's own, which reads for the journal.
+        self._manager = plain_pod_manager(operator)
+        pods = list_pods(operator.client, namespace, operator.label_selector(context))
+        generation = generation_of(attempt.task_instance) if operator.reattach_on_restart else ""
+        self._found = sort_pods(pods, self._container, generation)
+        self.running = self._found.running
+        self.ended = self._found.ended
+
+    def clear_away(self) -> None:
+        """
+        Stop what must not run on, and wait for its end.
+
+        :raises TimeoutError: when a pod that is being deleted does not end
+        """
+        for pod in self._found.stale:
+            self.put_aside(pod)
+        for pod in self._found.unwanted:
+            log.info(
+                "Stopping dbt in pod %s of attempt %s: it has been started before this task was cleared, or is not"
+                " to be taken over",
+                pod.metadata.name,
+                attempt_of(pod),
+            )
+            self._manager.delete_pod(pod)
+        await_gone(
+            [*self._found.unwanted, *self._found.leaving],
+            self._manager.read_pod,
+            self._container,
+            self._attempt.tick,
+        )
+
+    def words(self, run: V1Pod) -> str:
+        """Return what to call a pod."""
+        return f"pod {run.metadata.name} of attempt {attempt_of(run)}"
+
+    def exit_code(self, run: V1Pod) -> int | None:
+        """Return dbt's exit code in a pod; None when it is not known."""
+        end = container_end(run, self._container)
+        return None if end is None else end.exit_code
+
+    def end_words(self, run: V1Pod) -> str:
+        """Return how dbt has ended in a pod."""
+        return str(container_end(run, self._container))
+
+    def read(self, run: V1Pod, watch: BuildWatch) -> None:
+        """Read the log of a pod in which dbt has ended."""
+        reader = PodLogReader(
+            self._operator.client,
+            self._manager.read_pod,
+            run,
+            self._container,
+            position=Position(),
+            on_lines=watch.take_lines,
+            on_tick=self._attempt.tick,
+            rest_timeout=OLD_LOG_TIMEOUT,
+        )
+        end = reader.follow()
+        watch.end(end.exit_code, end.reason)
+
+    def put_aside(self, run: V1Pod) -> None:
+        """Do with a pod that has ended what the operator does after it, so that it is not found again."""
+        self._operator.put_aside(run)
 
 
 def sort_pods(pods: Iterable[V1Pod], container: str, generation: str) -> EarlierPods:

@@ -21,8 +21,8 @@ from dbt_watch.airflow.supervisor import patiently, read_state_now, read_states_
 from dbt_watch.airflow.task_instances import generation_of, key_of
 from dbt_watch.core.task_states import OVER, RUNNING
 from dbt_watch.exceptions import ProjectIsBusy
-from dbt_watch.producers.earlier_pods import GENERATION, await_gone
-from dbt_watch.producers.log_reader import HTTP_NOT_FOUND, container_end, status_of
+from dbt_watch.producers.pods.earlier_pods import GENERATION, await_gone
+from dbt_watch.producers.pods.log_reader import HTTP_NOT_FOUND, container_end, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,5 +1,5 @@
 """
-The hook that interrupts dbt before its container is stopped, which `producers.operator` gives to the base container.
+The hook that interrupts dbt before its container is stopped, which `producers.pods.operator` gives to the base container.
 
 dbt cancels its queries and closes its log on SIGINT only, and as the first process of a PID namespace it does not even
 notice a SIGTERM.

@@ -1,7 +1,7 @@
 """
-Follows the log of a container in a triggerer, as `producers.log_reader` does on a worker, with the asynchronous client.
+Follows the log of a container in a triggerer, as `producers.pods.log_reader` does on a worker, with the asynchronous client.
 
-`producers.trigger` runs it. Credentials that expire are just another cut: the next connection is made with fresh ones.
+`producers.pods.trigger` runs it. Credentials that expire are just another cut: the next connection is made with fresh ones.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from kubernetes_asyncio.client import ApiException, CoreV1Api
 
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.steps import Pause, run_async
-from dbt_watch.producers.failure_reasons import words_of
-from dbt_watch.producers.log_reader import (
+from dbt_watch.producers.pods.failure_reasons import words_of
+from dbt_watch.producers.pods.log_reader import (
     CONNECT_TIMEOUT,
     RECONNECT_LIMIT,
     LogFollowing,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from dbt_watch.producers.log_reader import ContainerEnd, Position, StreamOutcome
+    from dbt_watch.producers.pods.log_reader import ContainerEnd, Position, StreamOutcome
 
 STARTED_POLL_S = 0.7
 

@@ -3,7 +3,7 @@ Follows the log of a container, line by line, until the container is really done
 
 The stock reader of KubernetesPodOperator hands a line on only when the next one arrives, and reads some lines twice
 after a cut. This one hands each line on at once, marks what it has seen before, and goes on after a cut where it
-left off (`LogFollowing`). `PodLogReader` does so on a worker, and `producers.async_log_reader` in a triggerer.
+left off (`LogFollowing`). `PodLogReader` does so on a worker, and `producers.pods.async_log_reader` in a triggerer.
 """
 
 from __future__ import annotations

@@ -1,0 +1,396 @@
+"""
+What any task does that runs dbt, wherever dbt runs: what there is to build, the journal, the retries, and how the task ends.
+
+`DbtTaskMixin` goes in front of an operator. `producers.pods.operator` and `producers.api.operator` say how dbt is reached: in a pod,
+and by a server. It knows neither Kubernetes nor HTTP.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
+
+from dbt_watch.airflow.compat import AirflowFailException
+from dbt_watch.airflow.secrets import redact
+from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
+from dbt_watch.airflow.task_instances import key_of
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.log.drift import Drift, OnDrift
+from dbt_watch.core.log.stale_sources import OnStale, StaleSources
+from dbt_watch.core.resume import outdated_tasks, selection_of_part
+from dbt_watch.core.selection.near import complaint
+from dbt_watch.core.selection.run_time import narrowed
+from dbt_watch.core.selection.source_freshness import readers_of
+from dbt_watch.exceptions import ProjectIsBusy
+from dbt_watch.producers.attempt import failure_of
+from dbt_watch.producers.build_watch import BuildWatch
+from dbt_watch.producers.dbt_trigger import pack
+from dbt_watch.producers.ending import Ending, end_of_node
+from dbt_watch.producers.journal_store import stored_journal
+from dbt_watch.producers.retry_plan import AttemptPlan, named
+from dbt_watch.producers.secrets import hide, secrets_in
+from dbt_watch.producers.triggerer_capacity import has_place
+from dbt_watch.producers.upstreams import held_back_of, raise_if_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from datetime import timedelta
+
+    from airflow.sdk import Context
+
+    from dbt_watch.core.command import Selection
+    from dbt_watch.core.held_back import HeldBack
+    from dbt_watch.core.manifest.graph import Graph, Node
+    from dbt_watch.core.manifest.node_meta import NodeSettings
+    from dbt_watch.core.part import Part
+    from dbt_watch.core.results import NodeResult
+    from dbt_watch.producers.attempt import Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    What is wanted of an attempt, before it is looked at what earlier ones have done.
+
+    :param build: the options of dbt
+    :param whole: what a first attempt would do; None when there is nothing to build
+    :param left_out: what is known of the nodes that are not built, for the journal to tell
+    """
+
+    build: Mapping[str, Any]
+    whole: AttemptPlan[Any] | None
+    left_out: tuple[NodeResult, ...] = ()
+
+
+class DbtTaskMixin:
+    """
+    Runs `dbt build`, `dbt source freshness`, or both.
+
+    :param build: the options of `dbt_build(...)`, with templates and XComArgs
+    :param selection: the nodes to build, and the sources to check
+    :param graph: the project
+    :param selected: the unique_ids of both
+    :param on_stale: what becomes of nodes that read from a stale source
+    :param on_drift: what becomes of an attempt in which dbt ran another project than the manifest's
+    :param watched: the unique_ids that each sensor stands for, by its task id
+    :param sensors_told: what the log says of how the sensors start
+    :param on_warning: called with the context when the isolated node that it builds ended with a warning
+    :param project_dir: the directory of `dbt_project.yml` where dbt runs
+
+    What `rendering.pod_tasks` sets as well, since it may change while a DAG file is parsed:
+
+    :ivar part: what it builds of a project that is split; None where it builds all of it
+    :ivar needs: the ids of the tasks whose values dbt is called with, and which must have ended well
+    :ivar siblings: of a build of some nodes alone, the ids of all tasks of nodes of the project
+    :ivar check: raises when the project would be split in another way now that the whole DAG file has been read
+    """
+
+    shallow_copy_attrs: Sequence[str] = ("check", "graph", "part")
+    ui_color = "#ff694a"
+
+    attempt_class: ClassVar[type[Attempt]]
+    """What an attempt of it is."""
+
+    if TYPE_CHECKING:
+        deferrable: bool
+        execution_timeout: timedelta | None
+        log: Any
+        task_id: str
+
+    def __init__(
+        self,
+        *,
+        build: Mapping[str, Any],
+        selection: Selection,
+        graph: Graph,
+        selected: frozenset[str],
+        watched: Mapping[str, Sequence[str]],
+        sensors_told: str = "",
+        on_stale: OnStale = "fail",
+        on_drift: OnDrift = "warn",
+        on_warning: Sequence[Callable[[Context], object]] = (),
+        project_dir: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.build = dict(build)
+        self.selection = selection
+        self.graph = graph
+        self.selected = selected
+        self.watched = watched
+        self.sensors_told = sensors_told
+        self.on_stale = on_stale
+        self.on_drift = on_drift
+        self.on_warning = tuple(on_warning)
+        self.project_dir = project_dir
+        self.part: Part | None = None
+        self.needs: frozenset[str] = frozenset()
+        self.check: Callable[[], None] | None = None
+        self.siblings: tuple[str, ...] = ()
+        self._attempt: Attempt | None = None
+        self._secrets: list[str] = []
+
+    @property
+    def watch(self) -> BuildWatch | None:
+        """What has been seen of the build; None before it begins."""
+        return None if self._attempt is None else self._attempt.watch
+
+    # What a subclass says.
+
+    def stop_dbt(self) -> None:
+        """Stop dbt, if it runs; once."""
+        raise NotImplementedError
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether another attempt may go on with what this one leaves."""
+        return True
+
+    def values_by_name(self) -> dict[str, Any]:
+        """Return what dbt is given under names, some of which may be those of secrets."""
+        return {"vars": self.build.get("vars")}
+
+    def suit(self, settings: Iterable[NodeSettings]) -> None:
+        """
+        Take on what some nodes say of where they are built, for a build of these nodes alone.
+
+        :param settings: of each, in an order in which the first that says something decides
+        """
+
+    def _explain(self, attempt: Attempt, error: Exception) -> str:
+        """Return in one line why there is no end of dbt."""
+        raise NotImplementedError
+
+    def _is_told_by(self, attempt: Attempt, error: Exception) -> bool:
+        """Return whether the end of an attempt says all that an error does."""
+        del attempt, error
+        return False
+
+    # What Airflow calls.
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render as usual, and have Airflow mask what is secret among what dbt is given."""
+        super().render_template_fields(context, jinja_env)  # type: ignore[misc]
+        self._secrets = secrets_in(self.values_by_name())
+        hide(self._secrets)
+
+    def on_kill(self) -> None:
+        """Stop dbt, unless it is only this worker that has to go, and another attempt takes over."""
+        attempt = self._attempt
+        is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
+        if attempt is None or is_timeout or not (self.takes_over and attempt.will_retry):
+            self.stop_dbt()
+        else:
+            attempt.signal.receive()
+
+    # One attempt.
+
+    def _attempted(self, context: Context, attempt: Attempt, run: Callable[[], Any]) -> Any:
+        """
+        Make an attempt, and the journal with it.
+
+        :param run: does so, once all that it needs is there
+        """
+        # Before anything that takes time: readers look for it.
+        attempt.open()
+        try:
+            if self.check is not None:
+                self.check()
+            raise_if_missing(context["ti"], self.needs)
+            return run()
+        except (AirflowSkipException, ProjectIsBusy):
+            raise
+        except Exception as error:
+            if attempt.closed is None:  # it has not come to `_built`
+                self._close(attempt, self._explain(attempt, error))
+            raise
+
+    def _built(self, context: Context, attempt: Attempt, run: Callable[[], Any]) -> Any:
+        """
+        Run dbt, and end the task as dbt has ended.
+
+        :param run: runs dbt, and closes the attempt unless somebody else follows dbt from now on
+        """
+        result = None
+        try:
+            result = run()
+        except AirflowTaskTimeout:
+            self.stop_dbt()
+            self._close(
+                attempt, f"the task took longer than its execution_timeout of {self.execution_timeout}"
+            )
+            raise
+        except (AirflowSkipException, ProjectIsBusy):
+            raise
+        except Exception as error:
+            self._close(attempt, self._explain(attempt, error))
+            if not self._is_told_by(attempt, error):
+                raise
+        if attempt.closed is None or attempt.watch is None:
+            return result  # deferred, or left to another attempt
+        ending = Ending(
+            closed=attempt.closed,
+            error=attempt.failure(),
+            entries={entry.unique_id: entry for entry in attempt.watch.results},
+            was_held_back=attempt.watch.was_held_back,
+        )
+        return self._end(context, ending, result)
+
+    def _ended_as_told(self, context: Context, told: Mapping[str, Any], result: Any) -> Any:
+        """
+        End the task as a trigger has found.
+
+        :param told: what the event holds under the key `END`
+        :param result: what the operator itself returns
+        """
+        ti = context["ti"]
+        closed = Closed(told["exit_code"], told["reason"])
+        is_asked = bool(self._stands_for) or (closed.exit_code == 0 and ti.try_number > 1)
+        ending = Ending(
+            closed=closed,
+            error=failure_of(closed.exit_code, closed.reason, told["summary"], self.attempt_class.lost),
+            entries=patiently(lambda: stored_journal(key_of(ti))).entries if is_asked else {},
+            was_held_back=told.get("was_held_back", False),
+        )
+        return self._end(context, ending, result)
+
+    @property
+    def _stands_for(self) -> tuple[str, ...]:
+        """The nodes whose task this is: of an isolated node; none for a producer."""
+        return () if self.part is None else self.part.stands_for
+
+    def _end(self, context: Context, ending: Ending, result: Any) -> Any:
+        """
+        End the task as dbt has ended, and that of an isolated node as the node has.
+
+        :param result: what the operator itself returns
+        :raises Exception: the failure, unless it is one of tests only that have tasks of their own
+        """
+        if self._stands_for:
+            result = end_of_node(context, ending, self._stands_for, self.on_warning)
+        elif ending.is_bad:
+            raise ending.failure from None
+        if context["ti"].try_number > 1:
+            self._raise_if_outdated(context["ti"], ending.entries)
+        return result
+
+    def _raise_if_outdated(self, task_instance: Any, entries: Mapping[str, NodeResult]) -> None:
+        """
+        See to it that the task is not green over sensors that show something else than what dbt has done now.
+
+        :raises AirflowFailException: naming them; another attempt would change nothing
+        """
+        states = patiently(lambda: read_states_now(key_of(task_instance), self.watched))
+        tasks = outdated_tasks(self.watched, states, Closed(0), entries)
+        if tasks:
+            raise AirflowFailException(
+                f"dbt ended well, but {named(tasks)} had ended before and show something else. Clear them together with"
+                f" {self.task_id}"
+            )
+
+    # What there is to build, and what is known of it.
+
+    def is_lone(self, task_instance: Any) -> bool:
+        """Return whether the task that runs this is a sensor, which builds its own nodes alone."""
+        return bool(task_instance.task_id != self.task_id)
+
+    def _may_defer(self, task_instance: Any) -> bool:
+        """Return whether a trigger is to follow dbt; say how the sensors start."""
+        # A sensor that was cleared alone waits for its own build itself, as everything does in `dag.test()`.
+        stays = self.is_lone(task_instance) or runs_in_dag_test()
+        if self.sensors_told and not stays:
+            self.log.info("%s", self.sensors_told)
+        return self.deferrable and not stays and has_place(task_instance, len(self.watched), self.log)
+
+    def _wanted_now(self, context: Context, attempt: Attempt) -> Wanted:
+        """Return what is wanted of an attempt."""
+        ti = context["ti"]
+        build = attempt.memory.options_of_first_attempt(self.build) if ti.max_tries else self.build
+        narrow = narrowed(
+            self.graph,
+            self.selected,
+            self.selection,
+            build,
+            attempt=attempt.number,
+            on_unmatched=lambda found: self.log.warning("%s", complaint(self.graph, found)),
+        )
+        whole: AttemptPlan[Any] = AttemptPlan(narrow.nodes, narrow.selection)
+        left_out = narrow.left_out
+        if self.part is not None:
+            attempt.held = self._held_back(ti, self.part, narrow.nodes & self.part.nodes)
+            ours = [entry for entry in left_out if entry.unique_id in self.part.nodes]
+            left_out = (*ours, *attempt.held.entries)
+            nodes = (narrow.nodes & self.part.nodes) - attempt.held.nodes
+            if nodes.isdisjoint({node for task_nodes in self.watched.values() for node in task_nodes}):
+                attempt.wanted = frozenset()
+                return Wanted(build, None, left_out)
+            whole = AttemptPlan(nodes, selection_of_part(self.graph, self.selection, self.selected, nodes))
+        attempt.wanted = whole.nodes
+        return Wanted(build, whole, left_out)
+
+    def _held_back(self, task_instance: Any, part: Part, nodes: Collection[str]) -> HeldBack:
+        return held_back_of(task_instance, part, nodes, self.graph, on_stale=self.on_stale)
+
+    def _watch_build(self, attempt: Attempt, nodes: frozenset[str], done: Iterable[NodeResult]) -> None:
+        """
+        Have an attempt watch a build.
+
+        :param nodes: what is built
+        :param done: what is known of others, for the journal to tell
+        """
+        attempt.nodes = nodes
+        attempt.watch = self._watch_of(nodes, attempt)
+        attempt.watch.adopt(done)
+
+    def _close(self, attempt: Attempt, reason: str) -> None:
+        """End the journal of an attempt in which dbt has not come to its end."""
+        if attempt.watch is None:
+            attempt.watch = self._watch_of(self._wanted(attempt), attempt)
+        attempt.close(None, reason)
+
+    def _watch_of(self, nodes: Collection[str], attempt: Attempt) -> BuildWatch:
+        return BuildWatch(
+            self._nodes(nodes),
+            attempt=attempt.number,
+            show=lambda line: self.log.info("%s", line),
+            writer=attempt.writer,
+            redact=redact,
+            stale=self._stale(nodes),
+            drift=self._drift(nodes, attempt),
+            held=attempt.held,
+            warn=lambda line: self.log.warning("%s", line),
+        )
+
+    def _trigger_arguments(
+        self, context: Context, attempt: Attempt, nodes: Collection[str]
+    ) -> dict[str, Any]:
+        """Return what a `DbtTrigger` needs that goes on with an attempt."""
+        limit = self.execution_timeout
+        return {
+            "nodes": pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes, attempt), attempt.held),
+            "attempt": attempt.number,
+            "will_retry": attempt.will_retry,
+            "began": attempt.began,
+            "deadline": None
+            if limit is None
+            else context["ti"].start_date.timestamp() + limit.total_seconds(),
+            "secrets": self._secrets,
+        }
+
+    def _nodes(self, nodes: Iterable[str]) -> dict[str, Node]:
+        return {unique_id: self.graph.nodes[unique_id] for unique_id in nodes}
+
+    def _stale(self, nodes: Collection[str]) -> StaleSources:
+        return StaleSources(readers_of(self.graph, nodes), self.on_stale)
+
+    def _wanted(self, attempt: Attempt) -> frozenset[str]:
+        """Return the nodes that are wanted of an attempt: all of the part, unless it was narrowed when it ran."""
+        everything = self.selected if self.part is None else self.part.nodes
+        return everything if attempt.wanted is None else attempt.wanted
+
+    def _drift(self, nodes: Collection[str], attempt: Attempt) -> Drift:
+        all_nodes = self._wanted(attempt).union(*self.watched.values())
+        return Drift(tuple(sorted(all_nodes.difference(nodes))), self.on_drift)

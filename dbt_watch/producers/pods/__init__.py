@@ -1,0 +1,1 @@
+"""Where dbt runs in a pod of Kubernetes."""

@@ -1,0 +1,350 @@
+"""How an invocation is followed: live where the server gives its log, from dbt's results where it gives none, never green unknown."""
+
+import json
+import time
+
+import pytest
+from airflow.sdk import Connection
+from api_pace import hurry
+from api_server import StandInServer, hangs_up, says
+from dbt_words import BEGINNING, said
+
+from dbt_watch.core.results import NodeInfo, NotRun
+from dbt_watch.exceptions import ServerError
+from dbt_watch.producers.api import client as module
+from dbt_watch.producers.api.client import WorkerClient
+from dbt_watch.producers.api.invocation_log import InvocationFollowing, _GrowingText
+from dbt_watch.producers.build_watch import BuildWatch
+
+ORDERS, CUSTOMERS = "model.shop.orders", "model.shop.customers"
+NODES = {name: NodeInfo(name.rpartition(".")[2], "model", "table") for name in (ORDERS, CUSTOMERS)}
+SUMMARY = json.dumps(
+    {
+        "info": {
+            "name": "EndOfRunSummary",
+            "ts": "2026-01-01T00:00:02.000000Z",
+            "level": "info",
+            "invocation_id": "i",
+        },
+        "data": {},
+    }
+)
+
+
+class Scene:
+    """An invocation, its server, and one that follows it."""
+
+    def __init__(self, server, caplog):
+        self.server = server
+        self.invocation = server.add("nightly-1", "STARTED")
+        self.shown = []
+        self.caplog = caplog
+        self.client = WorkerClient("dbt_api", on_tick=self.tick)
+        self.happens = []
+        self.watch = BuildWatch(NODES, attempt=1, show=self.shown.append)
+
+    def tick(self):
+        """Let the next thing happen when the one before it has been seen."""
+        if self.happens and self.happens[0]():
+            self.happens.pop(0)
+
+    def say(self, *lines):
+        self.invocation["log"] += "".join(f"{line}\n" for line in lines)
+
+    def end(self, state="SUCCESS", **more):
+        self.invocation.update(state=state, **more)
+
+    def status(self, name):
+        found = {entry.unique_id: entry for entry in self.watch.results}
+        return found[name].status if name in found else None
+
+    def follow(self):
+        following = InvocationFollowing(self.client.server, "nightly-1", self.watch)
+        end = self.client.run(following.steps())
+        self.watch.end(end.exit_code, end.reason, run_results=end.run_results, no_log=end.no_log)
+        return end
+
+    def results(self, **statuses):
+        """Have the server keep dbt's results."""
+        self.invocation["artifacts"]["run_results.json"] = {
+            "metadata": {"invocation_id": "i"},
+            "results": [{"unique_id": f"model.shop.{name}", "status": status, "message": "as dbt said"} for name, status in statuses.items()],
+        }  # fmt: skip
+
+
+@pytest.fixture
+def scene_of(monkeypatch, caplog):
+    hurry(monkeypatch)
+    caplog.set_level("INFO")
+    servers = []
+
+    def make(dialect):
+        server = StandInServer(dialect)
+        servers.append(server.__enter__())
+        connection = Connection(conn_id="dbt_api", conn_type="http", host=server.url)
+        monkeypatch.setattr(module.BaseHook, "get_connection", classmethod(lambda *_: connection))
+        return Scene(server, caplog)
+
+    yield make
+    for server in servers:
+        server.__exit__()
+
+
+@pytest.mark.parametrize("dialect", ["own", "field"])
+def test_what_becomes_of_a_node_is_known_while_dbt_runs(scene_of, dialect):
+    scene = scene_of(dialect)
+    scene.say(BEGINNING, said(ORDERS, "success"))
+
+    def first_is_known():
+        if scene.status(ORDERS) != "success":
+            return False
+        assert scene.status(CUSTOMERS) is None
+        scene.say(said(CUSTOMERS, "warn"), SUMMARY)
+        return True
+
+    def second_is_known():
+        if scene.status(CUSTOMERS) != "warn":
+            return False
+        scene.end()
+        return True
+
+    scene.happens = [first_is_known, second_is_known]
+    end = scene.follow()
+    assert (end.exit_code, end.reason, end.no_log) == (0, None, "")
+    assert not scene.happens
+    assert scene.watch.closed.exit_code == 0
+    assert sum("orders OK" in line for line in scene.shown) == 1
+
+
+def test_of_a_log_by_offset_no_part_is_read_twice_and_a_line_may_come_in_pieces(scene_of, monkeypatch):
+    scene = scene_of("own")
+    monkeypatch.setattr("dbt_watch.producers.api.protocol.LOG_PIECE", 100)
+    scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+    scene.end()
+    scene.follow()
+    assert (scene.status(ORDERS), scene.status(CUSTOMERS)) == ("success", "success")
+    offsets = [
+        path.partition("offset=")[2].partition("&")[0] for path in scene.server.asked() if "/log?" in path
+    ]
+    assert len(set(offsets)) == len(offsets)
+
+
+def test_an_invocation_that_waits_is_asked_for_its_state_alone(scene_of):
+    scene = scene_of("own")
+    scene.invocation["state"] = "PENDING"
+
+    def has_waited():
+        if len(scene.server.requests) < 4:
+            return False
+        assert not any("/log" in path for path in scene.server.asked())
+        scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+        scene.end()
+        return True
+
+    scene.happens = [has_waited]
+    assert scene.follow().exit_code == 0
+    assert "waits for its turn" in scene.caplog.text
+
+
+@pytest.mark.parametrize("fault", [hangs_up, says(503, Retry_After="0"), says(500), says(200, b"not json")])
+@pytest.mark.parametrize("dialect", ["own", "field"])
+def test_a_server_that_does_not_answer_for_a_while_ends_nothing(scene_of, dialect, fault):
+    scene = scene_of(dialect)
+    scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+    scene.end()
+    scene.server.instead = [fault, fault, None, fault]
+    assert scene.follow().exit_code == 0
+    assert scene.status(CUSTOMERS) == "success"
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "exit_code", "reason"),
+    [
+        ("SUCCESS", {"exit_code": 0}, 0, None),
+        ("FAILURE", {"exit_code": 2, "exc_type": "DbtError", "exc_message": "no such profile"}, 2, None),
+        ("FAILURE", {}, 1, None),
+        ("ABORTED", {}, None, "the invocation was aborted"),
+        ("INTERNAL_ERROR", {"exc_type": "WorkerLost", "exc_message": "the worker died"}, None, "the server ended it as INTERNAL_ERROR: WorkerLost: the worker died"),
+    ],
+)  # fmt: skip
+def test_each_state_that_is_an_end_ends_the_following(scene_of, state, more, exit_code, reason):
+    scene = scene_of("own")
+    scene.say(BEGINNING, said(ORDERS, "success"))
+    scene.end(state, **more)
+    end = scene.follow()
+    assert (end.exit_code, end.reason) == (exit_code, reason)
+    assert scene.status(ORDERS) == "success"
+    assert scene.status(CUSTOMERS) == "not run"
+
+
+def test_an_invocation_that_was_known_and_is_not_any_more_is_lost(scene_of):
+    scene = scene_of("own")
+    scene.say(BEGINNING, said(ORDERS, "success"))
+
+    def forget():
+        if scene.status(ORDERS) is None:
+            return False
+        scene.server.invocations.clear()
+        return True
+
+    scene.happens = [forget]
+    end = scene.follow()
+    assert end.exit_code is None
+    assert end.reason == "the server does not know the invocation nightly-1 any more: it was lost"
+    assert scene.status(ORDERS) == "success"
+    assert scene.watch.closed.reason == end.reason
+
+
+def test_a_server_that_stays_away_is_given_up(scene_of, monkeypatch):
+    scene = scene_of("own")
+    scene.server.instead = [None] + [says(503)] * 10_000
+    with pytest.raises(ServerError, match="reading the log: HTTP 503"):
+        scene.follow()
+
+
+def test_the_end_of_a_log_that_cannot_be_had_leaves_nodes_unknown_and_not_green(scene_of):
+    scene = scene_of("own")
+    scene.say(BEGINNING, said(ORDERS, "success"))
+    scene.end()
+    scene.server.instead = [None] + [says(500)] * 10_000
+
+    def give_back():
+        if "could not be read" not in scene.caplog.text:
+            return False
+        scene.server.instead = []
+        return True
+
+    scene.happens = [give_back]
+    scene.follow()
+    assert "The end of the log could not be read" in scene.caplog.text
+    assert scene.status(ORDERS) == "not run"
+    assert scene.watch.closed.exit_code == 1
+
+
+def test_a_log_that_has_become_shorter_is_read_again(scene_of):
+    scene = scene_of("own")
+    scene.say("x" * 100_000)
+
+    def begin_anew():
+        if not scene.shown:
+            return False
+        scene.invocation["log"] = ""
+        scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+        scene.end()
+        return True
+
+    scene.happens = [begin_anew]
+    scene.follow()
+    assert scene.status(CUSTOMERS) == "success"
+
+
+def test_what_the_log_lacks_is_filled_in_from_dbts_results(scene_of):
+    scene = scene_of("own")
+    scene.say(BEGINNING, said(ORDERS, "success"), SUMMARY)
+    scene.results(orders="success", customers="success")
+    scene.end()
+    scene.follow()
+    assert scene.status(CUSTOMERS) == "success"
+    assert scene.watch.closed.exit_code == 0
+    by_name = {entry.name: entry.from_run_results for entry in scene.watch.results}
+    assert by_name == {"orders": False, "customers": True}
+
+
+# Servers without a log.
+
+
+@pytest.mark.parametrize(("dialect", "log"), [("silent", ""), ("own", "Running with dbt=1.11\nDone.\n")])
+def test_without_a_log_of_dbt_the_states_come_from_its_results_and_say_so(scene_of, dialect, log):
+    scene = scene_of(dialect)
+    scene.invocation["log"] = log
+    scene.results(orders="success", customers="error")
+    scene.end("FAILURE")
+    end = scene.follow()
+    assert end.exit_code == 1
+    assert (scene.status(ORDERS), scene.status(CUSTOMERS)) == ("success", "error")
+    assert all(entry.from_run_results for entry in scene.watch.results)
+    assert any("orders OK (from run_results.json)" in line for line in scene.shown)
+    assert "is read from run_results.json: the server gives no log of dbt" in scene.caplog.text
+    assert ("Done." in "".join(scene.shown)) is (dialect == "own")
+
+
+@pytest.mark.parametrize(("dialect", "why"), [("silent", "the server gives no log"), ("field", "the log that the server gives holds no record of dbt")])  # fmt: skip
+@pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "ABORTED"])
+def test_what_is_known_from_nowhere_is_not_green(scene_of, dialect, why, state):
+    scene = scene_of(dialect)
+    scene.invocation["log"] = "17:00:00 Finished running 2 table models\n"
+    scene.end(state)
+    scene.follow()
+    for entry in scene.watch.results:
+        assert (entry.status, entry.not_run) == ("not run", NotRun.NOT_KNOWN)
+        assert entry.message.startswith(f"it is not known what became of it: {why}")
+    assert scene.watch.closed.exit_code != 0
+    assert ("Finished running" in "".join(scene.shown)) is (dialect == "field")
+
+
+def test_a_node_that_dbts_results_do_not_hold_is_not_in_the_project_where_dbt_ended_well(scene_of):
+    scene = scene_of("silent")
+    scene.results(orders="success")
+    scene.end()
+    scene.follow()
+    found = {entry.unique_id: entry.not_run for entry in scene.watch.results}
+    assert found == {ORDERS: None, CUSTOMERS: NotRun.NOT_IN_PROJECT}
+    assert scene.watch.closed.exit_code == 0
+
+
+def test_where_dbt_did_not_end_well_it_may_have_been_left_out_of_the_results(scene_of):
+    scene = scene_of("silent")
+    scene.results(orders="success")
+    scene.end("FAILURE")
+    scene.follow()
+    found = {entry.unique_id: entry.not_run for entry in scene.watch.results}
+    assert found == {ORDERS: None, CUSTOMERS: NotRun.ENDED_EARLY}
+
+
+# The whole log so far.
+
+
+def test_a_text_that_grows_is_new_at_its_end_and_another_one_is_new_as_a_whole():
+    text = _GrowingText()
+    assert [text.more(each) for each in ("", "a", "ab", "ab", "xb", "xbc", "x")] == [
+        "",
+        "a",
+        "b",
+        "",
+        None,
+        "c",
+        None,
+    ]
+
+
+def test_a_log_of_which_the_beginning_goes_missing_is_taken_for_a_part_of_the_same(scene_of):
+    scene = scene_of("field")
+    scene.say(BEGINNING, said(ORDERS, "success"))
+
+    def rotate():
+        if scene.status(ORDERS) is None:
+            return False
+        scene.invocation["log"] = ""
+        scene.say(said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+        scene.end()
+        return True
+
+    scene.happens = [rotate]
+    scene.follow()
+    assert (scene.status(ORDERS), scene.status(CUSTOMERS)) == ("success", "success")
+    assert sum("orders OK" in line for line in scene.shown) == 1
+
+
+def test_a_poll_is_not_shorter_than_four_times_the_answer_with_the_whole_log(scene_of, monkeypatch):
+    scene = scene_of("field")
+
+    def slowly(handler):
+        time.sleep(0.2)
+        handler.say(*scene.server.answer("GET", "/invocations/nightly-1", {}, None))
+
+    scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+    scene.server.instead = [slowly]
+    began = time.monotonic()
+    scene.happens = [lambda: time.monotonic() - began > 0.3 and (scene.end(), True)[1]]
+    scene.follow()
+    assert time.monotonic() - began > 0.9

@@ -427,6 +427,8 @@ class DbtPodMixin(PodOperatorMixin):
             nodes = (narrow.nodes & self.part.nodes) - attempt.held.nodes
             if nodes.isdisjoint({node for task_nodes in self.watched.values() for node in task_nodes}):
                 attempt.wanted = frozenset()
+                if ti.try_number > 1:
+                    RetryPlanner(self, context, attempt, whole).stop_all(request.metadata.namespace)
                 return Prepared(done=left_out)
             whole = AttemptPlan(nodes, selection_of_part(self.graph, self.selection, self.selected, nodes))
         attempt.wanted = whole.nodes

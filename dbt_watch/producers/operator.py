@@ -261,8 +261,8 @@ class DbtPodMixin(PodOperatorMixin):
         :raises PodLost: when the pod did not run dbt, or went away before dbt was done
         """
         told = event.get(END)
-        if told is not None and told["exit_code"] == 0:
-            Memory(context).remember_end()
+        if told is not None:
+            Memory(context).remember_end(well=told["exit_code"] == 0)
         try:
             result = super().trigger_reentry(context, event)  # type: ignore[misc]
         except AirflowSkipException:

@@ -53,7 +53,7 @@ def test_all_that_depends_on_a_failed_node_is_skipped_because_of_it_and_nothing_
     assert found.nodes == OURS - {"model.shop.apart"}
     for entry in found.entries:
         assert (entry.status, entry.skipped_because) == ("skipped", ("model.shop.orders",))
-        assert entry.message is None
+        assert (entry.message, entry.attempt) == (None, 1)
     assert found.reason == "3 nodes were not built: upstream `orders` failed"
 
 

@@ -235,6 +235,8 @@ class DbtPodMixin(PodOperatorMixin):
         context = get_current_context()
         ti = context["ti"]
         attempt = self._attempt or Attempt(context, self.kill_pod)
+        if self._attempt is not None:
+            attempt.hand_over()
         # When a deferral is resumed only to defer once more, what this attempt builds is not known here any more.
         if self._attempt is None and self.part is not None:
             attempt.held = self._held_back(ti, self.part, self.part.nodes)

@@ -1,5 +1,6 @@
 """What the task that runs dbt for a part of a project does after what came before it, and after its own earlier attempts."""
 
+import asyncio
 import json
 import sys
 import uuid
@@ -7,8 +8,10 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, TaskStatesResult, XComResult
+from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
+from airflow.sdk.execution_time.context import set_current_context
 from dbt_words import BEGINNING, said
 
 from dbt_watch.airflow.compat import AirflowFailException, AirflowSkipException
@@ -60,8 +63,17 @@ class Shop:
         if isinstance(message, GetTaskStates):
             states = {task_id: self.states.get(task_id) for task_id in message.task_ids}
             return TaskStatesResult(task_states={self.run_id: states})
+        if isinstance(message, SetXCom):
+            self.pages[message.key] = message.value
+            return None
         assert isinstance(message, GetXCom)
-        return XComResult(key=message.key, value=self.returned.get(message.task_id))
+        is_own = message.task_id == "dbt_build"
+        value = self.pages.get(message.key) if is_own else self.returned.get(message.task_id)
+        return XComResult(key=message.key, value=value)
+
+    async def asend(self, message):
+        """Do so in a triggerer."""
+        return self.send(message)
 
     def end(self, task_id, state, *results):
         """Let a task before the part have ended."""
@@ -83,7 +95,7 @@ class Shop:
         ti = SimpleNamespace(
             id=uuid.uuid4(), dag_id="shop", task_id="dbt_build", run_id=self.run_id, map_index=-1, try_number=number,
             max_tries=tries, start_date=datetime.now(timezone.utc),
-            task=SimpleNamespace(retries=tries if retries is None else retries),
+            task=SimpleNamespace(retries=tries if retries is None else retries), get_ti_count=lambda **_: 0,
             xcom_push=lambda key, value, **_: self.pages.__setitem__(key, value),
         )  # fmt: skip
         return {
@@ -93,21 +105,40 @@ class Shop:
         }  # fmt: skip
 
     def attempt(
-        self, part, *, watched, says=(), exit_code=0, number=1, tries=0, retries=None, build=(), **more
+        self,
+        part,
+        *,
+        watched,
+        says=(),
+        exit_code=0,
+        number=1,
+        tries=0,
+        retries=None,
+        deferrable=False,
+        **more,
     ):
-        """Run an attempt; return what it returns."""
+        """Run an attempt, deferred or not; return what it returns."""
         self.pages.clear()
         self.asked_in.unlink(missing_ok=True)
         log = "\n".join([BEGINNING, *(said(unique_id, status) for unique_id, status in dict(says).items())])
-        operator = self.operator(
-            SCRIPT.format(run_id=self.run_id, log=log, exit_code=exit_code), watched=watched
-        )
-        operator.build = dict(build)
-        operator.part = part
-        for name, value in more.items():
-            setattr(operator, name, value)
-        with executing(operator):
-            return operator.execute(self.context(number, tries, retries))
+        script = SCRIPT.format(run_id=self.run_id, log=log, exit_code=exit_code)
+
+        def operator():
+            operator = self.operator(script, watched=watched, deferrable=deferrable)
+            for name, value in {"part": part, **more}.items():
+                setattr(operator, name, value)
+            return operator
+
+        context = self.context(number, tries, retries)
+        with set_current_context(context), executing(producer := operator()):
+            try:
+                return producer.execute(context)
+            except TaskDeferred as deferral:
+                trigger = deferral.trigger
+        # In a triggerer there is no operator.
+        trigger.task_instance = SimpleNamespace(**{**vars(context["ti"]), "task": None})
+        event = asyncio.run(trigger._event())
+        return operator().trigger_reentry(context, event)
 
     def left_behind(self):
         """Let the first attempt have left a pod in which dbt runs; return its name."""
@@ -123,12 +154,16 @@ class Shop:
         return [pod.metadata.name for pod in found.items if pod.metadata.labels["run_id"] == self.run_id]
 
     @property
+    def arguments(self):
+        """What dbt was called with."""
+        return json.loads(self.asked_in.read_text())
+
+    @property
     def asked(self):
         """The nodes that dbt was asked for; None when it did not run."""
         if not self.asked_in.exists():
             return None
-        arguments = json.loads(self.asked_in.read_text())
-        words = arguments[arguments.index("--select") + 1 :]
+        words = self.arguments[self.arguments.index("--select") + 1 :]
         count = next(number for number, word in enumerate(words) if word.startswith("--"))
         return select_nodes(self.graph, select=words[:count], indirect_selection="empty")
 
@@ -226,10 +261,13 @@ def test_an_isolated_node_behind_a_task_that_was_skipped_is_skipped_and_gets_no_
     assert shop.journal.state.closed.exit_code == 0
 
 
-def test_a_later_producer_builds_what_a_failure_does_not_hold_back_and_then_fails_for_good(shop, later):
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
+def test_a_later_producer_builds_what_a_failure_does_not_hold_back_and_then_fails_for_good(
+    shop, later, deferrable
+):
     shop.end("shop.raw_orders", "failed", failed(RAW_ORDERS))
     with pytest.raises(AirflowFailException, match=r"^1 node was not built: upstream `raw_orders` failed$"):
-        later(STG_ORDERS, STG_PAYMENTS, says={STG_PAYMENTS: "success"}, tries=2)
+        later(STG_ORDERS, STG_PAYMENTS, says={STG_PAYMENTS: "success"}, tries=2, deferrable=deferrable)
     assert shop.asked == {STG_PAYMENTS}
     assert shop.entries == {STG_ORDERS: "skipped", STG_PAYMENTS: "success"}
     assert not shop.journal.page.will_retry
@@ -264,9 +302,13 @@ def test_what_ended_well_before_a_later_producer_holds_nothing_back(shop, later)
     assert shop.journal.state.closed.exit_code == 0
 
 
-def test_a_run_that_is_narrowed_leaves_out_nodes_of_each_part_and_each_tells_of_its_own(shop, later):
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
+def test_a_run_that_is_narrowed_leaves_out_nodes_of_each_part_and_each_tells_of_its_own(
+    shop, later, deferrable
+):
     shop.end("shop.raw_orders", "success")
-    later(STG_ORDERS, STG_PAYMENTS, says={STG_PAYMENTS: "success"}, build={"select": "stg_payments orders"})
+    narrow = {"select": "stg_payments orders"}
+    later(STG_ORDERS, STG_PAYMENTS, says={STG_PAYMENTS: "success"}, build=narrow, deferrable=deferrable)
     assert shop.asked == {STG_PAYMENTS}
     assert shop.entries == {STG_ORDERS: NotRun.LEFT_OUT, STG_PAYMENTS: "success"}
 
@@ -326,15 +368,18 @@ def test_a_pod_that_a_dead_worker_has_left_is_stopped_also_where_nothing_is_buil
     assert shop.pods == []
 
 
-def test_the_next_attempt_of_an_isolated_node_runs_the_test_that_failed_alone(shop, alone, tests_of_orders):
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
+def test_the_next_attempt_of_an_isolated_node_runs_the_test_that_failed_alone(
+    shop, alone, tests_of_orders, deferrable
+):
     tests = dict.fromkeys(tests_of_orders, "fail")
     with pytest.raises(DbtRunFailed):
-        alone(says={ORDERS: "success", **tests}, exit_code=1, tries=1)
+        alone(says={ORDERS: "success", **tests}, exit_code=1, tries=1, deferrable=deferrable)
     assert shop.asked == {ORDERS, *tests_of_orders}
     assert "return_value" not in shop.pages
     shop.states = {"dbt_build": "running", "shop.orders.test": "deferred"}
     passed = dict.fromkeys(tests_of_orders, "pass")
-    value = alone(says=passed, number=2, tries=1)
+    value = alone(says=passed, number=2, tries=1, deferrable=deferrable)
     assert shop.asked == {*tests_of_orders}
     assert NodeResult.from_dict(value) == shop.journal.state.entries[ORDERS]
     assert NodeResult.from_dict(value).attempt == 1
@@ -367,6 +412,38 @@ def test_the_next_attempt_of_a_later_producer_builds_what_is_neither_done_nor_he
         later(STG_ORDERS, STG_PAYMENTS, RAW_CUSTOMERS, says={RAW_CUSTOMERS: "success"}, number=2, tries=2)
     assert shop.asked == {RAW_CUSTOMERS}
     assert shop.entries == {STG_ORDERS: "skipped", RAW_CUSTOMERS: "success"}
+
+
+def test_an_isolated_node_that_is_cleared_alone_is_built_alone(shop, alone):
+    shop.states = {"dbt_build": "running", "shop.orders.test": "success"}
+    assert alone(says={ORDERS: "success"}, number=2, tries=1, retries=0)["status"] == "success"
+    assert shop.asked == {ORDERS}
+
+
+def test_a_later_producer_whose_worker_died_after_dbt_had_ended_well_has_nothing_to_do(shop, later):
+    shop.end("shop.raw_orders", "success")
+    later(STG_PAYMENTS, says={STG_PAYMENTS: "success"}, tries=1)
+    assert shop.asked == {STG_PAYMENTS}
+    shop.states["shop.stg_payments"] = "success"
+    later(STG_PAYMENTS, number=2, tries=1)
+    assert shop.asked is None
+    assert shop.journal.state.closed.exit_code == 0
+
+
+def test_a_retry_calls_dbt_with_the_options_of_the_first_attempt_and_a_clear_with_those_of_now(shop, later):
+    shop.end("shop.raw_orders", "success")
+    with pytest.raises(DbtRunFailed):
+        later(STG_PAYMENTS, says={STG_PAYMENTS: "error"}, exit_code=1, tries=1, build={"threads": "3"})
+    for number, tries, threads in ((2, 1, "3"), (3, 3, "5")):
+        later(
+            STG_PAYMENTS,
+            says={STG_PAYMENTS: "success"},
+            number=number,
+            tries=tries,
+            retries=1,
+            build={"threads": "5"},
+        )
+        assert shop.arguments[shop.arguments.index("--threads") + 1] == threads
 
 
 SHOWS_SOMETHING_ELSE = r"dbt ended well, but 1 tasks \({}\) had ended before and show something else. Clear them together with dbt_build"

@@ -420,6 +420,15 @@ def test_an_isolated_node_that_is_cleared_alone_is_built_alone(shop, alone):
     assert shop.asked == {ORDERS}
 
 
+def test_an_isolated_node_is_not_built_beneath_a_failed_test_that_was_not_cleared_with_it(shop, alone):
+    shop.states = {"dbt_build": "running", "shop.orders.test": "failed"}
+    with pytest.raises(
+        AirflowFailException, match=r"1 tasks \(shop.orders.test\) have failed and were not cleared"
+    ):
+        alone(says={ORDERS: "success"}, number=2, tries=1, retries=0)
+    assert shop.asked is None
+
+
 def test_a_later_producer_whose_worker_died_after_dbt_had_ended_well_has_nothing_to_do(shop, later):
     shop.end("shop.raw_orders", "success")
     later(STG_PAYMENTS, says={STG_PAYMENTS: "success"}, tries=1)

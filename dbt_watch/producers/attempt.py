@@ -89,6 +89,10 @@ class Attempt:
         self.signal.check()
         self._publisher.write()
 
+    def hand_over(self) -> None:
+        """Write all that is known by now, before a triggerer goes on with the journal: it knows nothing but what is written."""
+        self._publisher.finish()
+
     def close(self, exit_code: int | None, reason: str | None = None, **more: Any) -> None:
         """
         End the journal, once.

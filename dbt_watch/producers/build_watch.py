@@ -76,7 +76,10 @@ class BuildWatch:
         self._redact = redact
         self._adopted: list[NodeResult] = []
         self._known = dict(known or {})
-        self._is_catching_up = bool(self._known)
+        # What it adopted the worker has written before there was a log.
+        self._is_catching_up = any(
+            key in nodes or entry.resource_type == _HOOK for key, entry in self._known.items()
+        )
 
     @property
     def was_held_back(self) -> bool:
@@ -211,6 +214,7 @@ def _root_cause(failed: Iterable[NodeResult]) -> str:
     return f"{first.label}: {one_line(first.message or '', MAX_CAUSE_CHARS)}"
 
 
+_HOOK = "operation"
 MAX_CAUSE_CHARS = 600
 MAX_NAMES = 10
 # What a result says in words of the project or the database.

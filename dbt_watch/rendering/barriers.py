@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dbt_watch.core.labels import label_of
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.rendering.split import Barrier
-from dbt_watch.rendering.task_ids import PRODUCER_ID
+from dbt_watch.rendering.task_ids import is_producer_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,7 +110,7 @@ class Barriers:
         inner = task_id.removeprefix(prefix)
         if prefix and inner == task_id:
             return ()
-        if inner == PRODUCER_ID or inner.startswith(f"{PRODUCER_ID}_"):
+        if is_producer_id(inner):
             # Nobody waits for a producer but who waits for the whole project.
             return self._plan.gates
         planned = self._plan.tasks.get(inner)

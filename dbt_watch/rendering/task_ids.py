@@ -25,7 +25,8 @@ _HASH_LENGTH: Final = 8
 PRODUCER_ID: Final = "dbt_build"
 ALL_TESTS_ID: Final = "tests"
 START_ID: Final = "dbt_start"
-_RESERVED: Final = re.compile(rf"{PRODUCER_ID}(_[0-9]+)?|{ALL_TESTS_ID}|{START_ID}")
+_PRODUCER: Final = re.compile(rf"{PRODUCER_ID}(_[0-9]+)?")
+_RESERVED: Final = re.compile(rf"{_PRODUCER.pattern}|{ALL_TESTS_ID}|{START_ID}")
 
 _ILLEGAL: Final = re.compile(r"[^\w.-]+")
 _REFERABLE: Final = frozenset({"model", "seed", "snapshot"})
@@ -91,6 +92,11 @@ def _is_chosen_freely(node: Node) -> bool:
 def producer_id(number: int) -> str:
     """Return the id of a producer by its number in the project, from 0: `dbt_build`, `dbt_build_2` and so on."""
     return PRODUCER_ID if number == 0 else f"{PRODUCER_ID}_{number + 1}"
+
+
+def is_producer_id(task_id: str) -> bool:
+    """Return whether an id within the group is that of a producer, and so no node's."""
+    return _PRODUCER.fullmatch(task_id) is not None
 
 
 def suffixed(task_id: str, suffix: str, identity: str) -> str:

@@ -3,11 +3,13 @@
 import json
 
 import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import task
 from airflow.sdk.definitions._internal.contextmanager import DagContext
 from kubernetes.client import models as k8s
 
 from dbt_watch import PodSettings, dbt_build, dbt_node
+from dbt_watch.core.part import Upstream
 from dbt_watch.exceptions import ArgumentError, SelectionError, SelectionWarning
 from dbt_watch.sensors.operator import DbtNodeSensor
 
@@ -327,6 +329,20 @@ def test_a_task_that_waits_for_nothing_holds_back_the_one_pod(dag, decorate):
     assert producer.trigger_rule == "all_done"
 
 
+def test_a_model_named_like_a_producer_and_more_is_a_node_as_any_other(dag, decorate, project, tmp_path):
+    @task
+    def fit(): ...
+
+    content = json.loads((project / "target/manifest.json").read_text())
+    content["nodes"]["model.jaffle_shop.stg_payments"]["name"] = "dbt_build_stats"
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(content))
+    shop = made(decorate, manifest=path)
+    shop["dbt_build_stats"] >> fit() >> shop["orders"]
+    assert "model.jaffle_shop.stg_payments" in shop.producers[0].part.nodes
+    assert dag.task_dict["fit"].downstream_task_ids == {"build.dbt_build_2"}
+
+
 def test_a_task_before_a_node_that_waits_for_what_is_behind_it_is_refused_with_all_three_names(dag, decorate):
     @task
     def fit(): ...
@@ -363,6 +379,99 @@ def test_an_edge_that_came_too_late_is_noticed_when_the_pod_is_about_to_run(dag,
     step >> fitted
     with pytest.raises(ArgumentError, match=r"fit >> orders.*to stand behind all that these tasks wait for"):
         project.producer.check()
+
+
+def test_of_edges_that_came_too_late_each_is_named(dag, decorate):
+    @task
+    def fit(): ...
+
+    project = made(decorate)
+    fitted, step = fit(), EmptyOperator(task_id="step")
+    fitted >> project["orders"]
+    fitted >> project["customers"]
+    project["stg_orders"] >> step
+    step >> fitted
+    with pytest.raises(ArgumentError) as caught:
+        project.producer.check()
+    assert sorted(caught.value.value.split(", ")) == ["fit >> customers", "fit >> orders"]
+
+
+def test_a_task_may_wait_for_a_node_through_any_number_of_others(dag, decorate):
+    project = made(decorate)
+    steps = [EmptyOperator(task_id=f"step{number}") for number in range(3)]
+    project["stg_orders"] >> steps[0] >> steps[1] >> steps[2]
+    steps[0] >> steps[2]
+    steps[2] >> project["orders"]
+    first, second = project.producers
+    assert "model.jaffle_shop.stg_orders" in first.part.nodes
+    assert second.part.upstreams[-1] == Upstream("step2", None, ("model.jaffle_shop.orders",))
+
+
+def test_a_task_behind_a_function_that_is_bound_to_a_node_waits_for_that_node(dag, decorate):
+    @task
+    def fit(): ...
+
+    @decorate(group_id="build")
+    def build():
+        @dbt_node("stg_orders")
+        def tell(result): ...
+
+        tell()
+
+    project = build()
+    dag.task_dict["build.tell"] >> fit() >> project["orders"]
+    assert dag.task_dict["fit"].downstream_task_ids == {"build.dbt_build_2"}
+
+
+def test_a_task_behind_the_tests_of_all_nodes_can_hold_back_none(dag, decorate):
+    project = made(decorate, tests="after_all")
+    fit = EmptyOperator(task_id="fit")
+    dag.task_dict["build.tests"] >> fit
+    with pytest.raises(ArgumentError, match="a task that does not wait for what it holds back"):
+        fit >> project["orders"]
+
+
+def test_a_task_behind_the_whole_run_can_hold_back_none_of_its_nodes(dag, decorate):
+    project = made(decorate)
+    fit = EmptyOperator(task_id="fit")
+    project.producer >> fit
+    with pytest.raises(ArgumentError, match="a task that does not wait for what it holds back"):
+        fit >> project["raw_orders"]
+
+
+def test_tasks_of_another_project_are_none_of_this_one(dag, decorate):
+    other = decorate(group_id="other")(lambda: None)()
+    project = made(decorate)
+    fit = EmptyOperator(task_id="fit")
+    other["customers"] >> fit >> project["orders"]
+    assert [task.task_id for task in project.producers] == ["build.dbt_build"]
+    assert project.producer.part.upstreams == (Upstream("fit", None, ("model.jaffle_shop.orders",)),)
+
+
+def test_a_task_behind_another_project_that_waits_for_this_one_waits_for_it_too(dag, decorate):
+    project = made(decorate)
+    other = decorate(group_id="other")(lambda: None)()
+    project["stg_orders"] >> other
+    fit = EmptyOperator(task_id="fit")
+    other["raw_customers"] >> fit >> project["orders"]
+    assert [task.task_id for task in project.producers] == ["build.dbt_build", "build.dbt_build_2"]
+
+
+def test_functions_before_nodes_that_wait_for_none_are_held_back_with_the_project(dag, decorate):
+    @decorate(group_id="build")
+    def build():
+        @dbt_node("raw_orders", before=True)
+        def land(): ...
+
+        @dbt_node("orders", before=True)
+        def fit(): ...
+
+        land()
+        fit()
+
+    before = EmptyOperator(task_id="before")
+    before >> build()
+    assert before.downstream_task_ids == {"build.land", "build.dbt_build"}
 
 
 def test_a_task_in_front_of_a_test_is_refused(dag, decorate):

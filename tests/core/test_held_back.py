@@ -53,7 +53,7 @@ def test_all_that_depends_on_a_failed_node_is_skipped_because_of_it_and_nothing_
     assert found.nodes == OURS - {"model.shop.apart"}
     for entry in found.entries:
         assert (entry.status, entry.skipped_because) == ("skipped", ("model.shop.orders",))
-        assert entry.message is None
+        assert (entry.message, entry.attempt) == (None, 1)
     assert found.reason == "3 nodes were not built: upstream `orders` failed"
 
 
@@ -150,3 +150,120 @@ def test_one_node_is_told_in_the_singular_and_many_causes_are_cut(graph):
     found = held(graph, *((upstream, "failed") for upstream in many))
     assert found.reason.startswith("1 node was not built: upstream `task00`, `task01`")
     assert found.reason.endswith("`task09` and 2 more failed")
+
+
+@pytest.mark.parametrize(("count", "end"), [(10, "`task09` failed"), (11, "`task09` and 1 more failed")])
+def test_ten_causes_are_all_named(graph, count, end):
+    many = [Upstream(f"task{number:02}", None, ("model.shop.apart",)) for number in range(count)]
+    assert held(graph, *((upstream, "failed") for upstream in many)).reason.endswith(f", {end}")
+
+
+def test_the_entry_of_a_node_says_what_it_is_and_of_which_attempt(graph):
+    found = held(graph, (ORDERS, "failed"), attempt=3)
+    assert [entry.unique_id for entry in found.entries] == sorted(OURS - {"model.shop.apart"})
+    entry = entries(found)["model.shop.heavy"]
+    assert (entry.name, entry.resource_type, entry.attempt) == ("heavy", "model", 3)
+
+
+def test_each_cause_is_named_once_in_the_order_of_the_tasks(graph):
+    failed = [result("model.shop.b", "error"), result("model.shop.a", "error")]
+    skipped = result("model.shop.orders", "skipped", skipped_because=("model.shop.a", "model.shop.c"))
+    other = Upstream("build.other", "model.shop.b", ("model.shop.heavy",))
+    found = held(graph, (other, "failed", *failed), (ORDERS, "failed", skipped))
+    assert entries(found)["model.shop.heavy"].skipped_because == (
+        "model.shop.b", "model.shop.a", "model.shop.c",
+    )  # fmt: skip
+    assert found.reason == "3 nodes were not built: upstream `b`, `a`, `c` failed"
+
+
+def test_a_skipped_node_that_does_not_say_why_is_the_cause_itself(graph):
+    found = held(graph, (ORDERS, "failed", result("model.shop.orders", "skipped")))
+    assert entries(found)["model.shop.heavy"].skipped_because == ("model.shop.orders",)
+
+
+def test_a_node_that_a_lost_pod_had_not_built_is_the_cause_itself(graph):
+    unfinished = result("model.shop.orders", "not run", not_run=NotRun.UNFINISHED, message="the pod was lost")
+    found = held(graph, (ORDERS, "failed", unfinished))
+    assert entries(found)["model.shop.heavy"].skipped_because == ("model.shop.orders",)
+
+
+def test_what_a_run_leaves_out_is_not_held_back_and_still_passes_a_failure_on(graph):
+    upstreams = {ORDERS.task_id: UpstreamEnd("failed")}
+    assert held_back(graph, {"model.shop.report"}, [ORDERS], upstreams).nodes == {"model.shop.report"}
+
+
+def test_a_node_that_failed_counts_for_more_than_a_task_that_did(graph):
+    entry = entries(held(graph, (FIT, "failed"), (ORDERS, "failed")))["model.shop.report"]
+    assert (entry.skipped_because, entry.message) == (("model.shop.orders",), None)
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"), [("error", "is stale"), ("runtime error", "could not be checked"), (None, "failed")]
+)
+def test_beside_a_source_all_causes_are_told(graph, status, fault):
+    checked = [result("source.shop.raw.orders", status)] if status else []
+    behind = Upstream("fit", None, ("model.shop.heavy",))
+    entry = entries(held(graph, (SOURCE, "failed", *checked), (behind, "failed")))["model.shop.heavy"]
+    what = "source" if status else "upstream"
+    assert entry.message == f"{what} `raw.orders` {fault}, task `fit` failed"
+    assert entry.skipped_because == ("source.shop.raw.orders",)
+
+
+def test_a_source_is_named_in_the_reason_as_people_call_it(graph):
+    found = held(graph, (SOURCE, "failed", result("source.shop.raw.orders", "error")))
+    assert found.reason == "3 nodes were not built: upstream `raw.orders` failed"
+
+
+def test_all_that_was_skipped_before_a_node_is_told(graph):
+    behind = Upstream("fit", None, ("model.shop.heavy",))
+    entry = entries(held(graph, (behind, "skipped"), (ORDERS, "skipped")))["model.shop.heavy"]
+    assert entry.message == "task `fit` was skipped, upstream `orders` was skipped"
+    assert (entry.status, entry.not_run, entry.skipped_because) == ("not run", NotRun.UPSTREAM_SKIPPED, ())
+
+
+def test_readers_of_a_source_that_was_not_checked_are_skipped_as_behind_any_other_task(graph):
+    entry = entries(held(graph, (SOURCE, "skipped")))["model.shop.heavy"]
+    assert (entry.not_run, entry.message) == (
+        NotRun.UPSTREAM_SKIPPED, "upstream `raw.orders` was skipped",
+    )  # fmt: skip
+
+
+def test_that_a_stale_source_is_no_failure_makes_no_other_failure_a_skip(graph):
+    found = held(graph, (ORDERS, "failed"), (FIT, "failed"), on_stale="skip")
+    assert {entry.status for entry in found.entries} == {"skipped"}
+
+
+def test_a_node_behind_a_stale_source_and_a_failure_has_failed_for_the_failure(graph):
+    stale = (SOURCE, "failed", result("source.shop.raw.orders", "error"))
+    entry = entries(held(graph, stale, (ORDERS, "failed"), on_stale="skip"))["model.shop.heavy"]
+    assert (entry.status, entry.skipped_because) == ("skipped", ("model.shop.orders",))
+
+
+def test_of_several_results_one_that_was_skipped_is_enough_to_pass_that_on(graph):
+    left_out, skipped = (
+        result(f"test.shop.{name}", "not run", not_run=why)
+        for name, why in (("a", NotRun.LEFT_OUT), ("b", NotRun.UPSTREAM_SKIPPED))
+    )
+    found = held(graph, (ORDERS, "skipped", left_out, skipped))
+    assert entries(found)["model.shop.heavy"].not_run is NotRun.UPSTREAM_SKIPPED
+
+
+def test_readers_of_a_stale_source_that_were_skipped_have_theirs_skipped_too(graph):
+    stale = result("model.shop.orders", "not run", not_run=NotRun.STALE_SOURCE)
+    assert held(graph, (ORDERS, "skipped", stale)).nodes == OURS - {"model.shop.apart"}
+
+
+@pytest.mark.parametrize("closed", [Closed(None, "why"), Closed(2, "why"), Closed(0, "why"), Closed(1)])
+def test_an_attempt_whose_end_is_another_was_not_ended_by_what_came_before(closed):
+    assert not HeldBack(reason="why").caused(closed)
+
+
+@pytest.mark.parametrize("reason", [None, ""])
+def test_where_nothing_was_held_back_nothing_was_ended_by_that(reason):
+    assert not HeldBack().caused(Closed(1, reason))
+
+
+def test_of_a_good_end_nothing_but_the_exit_code_and_the_reason_is_changed():
+    closed = Closed(0, "all well")
+    assert HeldBack(reason="why").end(closed) == Closed(1, "why")
+    assert closed == Closed(0, "all well")

@@ -7,8 +7,15 @@ from dbt_watch.core.command import Selection
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.results import NodeResult, NotRun
-from dbt_watch.core.resume import deaf_tasks, outdated_tasks, remaining_nodes, selection_of
+from dbt_watch.core.resume import (
+    deaf_tasks,
+    outdated_tasks,
+    remaining_nodes,
+    selection_of,
+    selection_of_part,
+)
 from dbt_watch.core.selection import select_nodes
+from dbt_watch.exceptions import SelectionError
 
 WATCHED = {"g.a": ["model.a"], "g.b": ["model.b"], "g.b.test": ["test.b1", "test.b2"]}
 ALL = {"model.a", "model.b", "test.b1", "test.b2"}
@@ -139,3 +146,106 @@ def test_a_selection_may_be_as_long_as_the_command_line_allows(landed, monkeypat
     length = len(" ".join([*whole.select, *whole.sources]) + " ")
     monkeypatch.setattr(resume, "MAX_ARGUMENTS", length + spare)
     assert (selection_of(landed, nodes) is not None) is is_made
+
+
+# A part of a project.
+
+
+def built_by(graph, selection):
+    """Return what dbt builds when it is asked so."""
+    return select_nodes(
+        graph,
+        select=selection.select or None,
+        exclude=selection.exclude or None,
+        exclude_resource_types=selection.exclude_resource_types,
+    )
+
+
+@pytest.fixture
+def half(graph):
+    """Return a few nodes of the example project, and the tests of nothing but them."""
+    return select_nodes(graph, select=["raw_orders", "stg_orders"], indirect_selection="cautious")
+
+
+@pytest.fixture
+def others(graph):
+    """Return a node with all tests that touch it."""
+    return select_nodes(graph, select=["raw_payments"])
+
+
+@pytest.fixture
+def allow(graph, monkeypatch):
+    """Let the command line have room for the names of some nodes, and a byte more or less."""
+
+    def allow(nodes, spare=0):
+        room = sum(len(selection_of(graph, frozenset({node})).select[0]) + 1 for node in nodes)
+        monkeypatch.setattr(resume, "MAX_ARGUMENTS", room + spare)
+
+    return allow
+
+
+def test_a_part_is_asked_for_by_the_names_of_its_nodes(graph, half):
+    everything = select_nodes(graph)
+    assert selection_of_part(graph, Selection(), everything, half) == selection_of(graph, half)
+
+
+@pytest.mark.parametrize("whole", [Selection(), Selection(select=("+orders",), exclude=("raw_customers",))])
+def test_a_part_of_too_many_nodes_is_asked_for_by_the_names_of_all_others(graph, others, allow, whole):
+    everything = built_by(graph, whole)
+    others &= everything
+    allow(others)
+    found = selection_of_part(graph, whole, everything, everything - others)
+    assert found.select == whole.select
+    assert found.exclude[: len(whole.exclude)] == whole.exclude
+    assert len(found.exclude) == len(whole.exclude) + len(others)
+    assert built_by(graph, found) == everything - others
+    assert found.builds
+
+
+def test_the_names_of_all_others_may_be_too_many_too(graph, others, allow):
+    everything = select_nodes(graph)
+    allow(others, spare=-1)
+    with pytest.raises(SelectionError):
+        selection_of_part(graph, Selection(), everything, everything - others)
+
+
+def test_resource_types_that_a_project_leaves_out_stay_out_of_its_parts(graph, allow):
+    whole = Selection(exclude_resource_types=("test", "unit_test"))
+    everything = built_by(graph, whole)
+    others = built_by(graph, Selection(select=("raw_orders",), exclude_resource_types=("test", "unit_test")))
+    allow(others)
+    found = selection_of_part(graph, whole, everything, everything - others)
+    assert found.exclude_resource_types == whole.exclude_resource_types
+    assert built_by(graph, found) == everything - others
+
+
+@pytest.mark.parametrize(
+    "whole", [Selection(selector="nightly"), Selection(sources=("source:landing.orders",))]
+)
+def test_a_large_part_of_what_nothing_can_be_taken_from_by_names_is_refused(graph, others, allow, whole):
+    everything = select_nodes(graph)
+    allow(others)
+    with pytest.raises(SelectionError):
+        selection_of_part(graph, whole, everything, everything - others)
+
+
+def test_a_part_that_dbt_cannot_be_asked_for_is_refused_with_its_size(graph, half, monkeypatch):
+    monkeypatch.setattr(resume, "MAX_ARGUMENTS", 10)
+    with pytest.raises(SelectionError) as caught:
+        selection_of_part(graph, Selection(), select_nodes(graph), half)
+    assert str(caught.value) == (
+        f"isolate='{len(half)} nodes': expected nodes that dbt can be asked for in one command"
+    )
+
+
+def test_a_part_whose_own_names_match_more_is_asked_for_by_those_of_all_others(graph, half, monkeypatch):
+    monkeypatch.setattr(resume, "selection_of", lambda graph, nodes: None)
+    found = selection_of_part(graph, Selection(), select_nodes(graph), half)
+    assert not found.select
+    assert built_by(graph, found) == half
+
+
+def test_a_part_of_which_dbt_would_build_more_than_that_is_refused(graph, half, others, monkeypatch):
+    monkeypatch.setattr(resume, "selection_of", lambda graph, nodes: None)
+    with pytest.raises(SelectionError):
+        selection_of_part(graph, Selection(), half | others, half)

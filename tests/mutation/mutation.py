@@ -31,6 +31,7 @@ ACCEPTED = HERE / "accepted.toml"
 
 # Each module that is watched, and what is to notice its changes: tests that start no Airflow, and few of them a cluster.
 WATCHED = {
+    "core/held_back": ("core/test_held_back.py",),
     "core/outcome": ("core/test_outcome.py",),
     "core/resume": ("core/test_resume.py",),
     "core/journal/format": ("core/test_journal.py", "core/test_pages.py"),
@@ -47,6 +48,7 @@ WATCHED = {
         "sensors/test_starts.py", "authoring/test_callbacks.py",
     ),
     "sensors/rebuild_order": ("sensors/test_rebuild_order.py",),
+    "sensors/run_states": ("sensors/test_run_states.py", "sensors/test_trigger.py"),
     "sensors/trigger": ("sensors/test_last_event.py", "sensors/test_trigger.py"),
     "sensors/updates": ("sensors/test_hub.py", "sensors/test_once.py", "sensors/test_rebuild.py", "sensors/test_updates.py"),
     "producers/pods/async_log_reader": ("producers/test_log_following.py", "producers/test_reading.py"),
@@ -54,6 +56,7 @@ WATCHED = {
     "producers/build_watch": ("producers/test_watch.py",),
     "producers/pods/earlier_pods": ("producers/test_earlier.py", "producers/test_plan.py", "producers/test_project_pods.py"),
     "producers/pods/failure_reasons": ("producers/test_reasons.py",),
+    "producers/ending": ("producers/test_ending.py", "producers/test_isolated_node.py"),
     "producers/journal_publisher": ("producers/test_deferred.py", "producers/test_journal_publisher.py"),
     "producers/journal_store": ("producers/test_journal_store.py", "producers/test_deferred.py"),
     "producers/pods/log_reader": (
@@ -70,6 +73,9 @@ WATCHED = {
     "producers/pods/trigger": ("producers/test_deferred.py", "producers/test_following.py"),
     "producers/dbt_trigger": ("producers/test_deferred.py", "producers/test_following.py", "sensors/test_last_event.py"),
     "producers/triggerer_capacity": ("producers/test_capacity.py",),
+    "producers/upstreams": ("producers/test_isolated_node.py", "producers/test_upstreams.py"),
+    "rendering/barriers": ("authoring/test_isolation.py", "planning/test_project_plan.py"),
+    "rendering/split": ("rendering/test_split.py",),
 }  # fmt: skip
 
 CONFIG = """

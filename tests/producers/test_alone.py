@@ -10,6 +10,7 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from dbt_watch.core.command import Selection, dbt_arguments
 from dbt_watch.core.manifest.load import load_manifest
+from dbt_watch.core.part import Part, Upstream
 from dbt_watch.exceptions import ProjectIsBusy, SelectionError
 from dbt_watch.producers.pods.operator import producer_class
 from dbt_watch.producers.single_node import LoneBuild
@@ -52,6 +53,19 @@ def test_the_image_and_the_resources_of_the_node_count(producer_of):
     assert operator.image == "shop:big"
     assert operator.container_resources.to_dict()["requests"] == {"memory": "2Gi"}
     assert operator.container_resources.limits == {"memory": "4Gi"}
+
+
+def test_nothing_that_came_before_its_part_of_the_project_keeps_a_node_from_being_built_alone(producer_of):
+    def refuse():
+        raise AssertionError("the edges of the DAG")
+
+    producer = producer_of()
+    producer.part = Part(frozenset({CUSTOMERS, ORDERS}), (CUSTOMERS,), (Upstream("fit", None, (ORDERS,)),))
+    producer.needs = frozenset({"land"})
+    producer.check = refuse
+    operator = RebuildPod(producer, [ORDERS])._operator
+    assert (operator.part, operator.needs, operator.check) == (None, frozenset(), None)
+    assert (producer.part.stands_for, producer.needs, producer.check) == ((CUSTOMERS,), {"land"}, refuse)
 
 
 def test_a_source_is_checked_alone_and_nothing_is_built(landed_shop):

@@ -21,6 +21,7 @@ from dbt_watch.core.journal.writer import JournalWriter, Publication, Tail
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.results import NodeInfo, NodeResult
+from dbt_watch.exceptions import DbtWatchError
 from dbt_watch.producers import dbt_trigger
 from dbt_watch.producers.dbt_trigger import END, pack, unpack
 from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
@@ -28,6 +29,7 @@ from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.pods import trigger as deferred
 from dbt_watch.producers.pods.operator import producer_class
 from dbt_watch.producers.pods.trigger import DbtPodTrigger
+from dbt_watch.producers.retry_state import Memory
 
 INNER = (
     "airflow.providers.cncf.kubernetes.triggers.pod.KubernetesPodTrigger",
@@ -366,10 +368,10 @@ class EndedPod(KubernetesPodOperator):
 def resume(graph, monkeypatch):
     """Let an attempt in which dbt has built a node well go on after its deferral, when the node's sensor is in a state."""
 
-    def resume(attempt, state):
+    def resume(attempt, state, exit_code=0, memory=None):
         store, writer = Store(), JournalWriter(attempt=attempt)
         writer.add([NodeResult(unique_id=ORDERS, name="orders", status="success")])
-        writer.close(0)
+        writer.close(exit_code)
         asyncio.run(AsyncJournalPublisher(Publication(writer, will_retry=False), store.push).finish())
 
         def send(message):
@@ -390,10 +392,28 @@ def resume(graph, monkeypatch):
         ti = SimpleNamespace(
             dag_id="dag", run_id="run", task_id="dbt_build", map_index=-1, try_number=attempt, max_tries=1
         )
-        told = {"exit_code": 0, "reason": None, "summary": ""}
-        return producer.trigger_reentry({"ti": ti}, {"status": "success", END: told})
+        told = {"exit_code": exit_code, "reason": None, "summary": ""}
+        context = {"ti": ti, "task_state_store": memory}
+        return producer.trigger_reentry(context, {"status": "success", END: told})
 
     return resume
+
+
+class StateStore(dict):
+    """Airflow's store of a task's state."""
+
+    set = dict.__setitem__
+
+
+@pytest.mark.parametrize("exit_code", [1, None])
+def test_a_bad_end_after_a_deferral_takes_back_that_an_earlier_attempt_has_ended_well(resume, exit_code):
+    memory = StateStore()
+    remembered = Memory({"ti": SimpleNamespace(max_tries=1), "task_state_store": memory})
+    resume(1, "success", memory=memory)
+    assert remembered.is_done
+    with pytest.raises(DbtWatchError):
+        resume(2, "success", exit_code, memory)
+    assert not remembered.is_done
 
 
 def test_a_deferred_attempt_fails_over_a_sensor_that_shows_something_else_than_what_dbt_has_done(resume):

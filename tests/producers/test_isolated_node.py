@@ -57,7 +57,8 @@ def airflow(monkeypatch):
                 }
             )
         assert isinstance(message, GetXCom)
-        return XComResult(key=message.key, value=told.xcoms.get(message.task_id))
+        value = told.xcoms.get(message.task_id) if message.key == "return_value" else None
+        return XComResult(key=message.key, value=value)
 
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
     return told

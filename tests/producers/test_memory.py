@@ -1,5 +1,6 @@
 """What a later attempt goes by that the first one has left."""
 
+import json
 from datetime import datetime
 from types import SimpleNamespace
 
@@ -8,7 +9,8 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.log import mask_secret
 
-from dbt_watch.producers.retry_state import Memory
+from dbt_watch.core.results import NodeResult
+from dbt_watch.producers.retry_state import BUILT_KEY, Memory
 
 
 class StateStore(dict):
@@ -113,3 +115,31 @@ def test_a_bad_end_takes_back_that_an_earlier_one_was_good(store):
     assert memory(store).is_done
     memory(store).remember_end(well=False)
     assert not memory(store).is_done
+
+
+BUILT = NodeResult(unique_id="model.shop.orders", name="orders", status="success", rows_affected=7)
+
+
+def test_what_an_attempt_has_built_is_remembered_as_it_is_until_a_clear(store):
+    assert memory(store, 2).built == []
+    memory(store, 2).remember_built([BUILT])
+    assert memory(store, 2).built == [BUILT]
+    assert memory(store, 5).built == []
+    json.dumps(store[BUILT_KEY])
+
+
+def test_an_attempt_that_has_built_nothing_more_takes_nothing_back(store):
+    memory(store).remember_built([BUILT])
+    memory(store).remember_built([])
+    assert memory(store).built == [BUILT]
+
+
+@pytest.mark.parametrize("stored", ["2", [], {}, {"results": []}])
+def test_what_another_version_has_stored_is_nothing_that_was_built(store, stored):
+    store[BUILT_KEY] = stored
+    assert memory(store).built == []
+
+
+def test_without_a_store_nothing_is_remembered_to_be_built():
+    memory(None).remember_built([BUILT])
+    assert memory(None).built == []

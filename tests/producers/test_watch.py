@@ -354,6 +354,18 @@ def test_of_a_check_of_sources_its_own_log_is_missed():
     assert watch.closed == Closed(1, f"dbt ended well, but it is not known what became of {words}")
 
 
+@pytest.mark.parametrize(
+    ("known", "is_shown"),
+    [("model.shop.left_out", True), ("model.shop.a", False), ("operation.shop.shop-on-run-start-0", False)],
+)
+def test_what_was_known_before_there_was_a_log_keeps_no_line_of_it_from_being_shown(known, is_shown):
+    shown = []
+    result = NodeResult(unique_id=known, resource_type=known.partition(".")[0], status="success")
+    watch = BuildWatch(NODES, attempt=1, show=shown.append, known={known: result})
+    watch.take_lines([b"Running with dbt=1.12.0"], True)
+    assert shown == ["Running with dbt=1.12.0"] * is_shown
+
+
 def test_what_the_journal_holds_is_known_though_the_log_has_lost_it():
     known = {result.unique_id: result for result in watched(WHOLE)[0].results if result.name in "ab"}
     assert watched(WHOLE[5:], known=known)[0].closed == Closed(0)

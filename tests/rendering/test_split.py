@@ -153,6 +153,84 @@ def test_a_task_that_waits_for_nothing_of_the_project_needs_no_second_producer()
     assert part.barriers == {"land": ids("b")}
 
 
+def test_an_ephemeral_model_goes_with_the_producer_that_builds_what_is_behind_it():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.before", "model.shop.a", materialized="ephemeral"),
+            node("model.shop.heavy", "model.shop.before"),
+            node("model.shop.between", "model.shop.heavy", materialized="ephemeral"),
+            node("model.shop.b", "model.shop.between"),
+        ],
+    )
+    parts = parts_of(graph, ["model.shop.heavy"])
+    assert {task_id: named(part) for task_id, part in parts.items()} == {
+        "dbt_build": {"a", "before"}, "dbt_build_2": {"between", "b"}, "heavy": {"heavy"},
+    }  # fmt: skip
+
+
+def test_what_dbt_does_not_run_needs_no_producer_of_its_own():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.heavy", "model.shop.a"),
+            node("exposure.shop.board", "model.shop.heavy"),
+        ],
+    )
+    parts = parts_of(graph, ["model.shop.heavy"])
+    assert {task_id: named(part) for task_id, part in parts.items()} == {
+        "dbt_build": {"a", "board"}, "heavy": {"heavy"},
+    }  # fmt: skip
+    parts = parts_of(graph, ids("a", "heavy"))
+    assert {task_id: named(part) for task_id, part in parts.items()} == {"a": {"a"}, "heavy": {"heavy"}}
+
+
+def test_a_part_knows_all_tasks_in_the_middle_that_have_ended_when_it_begins():
+    parts = parts_of(
+        models(a=[], heavy=["a"], b=["heavy"], c=["b"], apart=["a"], last=["c"]),
+        ids("heavy", "apart", "last"),
+        barriers=[
+            barrier("land", before=["a"]),
+            barrier("fit", after=["a"], before=["heavy"]),
+            barrier("check", after=["b"], before=["c"]),
+        ],
+    )
+    assert {task_id: (named(part), part.behind) for task_id, part in parts.items()} == {
+        "dbt_build": ({"a"}, {"land"}),
+        "dbt_build_2": ({"b"}, {"land", "fit"}),
+        "dbt_build_3": ({"c"}, {"land", "fit", "check"}),
+        "heavy": ({"heavy"}, {"land", "fit"}),
+        "apart": ({"apart"}, {"land"}),
+        "last": ({"last"}, {"land", "fit", "check"}),
+    }
+
+
+def test_only_what_waits_for_nothing_of_the_project_comes_first():
+    parts = parts_of(
+        models(a=[], heavy=["a"], b=["heavy"]), ids("heavy"), barriers=[barrier("land", before=["a"])]
+    )
+    assert {task_id: part.is_first for task_id, part in parts.items()} == {
+        "dbt_build": True, "heavy": False, "dbt_build_2": False,
+    }  # fmt: skip
+
+
+def test_of_two_tasks_that_wait_for_each_other_through_nodes_one_is_named():
+    with pytest.raises(ArgumentError) as caught:
+        parts_of(
+            models(a=[], b=[]),
+            barriers=[barrier("fit", after=["b"], before=["a"]), barrier("check", after=["a"], before=["b"])],
+        )
+    assert caught.value.argument == "dependency"
+    held, awaited = {"fit": ("a", "b"), "check": ("b", "a")}[caught.value.value.partition(" >> ")[0]]
+    task_id = caught.value.value.partition(" >> ")[0]
+    assert caught.value.value == f"{task_id} >> {held}"
+    assert caught.value.expected == (
+        f"a task that does not wait for what it holds back: {task_id} waits for {awaited}, which dbt builds after {held}"
+    )
+
+
 def test_a_task_before_a_node_that_it_waits_for_is_refused_with_all_three_names():
     with pytest.raises(
         ArgumentError, match=r"fit >> scores.*fit waits for later, which dbt builds after scores"

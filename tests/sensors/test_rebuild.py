@@ -8,6 +8,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates, TaskS
 
 from dbt_watch.airflow import supervisor
 from dbt_watch.airflow.compat import AirflowFailException
+from dbt_watch.airflow.supervisor import SupervisorError
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.results import NodeResult
 from dbt_watch.exceptions import ProjectIsBusy
@@ -199,6 +200,19 @@ def test_a_sensor_that_finds_dbt_running_elsewhere_waits_for_another_turn(airflo
 def test_an_airflow_that_answers_late_fails_no_build(airflow, sensor):
     airflow.silent = 3
     assert go_on(sensor)["unique_id"] == ORDERS
+
+
+def test_an_airflow_that_does_not_answer_for_a_minute_fails_a_build_that_nobody_else_could_make(
+    airflow, sensor, monkeypatch
+):
+    slept = []
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    monkeypatch.setattr(supervisor, "time", clock)
+    airflow.silent = 1_000
+    with pytest.raises(SupervisorError):
+        go_on(sensor)
+    assert 45 < sum(slept) <= 60
+    assert not sensor._rebuild.runs
 
 
 def test_an_airflow_that_answers_badly_fails_no_sensor(airflow, sensor):

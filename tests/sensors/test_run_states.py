@@ -128,3 +128,79 @@ def test_a_run_is_forgotten_with_its_last_hub(monkeypatch):
     assert run_states._runs
     run_states.leave(second)
     assert not run_states._runs
+
+
+def test_two_are_enough_to_share_a_request(airflow):
+    async def scene():
+        run = run_of("a", "b")
+        airflow.states = {"a": "running", "b": "queued"}
+        return await asyncio.gather(run.state("a", airflow.ask), run.state("b", airflow.ask))
+
+    assert virtual_time.run(scene()) == ["running", "queued"]
+    assert airflow.asked == [("a", "b")]
+
+
+def test_a_round_asks_for_those_who_wait_for_it_and_for_no_others(airflow):
+    async def scene():
+        run = run_of("a", "b", "c")
+        await asyncio.gather(run.state("a", airflow.ask), run.state("c", airflow.ask))
+        await run.state("b", airflow.ask)
+
+    virtual_time.run(scene())
+    assert airflow.asked == [("a", "c"), ("b",)]
+
+
+def test_one_that_stays_alone_does_not_wait_for_those_that_have_left(airflow):
+    async def scene():
+        run = run_of("a", "b")
+        assert run.leave("b") is False
+        await run.state("a", airflow.ask)
+        return asyncio.get_running_loop().time()
+
+    assert virtual_time.run(scene()) < WINDOW
+
+
+@pytest.fixture
+def hubs(monkeypatch):
+    """Let there be hubs of some producers, and of no others."""
+    monkeypatch.setattr(run_states, "_runs", {})
+
+    def make(*keys):
+        for key in keys:
+            run_states.join(key)
+
+    return make
+
+
+def ask_together(airflow, *keys):
+    async def scene():
+        return await asyncio.gather(*(run_states.state_of(key, airflow.ask) for key in keys))
+
+    return virtual_time.run(scene())
+
+
+def test_hubs_of_one_run_share_a_request(airflow, hubs):
+    first, second = TaskKey("d", "r", "a"), TaskKey("d", "r", "b")
+    hubs(first, second)
+    airflow.states = {"a": "running", "b": "success"}
+    assert ask_together(airflow, first, second) == ["running", "success"]
+    assert airflow.asked == [("a", "b")]
+
+
+@pytest.mark.parametrize(
+    "other", [TaskKey("another", "r", "a"), TaskKey("d", "another", "a"), TaskKey("d", "r", "a", 1)]
+)
+def test_hubs_of_other_runs_are_never_answered_by_the_same_request(airflow, hubs, other):
+    key = TaskKey("d", "r", "a")
+    hubs(key, other)
+    ask_together(airflow, key, other)
+    assert airflow.asked == [("a",), ("a",)]
+
+
+def test_a_producer_of_which_no_hub_is_known_is_asked_for_at_once(airflow, hubs):
+    async def scene():
+        assert await run_states.state_of(TaskKey("d", "r", "a"), airflow.ask) is None
+        return asyncio.get_running_loop().time()
+
+    assert virtual_time.run(scene()) < WINDOW
+    run_states.leave(TaskKey("d", "r", "a"))

@@ -86,6 +86,23 @@ def test_a_sensor_for_the_executor_tells_it_all_it_needs_beside_what_others_are_
     assert not sensor.start_from_trigger
 
 
+def test_without_a_callback_for_failures_the_executor_has_nobody_to_tell_of_one():
+    assert sensor_with(executor=NODE_EXECUTOR).executor_config[NODE_EXECUTOR]["tells_failures"] is False
+
+
+def test_a_sensor_that_another_task_runs_dbt_for_after_all_says_so_to_whatever_starts_it(monkeypatch):
+    monkeypatch.setattr(dag_authoring, "STARTS_FROM_TRIGGER", True)
+    started = sensor_with(worker_for=("warn",))
+    sent = sensor_with(executor=NODE_EXECUTOR, executor_config={"pod_override": "somebody's"})
+    before = dict(started.start_trigger_args.trigger_kwargs)
+    for sensor in (started, sent):
+        sensor.follow("shop.dbt_build_2")
+        assert sensor.producer_task_id == "shop.dbt_build_2"
+    assert started.start_trigger_args.trigger_kwargs == {**before, "producer_task_id": "shop.dbt_build_2"}
+    assert sent.executor_config.keys() == {"pod_override", NODE_EXECUTOR}
+    assert sent.executor_config[NODE_EXECUTOR]["producer_task_id"] == "shop.dbt_build_2"
+
+
 @pytest.fixture
 def looks(monkeypatch):
     """Keep how a sensor looks, and let it find what it is told to."""

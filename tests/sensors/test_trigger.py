@@ -16,7 +16,7 @@ from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.core.results import NodeResult
 from dbt_watch.sensors import hub as hub_module
-from dbt_watch.sensors.hub import hub_for
+from dbt_watch.sensors.hub import JournalSource, hub_for
 from dbt_watch.sensors.trigger import NodeTrigger, needs_worker, parts, write_log
 from dbt_watch.sensors.updates import Update
 
@@ -301,6 +301,32 @@ def test_a_hub_that_ends_when_another_has_taken_its_place_leaves_that_alone(airf
 
     monkeypatch.setattr(hub_module.Hub, "run", ends)
     run(scene())
+
+
+def test_the_hubs_of_a_run_of_several_pods_ask_for_the_states_of_their_producers_together(airflow):
+    ti = trigger_of(ORDERS).task_instance
+    keys = [key_of(ti, f"shop.{name}") for name in ("dbt_build", "dbt_build_2", "orders")]
+    asked = []
+    send = airflow.asend
+
+    async def asend(message):
+        asked.append(message.task_ids)
+        return await send(message)
+
+    airflow.asend = asend
+
+    async def scene(*keys):
+        for key in keys:
+            hub_for(key)
+        sources = [JournalSource(key) for key in keys]
+        return await asyncio.gather(*(source.state() for source in sources))
+
+    airflow.current_state, airflow.states_of = "running", {"shop.orders": "queued"}
+    assert run(scene(*keys)) == ["running", None, "queued"]
+    assert asked == [["shop.dbt_build", "shop.dbt_build_2", "shop.orders"]]
+    # Their hubs are gone, so one that comes later need not wait for them.
+    run(scene(keys[0]))
+    assert asked[1:] == [["shop.dbt_build"]]
 
 
 @pytest.mark.parametrize(

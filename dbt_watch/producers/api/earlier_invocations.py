@@ -101,18 +101,22 @@ class EarlierInvocations:
     def _look(self, task_id: str) -> RemoteInvocation:
         return self._client.run(self._client.server.look(task_id))
 
-    def clear_away(self) -> None:
+    def clear_away(self, *, everything: bool = False) -> None:
         """
         Abort what must not run on, and wait for its end.
 
+        :param everything: what could be followed as well
         :raises TimeoutError: when an invocation does not end
         """
-        for found in self._unwanted:
+        if everything and self.ended is not None:
+            self.put_aside(self.ended)
+        unwanted = [*self._unwanted, *([self.running] if everything and self.running else [])]
+        for found in unwanted:
             log.info(
                 "Aborting the invocation %s: it was posted before this task was cleared, or is not to be taken over",
                 found.task_id,
             )
-        abort_and_wait(self._client, self._unwanted, self._attempt.tick)
+        abort_and_wait(self._client, unwanted, self._attempt.tick)
 
     def words(self, run: RemoteInvocation) -> str:
         """Return what to call an invocation."""

@@ -24,11 +24,14 @@ from dbt_watch.producers.retry_plan import RetryPlanner
 from dbt_watch.producers.retry_state import Memory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow.sdk import Context
 
+    from dbt_watch.core.results import NodeResult
     from dbt_watch.producers.api.client import WorkerClient
     from dbt_watch.producers.api.connection import ApiConnection
-    from dbt_watch.producers.api.earlier_invocations import ProjectInvocations
+    from dbt_watch.producers.api.earlier_invocations import EarlierInvocations, ProjectInvocations
     from dbt_watch.producers.api.invocation_ids import AttemptKey
     from dbt_watch.producers.api.protocol import RemoteInvocation
     from dbt_watch.producers.attempt import Attempt
@@ -109,24 +112,29 @@ class DbtApiOperator(DbtTaskMixin, BaseOperator):
         ti: Any = context["ti"]
         deferrable = self._may_defer(ti)
         wanted = self._wanted_now(context, attempt)
-        if wanted.whole is None:
-            self._watch_build(attempt, frozenset(), wanted.left_out)
-            attempt.close(0)
+        if wanted.whole is None and ti.try_number == 1:
+            self._end_without_dbt(attempt, wanted.left_out)
             return
         client = WorkerClient(self.conn_id, on_tick=attempt.tick, talking=attempt.signal.talking)
         self._connection = client.connection
         try:
             key = self._key(context, client.connection.prefix)
+            if wanted.whole is None:
+                self._earlier(client, key, attempt).clear_away(everything=True)
+                self._end_without_dbt(attempt, wanted.left_out)
+                return
             project = self._project(client, key, ti)
             project.await_others(attempt.tick)
             plan: AttemptPlan[RemoteInvocation] | None = wanted.whole
             if ti.try_number > 1 or self.is_lone(ti):
-                plan = self._planner(client, key, attempt, wanted.whole).plan()
+                earlier = self._earlier(client, key, attempt)
+                plan = RetryPlanner(
+                    self, attempt, wanted.whole, earlier, max_bytes=MAX_SELECTION_BYTES
+                ).plan()
             if self._is_stopped:
                 raise DbtWatchError("the task was stopped before the server was asked to run dbt")
             if plan is None:
-                self._watch_build(attempt, frozenset(), wanted.left_out)
-                attempt.close(0)
+                self._end_without_dbt(attempt, wanted.left_out)
                 return
             self._watch_build(attempt, plan.nodes, (*wanted.left_out, *plan.adopted))
             invocation = plan.follows or self._post(
@@ -165,17 +173,15 @@ class DbtApiOperator(DbtTaskMixin, BaseOperator):
 
         return ProjectInvocations(client, key, task_instance, self.siblings or self.watched)
 
-    def _planner(
-        self,
-        client: WorkerClient,
-        key: AttemptKey,
-        attempt: ApiAttempt,
-        whole: AttemptPlan[RemoteInvocation],
-    ) -> RetryPlanner[RemoteInvocation]:
+    def _earlier(self, client: WorkerClient, key: AttemptKey, attempt: ApiAttempt) -> EarlierInvocations:
         from dbt_watch.producers.api.earlier_invocations import EarlierInvocations  # noqa: PLC0415
 
-        earlier = EarlierInvocations(client, key, attempt, results=self._results)
-        return RetryPlanner(self, attempt, whole, earlier, max_bytes=MAX_SELECTION_BYTES)
+        return EarlierInvocations(client, key, attempt, results=self._results)
+
+    def _end_without_dbt(self, attempt: ApiAttempt, left_out: Iterable[NodeResult]) -> None:
+        """End an attempt in which there is nothing to build."""
+        self._watch_build(attempt, frozenset(), left_out)
+        attempt.close(0)
 
     def _post(self, client: WorkerClient, key: AttemptKey, command: list[str]) -> RemoteInvocation:
         # Before the server has it: whoever stops the task meanwhile has to name it.
@@ -190,6 +196,7 @@ class DbtApiOperator(DbtTaskMixin, BaseOperator):
     def _defer(self, context: Context, attempt: ApiAttempt, invocation: RemoteInvocation) -> None:
         from dbt_watch.producers.api.trigger import DbtApiTrigger  # noqa: PLC0415 - as in `stop_dbt`
 
+        attempt.hand_over()
         trigger = DbtApiTrigger(
             conn_id=self.conn_id,
             invocation_id=invocation.task_id,

@@ -85,15 +85,18 @@ class PodsOfAttempts:
         self.running = self._found.running
         self.ended = self._found.ended
 
-    def clear_away(self) -> None:
+    def clear_away(self, *, everything: bool = False) -> None:
         """
         Stop what must not run on, and wait for its end.
 
+        :param everything: what could be followed as well
         :raises TimeoutError: when a pod that is being deleted does not end
         """
-        for pod in self._found.stale:
+        running, ended = ([pod] if everything and pod else [] for pod in (self.running, self.ended))
+        unwanted = [*self._found.unwanted, *running]
+        for pod in (*self._found.stale, *ended):
             self.put_aside(pod)
-        for pod in self._found.unwanted:
+        for pod in unwanted:
             log.info(
                 "Stopping dbt in pod %s of attempt %s: it has been started before this task was cleared, or is not"
                 " to be taken over",
@@ -102,7 +105,7 @@ class PodsOfAttempts:
             )
             self._manager.delete_pod(pod)
         await_gone(
-            [*self._found.unwanted, *self._found.leaving],
+            [*unwanted, *self._found.leaving],
             self._manager.read_pod,
             self._container,
             self._attempt.tick,

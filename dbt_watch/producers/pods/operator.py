@@ -189,6 +189,8 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         context = get_current_context()
         ti = context["ti"]
         attempt = self._attempt or PodAttempt(context, self.kill_pod)
+        if self._attempt is not None:
+            attempt.hand_over()
         # When a deferral is resumed only to defer once more, what this attempt builds is not known here any more.
         if self._attempt is None and self.part is not None:
             attempt.held = self._held_back(ti, self.part, self.part.nodes)
@@ -208,8 +210,8 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         :raises PodLost: when the pod did not run dbt, or went away before dbt was done
         """
         told = event.get(END)
-        if told is not None and told["exit_code"] == 0:
-            Memory(context).remember_end()
+        if told is not None:
+            Memory(context).remember_end(well=told["exit_code"] == 0)
         try:
             result = super().trigger_reentry(context, event)  # type: ignore[misc]
         except AirflowSkipException:
@@ -283,9 +285,11 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         deferrable = self._may_defer(ti)
         request = self.request_pod(context)
         wanted = self._wanted_now(context, attempt)
-        if wanted.whole is None:
-            return Prepared(done=wanted.left_out)
         namespace = request.metadata.namespace
+        if wanted.whole is None:
+            if ti.try_number > 1:
+                PodsOfAttempts(self, context, attempt, namespace).clear_away(everything=True)
+            return Prepared(done=wanted.left_out)
         project.await_others(namespace, attempt.tick)
         plan: AttemptPlan[k8s.V1Pod] | None = wanted.whole
         if ti.try_number > 1 or project.is_lone:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.flags import LOG_ENVIRONMENT
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.server.commands import CheckedCommand, check_command
+from dbt_watch.server.dbt_commands import CheckedCommand, check_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

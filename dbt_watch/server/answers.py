@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from dbt_watch.server.commands import MAX_WORD, MAX_WORDS
+from dbt_watch.server.dbt_commands import MAX_WORD, MAX_WORDS
 from dbt_watch.server.files import ARTIFACTS
 from dbt_watch.server.invocations.records import Invocation, InvocationState
 from dbt_watch.server.masking import shown_command

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.server.commands import SUB_COMMANDS
 from dbt_watch.server.database import Database
+from dbt_watch.server.dbt_commands import SUB_COMMANDS
 from dbt_watch.server.settings import Settings, load_settings
 from dbt_watch.server.supervisor import SupervisedProcess, Supervisor
-from dbt_watch.server.tokens import TokenStore
+from dbt_watch.server.tokens import ApiToken, TokenStore
 
 if TYPE_CHECKING:
     import argparse
@@ -109,20 +109,17 @@ def _token(args: argparse.Namespace, settings: Settings) -> int:
     elif args.what == "revoke":
         store.revoke(args.name)
     else:
-        now = time.time()
         for token in store.all():
-            state = (
-                "valid" if token.is_valid(now) else "revoked" if token.revoked_at is not None else "expired"
-            )
-            end = (
-                "never"
-                if token.expires_at is None
-                else time.strftime("%Y-%m-%d", time.gmtime(token.expires_at))
-            )
-            projects = "all projects" if token.projects is None else ",".join(token.projects)
-            commands = "all commands" if token.commands is None else ",".join(token.commands)
-            _print(f"{token.name}\t{state}\texpires {end}\t{projects}\t{commands}")
+            _print(_row(token, time.time()))
     return 0
+
+
+def _row(token: ApiToken, now: float) -> str:
+    state = "valid" if token.is_valid(now) else "expired" if token.revoked_at is None else "revoked"
+    end = "never" if token.expires_at is None else time.strftime("%Y-%m-%d", time.gmtime(token.expires_at))
+    projects = "all projects" if token.projects is None else ",".join(token.projects)
+    commands = "all commands" if token.commands is None else ",".join(token.commands)
+    return f"{token.name}\t{state}\texpires {end}\t{projects}\t{commands}"
 
 
 def _run_api(settings: Settings) -> int:

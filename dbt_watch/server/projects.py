@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.flags import LOG_ENVIRONMENT
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.server.commands import CheckedCommand, check_command
+from dbt_watch.server.dbt_commands import CheckedCommand, check_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -126,6 +126,15 @@ class ServedProject:
     def environment(self, task_id: str, target: str) -> dict[str, str]:
         """Return the whole environment of a dbt."""
         return {
+            **self.common_environment(),
+            "DBT_TARGET_PATH": str(self.target_path(target)),
+            "DBT_LOG_PATH": str(self.target_path(target) / "logs"),
+            TASK_ID_VARIABLE: task_id,
+        }
+
+    def common_environment(self) -> dict[str, str]:
+        """Return what is the same in the environment of each dbt."""
+        return {
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
             **self.settings.env,
             **self.secret_environment(),
@@ -133,9 +142,6 @@ class ServedProject:
             "PYTHONUNBUFFERED": "1",
             "DBT_PROJECT_DIR": str(self.directory),
             "DBT_PROFILES_DIR": str(self.profiles_dir),
-            "DBT_TARGET_PATH": str(self.target_path(target)),
-            "DBT_LOG_PATH": str(self.target_path(target) / "logs"),
-            TASK_ID_VARIABLE: task_id,
         }
 
 

@@ -42,6 +42,7 @@ class ServedProjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     :ivar env: environment variables of its dbt
     :ivar env_from: the names of variables that its dbt gets from the environment of the server; their values are secret
     :ivar time_limit_s: seconds after which an invocation is ended
+    :ivar warm: whether a process on each host keeps dbt imported, where that is possible
     """
 
     directory: Path
@@ -52,6 +53,7 @@ class ServedProjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     env: dict[str, str] = {}
     env_from: tuple[str, ...] = ()
     time_limit_s: float = 86_400
+    warm: bool = True
 
 
 class RightSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dbt_watch.server.worker.processes import in_child
@@ -49,13 +49,11 @@ class SupervisedProcess:
     started_at: float = 0.0
     start_at: float = 0.0
     pause: float = _FIRST_PAUSE
-    environment: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start it, in a session of its own: what a terminal sends is for this process to pass on."""
         process = subprocess.Popen(  # noqa: S603 - arguments of our own
             list(self.arguments),
-            env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=in_child(self.tether),  # noqa: PLW1509 - this process has one thread

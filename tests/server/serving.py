@@ -15,8 +15,34 @@ import httpx
 import psutil
 import yaml
 
+from dbt_watch.server.database import INVOCATIONS, TURNS, Database
+from dbt_watch.server.invocations.store import InvocationStore
+from dbt_watch.server.settings import load_settings
+from dbt_watch.server.worker.hosts import WorkerIdentity
+
 STAND_IN = Path(__file__).with_name("stand_in.py")
 OPEN = {"PENDING", "STARTED"}
+
+# It is called otherwise than the package, which stands beside it.
+DBT = "bin/run-dbt"
+SCRIPT = f"""\
+#!{sys.executable} -ES
+import sys
+from dbt.cli.main import cli
+if __name__ == "__main__":
+    sys.exit(cli())
+"""
+MAIN = """\
+import os
+import runpy
+
+with open(os.path.join(os.path.dirname(__file__), "imports.log"), "a") as log:
+    log.write(f"{os.getpid()}\\n")
+
+
+def cli():
+    runpy.run_path(os.path.join(os.path.dirname(__file__), "stand_in.py"), run_name="__main__")
+"""
 
 
 def free_port():
@@ -32,11 +58,17 @@ def make_project(directory):
 
 
 def make_stand_in(directory):
-    """Make an executable of the stand-in, and return its path."""
-    path = directory / "dbt"
-    path.write_text(f"#!{sys.executable} -IS\n{STAND_IN.read_text()}")
-    path.chmod(0o755)
-    return str(path)
+    """Make what dbt consists of, with the stand-in in it, and return its console script."""
+    package = directory / "bin/dbt/cli"
+    package.mkdir(parents=True)
+    for path in (package.parent, package):
+        (path / "__init__.py").touch()
+    (package / "main.py").write_text(MAIN)
+    shutil.copy(STAND_IN, package)
+    script = directory / DBT
+    script.write_text(SCRIPT)
+    script.chmod(0o755)
+    return str(script)
 
 
 def write_settings(home, projects=("shop",), of_projects=(), **more):
@@ -159,6 +191,32 @@ class Server:
         wait_for(lambda: self.state(task_id) not in OPEN, timeout)
         return self.get(task_id)
 
+    def forget(self):
+        """End what runs and what waits, and be as one that has run nothing."""
+        if self.process.poll() is not None:
+            self.start()
+        for one in self.all_pages(state=list(OPEN), limit=500):
+            self.client.post(f"/invocations/{one['task_id']}/abort")
+        wait_for(lambda: not self.all_pages(state=list(OPEN)))
+        with self.database() as database, database.writing() as connection:
+            connection.execute(INVOCATIONS.delete())
+            connection.execute(TURNS.delete())
+        (self.home / "runs.log").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def database(self):
+        database = Database(load_settings(self.config).database_url)
+        try:
+            yield database
+        finally:
+            database.dispose()
+
+    def worker(self, task_id):
+        """Return the process of the worker that runs an invocation."""
+        with self.database() as database:
+            owner = InvocationStore(database).get(task_id).owner
+        return psutil.Process(WorkerIdentity.parse(owner).pid)
+
     def wait_for_begin(self, task_id):
         """Wait until dbt runs; return its process."""
         return wait_for(
@@ -191,3 +249,13 @@ def copy_example(home):
     return shutil.copytree(
         example, home / "jaffle_shop", ignore=shutil.ignore_patterns("target", "logs", "*.duckdb*")
     )
+
+
+def is_fork_server(process):
+    """Return whether a process is one that dbts are forks of, and no fork itself."""
+    with contextlib.suppress(psutil.Error):
+        return (
+            any(word.endswith("fork_server.py") for word in process.cmdline())
+            and process.parent().cmdline()[-1] == "workers"
+        )
+    return False

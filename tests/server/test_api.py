@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from serving import command
+from serving import DBT, command
 
 from dbt_watch.server.files import files_of
 
@@ -46,7 +46,7 @@ def test_how_dbt_ended_is_told(desk, asked, state, kind):
 
 
 def test_a_dbt_that_is_not_there_is_an_internal_error(desk):
-    (desk.config.parent / "dbt").unlink()
+    (desk.config.parent / DBT).unlink()
     found = desk.run()
     assert (found["state"], found["exc_type"]) == ("INTERNAL_ERROR", "ArgumentError")
 
@@ -121,7 +121,8 @@ def test_what_waits_is_aborted_at_once(desk):
 def test_a_list_is_read_page_by_page_and_can_be_filtered(desk_with):
     desk = desk_with(projects=("shop", "bank"))
     for number in range(5):
-        desk.post(["build"], f"t{number}", project_dir="bank" if number == 3 else "shop")
+        target = ["--target", "prod"] if number == 2 else []
+        desk.post(["build", *target], f"t{number}", project_dir="bank" if number == 3 else "shop")
     desk.client.post("/invocations/t0/abort")
     first = desk.client.get("/invocations", params={"limit": 3}).json()
     second = desk.client.get("/invocations", params={"limit": 3, "before": first["next"]}).json()
@@ -136,6 +137,8 @@ def test_a_list_is_read_page_by_page_and_can_be_filtered(desk_with):
     for params, expected in (
         ({"project": "bank"}, ["t3"]),
         ({"state": "ABORTED"}, ["t0"]),
+        ({"state": ["ABORTED", "PENDING"], "project": "shop"}, ["t4", "t2", "t1", "t0"]),
+        ({"target": "prod"}, ["t2"]),
         ({"project": "no"}, []),
     ):
         found = desk.client.get("/invocations", params=params).json()["invocations"]
@@ -187,14 +190,30 @@ def test_secrets_are_in_no_log_no_artifact_and_no_answer(desk_with, monkeypatch)
     assert "not there" in desk.log("two")
 
 
+def test_a_log_and_an_artifact_that_are_too_large_are_not_kept_whole(desk_with):
+    desk = desk_with(limits={"log_bytes": 5_000, "artifact_bytes": 5_000})
+    assert desk.run(megabytes=1)["state"] == "SUCCESS"
+    assert len(desk.log()) < 5_200
+    assert "longer than 5000 bytes" in desk.log().splitlines()[-1]
+    assert desk.run("two", say="x" * 6_000)["state"] == "SUCCESS"
+    assert desk.client.get("/invocations/two/artifacts").json()["artifacts"] == {}
+
+
+def test_no_more_logs_are_followed_than_may(desk_with):
+    desk = desk_with(limits={"followers": 0})
+    desk.run()
+    assert desk.client.get("/invocations/one/log", params={"follow": True}).status_code == 503
+    assert desk.client.get("/invocations/one/log").status_code == 200
+
+
 def test_time_runs_out_for_an_invocation(desk_with):
     desk = desk_with(of_projects={"time_limit_s": 0.5})
     found = desk.run(sleep=30)
     assert (found["state"], found["exc_type"]) == ("INTERNAL_ERROR", "TimeLimit")
 
 
-def test_what_a_project_needs_no_more_is_not_waited_for(desk):
-    """A process that dbt left running is ended with it."""
+def test_what_dbt_has_left_running_is_not_waited_for(desk):
+    """It is ended with dbt."""
     began = time.monotonic()
     assert desk.run(child=60)["state"] == "SUCCESS"
     assert time.monotonic() - began < 20

@@ -1,13 +1,16 @@
 """Who may do what."""
 
 import datetime as dt
+import http.server
 import json
+import threading
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from serving import command
 
+from dbt_watch.cli import main
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.server.auth import OidcVerifier, Unauthenticated
 from dbt_watch.server.settings import OidcSettings, RightSettings, load_settings
@@ -93,6 +96,39 @@ def test_without_authentication_a_server_listens_on_loopback_only(desk_with):
     assert client.get("/invocations", headers={"Host": "evil.example"}).status_code == 400
 
 
+def command_line(desk, capsys, *words):
+    assert main(["server", "--config", str(desk.config), "token", *words]) in {0, 2}
+    return capsys.readouterr()
+
+
+def test_tokens_are_made_listed_and_revoked_on_the_command_line(desk, capsys):
+    token = command_line(
+        desk, capsys, "make", "narrow", "--project", "shop", "--command", "ls", "--command", "source freshness", "--days", "1"
+    ).out.strip()  # fmt: skip
+    narrow = desk.client_of(token)
+    assert narrow.get("/projects").json()["projects"][0]["commands"] == ["ls", "source freshness"]
+    command_line(desk, capsys, "make", "wide")
+    listed = command_line(desk, capsys, "list").out
+    assert token[18:] not in listed
+    rows = [line.split("\t") for line in listed.splitlines()]
+    assert [row[:2] for row in rows] == [["all", "valid"], ["narrow", "valid"], ["wide", "valid"]]
+    assert rows[1][3:] == ["shop", "ls,source freshness"]
+    assert rows[2][2:] == ["expires never", "all projects", "all commands"]
+    command_line(desk, capsys, "revoke", "narrow")
+    assert narrow.get("/projects").status_code == 401
+    assert "narrow\trevoked" in command_line(desk, capsys, "list").out
+
+
+@pytest.mark.parametrize(
+    "words", [("make", "x", "--project", "no"), ("make", "x", "--command", "rm"), ("make", "all"), ("make", "a b"), ("revoke", "no")]
+)  # fmt: skip
+def test_a_token_that_cannot_be_made_or_revoked_is_told(desk, capsys, words):
+    said = command_line(desk, capsys, *words)
+    assert said.out == ""
+    assert said.err
+    assert [token.name for token in desk.tokens.all()] == ["all"]
+
+
 def settings(**more):
     rights = (RightSettings(claim="groups", value="data", projects=("shop",), commands=("build",)),)
     return OidcSettings(
@@ -163,6 +199,44 @@ def test_the_keys_are_read_again_for_a_new_one_and_not_for_every_unknown_one(iss
     now[0] += 11
     assert verify(issuer.token(kid="b")).name == "oidc:ada"
     assert issuer.reads == 2
+
+
+class Keys(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps(self.server.issuer.fetch(self.path)).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_the_api_accepts_a_token_of_the_issuer_whose_keys_it_reads(desk_with, issuer):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keys) as server:
+        server.issuer = issuer
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        desk = desk_with(
+            projects=("shop", "bank"),
+            oidc={
+                "issuer": ISSUER,
+                "audience": AUDIENCE,
+                "jwks_url": f"http://127.0.0.1:{server.server_port}/keys",
+                "rights": [{"claim": "groups", "value": "data", "projects": ["shop"], "commands": ["build"]}],
+            },
+        )
+        bearer = desk.client_of(issuer.token())
+        assert desk.post(["build"], "one", client=bearer).status_code == 200
+        assert bearer.get("/invocations/one").json()["principal"] == "oidc:ada"
+        assert desk.post(["ls"], client=bearer).status_code == 403
+        assert desk.post(["build"], client=bearer, project_dir="bank").status_code == 422
+        past = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
+        for wrong in (issuer.token(exp=past), issuer.token(aud="other"), issuer.token(groups=["others"])):
+            assert status(desk, wrong) == 401
+        # The server's own tokens are accepted besides.
+        assert status(desk, desk.token) == 200
+        server.shutdown()
 
 
 def test_keys_that_cannot_be_read_are_no_reason_to_believe_anyone(issuer):

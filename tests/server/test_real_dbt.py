@@ -1,44 +1,95 @@
-"""The example project with a real dbt and duckdb."""
+"""The example project with a real dbt and duckdb, warm, and beside it the same one as a program."""
 
 import json
+import sys
 
+import psutil
 import pytest
 import yaml
-from serving import Server, copy_example
+from serving import Server, copy_example, is_fork_server, wait_for
 
 pytestmark = pytest.mark.server
+
+FORKS = sys.platform.startswith("linux")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     home = tmp_path_factory.mktemp("real")
-    settings = {
-        "state_dir": "state",
-        "projects": {
-            "jaffle_shop": {
-                "directory": str(copy_example(home)),
-                "targets": ["dev"],
-                "env": {
-                    "JAFFLE_SHOP_DB": str(home / "shop.duckdb"),
-                    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-                },
-            }
-        },
-    }
+
+    def project(name):
+        (home / name).mkdir()
+        return {
+            "directory": str(copy_example(home / name)),
+            "targets": ["dev"],
+            "env": {
+                "JAFFLE_SHOP_DB": str(home / name / "shop.duckdb"),
+                "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            },
+            "warm": name == "warm",
+        }
+
     config = home / "server.yml"
-    config.write_text(yaml.safe_dump(settings))
+    config.write_text(
+        yaml.safe_dump(
+            {"state_dir": "state", "projects": {name: project(name) for name in ("warm", "program")}}
+        )
+    )
     with Server(config) as running:
+        if FORKS:
+            wait_for(lambda: "is warm" in running.log.read_text(), 120)
         yield running
 
 
-def build(server, *words):
-    found = server.wait(server.post(["build", *words]), 240)
+def run(server, *words, project="warm"):
+    found = server.wait(server.post(words, project_dir=project), 240)
     log = server.client.get(f"/invocations/{found['task_id']}/log").text
     return found, [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 
+def build(server, *words):
+    return run(server, "build", *words)
+
+
 def artifact(server, found, name):
     return server.client.get(f"/invocations/{found['task_id']}/artifacts/{name}").json()
+
+
+# What depends on time, on chance, or on where a project is.
+BY_CHANCE = {
+    "ResourceReport",
+    "CommandCompleted",
+    "TimingInfoCollected",
+    "ConnectionReused",
+    "ConnectionLeftOpenInCleanup",
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["build", "--threads", "1"], ["show", "--inline", "select 1 as one"], ["run-operation", "nothing"], ["build", "--selector", "no"]],
+    ids=lambda words: " ".join(words[:2]),
+)  # fmt: skip
+def test_a_fork_of_dbt_says_and_writes_what_the_program_does(server, words):
+    told = []
+    for project in ("program", "warm"):
+        found, records = run(server, *words, project=project)
+        (flags,) = [one["data"]["args"] for one in records if one["info"]["name"] == "MainReportArgs"]
+        artifacts = server.client.get(f"/invocations/{found['task_id']}/artifacts").json()["artifacts"]
+        told.append(
+            {
+                "end": (found["state"], found["exit_code"], found.get("exc_type")),
+                "events": sorted(
+                    one["info"]["name"] for one in records if one["info"]["name"] not in BY_CHANCE
+                ),
+                "flags": {name: value.replace(f"/{project}/", "/") for name, value in flags.items()},
+                "artifacts": set(artifacts),
+                "invocations": len({one["info"]["invocation_id"] for one in records}),
+            }
+        )
+    program, fork = told
+    for name, value in program.items():
+        assert fork[name] == value, name
 
 
 def test_a_build_succeeds_and_its_log_tells_of_every_node(server):
@@ -54,7 +105,33 @@ def test_a_build_succeeds_and_its_log_tells_of_every_node(server):
     )
 
 
+@pytest.mark.skipif(not FORKS, reason="elsewhere dbt is a program")
+def test_dbt_begins_without_its_imports_and_leaves_nothing_in_the_fork_server(server):
+    (process,) = filter(is_fork_server, psutil.Process(server.process.pid).children(recursive=True))
+    before = process.memory_full_info().uss
+    numbers = set()
+    for _ in range(2):
+        found, records = run(server, "ls", "--select", "orders")
+        numbers |= {one["info"]["pid"] for one in records} | {found["task_id"]}
+    assert len(numbers) == 4
+    assert (process.num_threads(), process.net_connections()) == (1, [])
+    assert process.memory_full_info().uss - before < 10_000_000
+    assert "starts as a program" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("project", ["program", "warm"])
+def test_a_dbt_that_is_aborted_hears_of_it(server, project):
+    slow = "select count(*) from range(1000000000000) as numbers"
+    task_id = server.post(["show", "--inline", slow], project_dir=project)
+    log = f"/invocations/{task_id}/log"
+    wait_for(lambda: '"SQLQuery"' in server.client.get(log).text, 60)
+    server.client.post(f"/invocations/{task_id}/abort")
+    assert server.wait(task_id, 30)["state"] == "ABORTED"
+    assert run(server, "ls", project=project)[0]["state"] == "SUCCESS"
+
+
 def test_the_partial_parse_of_the_last_run_is_used(server):
+    build(server)
     _, records = build(server, "--select", "stg_orders")
     names = {one["info"]["name"] for one in records}
     assert "UnableToPartialParse" not in names
@@ -69,7 +146,7 @@ def test_a_model_that_fails_is_a_failure_with_the_words_of_the_database(server):
 
 def test_a_retry_builds_what_failed(server):
     build(server, "--vars", '{"break_model": "orders"}')
-    found = server.wait(server.post(["retry", "--vars", '{"break_model": ""}']), 240)
+    found = server.wait(server.post(["retry", "--vars", '{"break_model": ""}'], project_dir="warm"), 240)
     assert found["state"] == "SUCCESS"
     results = {one["unique_id"] for one in artifact(server, found, "run_results.json")["results"]}
     assert "model.jaffle_shop.orders" in results
@@ -77,7 +154,7 @@ def test_a_retry_builds_what_failed(server):
 
 
 def test_an_invocation_that_dbt_cannot_understand_keeps_no_results_of_another(server):
-    found = server.wait(server.post(["build", "--selector", "nothing"]), 240)
+    found = server.wait(server.post(["build", "--selector", "nothing"], project_dir="warm"), 240)
     assert (found["state"], found["exc_type"]) == ("FAILURE", "DbtError")
     assert (
         "run_results.json"

@@ -1,7 +1,8 @@
 """
-One process of dbt: started, its output read, interrupted, ended with all that it started.
+One run of dbt in a process: its output read, interrupted, ended with all that it started.
 
-It is the first process of a session of its own, and dies with the worker that started it.
+`DbtProgram` starts dbt as a program; `worker.warm` has the other way, a fork of a process that has imported it. Either is the
+first process of a session of its own, and does not outlive the worker that asked for it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import select
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from dbt_watch.server.worker.processes import in_child, start_time
@@ -28,30 +30,18 @@ _PIECE: Final = 1 << 18  # bytes
 _LAST_WORDS: Final = 2.0
 
 
-class DbtProcess:
+class DbtProcess(ABC):
     """
     A dbt that runs.
 
-    :param arguments: its program and the arguments of that
-    :param environment: all of its variables
-    :raises OSError: when it cannot be started
+    :param pid: its number
+    :param output: the descriptor that its output is read from
     """
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - a list of arguments that were checked, and no shell
-            list(arguments),
-            env=dict(environment),
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=in_child(),  # noqa: PLW1509 - a worker has one thread
-        )
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
-        self._output = self._process.stdout.fileno()
-        self.pid = self._process.pid
-        self.started = start_time(self.pid)
+    def __init__(self, pid: int, output: int) -> None:
+        self.pid = pid
+        self.started = start_time(pid)
+        self._output = output
         self._is_open = True
         self._interrupted_at: float | None = None
         self._ended_at: float | None = None
@@ -82,27 +72,77 @@ class DbtProcess:
         now = time.monotonic()
         if self._interrupted_at is None:
             self._interrupted_at = now
-            self._process.send_signal(signal.SIGINT)
+            self._ask_to_end()
         elif now - self._interrupted_at > KILL_AFTER_S:
             self.kill()
+
+    def close(self) -> int:
+        """End what is left of it, and return its exit code, negative for a signal."""
+        code = self._collect()
+        os.close(self._output)
+        return code
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it and what it started."""
+
+    @abstractmethod
+    def _ask_to_end(self) -> None:
+        """Send it SIGINT."""
+
+    @abstractmethod
+    def _has_exited(self) -> bool:
+        """Return whether it has ended, and leave its number taken."""
+
+    @abstractmethod
+    def _collect(self) -> int:
+        """End it and what it started, let go of its number, and return its exit code."""
+
+
+class DbtProgram(DbtProcess):
+    """
+    A dbt that was started as a program.
+
+    :param arguments: the program and the arguments of it
+    :param environment: all of its variables
+    :raises OSError: when it cannot be started
+    """
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
+        output, written = os.pipe()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - a list of arguments that were checked, and no shell
+                list(arguments),
+                env=dict(environment),
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=written,
+                start_new_session=True,
+                preexec_fn=in_child(),  # noqa: PLW1509 - a worker has one thread
+            )
+        except OSError:
+            os.close(output)
+            raise
+        finally:
+            os.close(written)
+        super().__init__(self._process.pid, output)
 
     def kill(self) -> None:
         """End it and what it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def close(self) -> int:
-        """End what is left of it, and return its exit code, negative for a signal."""
-        # Before its number is free for another process.
-        self.kill()
-        code = self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        return code
+    def _ask_to_end(self) -> None:
+        self._process.send_signal(signal.SIGINT)
 
     def _has_exited(self) -> bool:
-        """Return whether it has ended, and leave its number taken."""
         if self._process.returncode is not None:
             return True
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self.pid, flags) is not None
+
+    def _collect(self) -> int:
+        # Before its number is free for another process.
+        self.kill()
+        return self._process.wait()

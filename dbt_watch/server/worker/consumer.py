@@ -15,10 +15,12 @@ from huey.consumer import Consumer, Scheduler
 
 from dbt_watch.server.database import Database
 from dbt_watch.server.invocations.store import InvocationStore
+from dbt_watch.server.projects import served_projects
 from dbt_watch.server.queue import TicketQueue
 from dbt_watch.server.worker.processes import end_with_parent
 from dbt_watch.server.worker.runner import Runner
 from dbt_watch.server.worker.sweep import Sweep
+from dbt_watch.server.worker.warm import WarmProjects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,20 +44,22 @@ class HostScheduler(Scheduler):  # type: ignore[misc] # Huey has no types
 
 class HostConsumer(Consumer):  # type: ignore[misc] # Huey has no types
     """
-    The consumer, which also sweeps.
+    The consumer, which also sweeps, and keeps dbt imported.
 
     :param sweep: what is done every two seconds
     """
 
     scheduler_class = HostScheduler
 
-    def __init__(self, *args: Any, sweep: Callable[[], None], **options: Any) -> None:
+    def __init__(self, *args: Any, sweep: Callable[[], None], warm: WarmProjects, **options: Any) -> None:
         super().__init__(*args, **options)
         self._sweep = sweep
+        self._warm = warm
         self._swept_at = 0.0
 
     def loop(self, health_check_ts: float | None = None) -> float:
         """Do what is done many times a second."""
+        self._warm.look()
         if time.monotonic() - self._swept_at >= _SWEEP_EVERY_S:
             try:
                 self._sweep()
@@ -85,9 +89,11 @@ def run_workers(settings: Settings) -> None:
     database = Database(settings.database_url, pooled=False)
     database.make_tables()
     store = InvocationStore(database)
+    warm = WarmProjects(served_projects(settings).values())
     consumer = HostConsumer(
         queue.huey,
         sweep=Sweep(settings, store, database, queue),
+        warm=warm,
         workers=settings.workers,
         worker_type="process",
         periodic=False,
@@ -102,7 +108,7 @@ def run_workers(settings: Settings) -> None:
         end_with_parent(_CONSUMER[0])
         # Connections cannot be shared with the process that this one was forked from.
         own = InvocationStore(Database(settings.database_url))
-        runners[:] = [Runner(settings, own, consumer.stop_flag.is_set)]
+        runners[:] = [Runner(settings, own, consumer.stop_flag.is_set, warm.by_name)]
 
     queue.huey.on_startup()(prepare_worker)
     _CONSUMER[0] = os.getpid()

@@ -19,12 +19,13 @@ from dbt_watch.server.files import ARTIFACTS, files_of
 from dbt_watch.server.invocations.records import InvocationEnd, InvocationState
 from dbt_watch.server.masking import Masker, secrets_of
 from dbt_watch.server.projects import served_projects
-from dbt_watch.server.worker.child import DbtProcess
+from dbt_watch.server.worker.child import DbtProgram
 from dbt_watch.server.worker.hosts import FENCE_S, WorkerIdentity
 from dbt_watch.server.worker.log_copy import LogCopy, copy_masked
+from dbt_watch.server.worker.warm import NotWarm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from dbt_watch.server.files import InvocationFiles
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from dbt_watch.server.invocations.store import InvocationStore
     from dbt_watch.server.projects import ServedProject
     from dbt_watch.server.settings import Settings
+    from dbt_watch.server.worker.child import DbtProcess
+    from dbt_watch.server.worker.warm import WarmProject
 
 _LOGGER: Final = logging.getLogger(__name__)
 # In seconds: how long dbt's output is waited for, how often a request to abort is looked for, how often the worker says
@@ -48,12 +51,20 @@ class Runner:
     What a worker process does.
 
     :param stopping: tells whether the worker is to end
+    :param warm: the projects of which dbt is imported, by their names
     """
 
-    def __init__(self, settings: Settings, store: InvocationStore, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: InvocationStore,
+        stopping: Callable[[], bool],
+        warm: Mapping[str, WarmProject] | None = None,
+    ) -> None:
         self.settings = settings
         self.store = store
         self.stopping = stopping
+        self.warm = warm or {}
         self._projects = served_projects(settings)
         self.owner = str(WorkerIdentity.of_this_process())
 
@@ -97,6 +108,7 @@ class _Run:
         self._store = runner.store
         self._stopping = runner.stopping
         self._owner = runner.owner
+        self._warm = runner.warm.get(project.name)
         self._project = project
         self._task_id = invocation.task_id
         self._invocation = invocation
@@ -124,7 +136,7 @@ class _Run:
         with self._files.log.open("ab") as output:
             copy = LogCopy(output, self._masker, limit=self._settings.limits.log_bytes)
             try:
-                dbt = DbtProcess(arguments, environment, project.directory)
+                dbt = self._start(arguments, environment)
             except OSError as error:
                 return InvocationEnd(state=_INTERNAL, exc_type="CannotStart", exc_message=_reason(error))
             try:
@@ -137,6 +149,14 @@ class _Run:
             return None
         self._keep_artifacts(target, self._files, before)
         return self._ended_by or _end(code, copy)
+
+    def _start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> DbtProcess:
+        if self._warm is not None:
+            try:
+                return self._warm.fork(arguments, environment, self._project.directory)
+            except NotWarm:
+                _LOGGER.info("dbt of %s starts as a program", self._task_id)
+        return DbtProgram(arguments, environment, self._project.directory)
 
     def _follow(self, dbt: DbtProcess, copy: LogCopy) -> None:
         while not dbt.has_ended():

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.server import commands
-from dbt_watch.server.commands import check_command
+from dbt_watch.server import dbt_commands
+from dbt_watch.server.dbt_commands import check_command
 
 ROOTS = {"--project-dir": "/projects/shop", "--profiles-dir": "/projects/shop"}
 
@@ -70,7 +70,17 @@ def test_a_value_that_begins_with_a_hyphen_stays_with_its_option():
 
 WORDS = st.one_of(
     st.sampled_from(
-        sorted({*commands._COMMON, *commands.SUB_COMMANDS, "docs", "source", "--select=a", "x", "--vars={}"})
+        sorted(
+            {
+                *dbt_commands._COMMON,
+                *dbt_commands.SUB_COMMANDS,
+                "docs",
+                "source",
+                "--select=a",
+                "x",
+                "--vars={}",
+            }
+        )
     ),
     st.text(max_size=8),
 )
@@ -119,10 +129,10 @@ def test_the_installed_dbt_takes_the_same_options():
     )
     dbt = json.loads(done.stdout)
     leading = dbt.pop("")
-    assert {option: commands._LEADING.get(option) for option in leading} == leading
-    for name in commands._NEVER:
+    assert {option: dbt_commands._LEADING.get(option) for option in leading} == leading
+    for name in dbt_commands._NEVER:
         del dbt[name]
-    assert set(dbt) == set(commands.SUB_COMMANDS)
+    assert set(dbt) == set(dbt_commands.SUB_COMMANDS)
     for name, options in dbt.items():
-        known = commands._COMMON | commands._OWN[name]
+        known = dbt_commands._COMMON | dbt_commands._OWN[name]
         assert {option: known.get(option) for option in options} == options, name

@@ -124,6 +124,25 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def k8s_executor(session: nox.Session) -> None:
+    """
+    Run under Airflow's KubernetesExecutor: whole runs, faults, what a worker pod costs; half an hour. Writes the page's tables.
+
+    `-- TESTS`: just these, and no tables are written.
+    """
+    # A git bundle is one of the three ways to ship DAGs.
+    session.install("-e", ".[tests]", "apache-airflow-providers-git")
+    if session.posargs:
+        run_pytest(session, "--k8s-executor", *session.posargs)
+        return
+    figures = "tests/bench/k8s_executor.json"
+    run_pytest(session, "tests/k8s_executor", "--k8s-executor", "--k8s-figures", figures)
+    for python in ("python", str(peer_python(session))):
+        session.run(python, "tests/bench/bench_worker_pods.py", "--json", figures, external=True)
+    session.run("python", "tests/bench/k8s_executor_report.py", figures)
+
+
+@nox.session
 def clouds(session: nox.Session) -> None:
     """Run the examples for GKE and EKS with the providers' own operators, which are large; takes minutes."""
     session.install("-e", ".[clouds]")
@@ -201,15 +220,21 @@ def simulate(session: nox.Session) -> None:
 
 def bench_beside_peer(session: nox.Session, name: str, *options: str) -> None:
     """Measure each way, the peer in an environment of its own, and write the tables and charts of the documentation."""
+    peer = peer_python(session)
+    figures = f"tests/bench/{name}.json"
+    for python in ("python", str(peer)):
+        session.run(python, f"tests/bench/bench_{name}.py", "--json", figures, *options, external=True)
+    session.run("python", f"tests/bench/{name}_report.py", figures)
+
+
+def peer_python(session: nox.Session) -> Path:
+    """Make an environment that has the peer, astronomer-cosmos, beside all that the tests have, and return its Python."""
     peer = Path(session.cache_dir) / "cosmos" / "bin" / "python"
     if not peer.exists():
         session.run("uv", "venv", "--python", sys.executable, str(peer.parent.parent), external=True)
     packages = ("-e", ".[tests]", "astronomer-cosmos[kubernetes]")
     session.run("uv", "pip", "install", "--python", str(peer), *packages, external=True)
-    figures = f"tests/bench/{name}.json"
-    for python in ("python", str(peer)):
-        session.run(python, f"tests/bench/bench_{name}.py", "--json", figures, *options, external=True)
-    session.run("python", f"tests/bench/{name}_report.py", figures)
+    return peer
 
 
 @nox.session

@@ -25,7 +25,7 @@ DATABASE = "/tmp/jaffle_shop.duckdb"  # noqa: S108
 PARSED = os.environ.get("DBT_WATCH_PARSED")
 # What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
 SLOW = (
-    "clouds/", "e2e/", "faults/", "fuzz/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
+    "clouds/", "e2e/", "faults/", "fuzz/", "k8s_executor/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
     "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
     "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py",
 )  # fmt: skip
@@ -55,6 +55,14 @@ def pytest_addoption(parser):
     )
     parser.addoption(
         "--server", action="store_true", help="run also what starts servers of dbt, and kills them"
+    )
+    parser.addoption(
+        "--k8s-executor",
+        action="store_true",
+        help="run all that runs under Airflow's KubernetesExecutor, not just one run",
+    )
+    parser.addoption(
+        "--k8s-figures", type=Path, metavar="FILE", help="write what is counted there into a file"
     )
     parser.addoption(
         "--quick", action="store_true", help="an answer within two minutes: leave out what is slow"
@@ -90,6 +98,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.newest)
         if item.get_closest_marker("server") and not config.getoption("--server"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s server` runs it"))
+        if item.get_closest_marker("k8s_executor") and not config.getoption("--k8s-executor"):
+            item.add_marker(pytest.mark.skip(reason="takes long; `nox -s k8s_executor` runs it"))
         is_fault = item.get_closest_marker("faults") is not None
         if is_fault and not is_quick(item) and not config.getoption("--faults"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))

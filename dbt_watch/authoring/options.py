@@ -25,6 +25,22 @@ Criteria = str | Sequence[str] | None
 Isolate = str | Sequence[str] | Mapping[str, Any] | None
 
 
+class SensorOptions(TypedDict, total=False):
+    """Where the tasks of nodes run when they need a worker; what is left out is as for any task."""
+
+    executor: str
+    """The executor that starts the worker, by a name that `[core] executor` has."""
+
+    queue: str
+    """The executor's queue."""
+
+    pool: str
+    """The pool that must have a slot open when a worker starts; `meta.dbt_watch` of a node comes before it."""
+
+    executor_config: dict[str, Any]
+    """What the executor is told, such as `{"pod_template_file": "/opt/airflow/templates/small.yaml"}`."""
+
+
 class OptionsBesideSelection(TypedDict, total=False):
     """The options that a node outside of a project has too: there the node is the selection."""
 
@@ -54,6 +70,12 @@ class OptionsBesideSelection(TypedDict, total=False):
     How the tasks of nodes start: "eager": all at once; "lineage": one level after the other; "executor": all at once, run by
     `dbt_watch.NodeExecutor`, see docs/executor.md; "auto", the default: by that executor where the deployment has it and
     `max_active_tasks` allows it; else eager, from Airflow 3.3 on, with a light triggerer or for up to 360 tasks; else lineage.
+    """
+
+    sensor_options: SensorOptions | None
+    """
+    Where the tasks of nodes run when they need a worker: their `executor`, `queue`, `pool` and `executor_config`, apart from
+    those of the task that runs dbt. See docs/kubernetes-executor.md.
     """
 
     keep_entrypoint: bool
@@ -137,6 +159,7 @@ DEFAULTS: Final[ProjectOptions] = {
     "tests": "after_each",
     "group_by": "none",
     "sensors": "auto",
+    "sensor_options": None,
     "keep_entrypoint": False,
     "deps": False,
     "freshness": "none",
@@ -168,6 +191,7 @@ def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
     """
     options: dict[str, Any] = {**DEFAULTS, **given}
     _check_tests(options["tests"])
+    _check_sensor_options(options["sensor_options"], options["sensors"])
     for name, check in _CHECKS.items():
         check(name, options[name])
     if options["on_stale"] != "fail" and options["freshness"] != "before":
@@ -221,6 +245,42 @@ def _check_tests(value: Any) -> None:
         raise ArgumentError("tests", value, repr(meant))
 
 
+def _check_sensor_options(value: Any, sensors: Any) -> None:
+    """
+    Check where sensors are to run.
+
+    :raises ArgumentError: when it is not a mapping of `SensorOptions`
+    """
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise ArgumentError("sensor_options", value, f"a dict with any of {', '.join(_SENSOR_OPTIONS)}")
+    for name, given in value.items():
+        argument = f"sensor_options[{name!r}]"
+        if name not in _SENSOR_OPTIONS:
+            expected = f"one of {', '.join(_SENSOR_OPTIONS)}"
+            raise ArgumentError(argument, given, expected, known=_SENSOR_OPTIONS, sought=str(name))
+        if name == "executor_config":
+            _check_executor_config(argument, given)
+        elif not (isinstance(given, str) and given):
+            raise ArgumentError(argument, given, "text")
+    if sensors == "executor" and "executor" in value:
+        raise ArgumentError(
+            "sensor_options['executor']",
+            value["executor"],
+            'to be left out with sensors="executor", which names one',
+        )
+
+
+def _check_executor_config(argument: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise ArgumentError(argument, value, "a dict")
+    override = value.get("pod_override")
+    # By its name: whoever has no such pod need not import Kubernetes for the check.
+    if override is not None and type(override).__name__ != "V1Pod":
+        raise ArgumentError(f"{argument}['pod_override']", override, "a V1Pod of kubernetes.client.models")
+
+
 def _check_text(argument: str, value: Any) -> None:
     if value is not None and not (isinstance(value, str) and value):
         raise ArgumentError(argument, value, "text, or None")
@@ -238,6 +298,7 @@ def _check_of(kind: Any) -> Callable[[str, Any], object] | None:
     return {Text: _check_text, bool: _check_bool, Callbacks: callbacks}.get(kind)
 
 
+_SENSOR_OPTIONS: Final = tuple(get_type_hints(SensorOptions))
 _CHECKS: Final = {
     name: check
     for name, kind in get_type_hints(ProjectOptions).items()

@@ -159,17 +159,27 @@ class ProjectFactory(Generic[P]):
             callbacks=ends,
             on_warning=callbacks("on_warning_callback", options["on_warning_callback"]),
         )
+        sensor_options = options["sensor_options"] or {}
         start = choose_start(
             options["sensors"],
             group.dag,
             len(plan.tasks) - len(isolated),
+            has_executor="executor" in sensor_options,
             is_mapped=any(group.iter_mapped_task_groups()),
             warn=lambda obstacle: warn_of_obstacle(obstacle, self._function),
         )
         made_by = ApiOperators if is_by_server else PodOperators
         operators = made_by(settings, graph, wanted, isolated, ends)
         tasks = operators.tasks = GroupTasks(
-            plan, graph, wanted.nodes, group, start=start, looks=looks, operators=operators, isolated=isolated
+            plan,
+            graph,
+            wanted.nodes,
+            group,
+            start=start,
+            looks=looks,
+            operators=operators,
+            isolated=isolated,
+            sensor_options=sensor_options,
         )
         tasks.make_wanted()
         body = Body(DbtProject(tasks), tasks)

@@ -11,6 +11,7 @@ import gc
 from datetime import timedelta
 from functools import cached_property
 from graphlib import TopologicalSorter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -49,6 +50,7 @@ class GroupTasks:
     :param looks: what a person sees of them
     :param operators: how the tasks that run dbt are made
     :param isolated: the unique_ids of the nodes that get a pod of their own
+    :param sensor_options: where the sensors run when they need a worker, as arguments of them
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class GroupTasks:
         looks: Looks,
         operators: Operators,
         isolated: Collection[str] = (),
+        sensor_options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.plan = plan
         self.graph = graph
@@ -70,6 +73,7 @@ class GroupTasks:
         self.selected = selected
         self._start = start
         self._looks = looks
+        self._sensor_options = sensor_options
         self._run_by: dict[str, Any] = {} if start.executor is None else {"executor": start.executor}
         self._sensors: dict[str, DbtNodeSensor] = {}
         self._isolated = frozenset(isolated)
@@ -113,7 +117,7 @@ class GroupTasks:
                 execution_timeout=None,
                 weight_rule="absolute",
                 rebuild=SensorRebuild(self, task_id),
-                **{"priority_weight": 1, **self._looks.of(planned)},
+                **{"priority_weight": 1, **self._sensor_options, **self._looks.of(planned)},
                 **self._run_by,
             )
         return self._sensors[task_id]

@@ -61,7 +61,13 @@ BY_EXECUTOR: Final = SensorStart(from_trigger=False, trigger_rule=TriggerRule.AL
 
 
 def choose_start(
-    sensors: Sensors, dag: DAG, count: int, *, is_mapped: bool, warn: Callable[[str], None]
+    sensors: Sensors,
+    dag: DAG,
+    count: int,
+    *,
+    is_mapped: bool,
+    warn: Callable[[str], None],
+    has_executor: bool = False,
 ) -> SensorStart:
     """
     Choose how the sensors of a group start, by what is known while the DAG is parsed.
@@ -74,14 +80,17 @@ def choose_start(
     :param count: how many there are in the group
     :param is_mapped: whether the group is mapped, or lies in one that is
     :param warn: called with the reason where "executor" is wished and not possible; they start as with "auto" then
+    :param has_executor: whether another executor is wished for those that need a worker
     """
-    if sensors in {"auto", "executor"}:
+    if sensors == "executor" or (sensors == "auto" and not has_executor):
         obstacle = executor_use.obstacle(dag, count, is_mapped=is_mapped)
         if obstacle is None:
             executor_use.take_places(dag, count)
             return BY_EXECUTOR
         if sensors == "executor":
             warn(obstacle)
+        sensors = "auto"
+    if sensors == "auto":
         is_cheap = is_light_triggerer_wanted() or count <= EAGER_LIMIT
         sensors = "eager" if STARTS_FROM_TRIGGER and is_cheap else "lineage"
     eager = EAGER_MAPPED if is_mapped else EAGER

@@ -78,6 +78,7 @@ class LocalKube:
     :param port: 0 takes a free one
     :param kubeconfig: where to write the kubeconfig; by default in the server's own directory
     :param namespaces: to create besides `default`
+    :param claims: name of a PersistentVolumeClaim -> the directory that pods of every namespace find behind it
     :param timings: how long the kubelet waits, in seconds
     :param middlewares: more of aiohttp's, which run after the check of the token
     :raises ArgumentError: an argument is wrong; for `isolation` and a port in use, when it is entered
@@ -92,6 +93,7 @@ class LocalKube:
         port: int = 0,
         kubeconfig: str | os.PathLike[str] | None = None,
         namespaces: Sequence[str] = (),
+        claims: Mapping[str, str | os.PathLike[str]] | None = None,
         timings: Timings | None = None,
         middlewares: Sequence[Middleware] = (),
     ) -> None:
@@ -100,6 +102,7 @@ class LocalKube:
         self._port = port
         self._images = Images(images or {})
         self._namespaces = namespaces
+        self._claims = _directories(claims or {})
         self._timings = timings or Timings()
         self._middlewares = middlewares
         self._wanted_kubeconfig = Path(kubeconfig).absolute() if kubeconfig is not None else None
@@ -256,7 +259,8 @@ class LocalKube:
             isolation = await choose(self._mode, directory)
             self._isolated = isolation.namespaces
             store = self._make_store()
-            machine = Machine(store, self._images, isolation, EventRecorder(store), self._timings)
+            events = EventRecorder(store)
+            machine = Machine(store, self._images, isolation, events, self._timings, self._claims)
             kubelet = Kubelet(machine, directory / "pods")
             runner = await self._listen(store, kubelet, isolation, directory)
             try:
@@ -327,6 +331,14 @@ def _remove_leftovers(place: Path) -> None:
                 remove_tree(directory)
             finally:
                 os.close(descriptor)
+
+
+def _directories(claims: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
+    found = {name: Path(path).absolute() for name, path in claims.items()}
+    for name, path in found.items():
+        if not path.is_dir():
+            raise ArgumentError("claims", f"{name}={path}", "a directory that exists")
+    return found
 
 
 def _loopback(host: str) -> str:

@@ -34,7 +34,7 @@ from dbt_watch.local.localkube.store import CONFIG_MAPS, SECRETS, Item, Store
 from dbt_watch.local.localkube.xcom_sidecar import EmulatedSidecar, is_sidecar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from dbt_watch.local.localkube.images import Image, Images
@@ -70,6 +70,7 @@ class Machine:
     isolation: Isolation
     events: EventRecorder
     timings: Timings = field(default_factory=Timings)
+    claims: Mapping[str, Path] = field(default_factory=dict)
     node: KubeNode = field(default_factory=KubeNode)
 
 

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 # Where an API server finds the kubelet of a node.
 KUBELET_PORT = 10250
+# kubernetes, pkg/scheduler/framework/plugins/volumebinding.
+NO_CLAIM = (
+    '0/1 nodes are available: persistentvolumeclaim "{}" not found. preemption: 0/1 nodes are available: '
+    "1 Preemption is not helpful for scheduling."
+)
 
 
 class PodWorker:
@@ -49,7 +54,7 @@ class PodWorker:
         self._last = pod
         self._namespace: str = pod["metadata"]["namespace"]
         self._name: str = pod["metadata"]["name"]
-        self._volumes = Volumes(pod, directory / "volumes")
+        self._volumes = Volumes(pod, directory / "volumes", machine.claims)
         self._sandbox = Sandbox(pod, machine.isolation)
         self._stop = asyncio.Event()
         self._deadline: Deadline | None = None
@@ -174,19 +179,28 @@ class PodWorker:
 
     async def _find_room(self) -> bool:
         """Wait until the node takes the pod; False when the pod goes first."""
-        node = self._machine.node
-        while node.refusal is not None and not self._stop.is_set():
-            refusal, changed = node.refusal, node.changed
-
-            def refuse(pod: Item, why: str = refusal) -> None:
-                pod["status"] = unschedulable(pod, why)
-
-            pod = self._machine.store.update(PODS, self._namespace, self._name, refuse)
-            self._machine.events.record(
-                pod, "FailedScheduling", refusal, type_=EventType.WARNING, component="default-scheduler"
-            )
+        while not self._stop.is_set():
+            refusal, changed = self._refusal, self._machine.node.changed
+            if refusal is None:
+                return True
+            self._stay_pending(refusal)
             await first(changed.wait(), self._stop.wait())
-        return not self._stop.is_set()
+        return False
+
+    def _stay_pending(self, why: str) -> None:
+        def refuse(pod: Item) -> None:
+            pod["status"] = unschedulable(pod, why)
+
+        pod = self._machine.store.update(PODS, self._namespace, self._name, refuse)
+        self._machine.events.record(
+            pod, "FailedScheduling", why, type_=EventType.WARNING, component="default-scheduler"
+        )
+
+    @property
+    def _refusal(self) -> str | None:
+        """Why no node takes the pod; None when one does."""
+        missing = self._volumes.missing_claims
+        return NO_CLAIM.format(missing[0]) if missing else self._machine.node.refusal
 
     def _schedule(self) -> None:
         def assign(pod: Item) -> None:

@@ -2,7 +2,8 @@
 The volumes of a pod as directories of the host, and where its containers see them.
 
 An emptyDir is a directory that all containers of the pod share; secrets and config maps are written out as files.
-Everything lies in the pod's own directory and goes with it. Called by `kubelet` before the first container starts.
+They lie in the pod's own directory and go with it. A claim is a directory of the user's, which stays. Called by `kubelet`
+before the first container starts.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from dbt_watch.local.localkube.isolation import BoundPath, MountMode
 from dbt_watch.local.localkube.store import CONFIG_MAPS, SECRETS, Item, Store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+CLAIM = "persistentVolumeClaim"
 # The kinds of volume that exist here; others are refused when the pod is created.
-SUPPORTED = ("emptyDir", "secret", "configMap")
+SUPPORTED = ("emptyDir", "secret", "configMap", CLAIM)
 
 
 class Volumes:
@@ -25,12 +28,24 @@ class Volumes:
     The volumes of one pod.
 
     :param directory: where to keep them
+    :param claims: the directories that stand for claims, by their names
     """
 
-    def __init__(self, pod: Item, directory: Path) -> None:
+    def __init__(self, pod: Item, directory: Path, claims: Mapping[str, Path]) -> None:
         self._pod = pod
         self._directory = directory
-        self._kinds: dict[str, str] = {}
+        self._claims = claims
+        self._volumes: dict[str, tuple[str, Item]] = {}
+
+    @property
+    def missing_claims(self) -> list[str]:
+        """The names of the claims that the pod asks for and that are not there."""
+        asked = [volume[CLAIM]["claimName"] for volume in self._given if volume.get(CLAIM) is not None]
+        return [name for name in asked if name not in self._claims]
+
+    @property
+    def _given(self) -> list[Item]:
+        return self._pod["spec"].get("volumes") or []
 
     def prepare(self, store: Store) -> None:
         """
@@ -38,9 +53,11 @@ class Volumes:
 
         :raises ConfigError: a secret or config map is missing
         """
-        for volume in self._pod["spec"].get("volumes") or []:
+        for volume in self._given:
             kind = next(kind for kind in SUPPORTED if volume.get(kind) is not None)
-            self._kinds[volume["name"]] = kind
+            self._volumes[volume["name"]] = (kind, volume[kind])
+            if kind == CLAIM:
+                continue
             path = self._directory / volume["name"]
             path.mkdir(parents=True, exist_ok=True)
             if kind == "emptyDir":
@@ -54,12 +71,14 @@ class Volumes:
         return [self._bound_path(mount) for mount in mounts]
 
     def _bound_path(self, mount: Item) -> BoundPath:
-        source = self._directory / mount["name"]
+        kind, volume = self._volumes[mount["name"]]
+        is_claim = kind == CLAIM
+        source = self._claims[volume["claimName"]] if is_claim else self._directory / mount["name"]
+        fixed = not (is_claim or kind == "emptyDir") or volume.get("readOnly") or mount.get("readOnly")
         if mount.get("subPath"):
             source = source / mount["subPath"]
-            if self._kinds[mount["name"]] == "emptyDir":
+            if kind == "emptyDir" or not fixed:
                 source.mkdir(parents=True, exist_ok=True)
-        fixed = self._kinds[mount["name"]] != "emptyDir" or mount.get("readOnly")
         return BoundPath(source, mount["mountPath"], MountMode.READ_ONLY if fixed else MountMode.SHARED)
 
     def _write_files(self, path: Path, kind: str, volume: Item, store: Store) -> None:

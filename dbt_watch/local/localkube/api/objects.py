@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # These exist from the start; a cluster does not let them go either.
 DEFAULT_NAMESPACE = "default"
 LASTING_NAMESPACES = (DEFAULT_NAMESPACE, "kube-system")
+METADATA = "meta.k8s.io/v1"
 _YES = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _TERMINAL = frozenset({"Succeeded", "Failed"})
 
@@ -63,7 +64,8 @@ class ObjectApi:
     async def read(self, request: web.Request, target: Target) -> web.StreamResponse:
         """GET of one object, of a list, or a watch."""
         if target.name is not None:
-            return answer(target.resource, self._find(target))
+            item = self._find(target)
+            return answer_metadata(item) if _wants_metadata(request) else answer(target.resource, item)
         if flag(request.query, "watch"):
             return await self._watch(request, target)
         return self._list(request, target)
@@ -199,6 +201,8 @@ class ObjectApi:
             more = {"remainingItemCount": len(items) - limit}
             items = items[:limit]
             more["continue"] = base64.urlsafe_b64encode(json.dumps(_place(items[-1])).encode()).decode()
+        if _wants_metadata(request):
+            return answer_metadata_list(items, version, more)
         return answer_list(target.resource, items, version, more)
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -249,6 +253,23 @@ def answer_list(
     )
 
 
+def answer_metadata(item: Item) -> web.Response:
+    """Return the metadata of one object as an HTTP answer."""
+    return web.json_response(_metadata_alone(item))
+
+
+def answer_metadata_list(items: list[Item], version: str, more: Mapping[str, Any]) -> web.Response:
+    """Return a list of nothing but metadata as an HTTP answer."""
+    return web.json_response(
+        {
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": METADATA,
+            "metadata": {"resourceVersion": version, **more},
+            "items": [_metadata_alone(item) for item in items],
+        }
+    )
+
+
 def flag(query: Mapping[str, str], name: str) -> bool:
     """Whether a query parameter is set to something that means yes."""
     return query.get(name, "") in _YES
@@ -265,7 +286,19 @@ async def _follow(
             continue
         kind = _kind_for(change, test)
         if kind is not None:
-            await _send(response, kind.value, target.resource, change.new)
+            await _send(response, kind.value, target.resource, _seen(change, kind))
+
+
+def _seen(change: Change, kind: ChangeKind) -> Item:
+    """
+    Return the object as a watch shows it: one that has left its selectors is shown as it was, with the new version.
+
+    Source: kubernetes, staging/src/k8s.io/apiserver/pkg/storage/cacher/cache_watcher.go (convertToWatchEvent).
+    """
+    if kind is not ChangeKind.DELETED or change.old is None or change.kind is ChangeKind.DELETED:
+        return change.new
+    version = change.new["metadata"]["resourceVersion"]
+    return {**change.old, "metadata": {**change.old["metadata"], "resourceVersion": version}}
 
 
 def _kind_for(change: Change, test: Test) -> ChangeKind | None:
@@ -311,6 +344,22 @@ def _accepted(resource: Resource, old: Item, new: Any, part: str | None) -> Item
             new[key] = old[key]
     validation.check_update(resource, old, new)
     return new
+
+
+def _wants_metadata(request: web.Request) -> bool:
+    """
+    Return whether a client asks for metadata alone.
+
+    Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
+    """
+    first, *parameters = request.headers.get("Accept", "").partition(",")[0].split(";")
+    wanted = {parameter.strip() for parameter in parameters}
+    kinds = {"as=PartialObjectMetadata", "as=PartialObjectMetadataList"}
+    return first.strip() == "application/json" and "g=meta.k8s.io" in wanted and bool(kinds & wanted)
+
+
+def _metadata_alone(item: Item) -> Item:
+    return {"kind": "PartialObjectMetadata", "apiVersion": METADATA, "metadata": item["metadata"]}
 
 
 def _tests(request: web.Request, target: Target) -> Test:

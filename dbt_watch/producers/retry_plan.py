@@ -125,23 +125,6 @@ class RetryPlanner(Generic[Run]):
         plan = self._of(remaining - {result.unique_id for result in built}, states)
         return plan if plan is None else replace(plan, adopted=(*plan.adopted, *built))
 
-    def stop_all(self, namespace: str) -> None:
-        """
-        See to it that dbt runs on in no pod of an earlier attempt, where this one has nothing to build.
-
-        :param namespace: that of the pods
-        :raises TimeoutError: when one does not end
-        """
-        earlier = self._earlier(namespace)
-        running, ended = ([] if pod is None else [pod] for pod in (earlier.running, earlier.ended))
-        self._clear_away(
-            EarlierPods(
-                unwanted=[*earlier.unwanted, *running],
-                leaving=earlier.leaving,
-                stale=[*earlier.stale, *ended],
-            )
-        )
-
     def _built(self, remaining: frozenset[str]) -> list[NodeResult]:
         """Return what an earlier attempt has built of an isolated node, whose state its own task cannot tell."""
         built = [result for result in self._attempt.memory.built if result.unique_id in remaining]

@@ -63,7 +63,7 @@ def test_nothing_that_came_before_its_part_of_the_project_keeps_a_node_from_bein
     producer.part = Part(frozenset({CUSTOMERS, ORDERS}), (CUSTOMERS,), (Upstream("fit", None, (ORDERS,)),))
     producer.needs = frozenset({"land"})
     producer.check = refuse
-    operator = RebuildPod(producer, [ORDERS])._operator
+    operator = LoneBuild(producer, [ORDERS])._operator
     assert (operator.part, operator.needs, operator.check) == (None, frozenset(), None)
     assert (producer.part.stands_for, producer.needs, producer.check) == ((CUSTOMERS,), {"land"}, refuse)
 

@@ -21,7 +21,7 @@ DEFAULT_TIMEOUT: Final = 60.0
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
-_KNOWN: Final = (
+KNOWN_EXTRAS: Final = (
     "bearer_token", "ca", "cert", "headers", "oauth2", "prefix", "proxy", "timeout", "token", "verify",
 )  # fmt: skip
 _OAUTH2: Final = (
@@ -165,7 +165,7 @@ class _Reader:
     def __init__(self, conn_id: str, extra: Mapping[str, Any]) -> None:
         self._conn_id = conn_id
         self._extra = extra
-        self._check_names("extra", extra, _KNOWN)
+        self._check_names("extra", extra, KNOWN_EXTRAS)
 
     def wrong(self, what: str, expected: str) -> ArgumentError:
         """Return an error about a part of the connection; never with its value."""

@@ -153,10 +153,16 @@ def clouds(session: nox.Session) -> None:
 def server(session: nox.Session) -> None:
     """Run the tests of the server: those that kill its processes, with both queues, and those with a real dbt as well.
 
-    `-- --quick`: those without processes.
+    Whole runs of Airflow against it as well. `-- --quick`: those without processes.
     """
     session.install("-e", ".[server-tests]")
-    run_pytest(session, "tests/server", *(session.posargs or ["--server"]))
+    run_pytest(
+        session,
+        "tests/server",
+        "tests/e2e/test_api_projects.py",
+        "tests/demo/test_demo_server.py",
+        *(session.posargs or ["--server"]),
+    )
 
 
 @nox.session

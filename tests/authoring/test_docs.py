@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from dbt_watch import NodeResult
-from dbt_watch.authoring.options import DEFAULTS, ProjectOptions
+from dbt_watch.authoring.options import DEFAULTS, ApiOptions, ProjectOptions
+from dbt_watch.producers.api.connection import KNOWN_EXTRAS
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("mapping", "values", "nodes", "freshness", "container", "gke", "eks")
+PAGES = ("mapping", "values", "nodes", "freshness", "container", "gke", "eks", "api")
 
 
 def blocks(text):
@@ -54,6 +55,17 @@ def test_the_page_lists_exactly_the_options_of_the_decorator():
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted(listed) == sorted(["manifest", *ProjectOptions.__annotations__])
+
+
+def test_the_page_of_a_server_lists_the_options_of_its_decorator_and_of_its_connection():
+    page = (ROOT / "docs/api.md").read_text()
+    for heading, names in (
+        ("## Arguments", ["manifest", "conn_id", "deferrable", *ApiOptions.__annotations__]),
+        ("## The connection", KNOWN_EXTRAS),
+    ):
+        table = page.split(f"\n{heading}\n")[1].split("\n## ")[0]
+        rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(names)
 
 
 def test_each_option_has_a_default_and_is_explained_below_its_definition():

@@ -55,7 +55,7 @@ def test_an_unknown_extra_is_named_with_what_is_near():
     [
         ({}, {"login": "airflow", "password": SECRET}, [SECRET]),
         ({"bearer_token": SECRET}, {}, [SECRET]),
-        ({"token": SECRET, "headers": {"X-Key": "key"}}, {}, [SECRET, "key"]),
+        ({"token": SECRET, "headers": {"X-Api-Key": "a-key", "X-Team": "data"}}, {}, [SECRET, "a-key"]),
         ({"oauth2": {"token_url": "https://login", "client_id": "airflow", "client_secret": SECRET}}, {}, [SECRET]),
         ({"cert": ["cert.pem", "key.pem", SECRET]}, {}, [SECRET]),
     ],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from typing_extensions import reveal_type
 
-from dbt_watch import NodeResult, PodSettings, dbt_build, dbt_k8s_project, dbt_node
+from dbt_watch import NodeResult, PodSettings, dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
 
 if TYPE_CHECKING:
     from dbt_watch.core.command import DbtBuild
@@ -111,6 +111,26 @@ dbt_node("orders", manifest="manifest.json", image="shop:1", exclude="customers"
 dbt_node("orders", manifest="manifest.json", image="shop:1", task_id="check")  # error: call-overload
 dbt_node("orders", manifest="manifest.json", image="shop:1", build={"empty": True})  # error: call-overload
 dbt_build(full_refresh=3)  # error: arg-type
+
+
+@dbt_api_project(
+    "manifest.json", conn_id="dbt_prod", project_dir="shop", deferrable=True, retries=2, tests="build"
+)
+def by_a_server(batch: str) -> DbtBuild:
+    return dbt_build(vars={"batch": batch})
+
+
+reveal_type(by_a_server)
+# the type is ProjectFactory[[batch: str]]
+reveal_type(by_a_server.override(conn_id="dbt_dev")("batch-1"))
+# the type is DbtProject
+dbt_api_project("manifest.json", image="shop:1")  # error: call-arg
+dbt_api_project("manifest.json", con_id="dbt_prod")  # error: call-arg
+dbt_api_project("manifest.json", isolate="*")  # error: call-arg
+dbt_api_project("manifest.json", freshness="after")  # error: arg-type
+reveal_type(dbt_node("orders", manifest="manifest.json", conn_id="dbt_prod", on="any"))
+# the type is def [P] (def (NodeResult, *P.args, **P.kwargs) -> Any) -> def (*P.args, **P.kwargs) -> XComArg
+dbt_node("orders", manifest="manifest.json", conn_id="dbt_prod", image="shop:1")  # error: call-overload
 
 
 @dbt_node("orders")  # error: arg-type

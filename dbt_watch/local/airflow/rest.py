@@ -219,6 +219,15 @@ class AirflowClient:
         body = {"name": name, "slots": slots, "include_deferred": include_deferred}
         self._answer("POST", "pools", json=body)
 
+    def create_connection(self, conn_id: str, conn_type: str, **fields: Any) -> None:
+        """
+        Create a connection.
+
+        :param fields: as the API calls them: `host`, `port`, `schema`, `login`, `password`, `extra`, of which the last is JSON
+        """
+        body = {"connection_id": conn_id, "conn_type": conn_type, **fields}
+        self._answer("POST", "connections", json=body)
+
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         """
         Return the answer to a GET of `/api/v2/<path>`, for calls that have no method here.

@@ -57,12 +57,14 @@ class ClientCredentials(httpx.Auth):
     a worker and in a triggerer alike.
 
     :param oauth2: how to get one
+    :param on_token: told of each that was got
     """
 
     requires_response_body = True
 
-    def __init__(self, oauth2: OAuth2) -> None:
+    def __init__(self, oauth2: OAuth2, on_token: Callable[[str], object]) -> None:
         self._oauth2 = oauth2
+        self._on_token = on_token
         self._token = ""
         self._until = 0.0
 
@@ -112,7 +114,7 @@ class ClientCredentials(httpx.Auth):
                 f" {one_line(said, _MAX_CHARS)}".rstrip(),
                 are_credentials=True,
             )
-        hide([token])
+        self._on_token(token)
         lifetime = given.get("expires_in")
         is_number = isinstance(lifetime, int | float) and not isinstance(lifetime, bool)
         seconds = float(lifetime) if is_number and lifetime is not None else DEFAULT_LIFETIME
@@ -120,12 +122,12 @@ class ClientCredentials(httpx.Auth):
         self._until = time.monotonic() + max(1.0, seconds - min(EXPIRY_MARGIN, seconds / 2))
 
 
-def _options(connection: ApiConnection) -> dict[str, Any]:
+def _options(connection: ApiConnection, on_token: Callable[[str], object]) -> dict[str, Any]:
     """Return what both of httpx's clients are made with."""
     auth: httpx.Auth | None = None
     headers = {"Accept": "application/json, text/plain, */*", **connection.headers}
     if connection.oauth2 is not None:
-        auth = ClientCredentials(connection.oauth2)
+        auth = ClientCredentials(connection.oauth2, on_token)
     elif connection.token is not None:
         headers["Authorization"] = f"Bearer {connection.token}"
     elif connection.login is not None:
@@ -208,6 +210,10 @@ def send_now(client: httpx.Client, connection: ApiConnection, ask: Ask) -> Answe
         raise _no_answer(error) from error
 
 
+def _hide_token(token: str) -> None:
+    hide([token])
+
+
 class WorkerClient:
     """
     Carries out procedures on a worker.
@@ -229,7 +235,9 @@ class WorkerClient:
         self._talking = talking
         self.connection = self._read()
         self.server = DbtServer(self.connection.name)
-        self._client = httpx.Client(**_options(self.connection))
+        # Airflow is told of them by the task's own thread.
+        self._tokens: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._client = httpx.Client(**_options(self.connection, self._tokens.put))
 
     def _read(self) -> ApiConnection:
         with self._talking():
@@ -278,6 +286,8 @@ class WorkerClient:
                 break
             self._on_tick()
         self._on_tick()
+        while not self._tokens.empty():
+            hide([self._tokens.get()])
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -290,7 +300,7 @@ class WorkerClient:
             return
         self._client.close()
         self.connection = connection
-        self._client = httpx.Client(**_options(connection))
+        self._client = httpx.Client(**_options(connection, self._tokens.put))
 
 
 def abort_now(connection: ApiConnection, task_id: str, *, within: float) -> None:
@@ -305,7 +315,7 @@ def abort_now(connection: ApiConnection, task_id: str, *, within: float) -> None
     def abort() -> None:
         try:
             # A client of its own: the other one may be in use right now.
-            with httpx.Client(**_options(connection)) as client:
+            with httpx.Client(**_options(connection, lambda _: None)) as client:
                 run(DbtServer(connection.name).abort(task_id), lambda step: do(client, step))
         except Exception as error:  # noqa: BLE001 - there is nobody left to handle it
             log.warning("The invocation could not be aborted: %s", error)
@@ -364,7 +374,7 @@ class TriggererClient:
         self._connection = read_connection(await BaseHook.aget_connection(self._conn_id))
         hide(self._connection.secrets)
         # Reading the certificates that are trusted takes tens of milliseconds, which all triggers would wait for.
-        options = await asyncio.to_thread(_options, self._connection)
+        options = await asyncio.to_thread(_options, self._connection, _hide_token)
         self._client = httpx.AsyncClient(**options)
 
     async def _close(self) -> None:

@@ -7,6 +7,7 @@ name is an error: a misspelt `verfy` must not go unnoticed. No error and no text
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -21,7 +22,7 @@ DEFAULT_TIMEOUT: Final = 60.0
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
-_KNOWN: Final = (
+KNOWN_EXTRAS: Final = (
     "bearer_token", "ca", "cert", "headers", "oauth2", "prefix", "proxy", "timeout", "token", "verify",
 )  # fmt: skip
 _OAUTH2: Final = (
@@ -102,7 +103,8 @@ class ApiConnection(msgspec.Struct, frozen=True, kw_only=True):
         found = [self.password, self.token, self.oauth2.client_secret if self.oauth2 else None]
         if len(self.cert) > _WITH_PASSWORD - 1:
             found.append(self.cert[-1])
-        return [value for value in [*found, *self.headers.values()] if value]
+        found += [value for name, value in self.headers.items() if _SECRET_HEADER.search(name)]
+        return [value for value in found if value]
 
     def ssl_context(self) -> ssl.SSLContext:
         """
@@ -127,6 +129,10 @@ class ApiConnection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _WITH_PASSWORD: Final = 3
+# Not all: a header `X-Team: analytics` would have that word masked wherever a log has it.
+_SECRET_HEADER: Final = re.compile(
+    r"auth|cookie|credential|jwt|key|passw|secret|session|signature|token", re.IGNORECASE
+)
 
 
 def read_connection(connection: Any) -> ApiConnection:
@@ -165,7 +171,7 @@ class _Reader:
     def __init__(self, conn_id: str, extra: Mapping[str, Any]) -> None:
         self._conn_id = conn_id
         self._extra = extra
-        self._check_names("extra", extra, _KNOWN)
+        self._check_names("extra", extra, KNOWN_EXTRAS)
 
     def wrong(self, what: str, expected: str) -> ArgumentError:
         """Return an error about a part of the connection; never with its value."""

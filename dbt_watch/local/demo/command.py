@@ -14,19 +14,17 @@ from rich.console import Console
 from dbt_watch.exceptions import DbtWatchError
 from dbt_watch.local.airflow.processes import Interrupted, interrupts_raised
 from dbt_watch.local.airflow.waiting import wait_for
-from dbt_watch.local.demo.environment import PROJECT, DemoEnvironment
+from dbt_watch.local.demo.environment import DemoEnvironment, ServerEnvironment
 from dbt_watch.local.demo.observation import Observer
 from dbt_watch.local.demo.progress import view_for
 from dbt_watch.local.demo.report import make_report, render
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
     from dbt_watch.local.demo.observation import Observation, Task
     from dbt_watch.local.demo.progress import View
     from dbt_watch.local.demo.report import RunReport
-    from dbt_watch.local.localkube import PodFact
 
 DESCRIPTION: Final = """\
 Build an example dbt project once: in one pod, with one Airflow task for each
@@ -34,7 +32,7 @@ dbt node.
 
 It starts a real Airflow and a Kubernetes API on 127.0.0.1, whose pod runs as a
 process of this machine, and removes both at the end. Neither a cluster nor
-Docker is needed.
+Docker is needed. With --server, a server of dbt takes the place of the pod.
 
 Exit status: 0 if the run succeeded, 1 if it failed, 2 if it could not run.
 """
@@ -61,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail",
         action="store_true",
         help=f"break the model `{BROKEN_MODEL}`, to see what a failure looks like",
+    )
+    parser.add_argument(
+        "--server",
+        action="store_true",
+        help="have a server of dbt build the project instead of a pod (needs dbt-watch[server])",
     )
     parser.add_argument(
         "--keep",
@@ -102,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     as_json = args.format == "json"
     progress = sys.stderr if as_json else sys.stdout
-    with DemoEnvironment() as environment:
+    with ServerEnvironment() if args.server else DemoEnvironment() as environment:
         with view_for(progress) as view:
             environment.set_up(view.step, timeout=args.timeout)
             report, failures = _run_once(environment, view, args)
@@ -124,8 +127,10 @@ def _run_once(
     """Run the DAG; return the report and an excerpt of the log of each task that failed on its own account."""
     airflow = environment.airflow
     started = time.monotonic()
-    run_id = airflow.client.trigger_dag(PROJECT, {"break_model": BROKEN_MODEL} if args.fail else {})
-    observer = Observer(airflow.client, PROJECT, run_id)
+    run_id = airflow.client.trigger_dag(
+        environment.dag_id, {"break_model": BROKEN_MODEL} if args.fail else {}
+    )
+    observer = Observer(airflow.client, environment.dag_id, run_id)
     view.step("the run begins")
 
     def final_observation() -> Observation | None:
@@ -137,13 +142,12 @@ def _run_once(
     observation = wait_for(
         final_observation, args.timeout, lambda: _unfinished(observer.look()), pause=_POLL_S
     )
-    pods = environment.kube.pods()
     report = make_report(
         observation,
         producer_task_id=PRODUCER,
         wall_s=time.monotonic() - started,
-        dbt_s=_running_seconds(pods),
-        pods=len(pods),
+        dbt_s=environment.dbt_seconds(),
+        pods=len(environment.pods()),
         starts=airflow.task_starts(),
     )
     failures = [_excerpt(environment, run_id, task) for task in observation.tasks if _failed_by_itself(task)]
@@ -160,12 +164,6 @@ def _unfinished(observation: Observation) -> str:
     return f"the run has not ended ({told})"
 
 
-def _running_seconds(pods: Sequence[PodFact]) -> float | None:
-    """Return how long pods ran altogether, from their creation to the end of their containers."""
-    ended = [(pod.finished_at - pod.created_at).total_seconds() for pod in pods if pod.finished_at]
-    return sum(ended) if ended else None
-
-
 def _failed_by_itself(task: Task) -> bool:
     """Whether a task failed, and not only because something before it did."""
     was_skipped = bool(task.nodes) and all(node.status == "skipped" for node in task.nodes)
@@ -175,7 +173,7 @@ def _failed_by_itself(task: Task) -> bool:
 def _excerpt(environment: DemoEnvironment, run_id: str, task: Task) -> str:
     instance = task.instance
     log = environment.airflow.client.task_log(
-        PROJECT, run_id, instance.task_id, instance.try_number, instance.map_index
+        environment.dag_id, run_id, instance.task_id, instance.try_number, instance.map_index
     )
     # What Airflow itself has to say stands in groups, which its web interface folds.
     lines = [line for line in _GROUP.sub("", log).splitlines() if line.strip()]

@@ -1,5 +1,5 @@
 """
-Everything that the demo's run needs: the project, its manifest, the cluster and Airflow.
+Everything that the demo's run needs: the project, its manifest, the cluster or the server of dbt, and Airflow.
 
 Used by `command`. It is taken down in the reverse of the order in which it was set up.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -16,9 +17,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dbt_watch.local.airflow.deployment import LocalAirflow
-from dbt_watch.local.airflow.processes import ProcessSet, interrupts_held, python_module
-from dbt_watch.local.airflow.waiting import CannotRun
+import httpx
+
+from dbt_watch.local.airflow.deployment import LocalAirflow, free_port
+from dbt_watch.local.airflow.processes import ProcessSet, interrupts_held, python_module, tethered
+from dbt_watch.local.airflow.waiting import CannotRun, wait_for
 from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from dbt_watch.local.localkube import PodFact
+
 PROJECT: Final = "jaffle_shop"
 IMAGE: Final = "jaffle-shop:demo"
 NAMESPACE: Final = "jaffle"
@@ -34,6 +39,9 @@ PROJECT_DIR: Final = f"/usr/app/{PROJECT}"
 WAREHOUSE_DIR: Final = "/warehouse"
 DATABASE: Final = f"{WAREHOUSE_DIR}/{PROJECT}.duckdb"
 _PARSE_TIMEOUT_S: Final = 120.0
+_SERVER_TIMEOUT_S: Final = 120.0
+# It says of itself how it lets dbt end.
+_SERVER_GRACE_S: Final = 10.0
 
 
 class DemoEnvironment:
@@ -44,6 +52,8 @@ class DemoEnvironment:
     :ivar kube: the same
     """
 
+    dag_id = PROJECT
+    place = "the cluster"
     airflow: LocalAirflow
     kube: LocalKube
 
@@ -67,21 +77,92 @@ class DemoEnvironment:
         :param timeout: seconds for the start of Airflow
         :raises CannotRun: with what did not start, and why
         """
-        step("preparing the project, the cluster and Airflow's database")
+        step(f"preparing the project, {self.place} and Airflow's database")
         workspace = self._exits.enter_context(_workspace())
-        project, dags = _copy_example(workspace)
-        self.kube = _cluster(workspace, project)
-        with interrupts_held():
-            self.kube.start()
-            self._exits.callback(self.kube.stop)
-        self.airflow = LocalAirflow(dags, env=_variables(workspace, self.kube))
+        project, dags = _copy_example(workspace, self.dag_id)
+        variables = self._start_place(workspace, project)
+        manifest = {"JAFFLE_SHOP_MANIFEST": str(project / "target" / "manifest.json")}
+        self.airflow = LocalAirflow(dags, env={**variables, **manifest})
         self._exits.callback(self.airflow.stop)
         self.airflow.prepare()
         _parse(workspace, project)
         step("starting Airflow: scheduler, triggerer, dag-processor, api-server")
         self.airflow.start(timeout)
-        step(f"waiting for the DAG {PROJECT}")
-        self.airflow.wait_for_dag(PROJECT)
+        step(f"waiting for the DAG {self.dag_id}")
+        self.airflow.wait_for_dag(self.dag_id)
+
+    def pods(self) -> list[PodFact]:
+        """Return the pods so far."""
+        return self.kube.pods()
+
+    def dbt_seconds(self) -> float | None:
+        """Return how long dbt ran altogether; None while that is not known."""
+        ended = [(pod.finished_at - pod.created_at).total_seconds() for pod in self.pods() if pod.finished_at]
+        return sum(ended) if ended else None
+
+    def _start_place(self, workspace: Path, project: Path) -> dict[str, str]:
+        """Start what runs dbt; return what the DAG file and the tasks read from their environment."""
+        self.kube = _cluster(workspace, project)
+        with interrupts_held():
+            self.kube.start()
+            self._exits.callback(self.kube.stop)
+        return _variables(self.kube)
+
+
+class ServerEnvironment(DemoEnvironment):
+    """The example project by a server of dbt, with an Airflow beside it."""
+
+    dag_id = f"{PROJECT}_api"
+    place = "the server of dbt"
+    _url = ""
+
+    def pods(self) -> list[PodFact]:
+        """Return none: a server makes none."""
+        return []
+
+    def dbt_seconds(self) -> float | None:
+        """Return how long the server's invocations ran altogether."""
+        listed = httpx.get(f"{self._url}/invocations", trust_env=False).json()["invocations"]
+        ended = [each["ended_at"] - each["started_at"] for each in listed if each.get("ended_at")]
+        return sum(ended) if ended else None
+
+    def _start_place(self, workspace: Path, project: Path) -> dict[str, str]:
+        if importlib.util.find_spec("huey") is None:
+            raise CannotRun("the server of dbt is not installed: pip install 'dbt-watch[demo,server]'")
+        settings = {
+            "state_dir": "server",
+            "auth": "none",  # on loopback, and for as long as the demo lasts
+            "projects": {
+                PROJECT: {
+                    "directory": str(project),
+                    "dbt": str(Path(sys.executable).with_name("dbt")),
+                    "env": {"JAFFLE_SHOP_DB": str(workspace / f"{PROJECT}.duckdb")},
+                }
+            },
+        }
+        # JSON is YAML, too.
+        (workspace / "server.yml").write_text(json.dumps(settings))
+        port, processes = free_port(), ProcessSet()
+        self._exits.callback(processes.stop, grace=_SERVER_GRACE_S)
+        arguments = ("server", "--config", str(workspace / "server.yml"), "--port", str(port))
+        processes.start(
+            "dbt-watch server",
+            tethered(python_module("dbt_watch.cli", *arguments)),
+            env={**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
+            log=workspace / "server.log",
+            cwd=workspace,
+        )
+        self._url = f"http://127.0.0.1:{port}"
+
+        def is_ready() -> bool:
+            processes.check(["dbt-watch server"])
+            with contextlib.suppress(httpx.TransportError):
+                return httpx.get(f"{self._url}/readyz", trust_env=False).status_code == httpx.codes.OK
+            return False
+
+        wait_for(is_ready, _SERVER_TIMEOUT_S, "the server of dbt is not ready")
+        connection = {"conn_type": "http", "host": "127.0.0.1", "port": port}
+        return {"AIRFLOW_CONN_DBT_API": json.dumps(connection), "JAFFLE_SHOP_RETRIES": "0"}
 
 
 def examples_directory() -> Path:
@@ -116,14 +197,14 @@ def _workspace() -> Iterator[Path]:
         atexit.unregister(remove)
 
 
-def _copy_example(workspace: Path) -> tuple[Path, Path]:
+def _copy_example(workspace: Path, dag_id: str) -> tuple[Path, Path]:
     """Copy the example, so that a run alters nothing in the clone; return the project and the folder of DAGs."""
     examples = examples_directory()
     project, dags = workspace / PROJECT, workspace / "dags"
     made_by_dbt = shutil.ignore_patterns("target", "logs", "*.duckdb*")
     shutil.copytree(examples / PROJECT, project, ignore=made_by_dbt)
     dags.mkdir()
-    shutil.copy(examples / f"{PROJECT}_dag.py", dags)
+    shutil.copy(examples / f"{dag_id}_dag.py", dags)
     return project, dags
 
 
@@ -157,12 +238,11 @@ def _cluster(workspace: Path, project: Path) -> LocalKube:
     return LocalKube(images={IMAGE: image}, namespaces=[NAMESPACE])
 
 
-def _variables(workspace: Path, kube: LocalKube) -> dict[str, str]:
+def _variables(kube: LocalKube) -> dict[str, str]:
     """Return what the DAG file and the tasks read from their environment."""
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kube.kubeconfig)}}
     return {
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
-        "JAFFLE_SHOP_MANIFEST": str(workspace / PROJECT / "target" / "manifest.json"),
         "JAFFLE_SHOP_IMAGE": IMAGE,
         "JAFFLE_SHOP_NAMESPACE": NAMESPACE,
         "JAFFLE_SHOP_DB": DATABASE,

@@ -97,7 +97,7 @@ def make_report(
     :param observation: its last look
     :param producer_task_id: the task that runs dbt
     :param wall_s: seconds from trigger to end
-    :param dbt_s: seconds that the pod ran, if that is known
+    :param dbt_s: seconds that dbt ran in its pod, or by the server, if that is known
     :param pods: how many pods were created
     :param starts: the id of the task instance for each start on a worker
     """

@@ -209,6 +209,7 @@ def test_a_dbt_goes_on_without_the_fork_server_and_another_takes_its_place(shop)
     dbt = shop.start(sleep=2, say="as ever", exit=3)
     old = psutil.Process(shop.warm.pid)
     old.kill()
+    wait_for(lambda: not runs(old), 5)
     new = shop.wait()
     code, said = finish(dbt)
     assert code == 3

@@ -9,18 +9,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import NOTICED_SOON, Desk
+from harness import DATABASE, NOTICED_SOON, Desk, PreloadedAirflow
 from hypothesis import settings
 
 from dbt_watch.core.manifest.load import load_manifest
-from dbt_watch.local.airflow.deployment import LocalAirflow
 from dbt_watch.local.airflow.processes import ProcessSet, python_module
 from dbt_watch.local.airflow.waiting import CannotRun
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-# Where most pods of the tests have it. dbt's cache of the project, which saves them seconds, holds for the same path only.
-DATABASE = "/tmp/jaffle_shop.duckdb"  # noqa: S108
 # Where what dbt makes of the projects is kept between runs; without it, each run has dbt parse them anew.
 PARSED = os.environ.get("DBT_WATCH_PARSED")
 # What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
@@ -222,7 +219,7 @@ WITH_FAULTS = {
 }
 
 
-class RevivedAirflow(LocalAirflow):
+class RevivedAirflow(PreloadedAirflow):
     """
     An Airflow whose scheduler is started again, as whatever runs one does, when it has ended of one known cause.
 
@@ -269,7 +266,7 @@ def airflow(postgres, pytestconfig, tmp_path_factory):
         env["AIRFLOW__DBT_WATCH__LIGHT_TRIGGERER"] = "True"
     folder, keep_home = tmp_path_factory.mktemp("dags"), bool(os.environ.get("KEEP_AIRFLOW"))
     if not pytestconfig.getoption("--faults"):
-        with LocalAirflow(folder, env=env, keep_home=keep_home) as running:
+        with PreloadedAirflow(folder, env=env, keep_home=keep_home) as running:
             yield running
         return
     running = RevivedAirflow(folder, env=env | WITH_FAULTS, keep_home=keep_home)

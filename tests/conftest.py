@@ -5,29 +5,28 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
-from harness import NOTICED_SOON, Desk
+from harness import DATABASE, NOTICED_SOON, Desk, PreloadedAirflow
 from hypothesis import settings
 
 from dbt_watch.core.manifest.load import load_manifest
-from dbt_watch.local.airflow.deployment import LocalAirflow
 from dbt_watch.local.airflow.processes import ProcessSet, python_module
 from dbt_watch.local.airflow.waiting import CannotRun
+from dbt_watch.local.localkube import Mount
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-# Where most pods of the tests have it. dbt's cache of the project, which saves them seconds, holds for the same path only.
-DATABASE = "/tmp/jaffle_shop.duckdb"  # noqa: S108
 # Where what dbt makes of the projects is kept between runs; without it, each run has dbt parse them anew.
 PARSED = os.environ.get("DBT_WATCH_PARSED")
 # What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
 SLOW = (
     "clouds/", "e2e/", "faults/", "fuzz/", "k8s_executor/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
     "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
-    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py",
+    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "test_warm_dbt.py",
 )  # fmt: skip
 CLUSTERS = {"kube", "cluster"}
 # Where all tests are that ask for `airflow`, and which of them start or clear runs themselves.
@@ -197,6 +196,33 @@ def copied(name, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def warm_dbt(tmp_path_factory):
+    """What an image shows besides, so that its dbt need not be imported in each pod."""
+    directory = tmp_path_factory.mktemp("warm_dbt")
+    sockets, program = directory / "sockets", directory / "dbt"
+    sockets.mkdir()
+    program.write_text(f"#!{sys.executable} -IS\n{(TESTS / 'client_of_warm_dbt.py').read_text()}")
+    program.chmod(0o755)
+    processes = ProcessSet()
+    try:
+        processes.start(
+            "warm dbt",
+            # Isolated, since dbt takes all modules on its path whose names begin with `dbt_` for plugins.
+            [sys.executable, "-I", str(TESTS / "warm_dbt.py"), "socket"],
+            env=os.environ,
+            log=directory / "warm_dbt.log",
+            cwd=sockets,
+        )
+        # A socket works only where the directory itself is mounted, not a copy of it.
+        yield {
+            f"{sys.prefix}/bin/dbt": Mount(program, shared=True),
+            "/run/warm_dbt": Mount(sockets, shared=True),
+        }
+    finally:
+        processes.stop()
+
+
+@pytest.fixture(scope="session")
 def readme_dag(project):
     """Return a function that puts README's example into a folder, as a file `shop.py` with its manifest."""
 
@@ -232,7 +258,7 @@ WITH_FAULTS = {
 }
 
 
-class RevivedAirflow(LocalAirflow):
+class RevivedAirflow(PreloadedAirflow):
     """
     An Airflow whose scheduler is started again, as whatever runs one does, when it has ended of one known cause.
 
@@ -279,7 +305,7 @@ def airflow(postgres, pytestconfig, tmp_path_factory):
         env["AIRFLOW__DBT_WATCH__LIGHT_TRIGGERER"] = "True"
     folder, keep_home = tmp_path_factory.mktemp("dags"), bool(os.environ.get("KEEP_AIRFLOW"))
     if not pytestconfig.getoption("--faults"):
-        with LocalAirflow(folder, env=env, keep_home=keep_home) as running:
+        with PreloadedAirflow(folder, env=env, keep_home=keep_home) as running:
             yield running
         return
     running = RevivedAirflow(folder, env=env | WITH_FAULTS, keep_home=keep_home)

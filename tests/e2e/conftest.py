@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 from example_runs import (  # noqa: F401 - these are fixtures
     example_cluster,
@@ -13,7 +14,7 @@ from example_runs import (  # noqa: F401 - these are fixtures
     shop_with_packages,
     told,
 )
-from harness import Run, dags_in
+from harness import DATABASE, Run, dags_in
 from kubernetes import client, config
 from runs_ahead import RunsAhead
 
@@ -32,6 +33,8 @@ CASES = (
     "cleared", "broken", "crossed", "jaffle_shop", "quiet", "noisy", "killed", "unpullable", "held_back", "retried",
     "lineage", "bound", "narrow", "narrow_producer",
 )  # fmt: skip
+# The database of these outlives their pods.
+LASTING = ("cleared", "crossed", "x_cleared", "dag_test")
 # What a container prints and what dbt's environment says of its log is for code that no version of Airflow has a part in: with
 # each, `tests/producers` tries it without an Airflow that runs.
 ON_THE_NEWEST = {"quiet", "noisy"}
@@ -70,23 +73,30 @@ def warehouse(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def cluster(project, pytestconfig, warehouse):
+def cluster(project, warm_dbt, pytestconfig, warehouse):
     """The local cluster; None when the tests run on a real one."""
     if pytestconfig.getoption("--kubeconfig"):
         yield None
         return
-    image = Image(
-        venv=sys.prefix,
-        mounts={"/usr/app/jaffle_shop": project, "/warehouse": Mount(warehouse, shared=True)},
-        workdir="/usr/app/jaffle_shop",
-    )
+
+    def image(mounts=()):
+        shared = {"/usr/app/jaffle_shop": project, "/warehouse": Mount(warehouse, shared=True)}
+        return Image(
+            venv=sys.prefix, mounts={**warm_dbt, **shared, **dict(mounts)}, workdir="/usr/app/jaffle_shop"
+        )
+
+    images = {IMAGE: image()}
+    for case in LASTING:
+        database = warehouse / f"{case}.duckdb"
+        duckdb.connect(str(database)).close()
+        images[f"{IMAGE}-{case}"] = image({DATABASE: Mount(database, shared=True)})
     of_readme = Image(
         venv=sys.prefix,
         mounts={README_PROJECT_DIR: project},
         workdir=README_PROJECT_DIR,
         env={"JAFFLE_SHOP_DB": "/tmp/shop.duckdb"},  # noqa: S108 - in the pod
     )
-    with LocalKube({IMAGE: image, README_IMAGE: of_readme}, namespaces=[README_NAMESPACE]) as kube:
+    with LocalKube({**images, README_IMAGE: of_readme}, namespaces=[README_NAMESPACE]) as kube:
         yield kube
 
 
@@ -140,6 +150,8 @@ def ahead(airflow, pytestconfig):
 def run_of(ahead, dags, cluster, request):
     """Return the finished run of a case."""
     cases = [case for case in CASES if STARTS_FROM_TRIGGER or case not in ON_THE_NEWEST]
+    if cluster is None:
+        cases = [case for case in cases if case not in LASTING]
     if cluster is not None and STARTS_FROM_TRIGGER:
         cases.append("shop")  # README's; before Airflow 3.3 `test_dag_test` runs it
     for case in cases:

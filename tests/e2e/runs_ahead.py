@@ -5,6 +5,8 @@ from harness import RUN_TIMEOUT, Run, until
 # One run alone often waits for Airflow, and all of them would starve a small machine. Fewer than the workers of the Airflow,
 # some of which are for the runs that a test starts itself.
 AT_ONCE = 4
+# In seconds, between two looks at them; each costs the api-server some of what they need.
+PAUSE = 1
 
 
 class RunsAhead:
@@ -23,7 +25,12 @@ class RunsAhead:
             self._begin(name)
         run = self._begun[name]
         if run.state is None:
-            until(lambda: key(run) not in self.go_on(), lambda: f"{name} has not ended", RUN_TIMEOUT)
+            until(
+                lambda: key(run) not in self.go_on(),
+                lambda: f"{name} has not ended",
+                RUN_TIMEOUT,
+                pause=PAUSE,
+            )
             run.end()
         return run
 

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
+
 STARTS_PER_TASK = 3
 
 # A build whose producer fails once, and waits for its second attempt.
@@ -17,10 +19,10 @@ from dbt_watch import dbt_k8s_project
 def retried():
     @dbt_k8s_project(
         manifest=os.environ["JAFFLE_SHOP_MANIFEST"],
-        image=os.environ["JAFFLE_SHOP_IMAGE"],
+        image=os.environ["JAFFLE_SHOP_IMAGE"] + "-dag_test",
         namespace=os.environ["JAFFLE_SHOP_NAMESPACE"],
         project_dir="/usr/app/jaffle_shop",
-        env_vars={"JAFFLE_SHOP_DB": "/warehouse/dag_test.duckdb"},
+        env_vars={"JAFFLE_SHOP_DB": "/tmp/jaffle_shop.duckdb"},
         # Not by a template: on Airflow 3.1, `dag.test()` renders one for the first attempt only.
         cmds=["sh", "-c", 'mkdir /warehouse/tried && export BREAK_MODEL=orders; exec dbt "$@"', "dbt"],
         select="+customers",
@@ -36,15 +38,27 @@ retried()
 """
 
 
+# What finds all of them in one process, whose import of Airflow takes longer than many a run.
+ALL = """
+from jaffle_shop_dag import jaffle_shop
+from retried import retried
+from shop import shop
+"""
+
+
 @pytest.fixture(scope="module")
-def at_desk(environment, readme_dag, desk, tmp_path_factory, pytestconfig):
-    """A desk with the examples, and what their tasks read from their environment."""
+def runs(environment, readme_dag, desk, cluster, tmp_path_factory, pytestconfig):
+    """The runs of these DAGs, by their names."""
     home = tmp_path_factory.mktemp("airflow")
     (home / "dags").mkdir()
     shutil.copy(pytestconfig.rootpath / "examples/jaffle_shop_dag.py", home / "dags")
     readme_dag(home / "dags")
     (home / "dags/retried.py").write_text(RETRIED)
-    return desk(home, {**environment, "JAFFLE_SHOP_DB": "/tmp/dag_test.duckdb"})  # noqa: S108 - in the pod
+    (home / "dags/all_of_them.py").write_text(ALL)
+    dag_ids = ["jaffle_shop"] if STARTS_FROM_TRIGGER or cluster is None else []
+    if cluster is not None:
+        dag_ids += ["shop", "retried"]
+    return desk(home, environment).run("all_of_them", *dag_ids)
 
 
 def starts_in(run):
@@ -53,26 +67,26 @@ def starts_in(run):
 
 
 @pytest.mark.parametrize(
-    ("module", "dag_id"),
+    "dag_id",
     [
-        pytest.param("jaffle_shop_dag", "jaffle_shop", id="example", marks=pytest.mark.newest),
-        pytest.param("shop", "shop", id="readme"),
+        pytest.param("jaffle_shop", id="example", marks=pytest.mark.newest),
+        pytest.param("shop", id="readme"),
     ],
 )
-def test_the_examples_run_in_dag_test(at_desk, cluster, module, dag_id):
-    if cluster is None and module == "shop":
+def test_the_examples_run_in_dag_test(runs, cluster, dag_id):
+    if cluster is None and dag_id == "shop":
         pytest.skip("the image of README's example is a local one")
-    run = at_desk.run(module, dag_id)[dag_id]
+    run = runs[dag_id]
     assert run.state == "success"
     assert len(run.states) > 20
     assert set(run.states.values()) == {"success"}
     assert len(run.states) <= starts_in(run) <= STARTS_PER_TASK * len(run.states)
 
 
-def test_sensors_do_not_spin_while_the_producer_waits_for_its_next_attempt(at_desk, cluster):
+def test_sensors_do_not_spin_while_the_producer_waits_for_its_next_attempt(runs, cluster):
     if cluster is None:
         pytest.skip("needs a database that outlives the pod, which the image cannot bring")
-    run = at_desk.run("retried", "retried")["retried"]
+    run = runs["retried"]
     assert run.state == "success", run.states
     assert set(run.states.values()) == {"success"}
     # At first, and after 4, 8, 16 seconds.

@@ -14,13 +14,12 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
-from harness import NOTICED_SOON, Run, dags_in, until
+from harness import NOTICED_SOON, PreloadedAirflow, Run, dags_in, until
 from local_postgres import airflow_on
 
 from dbt_watch.airflow.compat import HAS_WORKLOAD_TOKENS
 from dbt_watch.core.xcom_values import results_in
 from dbt_watch.executor.messages import UNIX_NAME
-from dbt_watch.local.airflow.deployment import LocalAirflow
 
 pytestmark = pytest.mark.skipif(not HAS_WORKLOAD_TOKENS, reason="the executor needs Airflow 3.3")
 
@@ -55,7 +54,7 @@ def airflow(postgres, tmp_path_factory, pytestconfig):
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
     }
     folder, keep_home = tmp_path_factory.mktemp("dags"), bool(os.environ.get("KEEP_AIRFLOW"))
-    with LocalAirflow(folder, env=env, keep_home=keep_home) as running:
+    with PreloadedAirflow(folder, env=env, keep_home=keep_home) as running:
         yield running
 
 

@@ -102,7 +102,7 @@ def refuse():
 
 
 case("quiet", env_vars={**ARGUMENTS["env_vars"], "DBT_QUIET": "1", "DBT_LOG_LEVEL": "none"}, **FEWER)
-case("broken", dbt_build(vars={"break_model": "orders"}))
+case("broken", env_vars={**ARGUMENTS["env_vars"], "BREAK_MODEL": "orders"})
 case("noisy", cmds=["python", "-c", NOISY], **FEWER)
 case("killed", cmds=["python", "-c", KILLED], **FEWER)
 case("unpullable", image="registry.invalid/nothing:1", startup_timeout_seconds=8, **FEWER)
@@ -118,11 +118,14 @@ case(
     env_vars={"JAFFLE_SHOP_DB": "/warehouse/retried.duckdb", **BREAKS_ONCE},
     **FEWER,
 )
-case("cleared", env_vars={"JAFFLE_SHOP_DB": "/warehouse/cleared.duckdb", **BREAKS_ONCE})
+# The database of these images outlives its pods, at the path with which dbt has parsed the project: of another it would have to
+# parse it anew.
+case("cleared", image=f"{IMAGE}-cleared", env_vars={**ARGUMENTS["env_vars"], **BREAKS_ONCE})
 # Each of its pods can be held back, so that a person has the time to clear something else meanwhile.
 case(
     "crossed",
-    env_vars={"JAFFLE_SHOP_DB": "/warehouse/crossed.duckdb", "HELD_BY": "/warehouse/{{ ti.task_id }}.held"},
+    image=f"{IMAGE}-crossed",
+    env_vars={**ARGUMENTS["env_vars"], "HELD_BY": "/warehouse/{{ ti.task_id }}.held"},
     cmds=["python", "-c", HELD],
     select="+orders",
     tests="none",

@@ -59,7 +59,11 @@ def tell(kind):
 
 
 case("x_good")
-case("x_broken", dbt_build(vars={"break_model": "orders"}), on_failure_callback=tell("failure"))
+case(
+    "x_broken",
+    env_vars={**ARGUMENTS["env_vars"], "BREAK_MODEL": "orders"},
+    on_failure_callback=tell("failure"),
+)
 case("x_called", select="raw_orders stg_orders", tests="build", on_success_callback=tell("success"))
 case("x_held_back", before=refuse)
 case(
@@ -70,7 +74,12 @@ case(
     select="+customers",
     tests="none",
 )
-case("x_cleared", env_vars={"JAFFLE_SHOP_DB": "/warehouse/x_cleared.duckdb", **BREAKS_ONCE})
+# The database of this image outlives its pods.
+case(
+    "x_cleared",
+    image=f"{ARGUMENTS['image']}-x_cleared",
+    env_vars={**ARGUMENTS["env_vars"], **BREAKS_ONCE},
+)
 # Held in the middle until its gate is opened.
 case(
     "x_gated",

@@ -38,7 +38,7 @@ FORKING = ("scheduler", "dag-processor")
 PRELOADED = """
 from airflow.__main__ import main
 import airflow.dag_processing.processor, airflow.sdk.execution_time.task_runner
-import dbt_watch.decorators, dbt_watch.producers.operator, dbt_watch.sensors.operator
+import dbt_watch.decorators, dbt_watch.producers.pods.operator, dbt_watch.sensors.operator
 main()
 """
 

@@ -172,7 +172,7 @@ def _reason(
     if run is Run.PENDING:
         return "dbt has not started"
     if run is Run.CLEARED_ALONE:
-        return "cleared alone, so it is built in a pod of its own"
+        return "cleared alone, so it is built on its own"
     if verdict is Verdict.SUCCEED or (verdict is Verdict.WAIT and not _is_bad(report)):
         return ""
     text = f"{name}: {_what_happened(producer, report, result)}"

@@ -130,7 +130,7 @@ class Subscription:
 DEFAULT_PACE: Final = Pace()
 _JITTER: Final = 0.25
 _AWAITS_TURN: Final = Decision(
-    Verdict.WAIT, "cleared without the task that runs dbt: its turn to be built in a pod of its own comes"
+    Verdict.WAIT, "cleared without the task that runs dbt: its turn to be built on its own comes"
 )
 
 

@@ -248,7 +248,7 @@ class DbtNodeSensor(BaseOperator):
 
     def _build(self, context: Context) -> Any:
         """
-        Build the nodes in a pod of their own, and end as they do; wait once more when it is not their turn.
+        Build the nodes alone, and end as they do; wait once more when it is not their turn.
 
         A worker does not wait for other tasks: these may need its place.
         """
@@ -279,7 +279,7 @@ class DbtNodeSensor(BaseOperator):
         return self._rebuild
 
     def on_kill(self) -> None:
-        """End the pod of a build of its own."""
+        """End a build of its own."""
         if self._rebuild is not None:
             self._rebuild.kill()
 

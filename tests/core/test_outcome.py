@@ -180,7 +180,7 @@ def test_the_table_has_no_hole():
             result("skipped", skipped_because=("source.shop.raw.b",)),
             "orders: not built: upstream `raw.b` failed",
         ),
-        (Producer("success", is_older=True), None, "cleared alone, so it is built in a pod of its own"),
+        (Producer("success", is_older=True), None, "cleared alone, so it is built on its own"),
     ],
 )
 def test_a_decision_says_why(producer, entry, words):

@@ -77,14 +77,14 @@ def invocations_of(server, run):
 def test_the_example_runs_and_its_retry_builds_what_failed_and_one_node_can_be_cleared(
     start, server, api_shop
 ):
-    orders = api_shop / "models/marts/orders.sql"
-    whole = orders.read_text()
-    orders.write_text(f"{whole}\nselect nothing from nowhere")
+    revenue = api_shop / "models/marts/daily_revenue.sql"
+    whole = revenue.read_text()
+    revenue.write_text(f"{whole}\nselect nothing from nowhere")
     try:
         run = start("jaffle_shop_api")
-        run.wait_for_log(PRODUCER, "orders ERROR")
+        run.wait_for_log(PRODUCER, "daily_revenue ERROR")
     finally:
-        orders.write_text(whole)
+        revenue.write_text(whole)
     until(lambda: run.states.get("build.raw_orders") == "success", "a node is green before the retry")
     run.end()
     assert run.state == "success", run.log(PRODUCER, attempt=2)

@@ -269,6 +269,21 @@ def test_where_no_selection_fits_what_is_left_all_is_built(project_of, monkeypat
     assert (plan.nodes, plan.selection) == (project.selected, project.selection)
 
 
+def test_a_selection_that_is_longer_than_it_may_be_gives_way_to_a_build_of_all(project_of):
+    project = project_of(["success", "success", None])
+    attempt = SimpleNamespace(
+        task_instance=project.ti,
+        number=2,
+        tick=project.tick,
+        memory=Memory(project.context),
+        is_first_since_clear=False,
+    )
+    whole = AttemptPlan(project.selected, project.selection)
+    earlier = PodsOfAttempts(project, project.context, attempt, "default")
+    plans = [RetryPlanner(project, attempt, whole, earlier, max_bytes=most).plan() for most in (1_000, 20)]
+    assert [plan.selection == whole.selection for plan in plans] == [False, True]
+
+
 def test_twenty_tasks_are_all_named():
     assert named(["shop.m"] * 20).endswith("shop.m)")
 

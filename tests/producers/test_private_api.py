@@ -22,6 +22,8 @@ from dbt_watch.airflow.execution import executing
 from dbt_watch.airflow.pod_operator import FollowingPodManager, PodOperatorMixin
 from dbt_watch.airflow.pod_trigger import StockPodTrigger
 from dbt_watch.core.command import Selection
+from dbt_watch.producers.api.operator import DbtApiOperator
+from dbt_watch.producers.api.trigger import DbtApiTrigger
 from dbt_watch.producers.dbt_task import DbtTaskMixin
 from dbt_watch.producers.dbt_trigger import DbtTrigger
 from dbt_watch.producers.pods.operator import DbtPodMixin, producer_class
@@ -160,6 +162,8 @@ def test_another_operator_may_be_executed_inside_of_a_task_where_that_is_said():
         NodeTrigger,
         DbtTrigger,
         DbtPodTrigger,
+        DbtApiOperator,
+        DbtApiTrigger,
         WatchingPodManager,
     ],
 )

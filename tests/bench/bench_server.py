@@ -2,14 +2,15 @@
 What a server of dbt costs: `python tests/bench/bench_server.py [--running 50] [--queued 200] [--builds 3]`.
 
 Three figures: the time of `GET /invocations/{task_id}` while many run, what is lost of many that wait when everything is killed
-and started again, and a build of the example project by a warm server beside that of a new process of dbt, which parses the
-project anew as in a new pod. `nox -s bench -- server` runs it.
+and started again, and how long the example project takes: by a new process of dbt as in a new pod, by a server that starts dbt as a
+program, and by one that keeps it imported. `nox -s bench -- server` runs it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import statistics
@@ -24,21 +25,24 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 
-from serving import OPEN, Server, command, copy_example, wait_for, write_settings
+from serving import OPEN, Server, command, copy_example, is_fork_server, wait_for, write_settings
 
 
 def answers(home, running):
-    """Return the sorted times of requests in milliseconds, while so many run."""
+    """Return the sorted times of requests in milliseconds, while so many run, and the CPU time of the API for each."""
     names = [f"p{number}" for number in range(running)]
-    with Server(write_settings(home, names, workers=running, stop_grace_s=0)) as server:
+    with Server(write_settings(home, names, {"warm": False}, workers=running, stop_grace_s=0)) as server:
         task_ids = [server.post(command(sleep=600), project_dir=name) for name in names]
         wait_for(lambda: len(server.all_pages(state="STARTED")) == running, 300)
-        times = []
+        api, times = server.children()["api"], []
+        before = api.cpu_times()
         for number in range(1000):
             began = time.perf_counter()
             server.get(task_ids[number % running])
             times.append(1000 * (time.perf_counter() - began))
-    return sorted(times)
+        after = api.cpu_times()
+        spent = after.user + after.system - before.user - before.system
+    return sorted(times), 1000 * spent / len(times)
 
 
 def lost(home, queued):
@@ -57,35 +61,91 @@ def lost(home, queued):
     return len(found), sum(one["state"] != "SUCCESS" for one in found), len(begun) - len(set(begun))
 
 
-def builds(home, count):
-    """Return the seconds of builds by a new process each, and by a server that has built before."""
-    project = copy_example(home)
-    env = {"JAFFLE_SHOP_DB": str(home / "shop.duckdb"), "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
-    settings = {
-        "state_dir": "state",
-        "projects": {"shop": {"directory": str(project), "targets": ["dev"], "env": env}},
-    }
+WORDS = {"whole build": ["build"], "one model": ["build", "--select", "stg_orders"], "ls": ["ls"]}
+
+
+def starts(home, count):
+    """
+    Return seconds by what was asked for and how dbt was started: until the first line of the log, until the end, and of dbt's CPU time.
+
+    A new process is that of a new pod, which parses the project anew; it is told of its end at once, a client of the server by asking
+    every 20 ms. Besides, return the memory of the fork server in bytes: its own, and with its share of what others use too.
+    """
+    env = {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+    projects = {}
+    for name in ("program", "warm"):
+        (home / name).mkdir()
+        projects[name] = {
+            "directory": str(copy_example(home / name)),
+            "targets": ["dev"],
+            "env": {**env, "JAFFLE_SHOP_DB": str(home / name / "shop.duckdb")},
+            "warm": name == "warm",
+        }
     config = home / "server.yml"
-    config.write_text(yaml.safe_dump(settings))
-    dbt = [str(Path(sys.executable).parent / "dbt"), "--log-format", "json", "--log-level", "debug", "build"]
-    fresh, warm = [], []
+    config.write_text(yaml.safe_dump({"state_dir": "state", "projects": projects}))
+    times = {}
     with Server(config) as server:
-        server.wait(server.post(["build"]), 600)
+        wait_for(lambda: "is warm" in server.log.read_text(), 120)
+        for name in projects:
+            server.wait(server.post(["build"], project_dir=name), 600)
         for _ in range(count):
-            shutil.rmtree(project / "target", ignore_errors=True)
-            began = time.perf_counter()
-            subprocess.run(
-                [*dbt, "--profiles-dir", "."],
-                cwd=project,
-                env={**os.environ, **env},
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-            fresh.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            assert server.wait(server.post(["build"]), 600)["state"] == "SUCCESS"
-            warm.append(time.perf_counter() - began)
-    return fresh, warm
+            for asked, words in WORDS.items():
+                times.setdefault((asked, "new process"), []).append(fresh(home, projects["program"], words))
+                for name in projects:
+                    times.setdefault((asked, f"server, {name}"), []).append(posted(server, words, name))
+        (process,) = filter(is_fork_server, psutil.Process(server.process.pid).children(recursive=True))
+        memory = process.memory_full_info()
+    return times, memory.uss, memory.rss
+
+
+def fresh(home, project, words):
+    """Return the seconds of a new process in a directory of its own."""
+    directory = home / "fresh"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    dbt = str(Path(sys.executable).parent / "dbt")
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [dbt, "--log-format", "json", "--log-level", "debug", *words, "--target-path", str(directory)],
+        cwd=project["directory"],
+        env={
+            **os.environ,
+            **project["env"],
+            "PYTHONUNBUFFERED": "1",
+            "DBT_PROFILES_DIR": project["directory"],
+        },
+        stdout=subprocess.PIPE,
+    )
+    log = process.stdout.readline()
+    first = time.perf_counter() - began
+    log += process.communicate()[0]
+    assert process.returncode == 0
+    return first, time.perf_counter() - began, cpu(log)
+
+
+def posted(server, words, project):
+    """Return the seconds of an invocation of the server."""
+    began = time.perf_counter()
+    task_id = server.post(words, project_dir=project)
+    while not server.client.get(f"/invocations/{task_id}/log", params={"limit": 1}).content:
+        time.sleep(0.02)
+    first = time.perf_counter() - began
+    while server.state(task_id) in OPEN:
+        time.sleep(0.02)
+    end = time.perf_counter() - began
+    assert server.state(task_id) == "SUCCESS"
+    return (
+        first,
+        end,
+        cpu(server.client.get(f"/invocations/{task_id}/log", params={"limit": 8 << 20}).content),
+    )
+
+
+def cpu(log):
+    """Return the CPU time that dbt says it has taken, with its imports where it has made them."""
+    (report,) = [line for line in log.splitlines() if b'"name": "ResourceReport"' in line]
+    data = json.loads(report)["data"]
+    return data["process_user_time"] + data["process_kernel_time"]
 
 
 def main():
@@ -95,20 +155,26 @@ def main():
     parser.add_argument("--builds", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as base:
-        homes = [Path(base) / name for name in ("answers", "lost", "builds")]
+        homes = [Path(base) / name for name in ("answers", "lost", "starts")]
         for home in homes:
             home.mkdir()
-        times = answers(homes[0], args.running)
+        times, spent = answers(homes[0], args.running)
         print(
             f"GET while {args.running} run: median {statistics.median(times):.1f} ms,"
-            f" 95th percentile {times[len(times) * 95 // 100]:.1f} ms"
+            f" 95th percentile {times[len(times) * 95 // 100]:.1f} ms, CPU time of the API {spent:.1f} ms"
         )
         there, failed, twice = lost(homes[1], args.queued)
         print(
             f"of {args.queued} queued after a kill: {there} there, {failed} that ran then are lost, {twice} run twice"
         )
-        fresh, warm = (statistics.median(seconds) for seconds in builds(homes[2], args.builds))
-        print(f"dbt build of the example: {fresh:.1f} s by a new process, {warm:.1f} s by a warm server")
+        times, own, whole = starts(homes[2], args.builds)
+    print(
+        "| asked for | dbt started as | first line, s | end, s | CPU time of dbt, s |\n|---|---|---|---|---|"
+    )
+    for (asked, how), seconds in times.items():
+        first, end, spent = (statistics.median(column) for column in zip(*seconds, strict=True))
+        print(f"| {asked} | {how} | {first:.2f} | {end:.2f} | {spent:.2f} |")
+    print(f"memory of a warm project: {own / 1e6:.0f} MB of its own, {whole / 1e6:.0f} MB in all")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -24,7 +25,7 @@ PARSED = os.environ.get("DBT_WATCH_PARSED")
 SLOW = (
     "clouds/", "e2e/", "faults/", "fuzz/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
     "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
-    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py",
+    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "test_warm_dbt.py",
 )  # fmt: skip
 CLUSTERS = {"kube", "cluster"}
 # Where all tests are that ask for `airflow`, and which of them start or clear runs themselves.
@@ -181,6 +182,35 @@ def copied(name, tmp_path_factory):
     directory = tmp_path_factory.mktemp("project") / name
     ignore = shutil.ignore_patterns("target", "logs", "*.duckdb*")
     return shutil.copytree(ROOT / "examples" / name, directory, ignore=ignore)
+
+
+@pytest.fixture(scope="session")
+def warm_dbt(tmp_path_factory):
+    """What an image shows besides, so that its dbt need not be imported in each pod."""
+    from dbt_watch.local.localkube import Mount  # noqa: PLC0415 - few tests need it, and it takes a while
+
+    directory = tmp_path_factory.mktemp("warm_dbt")
+    sockets, program = directory / "sockets", directory / "dbt"
+    sockets.mkdir()
+    program.write_text(f"#!{sys.executable} -IS\n{(TESTS / 'client_of_warm_dbt.py').read_text()}")
+    program.chmod(0o755)
+    processes = ProcessSet()
+    try:
+        processes.start(
+            "warm dbt",
+            # Isolated, since dbt takes all modules on its path whose names begin with `dbt_` for plugins.
+            [sys.executable, "-I", str(TESTS / "warm_dbt.py"), "socket"],
+            env=os.environ,
+            log=directory / "warm_dbt.log",
+            cwd=sockets,
+        )
+        # A socket works only where the directory itself is mounted, not a copy of it.
+        yield {
+            f"{sys.prefix}/bin/dbt": Mount(program, shared=True),
+            "/run/warm_dbt": Mount(sockets, shared=True),
+        }
+    finally:
+        processes.stop()
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def warehouse(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def cluster(project, pytestconfig, warehouse):
+def cluster(project, warm_dbt, pytestconfig, warehouse):
     """The local cluster; None when the tests run on a real one."""
     if pytestconfig.getoption("--kubeconfig"):
         yield None
@@ -81,7 +81,9 @@ def cluster(project, pytestconfig, warehouse):
 
     def image(mounts=()):
         shared = {"/usr/app/jaffle_shop": project, "/warehouse": Mount(warehouse, shared=True)}
-        return Image(venv=sys.prefix, mounts={**shared, **dict(mounts)}, workdir="/usr/app/jaffle_shop")
+        return Image(
+            venv=sys.prefix, mounts={**warm_dbt, **shared, **dict(mounts)}, workdir="/usr/app/jaffle_shop"
+        )
 
     images = {IMAGE: image()}
     for case in LASTING:

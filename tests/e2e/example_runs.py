@@ -86,13 +86,14 @@ def shop_with_packages(shop, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def example_cluster(cluster, shop, shop_with_packages, landed_shop, tmp_path_factory):
+def example_cluster(cluster, warm_dbt, shop, shop_with_packages, landed_shop, tmp_path_factory):
     if cluster is None:
         pytest.skip("the examples bring images that a cluster of your own has not")
 
     def image(directory, mounts=(), **more):
         place = f"/usr/app/{directory.name}"
-        return Image(venv=sys.prefix, mounts={place: directory, **dict(mounts)}, workdir=place, **more)
+        mounts = {**warm_dbt, place: directory, **dict(mounts)}
+        return Image(venv=sys.prefix, mounts=mounts, workdir=place, **more)
 
     no_shell = tmp_path_factory.mktemp("no_shell") / "sh"
     no_shell.touch()

@@ -42,12 +42,16 @@ def warehouse(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def kube(slow_project, warehouse, pytestconfig):
+def kube(slow_project, warm_dbt, warehouse, pytestconfig):
     if pytestconfig.getoption("--kubeconfig"):
         pytest.skip("looks into localkube")
     image = Image(
         venv=sys.prefix,
-        mounts={"/usr/app/jaffle_shop": slow_project, "/warehouse": Mount(warehouse, shared=True)},
+        mounts={
+            **warm_dbt,
+            "/usr/app/jaffle_shop": slow_project,
+            "/warehouse": Mount(warehouse, shared=True),
+        },
         workdir="/usr/app/jaffle_shop",
     )
     with LocalKube(images={IMAGE: image}) as kube:

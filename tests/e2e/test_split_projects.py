@@ -59,14 +59,14 @@ def split_shop(postgres, parse, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def split_cluster(split_shop, postgres):
+def split_cluster(split_shop, warm_dbt, postgres):
     """Return a cluster with an image for each example, which has a database of its own."""
     connection = psycopg2.connect(host=postgres, user="postgres", dbname="postgres")
     connection.autocommit = True
     for name in CONF:
         connection.cursor().execute(f"create database {name}")
     connection.close()
-    mounts = {"/usr/app/jaffle_shop": split_shop, postgres: Mount(Path(postgres), shared=True)}
+    mounts = {**warm_dbt, "/usr/app/jaffle_shop": split_shop, postgres: Mount(Path(postgres), shared=True)}
     images = {
         f"jaffle-shop:{name}": Image(
             venv=sys.prefix,

@@ -116,9 +116,9 @@ def dbt_env(postgres):
 
 
 @pytest.fixture(scope="session")
-def cluster(project, postgres):
+def cluster(project, warm_dbt, postgres):
     # A socket works only where the directory itself is mounted, not a copy of it.
-    mounts = {"/usr/app/steady": project, postgres: Mount(Path(postgres), shared=True)}
+    mounts = {**warm_dbt, "/usr/app/steady": project, postgres: Mount(Path(postgres), shared=True)}
     image = Image(venv=sys.prefix, mounts=mounts, workdir="/usr/app/steady")
     with LocalKube(images={IMAGE: image}) as kube:
         yield kube

@@ -35,7 +35,7 @@ STARTERS = ("e2e/test_clears.py", "e2e/test_marks.py", "e2e/test_producer_failur
 NEWEST = (
     "producers/test_real_dbt.py", "authoring/test_docs.py", "authoring/test_container_script.py",
     "sensors/test_hub_model.py", "sensors/test_journal_model.py", "sensors/test_light_triggerer.py",
-    "security/test_hostile_log.py", "security/test_hostile_names.py",
+    "security/test_hostile_log.py", "security/test_hostile_names.py", "planning/test_drawing.py",
 )  # fmt: skip
 # For runs that are compared with each other.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)

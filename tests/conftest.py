@@ -36,7 +36,7 @@ STARTERS = ("e2e/test_clears.py", "e2e/test_marks.py", "e2e/test_producer_failur
 NEWEST = (
     "producers/test_real_dbt.py", "authoring/test_docs.py", "authoring/test_container_script.py",
     "sensors/test_hub_model.py", "sensors/test_journal_model.py", "sensors/test_light_triggerer.py",
-    "security/test_hostile_log.py", "security/test_hostile_names.py",
+    "security/test_hostile_log.py", "security/test_hostile_names.py", "planning/test_drawing.py",
 )  # fmt: skip
 # For runs that are compared with each other.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
@@ -198,6 +198,8 @@ def copied(name, tmp_path_factory):
 @pytest.fixture(scope="session")
 def warm_dbt(tmp_path_factory):
     """What an image shows besides, so that its dbt need not be imported in each pod."""
+    from dbt_watch.local.localkube import Mount  # noqa: PLC0415 - few tests need it, and it takes a while
+
     directory = tmp_path_factory.mktemp("warm_dbt")
     sockets, program = directory / "sockets", directory / "dbt"
     sockets.mkdir()

@@ -124,6 +124,37 @@ def test_a_test_of_several_nodes_holds_back_a_later_pod_that_depends_on_all_of_t
     assert parts["other"].waits_for == {"a": ids("other")}
 
 
+@pytest.mark.parametrize("tested", [*itertools.permutations("abc", 2)], ids="".join)
+def test_a_test_of_several_nodes_holds_back_nothing_that_depends_on_one_of_them_only(tested):
+    behind = [node(f"model.shop.behind_{name}", f"model.shop.{name}") for name in "abc"]
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [*(node(f"model.shop.{name}") for name in "abc"), node("test.shop.same", *ids(*tested)), *behind],
+    )
+    parts = parts_of(graph, [item.unique_id for item in behind])
+    for name in "abc":
+        assert parts[f"behind_{name}"].waits_for == {name: ids(f"behind_{name}")}
+
+
+def test_a_test_of_several_nodes_holds_back_the_first_that_depend_on_all_and_those_hold_back_the_rest():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.b"),
+            node("test.shop.same", "model.shop.a", "model.shop.b"),
+            node("model.shop.c", "model.shop.a"),
+            node("model.shop.d", "model.shop.b", "model.shop.c"),
+            node("model.shop.e", "model.shop.d"),
+        ],
+    )
+    parts = parts_of(graph, ids("c", "d", "e"))
+    (test_task,) = parts["d"].waits_for.keys() - {"b", "c"}
+    assert parts["c"].waits_for == {"a": ids("c")}
+    assert parts["d"].waits_for[test_task] == ids("d")
+    assert parts["e"].waits_for == {"d": ids("e")}
+
+
 def test_what_depends_on_an_isolated_node_through_an_ephemeral_one_waits_for_it():
     graph = Graph(
         Facts("1.11", "shop"),

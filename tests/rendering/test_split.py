@@ -155,6 +155,30 @@ def test_a_test_of_several_nodes_holds_back_the_first_that_depend_on_all_and_tho
     assert parts["e"].waits_for == {"d": ids("e")}
 
 
+def test_a_test_of_several_nodes_holds_back_what_needs_them_through_ephemeral_ones_and_no_test():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.b"),
+            node("test.shop.same", *ids("a", "b")),
+            node("model.shop.both", *ids("a", "b"), materialized="ephemeral"),
+            node("test.shop.of_both", *ids("both")),
+            node("model.shop.left", *ids("both"), materialized="ephemeral"),
+            node("model.shop.right", *ids("both"), materialized="ephemeral"),
+            node("model.shop.far", *ids("left", "right")),
+            node("model.shop.near", *ids("both")),
+            node("model.shop.beside", *ids("both")),
+            node("model.shop.further", *ids("far")),
+        ],
+    )
+    parts = parts_of(graph, ids("near", "beside", "far", "further"))
+    for name in ("near", "beside", "far"):
+        assert parts[name].waits_for == dict.fromkeys(("a", "b", "test.of_both", "test.same"), ids(name))
+    assert parts["further"].waits_for == {"far": ids("further")}
+    assert named(parts["dbt_build"]) == {"a", "b", "same", "both", "of_both", "left", "right"}
+
+
 def test_what_depends_on_an_isolated_node_through_an_ephemeral_one_waits_for_it():
     graph = Graph(
         Facts("1.11", "shop"),

@@ -262,6 +262,61 @@ def test_a_part_knows_all_tasks_in_the_middle_that_have_ended_when_it_begins():
     }
 
 
+def test_a_task_that_has_ended_before_one_node_of_a_part_has_ended_before_the_part():
+    parts = parts_of(
+        models(a=[], heavy=["a"], b=["heavy"], c=["a"], d=["heavy"]),
+        ids("heavy"),
+        barriers=[barrier("fit", after=["a"], before=["c"])],
+    )
+    assert (named(parts["dbt_build_2"]), parts["dbt_build_2"].behind) == ({"b", "c", "d"}, {"fit"})
+
+
+def test_a_task_behind_others_in_the_middle_has_these_behind_it_too():
+    parts = parts_of(
+        models(a=[], b=[], c=[]),
+        barriers=[
+            barrier("fit", after=["a"], before=["b"]),
+            barrier("check", after=["b"], before=["c"]),
+        ],
+    )
+    assert (named(parts["dbt_build_3"]), parts["dbt_build_3"].behind) == ({"c"}, {"fit", "check"})
+
+
+def test_a_part_says_whether_it_is_that_of_an_isolated_node():
+    parts = parts_of(models(a=[], heavy=["a"], b=["heavy"]), ids("heavy"))
+    assert {task_id: part.home for task_id, part in parts.items()} == {
+        "dbt_build": None, "dbt_build_2": None, "heavy": "model.shop.heavy",
+    }  # fmt: skip
+
+
+def test_tests_of_all_have_a_producer_also_where_every_node_is_isolated():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("test.shop.unique_a", *ids("a")),
+            node("exposure.shop.board", *ids("a")),
+        ],
+    )
+    parts = parts_of(graph, ids("a"), tests="after_all")
+    assert {task_id: named(part) for task_id, part in parts.items()} == {
+        "dbt_build": {"unique_a", "board"}, "a": {"a"},
+    }  # fmt: skip
+
+
+def test_a_test_of_several_nodes_waits_for_the_nodes_and_not_for_their_own_tests():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.b"),
+            node("test.shop.unique_a", *ids("a")),
+            node("test.shop.same", *ids("a", "b")),
+        ],
+    )
+    assert parts_of(graph, ids("a"))["dbt_build"].waits_for == {"a": ["test.shop.same"]}
+
+
 def test_only_what_waits_for_nothing_of_the_project_comes_first():
     parts = parts_of(
         models(a=[], heavy=["a"], b=["heavy"]), ids("heavy"), barriers=[barrier("land", before=["a"])]

@@ -170,13 +170,49 @@ def test_a_test_of_several_nodes_holds_back_what_needs_them_through_ephemeral_on
             node("model.shop.near", *ids("both")),
             node("model.shop.beside", *ids("both")),
             node("model.shop.further", *ids("far")),
+            node("model.shop.for_nobody", *ids("both"), materialized="ephemeral"),
         ],
     )
     parts = parts_of(graph, ids("near", "beside", "far", "further"))
     for name in ("near", "beside", "far"):
         assert parts[name].waits_for == dict.fromkeys(("a", "b", "test.of_both", "test.same"), ids(name))
     assert parts["further"].waits_for == {"far": ids("further")}
-    assert named(parts["dbt_build"]) == {"a", "b", "same", "both", "of_both", "left", "right"}
+    assert named(parts["dbt_build"]) == {
+        "a", "b", "same", "both", "of_both", "left", "right", "for_nobody",
+    }  # fmt: skip
+
+
+def test_each_test_of_several_nodes_holds_back_what_is_behind_it():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            *(node(f"model.shop.{name}") for name in "abc"),
+            node("test.shop.same_ab", *ids("a", "b")),
+            node("test.shop.same_bc", *ids("b", "c")),
+            node("model.shop.ab", *ids("a", "b")),
+            node("model.shop.bc", *ids("b", "c")),
+        ],
+    )
+    parts = parts_of(graph, ids("ab", "bc"))
+    assert parts["ab"].waits_for == dict.fromkeys(("a", "b", "test.same_ab"), ids("ab"))
+    assert parts["bc"].waits_for == dict.fromkeys(("b", "c", "test.same_bc"), ids("bc"))
+
+
+def test_behind_a_pod_that_waits_for_a_test_of_a_later_producer_stands_another_producer():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.heavy", *ids("a")),
+            node("test.shop.same", *ids("a", "heavy")),
+            node("model.shop.x", *ids("a", "heavy")),
+            node("model.shop.y", *ids("x")),
+        ],
+    )
+    parts = parts_of(graph, ids("heavy", "x"))
+    assert {task_id: named(part) for task_id, part in parts.items()} == {
+        "dbt_build": {"a"}, "dbt_build_2": {"same"}, "dbt_build_3": {"y"}, "heavy": {"heavy"}, "x": {"x"},
+    }  # fmt: skip
 
 
 def test_what_depends_on_an_isolated_node_through_an_ephemeral_one_waits_for_it():
@@ -262,11 +298,12 @@ def test_a_part_knows_all_tasks_in_the_middle_that_have_ended_when_it_begins():
     }
 
 
-def test_a_task_that_has_ended_before_one_node_of_a_part_has_ended_before_the_part():
+@pytest.mark.parametrize("held", ["b", "c", "d"])
+def test_a_task_that_has_ended_before_one_node_of_a_part_has_ended_before_the_part(held):
     parts = parts_of(
-        models(a=[], heavy=["a"], b=["heavy"], c=["a"], d=["heavy"]),
+        models(a=[], heavy=["a"], b=["heavy"], c=["heavy"], d=["heavy"]),
         ids("heavy"),
-        barriers=[barrier("fit", after=["a"], before=["c"])],
+        barriers=[barrier("fit", after=["a"], before=[held])],
     )
     assert (named(parts["dbt_build_2"]), parts["dbt_build_2"].behind) == ({"b", "c", "d"}, {"fit"})
 

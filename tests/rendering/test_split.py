@@ -124,6 +124,97 @@ def test_a_test_of_several_nodes_holds_back_a_later_pod_that_depends_on_all_of_t
     assert parts["other"].waits_for == {"a": ids("other")}
 
 
+@pytest.mark.parametrize("tested", [*itertools.permutations("abc", 2)], ids="".join)
+def test_a_test_of_several_nodes_holds_back_nothing_that_depends_on_one_of_them_only(tested):
+    behind = [node(f"model.shop.behind_{name}", f"model.shop.{name}") for name in "abc"]
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [*(node(f"model.shop.{name}") for name in "abc"), node("test.shop.same", *ids(*tested)), *behind],
+    )
+    parts = parts_of(graph, [item.unique_id for item in behind])
+    for name in "abc":
+        assert parts[f"behind_{name}"].waits_for == {name: ids(f"behind_{name}")}
+
+
+def test_a_test_of_several_nodes_holds_back_the_first_that_depend_on_all_and_those_hold_back_the_rest():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.b"),
+            node("test.shop.same", "model.shop.a", "model.shop.b"),
+            node("model.shop.c", "model.shop.a"),
+            node("model.shop.d", "model.shop.b", "model.shop.c"),
+            node("model.shop.e", "model.shop.d"),
+        ],
+    )
+    parts = parts_of(graph, ids("c", "d", "e"))
+    (test_task,) = parts["d"].waits_for.keys() - {"b", "c"}
+    assert parts["c"].waits_for == {"a": ids("c")}
+    assert parts["d"].waits_for[test_task] == ids("d")
+    assert parts["e"].waits_for == {"d": ids("e")}
+
+
+def test_a_test_of_several_nodes_holds_back_what_needs_them_through_ephemeral_ones_and_no_test():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.b"),
+            node("test.shop.same", *ids("a", "b")),
+            node("model.shop.both", *ids("a", "b"), materialized="ephemeral"),
+            node("test.shop.of_both", *ids("both")),
+            node("model.shop.left", *ids("both"), materialized="ephemeral"),
+            node("model.shop.right", *ids("both"), materialized="ephemeral"),
+            node("model.shop.far", *ids("left", "right")),
+            node("model.shop.near", *ids("both")),
+            node("model.shop.beside", *ids("both")),
+            node("model.shop.further", *ids("far")),
+            node("model.shop.for_nobody", *ids("both"), materialized="ephemeral"),
+        ],
+    )
+    parts = parts_of(graph, ids("near", "beside", "far", "further"))
+    for name in ("near", "beside", "far"):
+        assert parts[name].waits_for == dict.fromkeys(("a", "b", "test.of_both", "test.same"), ids(name))
+    assert parts["further"].waits_for == {"far": ids("further")}
+    assert named(parts["dbt_build"]) == {
+        "a", "b", "same", "both", "of_both", "left", "right", "for_nobody",
+    }  # fmt: skip
+
+
+def test_each_test_of_several_nodes_holds_back_what_is_behind_it():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            *(node(f"model.shop.{name}") for name in "abc"),
+            node("test.shop.same_ab", *ids("a", "b")),
+            node("test.shop.same_bc", *ids("b", "c")),
+            node("model.shop.ab", *ids("a", "b")),
+            node("model.shop.bc", *ids("b", "c")),
+        ],
+    )
+    parts = parts_of(graph, ids("ab", "bc"))
+    assert parts["ab"].waits_for == dict.fromkeys(("a", "b", "test.same_ab"), ids("ab"))
+    assert parts["bc"].waits_for == dict.fromkeys(("b", "c", "test.same_bc"), ids("bc"))
+
+
+def test_behind_a_pod_that_waits_for_a_test_of_a_later_producer_stands_another_producer():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.heavy", *ids("a")),
+            node("test.shop.same", *ids("a", "heavy")),
+            node("model.shop.x", *ids("a", "heavy")),
+            node("model.shop.y", *ids("x")),
+        ],
+    )
+    parts = parts_of(graph, ids("heavy", "x"))
+    assert {task_id: named(part) for task_id, part in parts.items()} == {
+        "dbt_build": {"a"}, "dbt_build_2": {"same"}, "dbt_build_3": {"y"}, "heavy": {"heavy"}, "x": {"x"},
+    }  # fmt: skip
+
+
 def test_what_depends_on_an_isolated_node_through_an_ephemeral_one_waits_for_it():
     graph = Graph(
         Facts("1.11", "shop"),
@@ -205,6 +296,62 @@ def test_a_part_knows_all_tasks_in_the_middle_that_have_ended_when_it_begins():
         "apart": ({"apart"}, {"land"}),
         "last": ({"last"}, {"land", "fit", "check"}),
     }
+
+
+@pytest.mark.parametrize("held", ["b", "c", "d"])
+def test_a_task_that_has_ended_before_one_node_of_a_part_has_ended_before_the_part(held):
+    parts = parts_of(
+        models(a=[], heavy=["a"], b=["heavy"], c=["heavy"], d=["heavy"]),
+        ids("heavy"),
+        barriers=[barrier("fit", after=["a"], before=[held])],
+    )
+    assert (named(parts["dbt_build_2"]), parts["dbt_build_2"].behind) == ({"b", "c", "d"}, {"fit"})
+
+
+def test_a_task_behind_others_in_the_middle_has_these_behind_it_too():
+    parts = parts_of(
+        models(a=[], b=[], c=[]),
+        barriers=[
+            barrier("fit", after=["a"], before=["b"]),
+            barrier("check", after=["b"], before=["c"]),
+        ],
+    )
+    assert (named(parts["dbt_build_3"]), parts["dbt_build_3"].behind) == ({"c"}, {"fit", "check"})
+
+
+def test_a_part_says_whether_it_is_that_of_an_isolated_node():
+    parts = parts_of(models(a=[], heavy=["a"], b=["heavy"]), ids("heavy"))
+    assert {task_id: part.home for task_id, part in parts.items()} == {
+        "dbt_build": None, "dbt_build_2": None, "heavy": "model.shop.heavy",
+    }  # fmt: skip
+
+
+def test_tests_of_all_have_a_producer_also_where_every_node_is_isolated():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("test.shop.unique_a", *ids("a")),
+            node("exposure.shop.board", *ids("a")),
+        ],
+    )
+    parts = parts_of(graph, ids("a"), tests="after_all")
+    assert {task_id: named(part) for task_id, part in parts.items()} == {
+        "dbt_build": {"unique_a", "board"}, "a": {"a"},
+    }  # fmt: skip
+
+
+def test_a_test_of_several_nodes_waits_for_the_nodes_and_not_for_their_own_tests():
+    graph = Graph(
+        Facts("1.11", "shop"),
+        [
+            node("model.shop.a"),
+            node("model.shop.b"),
+            node("test.shop.unique_a", *ids("a")),
+            node("test.shop.same", *ids("a", "b")),
+        ],
+    )
+    assert parts_of(graph, ids("a"))["dbt_build"].waits_for == {"a": ["test.shop.same"]}
 
 
 def test_only_what_waits_for_nothing_of_the_project_comes_first():

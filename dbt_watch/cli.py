@@ -44,6 +44,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "show which pods, tasks and commands a project will give, and why",
     ),
     "replay": ("dbt_watch.core.commands.replay", "show what became of each dbt node, from a log of dbt"),
+    "report": (
+        "dbt_watch.reporting.command",
+        "show what became of a run of dbt, why, and where the time went",
+    ),
     "server": ("dbt_watch.server.command", "run dbt invocations that clients post over HTTP"),
 }
 """The sub-commands: name -> (module, what it is for)."""

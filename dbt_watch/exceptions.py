@@ -16,7 +16,8 @@ DbtWatchError          the producer's task was stopped before dbt was, or its op
                         `producers.api.earlier_invocations`
 
 Where a room's own callers catch an error, it is defined in that room: `JournalError` in `core.journal.format`, `JournalLost` in
-`producers.journal_store`, `SupervisorError` in `airflow.supervisor`, `DagFileError` in `planning.loading`, and, for the demo,
+`producers.journal_store`, `SupervisorError` in `airflow.supervisor`, `DagFileError` in `planning.loading`, `RecordError` in
+`reporting.run_record`, `AirflowApiError` in `reporting.dag_runs`, and, for the demo,
 `CannotRun` in `local.airflow.waiting` and `RestError` in `local.airflow.rest`.
 `local.localkube` imports nothing of the rest, and has errors of its own.
 

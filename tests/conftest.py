@@ -16,7 +16,6 @@ from hypothesis import settings
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.local.airflow.processes import ProcessSet, python_module
 from dbt_watch.local.airflow.waiting import CannotRun
-from dbt_watch.local.localkube import Mount
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent

@@ -1,0 +1,189 @@
+"""
+Reads a run of dbt from a run of a DAG, by Airflow's public REST API (v2).
+
+It asks for the journals of the producers, and where there is none, for what the tasks of nodes have left. `reporting.command`
+calls it.
+
+Reference: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from dbt_watch.core.journal.format import part_key
+from dbt_watch.core.xcom_values import results_in
+from dbt_watch.exceptions import ArgumentError, DbtWatchError
+from dbt_watch.reporting.evidence import Evidence, key_of, of_pods
+from dbt_watch.reporting.sources import decoded_xcom, evidence_of_journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from dbt_watch.core.results import NodeResult
+
+TOKEN_VARIABLE: Final = "DBT_WATCH_AIRFLOW_TOKEN"  # noqa: S105 - the name of a variable, not its value
+"""The environment variable that holds a token of Airflow's API."""
+OPTION: Final = "--dag-run"
+
+_TIMEOUT_S: Final = 30.0
+_RETURN_VALUE: Final = "return_value"
+
+
+class AirflowApiError(DbtWatchError):
+    """Airflow did not answer, or refused a request; the message says which, and why."""
+
+
+class _Task(NamedTuple):
+    task_id: str
+    map_index: int
+
+    def __str__(self) -> str:
+        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+
+
+def evidence_of_dag_run(
+    airflow: str,
+    dag_id: str,
+    run_id: str,
+    *,
+    token: str | None,
+    group: str | None = None,
+    map_index: int | None = None,
+) -> Evidence:
+    """
+    Return what a run of a DAG tells of dbt.
+
+    :param airflow: the URL of Airflow's web interface
+    :param token: of its API; None where it asks for none
+    :param group: the task group of the project; by default all tasks are looked at
+    :param map_index: of a mapped project, which of its instances
+    :raises AirflowApiError: when Airflow does not answer, or refuses
+    :raises ArgumentError: when there is nothing of dbt in the run, or more than one project can be meant
+    """
+    with _Run(airflow, dag_id, run_id, token) as run:
+        producers = _of(run.tasks_with(part_key(0)), group, map_index)
+        source = f"the DAG run {dag_id} {run_id}"
+        if producers:
+            is_alone = len(producers) == 1
+            parts = [
+                evidence_of_journal(partial(run.xcom, task), source, "" if is_alone else str(task))
+                for task in producers
+            ]
+            return of_pods(parts, source)
+        results = dict(_left_by_sensors(run, _of(run.tasks_with(_RETURN_VALUE), group, map_index)))
+    if not results:
+        raise ArgumentError(
+            OPTION, f"{dag_id} {run_id}", "a run of a DAG in which dbt has run: it holds no journal"
+        )
+    tries = {key_of(result): result for result in results.values() if result.started_at is not None}
+    any_failed = any(result.is_failure for result in results.values())
+    note = (
+        "the journal of the producer is gone, as after it was cleared: this is what the tasks of nodes have left, and"
+        " nodes whose tasks left nothing are missing"
+    )
+    return Evidence(
+        source=source,
+        outcome="failure" if any_failed else "success",
+        results=results,
+        tries=tries,
+        notes=(note,),
+    )
+
+
+def _of(tasks: list[_Task], group: str | None, map_index: int | None) -> list[_Task]:
+    """Return the tasks of one project."""
+    if group is not None:
+        tasks = [task for task in tasks if task.task_id.startswith(f"{group}.")]
+    indexes = sorted({task.map_index for task in tasks if task.map_index >= 0})
+    if map_index is not None:
+        return [task for task in tasks if task.map_index == map_index]
+    if len(indexes) > 1:
+        raise ArgumentError(
+            "--map-index", None, f"one of {', '.join(map(str, indexes))}: the project is mapped"
+        )
+    return tasks
+
+
+def _left_by_sensors(run: _Run, tasks: list[_Task]) -> Iterator[tuple[str, NodeResult]]:
+    for task in tasks:
+        try:
+            results = results_in(decoded_xcom(run.xcom(task, _RETURN_VALUE)))
+        except (msgspec.MsgspecError, TypeError, ValueError, AttributeError):
+            continue  # it is another task
+        yield from ((result.unique_id, result) for result in results)
+
+
+class _Run:
+    """The XComs of one run of a DAG."""
+
+    def __init__(self, airflow: str, dag_id: str, run_id: str, token: str | None) -> None:
+        try:
+            url = httpx.URL(airflow)
+        except (httpx.InvalidURL, TypeError) as error:
+            raise ArgumentError("--airflow", airflow, f"the URL of Airflow ({error})") from error
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ArgumentError("--airflow", airflow, "the URL of Airflow, such as https://airflow.example")
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._path = f"api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+        self._http = httpx.Client(
+            base_url=airflow.rstrip("/") + "/", headers=headers, timeout=_TIMEOUT_S, follow_redirects=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def tasks_with(self, key: str) -> list[_Task]:
+        """Return the tasks that left a value under a key."""
+        found: list[_Task] = []
+        while True:
+            # Airflow gives as many at once as it likes, whatever is asked for.
+            answer = self._get("~/xcomEntries", xcom_key=key, limit=100, offset=len(found))
+            entries = [entry for entry in answer["xcom_entries"] if entry["key"] == key]
+            found += [_Task(entry["task_id"], entry["map_index"]) for entry in entries]
+            if not entries or len(found) >= answer["total_entries"]:
+                return found
+
+    def xcom(self, task: _Task, key: str) -> Any:
+        """Return the value that a task left under a key; None where there is none."""
+        path = f"{quote(task.task_id, safe='')}/xcomEntries/{quote(key, safe='')}"
+        response = self._ask(path, map_index=task.map_index)
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return self._checked(response).get("value")
+
+    def _get(self, path: str, **params: Any) -> dict[str, Any]:
+        return self._checked(self._ask(path, **params))
+
+    def _ask(self, path: str, **params: Any) -> httpx.Response:
+        try:
+            return self._http.get(f"{self._path}/{path}", params=params)
+        except httpx.HTTPError as error:
+            raise AirflowApiError(f"{self._http.base_url} does not answer: {error}") from error
+
+    def _checked(self, response: httpx.Response) -> dict[str, Any]:
+        if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise AirflowApiError(
+                f"Airflow refuses access ({response.status_code}): ${TOKEN_VARIABLE} has to hold a token of its API"
+            )
+        if not response.is_success:
+            told = f"{response.status_code} {response.text[:300]}"
+            raise AirflowApiError(f"{response.request.method} {response.request.url.path}: {told}")
+        try:
+            answer: dict[str, Any] = response.json()
+        except ValueError as error:
+            raise AirflowApiError(f"{response.request.url} answers with something else than JSON") from error
+        return answer

@@ -235,6 +235,12 @@ def _labelled(commands: list[CommandTimeline]) -> list[CommandTimeline]:
             words.append(f"attempt {command.attempt}")
         siblings = of_attempt[command.attempt]
         if len(siblings) > 1 and not command.label:
-            words.append(f"command {siblings.index(command) + 1} of {len(siblings)}")
+            number = f"command {siblings.index(command) + 1} of {len(siblings)}"
+            words.append("source freshness" if _is_check(command) else number)
         labelled.append(msgspec.structs.replace(command, label=", ".join(words) or "dbt"))
     return labelled
+
+
+def _is_check(command: CommandTimeline) -> bool:
+    kinds = {bar.node.partition(".")[0] for lane in command.lanes for bar in lane.bars}
+    return "source" in kinds and kinds <= {"source", "operation"}

@@ -92,7 +92,7 @@ class Lane(msgspec.Struct, frozen=True):
 
     :param name: the thread's name, or a number where it is not known
     :param bars: in the order of time; no two overlap
-    :param idle: seconds in which it did nothing, while the command ran nodes
+    :param idle: seconds in which it did nothing, while the command ran nodes; 0 for dbt's main thread, which runs hooks alone
     """
 
     name: str

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.text import printable
 from dbt_watch.reporting.durations import duration
+from dbt_watch.reporting.timeline import MAIN_THREAD
 
 if TYPE_CHECKING:
     from dbt_watch.reporting.run_record import Bar, CommandTimeline, Lane, RunRecord
@@ -97,6 +98,8 @@ def _draw_ticks(root: ET.Element, scale: _Scale, height: int) -> None:
 
 def _draw_lane(root: ET.Element, scale: _Scale, lane: Lane, number: int, y: int) -> None:
     name = f"{lane.name.partition(' ')[0] or number}, idle {duration(lane.idle)}"
+    if lane.name == MAIN_THREAD:
+        name = "hooks"
     _text(root, name, _MARGIN, y + 13, "small")
     x, width = scale.at(scale.begin), scale.at(scale.end) - scale.at(scale.begin)
     back = {"x": f"{x:.1f}", "y": str(y + 1), "width": f"{width:.1f}", "height": str(_BAR), "class": "lane"}
@@ -132,7 +135,8 @@ def _facts(record: RunRecord) -> str:
 
 def _title(command: CommandTimeline) -> str:
     lanes = "threads" if command.has_threads else "lanes, worked out from the times"
-    return f"{command.label}: {len(command.lanes)} {lanes}"
+    count = sum(lane.name != MAIN_THREAD for lane in command.lanes)
+    return f"{command.label}: {count} {lanes}"
 
 
 def _text(parent: ET.Element, text: str, x: float, y: float, style: str, *, anchor: str = "start") -> None:

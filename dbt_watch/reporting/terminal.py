@@ -116,7 +116,7 @@ class _Summary:
         limit = len(causes) if self.everything else _CAUSES
         for cause in causes[:limit]:
             yield from self._cause(cause)
-        yield from _more(len(causes) - limit, "causes")
+        yield from _more(len(causes) - limit, "cause")
 
     def _cause(self, cause: RootCause) -> Iterator[RenderableType]:
         node = self.nodes.get(cause.node or "")
@@ -140,7 +140,7 @@ class _Summary:
         cut = len(lines) if self.everything else limit
         for line in lines[:cut]:
             yield _indented(line, style)
-        yield from _more(len(lines) - cut, "lines")
+        yield from _more(len(lines) - cut, "line")
 
     def _names(self, nodes: Sequence[str]) -> str:
         cut = len(nodes) if self.everything else _BLOCKED
@@ -236,8 +236,10 @@ def _grid() -> Table:
 
 
 def _more(count: int, what: str = "") -> list[Text]:
-    words = f"  and {count} more{f' {what}' if what else ''}; --all shows them"
-    return [Text(words, style="dim")] if count > 0 else []
+    if count <= 0:
+        return []
+    noun = f" {what}{'s' if count > 1 else ''}" if what else ""
+    return [Text(f"  and {count} more{noun}; --all shows them", style="dim")]
 
 
 def _line(text: str, style: str = "") -> Text:

@@ -44,7 +44,7 @@ def lanes_of(
     begin = min((bar.begin for bar in bars), default=0.0)
     end = max((bar.end for bar in bars), default=0.0)
     lanes = (
-        Lane(title, tuple(row), idle_seconds(row, begin, end))
+        Lane(title, tuple(row), 0.0 if title == MAIN_THREAD else idle_seconds(row, begin, end))
         for title, row in zip(titles, rows, strict=True)
     )
     return tuple(lanes), by_thread is not None

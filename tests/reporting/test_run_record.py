@@ -110,7 +110,7 @@ def test_a_run_that_broke_off_says_why(name, words):
 
 def test_a_log_of_two_commands_has_a_timeline_of_each():
     record = recorded("1.11__duckdb__jaffle_freshness_build")
-    assert [command.label for command in record.commands] == ["command 1 of 2", "command 2 of 2"]
+    assert [command.label for command in record.commands] == ["source freshness", "command 2 of 2"]
     assert all(bar.node.startswith("source.") for lane in record.commands[0].lanes for bar in lane.bars)
 
 

@@ -65,6 +65,17 @@ def test_lanes_are_the_threads_that_dbt_names():
     ]
 
 
+def test_the_main_thread_runs_hooks_and_is_never_idle():
+    made = bars([(0, 1), (1, 3)])
+    names = {made[0].node: "MainThread", made[1].node: "Thread-1 (worker)"}
+    lanes, _ = lanes_of(made, names, threads=2)
+    assert [(lane.name, lane.idle) for lane in lanes] == [
+        ("MainThread", 0),
+        ("Thread-1 (worker)", 1),
+        ("", 3),
+    ]
+
+
 def test_one_name_for_all_threads_is_no_name():
     made = bars([(0, 2), (1, 3)])
     lanes, has_threads = lanes_of(made, {bar.node: "tokio-rt-worker" for bar in made})

@@ -310,12 +310,14 @@ function commandBlock(command, titled) {
   const block = make("div", { class: "command" });
   if (titled) block.append(make("h3", {}, command.label));
   command.lanes.forEach((lane, index) => {
-    const title = lane.name ? lane.name.split(" ")[0] : `${index + 1}`;
-    const name = make("div", { class: "name" }, title, make("span", { class: "optional" }, `, idle ${duration(lane.idle)}`));
+    const isMain = lane.name === "MainThread";
+    const title = isMain ? "hooks" : lane.name ? lane.name.split(" ")[0] : `${index + 1}`;
+    const idle = isMain ? "" : `, idle ${duration(lane.idle)}`;
+    const name = make("div", { class: "name" }, title, make("span", { class: "optional" }, idle));
     name.title = name.textContent ?? "";
     const bars = lane.bars.map(barButton);
     if (bars.length > 0) timeline.rows.push(bars);
-    const group = make("div", { class: "bars", role: "group", "aria-label": `${command.label}, ${title}: ${counted(lane.bars.length, "node")}, idle ${duration(lane.idle)}` }, ...bars);
+    const group = make("div", { class: "bars", role: "group", "aria-label": `${command.label}, ${title}: ${counted(lane.bars.length, "node")}${idle}` }, ...bars);
     block.append(make("div", { class: "lane" }, name, group));
   });
   return block;

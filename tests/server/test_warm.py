@@ -262,7 +262,7 @@ def test_a_dbt_that_has_not_begun_never_does_when_its_worker_has_gone(shop):
     body = json.dumps(request).encode()
     with theirs, open(os.devnull, "w") as output:  # noqa: PTH123
         socket.send_fds(shop.warm._sending, [b"r"], [theirs.fileno(), output.fileno()])
-    stream.sendall(fork_server._LENGTH.pack(len(body)) + body)
+    stream.sendall(fork_server.LENGTH.pack(len(body)) + body)
     process = psutil.Process(warm._number(stream))
     stream.close()
     wait_for(lambda: not process.is_running(), 5)

@@ -172,7 +172,8 @@ def test_what_a_dbt_has_left_is_ended_with_it(shop):
     dbt = shop.start(child=60)
     code, _ = finish(dbt)
     assert code == 0
-    assert not [one for one in psutil.process_iter() if in_session(one.pid, dbt.pid) and runs(one)]
+    # It was sent SIGKILL, and needs a moment of its own to end.
+    wait_for(lambda: not any(in_session(one.pid, dbt.pid) and runs(one) for one in psutil.process_iter()), 5)
 
 
 def runs(process):

@@ -172,7 +172,8 @@ def test_what_a_dbt_has_left_is_ended_with_it(shop):
     dbt = shop.start(child=60)
     code, _ = finish(dbt)
     assert code == 0
-    assert not [one for one in psutil.process_iter() if in_session(one.pid, dbt.pid) and runs(one)]
+    # It was sent SIGKILL, and needs a moment of its own to end.
+    wait_for(lambda: not any(in_session(one.pid, dbt.pid) and runs(one) for one in psutil.process_iter()), 5)
 
 
 def runs(process):
@@ -262,7 +263,7 @@ def test_a_dbt_that_has_not_begun_never_does_when_its_worker_has_gone(shop):
     body = json.dumps(request).encode()
     with theirs, open(os.devnull, "w") as output:  # noqa: PTH123
         socket.send_fds(shop.warm._sending, [b"r"], [theirs.fileno(), output.fileno()])
-    stream.sendall(fork_server._LENGTH.pack(len(body)) + body)
+    stream.sendall(fork_server.LENGTH.pack(len(body)) + body)
     process = psutil.Process(warm._number(stream))
     stream.close()
     wait_for(lambda: not process.is_running(), 5)

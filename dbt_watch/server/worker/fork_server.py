@@ -42,6 +42,9 @@ READY = b"ready\n"
 THREADS = 3
 """The exit code when the imports have started threads: a fork would have the locks of these, and not the threads."""
 
+LENGTH = struct.Struct("!I")
+"""What stands in front of a request."""
+
 # What dbt would import in the course of a run. Not every version has each.
 _MODULES = (
     "dbt.task.build",
@@ -54,7 +57,6 @@ _MODULES = (
 )
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
-_LENGTH = struct.Struct("!I")
 
 
 def main() -> str:
@@ -144,7 +146,7 @@ def _keep(stream: socket.socket, output: int, script: str) -> None:
 
 
 def _request(stream: socket.socket) -> dict[str, Any]:
-    (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
+    (length,) = LENGTH.unpack(_exactly(stream, LENGTH.size))
     request: dict[str, Any] = json.loads(_exactly(stream, length))
     return request
 

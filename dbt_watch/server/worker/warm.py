@@ -20,7 +20,6 @@ import select
 import shlex
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -168,7 +167,7 @@ class WarmProject:
                 finally:
                     os.close(written)
             stream.settimeout(_PATIENCE)
-            stream.sendall(struct.pack("!I", len(body)) + body)
+            stream.sendall(fork_server.LENGTH.pack(len(body)) + body)
             pid = _number(stream)
             dbt = ForkedDbt(stream, pid, output)
             # From here on dbt may have begun.

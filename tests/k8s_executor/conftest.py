@@ -66,10 +66,16 @@ def new_database(postgres):
     return make
 
 
+def is_asked_for(request, file):
+    """Return whether long tests of a file are to run: dbt takes minutes to parse what they need."""
+    chosen = any(item.path.name == file for item in request.session.items)
+    return chosen and request.config.getoption("--k8s-executor")
+
+
 @pytest.fixture(scope="session")
-def wide(parse, tmp_path_factory, pytestconfig):
+def wide(parse, tmp_path_factory, request):
     """Projects of many models, by their number; none where no test asks for them."""
-    if not pytestconfig.getoption("--k8s-executor"):
+    if not is_asked_for(request, "test_runs.py"):
         return {}
     return {
         width: parse(wide_project(tmp_path_factory.mktemp("wide") / f"wide_{width}", width))
@@ -95,9 +101,9 @@ def wide_project(directory, width):
 
 
 @pytest.fixture(scope="session")
-def steady(postgres, parse, tmp_path_factory, pytestconfig):
+def steady(postgres, parse, tmp_path_factory, request):
     """The project of the fault tests, which builds in a Postgres; None where no test asks for it."""
-    if not pytestconfig.getoption("--k8s-executor"):
+    if not is_asked_for(request, "test_faults.py"):
         return None
     directory = tmp_path_factory.mktemp("project") / "steady"
     shutil.copytree(HERE.parent / "faults/project", directory)

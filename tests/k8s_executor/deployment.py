@@ -21,6 +21,7 @@ from page import roles, template
 from dbt_watch.local.airflow.deployment import LocalAirflow
 from dbt_watch.local.localkube import Image, LocalKube
 from dbt_watch.local.localkube.accounts import Access
+from dbt_watch.local.localkube.errors import expired
 
 HERE = Path(__file__).parent
 WORKER_NAMESPACE, DBT_NAMESPACE = "airflow", "dbt"
@@ -79,10 +80,12 @@ class Recorder:
     Notes who asks the cluster for what, as far as they may.
 
     :ivar granted: the verbs and resources, by the token
+    :ivar too_old: so many of the next watches are told that their version is too old, as an event
     """
 
     def __init__(self):
         self.granted = {}
+        self.too_old = 0
 
     @property
     def middleware(self):
@@ -92,6 +95,10 @@ class Recorder:
             if access is not None:
                 token = request.headers["Authorization"].removeprefix("Bearer ")
                 self.granted.setdefault(token, set()).add((access.verb, access.resource))
+                if access.verb == "watch" and self.too_old > 0:
+                    self.too_old -= 1
+                    event = {"type": "ERROR", "object": expired("too old resource version: 1 (2)").status()}
+                    return web.Response(text=json.dumps(event) + "\n", content_type="application/json")
             return await handler(request)
 
         return note

@@ -37,10 +37,14 @@ from harness import dags_in
 from local_postgres import local_postgres
 from pods_report import tables
 
+from dbt_watch.local.airflow.rest import parse_time
 from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    Beside = Callable[[Path, Mapping[str, str]], AbstractContextManager[Mapping[str, str]]]
 
 EXAMPLE = HERE.parents[1] / "examples/jaffle_shop"
 IMAGE = "jaffle-shop:bench"
@@ -88,6 +92,7 @@ class Pods:
         self._warehouse = warehouse
         self._manifest = manifest
         self._count = 0
+        self._dag_id = ""
 
     def measure(self, way: str) -> Row:
         """
@@ -96,7 +101,7 @@ class Pods:
         :param way: how many pods it has
         """
         self._count += 1
-        dag_id = f"{way.replace('-', '_')}_{self._count}"
+        dag_id = self._dag_id = f"{way.replace('-', '_')}_{self._count}"
         what = {"way": way, "dag_id": dag_id, "manifest": str(self._manifest), "image": IMAGE}
         airflow = self._bench.airflow
         self._empty_warehouse()
@@ -111,11 +116,24 @@ class Pods:
             cpu = self._cpu() - before
             ((_, began, ended),) = self._bench.rows(RUN, dag_id)
             pods = [pod for pod in self._bench.kube.pods() if pod.labels.get("dag_id") == dag_id]
-            last = max((pod.finished_at or pod.deleted_at).timestamp() for pod in pods)
+            ends = [(pod.finished_at or pod.deleted_at).timestamp() for pod in pods]
+            last = max(ends, default=ended)  # a server makes none
             return Row(
                 way=way, runs=1, load=load, run=ended - began, fastest=ended - began, slowest=ended - began, pods=len(pods),
                 worker_starts=len(airflow.task_starts()) - earlier, tail=ended - last, cpu=cpu,
             )  # fmt: skip
+
+    def late(self) -> list[float]:
+        """Return by how many seconds the tasks of models, seeds and snapshots ended after these, in the run that was measured last."""
+        client, dag_id = self._bench.airflow.client, self._dag_id
+        ((run_id,),) = self._bench.rows("select run_id from dag_run where dag_id = %s", dag_id)
+        found = []
+        for task in client.task_instances(dag_id, run_id):
+            told = client.xcom(dag_id, run_id, task.task_id)
+            if isinstance(told, dict) and told.get("finished_at") and task.end_date is not None:
+                done = parse_time(told["finished_at"])
+                found.append((task.end_date - done).total_seconds())
+        return found
 
     def _state(self, dag_id: str) -> str | None:
         ((state, *_),) = self._bench.rows(RUN, dag_id) or ((None,),)
@@ -149,8 +167,19 @@ def median(rows: list[Row]) -> Row:
 
 
 @contextlib.contextmanager
-def pods() -> Iterator[Pods]:
-    """Start an Airflow, a cluster and a warehouse."""
+def nothing(shop: Path, env: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """Start nothing."""
+    yield {}
+
+
+@contextlib.contextmanager
+def pods(beside: Beside = nothing) -> Iterator[Pods]:
+    """
+    Start an Airflow, a cluster and a warehouse.
+
+    :param beside: starts more, given the project's directory and the environment of its dbt; what it yields is added to the
+        environment of Airflow
+    """
     with (
         tempfile.TemporaryDirectory(prefix="dbt-watch-pods-") as directory,
         local_postgres("warehouse") as host,
@@ -175,7 +204,11 @@ def pods() -> Iterator[Pods]:
         )
         settings = {f"AIRFLOW__{name}": value for name, value in DEFAULTS.items()}
         settings["DBT_WATCH_CACHE_DIR"] = str(Path(directory, "cache"))
-        with LocalKube(images={IMAGE: image}) as kube, airflow_bench(dags, kube, settings) as bench:
+        with (
+            beside(shop, {"WAREHOUSE_HOST": host}) as more,
+            LocalKube(images={IMAGE: image}) as kube,
+            airflow_bench(dags, kube, {**settings, **more}) as bench,
+        ):
             yield Pods(bench, host, shop / "target/manifest.json")
 
 

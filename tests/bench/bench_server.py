@@ -1,9 +1,9 @@
 """
-What a server of dbt costs: `python tests/bench/bench_server.py [--running 50] [--queued 200] [--builds 3]`.
+What a server of dbt costs: `python tests/bench/bench_server.py [--running 50] [--queued 200] [--builds 3] [--runs 3]`.
 
-Three figures: the time of `GET /invocations/{task_id}` while many run, what is lost of many that wait when everything is killed
-and started again, and how long the example project takes: by a new process of dbt as in a new pod, by a server that starts dbt as a
-program, and by one that keeps it imported. `nox -s bench -- server` runs it.
+Four figures: the time of `GET /invocations/{task_id}` while many run, what is lost of many that wait when everything is killed
+and started again, how long the example project takes (by a new process of dbt as in a new pod, by a server that starts dbt as a
+program, and by one that keeps it imported), and how long its DAG run takes in a pod and by a server. `nox -s bench -- server` runs it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+from bench_pods import pods
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 
@@ -148,11 +149,42 @@ def cpu(log):
     return data["process_user_time"] + data["process_kernel_time"]
 
 
+def dag_runs(count):
+    """
+    Return, for a new pod and a warm server, the seconds of the DAG runs of the example project, and those by which tasks ended late.
+
+    A task is late by the time from the end of its node, as dbt tells it, to its own.
+    """
+    ways = ("one-pod", "by-server")
+    seconds, late = {way: [] for way in ways}, {way: [] for way in ways}
+    with pods(beside=warm_server) as running:
+        for number in range(count + 1):
+            for way in ways:
+                row = running.measure(way)
+                if number:  # the first of each loads what the others have in memory
+                    seconds[way].append(row.run)
+                    late[way] += running.late()
+    return seconds, late
+
+
+@contextlib.contextmanager
+def warm_server(shop, env):
+    """Start a server of the project, and yield Airflow's connection to it."""
+    project = {"directory": str(shop), "profiles_dir": str(shop), "targets": ["dev"], "env": dict(env)}
+    config = shop.parent / "server.yml"
+    config.write_text(yaml.safe_dump({"state_dir": "state", "projects": {"shop": project}}))
+    with Server(config) as server:
+        wait_for(lambda: "is warm" in server.log.read_text(), 120)
+        connection = {"conn_type": "http", "host": server.url, "extra": {"bearer_token": server.token}}
+        yield {"AIRFLOW_CONN_DBT_API": json.dumps(connection)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--running", type=int, default=50)
     parser.add_argument("--queued", type=int, default=200)
     parser.add_argument("--builds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as base:
         homes = [Path(base) / name for name in ("answers", "lost", "starts")]
@@ -175,6 +207,12 @@ def main():
         first, end, spent = (statistics.median(column) for column in zip(*seconds, strict=True))
         print(f"| {asked} | {how} | {first:.2f} | {end:.2f} | {spent:.2f} |")
     print(f"memory of a warm project: {own / 1e6:.0f} MB of its own, {whole / 1e6:.0f} MB in all")
+    runs, late = dag_runs(args.runs)
+    for way, seconds in runs.items():
+        print(
+            f"DAG run, {way}: median {statistics.median(seconds):.1f} s, {min(seconds):.1f} to {max(seconds):.1f};"
+            f" tasks late by {statistics.median(late[way]):.2f} s at the median"
+        )
 
 
 if __name__ == "__main__":

@@ -39,6 +39,17 @@ def project(isolate=None):
         return shop()
 
 
+def by_server():
+    from dbt_watch import dbt_api_project
+
+    with DAG(schedule=None, **DAG_ARGUMENTS):
+
+        @dbt_api_project(manifest=CASE["manifest"], project_dir="shop")
+        def shop(): ...
+
+        shop()
+
+
 def three_producers():
     from airflow.providers.standard.operators.empty import EmptyOperator
 
@@ -85,6 +96,7 @@ WAYS = {
     "bare-pod": bare_pod,
     "one-pod": project,
     "three-producers": three_producers,
+    "by-server": by_server,
     "pod-per-node": lambda: project("*"),
     "cosmos-watcher": lambda: cosmos("WATCHER_KUBERNETES"),
     "cosmos-kubernetes": lambda: cosmos("KUBERNETES"),

@@ -61,16 +61,10 @@ def tests(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("airflow", list(AIRFLOWS))
 def compat(session: nox.Session, airflow: str) -> None:
-    """
-    Run what depends on Airflow, end to end tests included, on the newest and the oldest that is supported.
-
-    `-- --in-turn`: as one process, the end to end tests last, for a machine that does something else meanwhile.
-    """
+    """Run what depends on Airflow, end to end tests included, on the newest and the oldest that is supported."""
     session.install("-e", ".[tests]", *AIRFLOWS[airflow])
     wanted = ["-m", "not newest"] if airflow != "newest" else []
-    if session.posargs == ["--in-turn"]:
-        run_pytest(session, *wanted, *ON_EACH)
-    elif session.posargs:
+    if session.posargs:
         run_pytest(session, *wanted, *session.posargs)
     else:
         run_side_by_side(session, *wanted, *ON_EACH)
@@ -82,7 +76,7 @@ def run_pytest(session: nox.Session, *arguments: str) -> None:
 
 
 def run_side_by_side(session: nox.Session, *arguments: str) -> None:
-    """Run pytest as two processes: the tests that share one Airflow, which mostly wait, and all others."""
+    """Run pytest as three processes: tests that share one Airflow and others that are slow, which mostly wait, and all others."""
     run(session, "python", "tests/side_by_side.py", *arguments)
 
 

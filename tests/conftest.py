@@ -72,8 +72,8 @@ def pytest_addoption(parser):
     )
     parser.addoption(
         "--part",
-        choices=["airflow", "others"],
-        help="half of the tests: what runs on the shared Airflow, or all others; `side_by_side.py` runs both",
+        choices=["airflow", "slow", "others"],
+        help="a part of the tests: what runs on the shared Airflow, what else is slow, or all others; `side_by_side.py` runs all",
     )
 
 
@@ -105,11 +105,11 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--quick"):
         keep(config, items, lambda item: item.get_closest_marker("slow") is None)
     if part := config.getoption("--part"):
-        keep(config, items, lambda item: is_on_airflow(item) == (part == "airflow"))
+        keep(config, items, lambda item: part_of(item) == part)
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Save the part on the Airflow the time to import the tests of the other part."""
+    """Save the part on the Airflow the time to import the tests of the other parts."""
     if config.getoption("--part") == "airflow" and collection_path.parent == TESTS:
         return f"{collection_path.name}/" not in ON_AIRFLOW
     return None
@@ -128,6 +128,13 @@ def turn(item):
 def is_on_airflow(item):
     """Tell whether a test runs on the Airflow of all end-to-end tests."""
     return is_of(item, ON_AIRFLOW) and "airflow" in item.fixturenames
+
+
+def part_of(item):
+    """Return the part of the tests that one belongs to, see `side_by_side.py`."""
+    if is_on_airflow(item):
+        return "airflow"
+    return "slow" if item.get_closest_marker("slow") else "others"
 
 
 def keep(config, items, is_kept):

@@ -1,9 +1,10 @@
 """
-Run the tests as two processes side by side: what shares one Airflow, which mostly waits, and all others, which mostly compute.
+Run the tests as three processes side by side: what shares one Airflow, and what else starts pods and programs, both of which mostly
+wait, and all others, which mostly compute.
 
 `noxfile.py` runs it. Each process is a pytest with the arguments of this program; `--part` of `tests/conftest.py` divides the
-tests between them. The output of the first is shown as it comes, that of the second in one piece when it has ended. An interrupt
-ends both as Ctrl-C ends one pytest, and this program ends after them.
+tests between them. The output of the first is shown as it comes, that of each other in one piece when it has ended. An interrupt
+ends all as Ctrl-C ends one pytest, and this program ends after them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from dbt_watch.local.airflow.processes import INTERRUPTS, interrupts_held, pytho
 if TYPE_CHECKING:
     from types import FrameType
 
-PARTS = {"airflow": "what runs on the shared Airflow", "others": "all other tests"}
+PARTS = {
+    "airflow": "what runs on the shared Airflow",
+    "slow": "what else starts pods and programs",
+    "others": "all other tests",
+}
 PAUSE = 0.2
 
 
@@ -59,7 +64,7 @@ class Part:
 
 
 def main(arguments: list[str]) -> int:
-    """Run both parts; returns the exit status of this program."""
+    """Run all parts; returns the exit status of this program."""
     parts: list[Part] = []
     interrupts: list[int] = []
 

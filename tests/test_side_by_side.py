@@ -51,20 +51,22 @@ def begin(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("airflow", "others", "status"), [(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1), (0, 5, 1), (-9, 0, 1)]
+    ("airflow", "slow", "others", "status"),
+    [(0, 0, 0, 0), (1, 0, 0, 1), (0, 0, 1, 1), (1, 1, 1, 1), (0, 5, 0, 1), (-9, 0, 0, 1)],
 )
-def test_it_passes_when_both_parts_pass_and_names_the_part_that_does_not(begin, airflow, others, status):
+def test_it_passes_when_all_parts_pass_and_names_the_part_that_does_not(begin, airflow, slow, others, status):
     def end(code):
         return f"sys.exit({code})" if code >= 0 else f"os.kill(os.getpid(), {-code})"
 
-    with begin(airflow=end(airflow), others=end(others)) as running:
+    with begin(airflow=end(airflow), slow=end(slow), others=end(others)) as running:
         output, _ = running.communicate(timeout=60)
     assert running.returncode == status
-    for part, code in (("what runs on the shared Airflow", airflow), ("all other tests", others)):
+    names = ("what runs on the shared Airflow", "what else starts pods and programs", "all other tests")
+    for part, code in zip(names, (airflow, slow, others), strict=True):
         assert f"\n{part}: {'passed' if code == 0 else f'FAILED (pytest ended with {code})'}\n" in output
 
 
-def test_the_output_of_the_second_part_comes_in_one_piece_when_it_has_ended(begin):
+def test_the_output_of_a_later_part_comes_in_one_piece_when_it_has_ended(begin):
     others = "import time; time.sleep(0.5); print('others end'); open('others end', 'w').close()"
     with begin(airflow=UNTIL_THE_OTHERS_END, others=others) as running:
         output, _ = running.communicate(timeout=60)
@@ -74,11 +76,14 @@ def test_the_output_of_the_second_part_comes_in_one_piece_when_it_has_ended(begi
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=str)
-def test_an_interrupt_lets_both_parts_tidy_up_and_ends_after_them(begin, tmp_path, signum):
-    with begin(airflow=WAIT, others=WAIT) as running:
-        until(lambda: all((tmp_path / part).exists() for part in ("airflow", "others")), "both parts run")
+def test_an_interrupt_lets_all_parts_tidy_up_and_ends_after_them(begin, tmp_path, signum):
+    with begin(airflow=WAIT, slow=WAIT, others=WAIT) as running:
+        until(
+            lambda: all((tmp_path / part).exists() for part in ("airflow", "slow", "others")), "all parts run"
+        )
         running.send_signal(signum)
         output, _ = running.communicate(timeout=30)
     assert running.returncode == 128 + signum
     assert "airflow tidies up\n" in output
+    assert "slow tidies up\n" in output
     assert "others tidies up\n" in output

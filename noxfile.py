@@ -61,10 +61,16 @@ def tests(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("airflow", list(AIRFLOWS))
 def compat(session: nox.Session, airflow: str) -> None:
-    """Run what depends on Airflow, end to end tests included, on the newest and the oldest that is supported."""
+    """
+    Run what depends on Airflow, end to end tests included, on the newest and the oldest that is supported.
+
+    `-- --in-turn`: as one process, the end to end tests last, for a machine that does something else meanwhile.
+    """
     session.install("-e", ".[tests]", *AIRFLOWS[airflow])
     wanted = ["-m", "not newest"] if airflow != "newest" else []
-    if session.posargs:
+    if session.posargs == ["--in-turn"]:
+        run_pytest(session, *wanted, *ON_EACH)
+    elif session.posargs:
         run_pytest(session, *wanted, *session.posargs)
     else:
         run_side_by_side(session, *wanted, *ON_EACH)

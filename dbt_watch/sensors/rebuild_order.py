@@ -7,9 +7,9 @@ one go when the one before it has ended. It asks Airflow for very few states, ho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from dbt_watch.core.task_states import OVER
+from dbt_watch.core.task_states import DEFERRED, OVER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from dbt_watch.sensors.updates import Sensor
 
 T = TypeVar("T")
+
+LOOKS: Final = 15
+"""
+At so many looks one that was let go may still be deferred; the hub looks every 2 s.
+
+A trigger keeps its event for up to 15 s (`airflow.trigger_events`), and the scheduler may be late.
+"""
 
 
 class RebuildOrder(Generic[T]):
@@ -30,6 +37,8 @@ class RebuildOrder(Generic[T]):
     def __init__(self) -> None:
         self._waiting: dict[T, Sensor] = {}
         self._building = ""
+        self._has_left = False
+        self._looks = 0
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -59,14 +68,29 @@ class RebuildOrder(Generic[T]):
         place, sensor = min(self._waiting.items(), key=lambda item: item[1].turn)
         if before := tuple(filter(None, (self._building, *sensor.after))):
             states = await ask(before)
-            is_building = states.get(self._building) not in {
-                None,
-                *OVER,
-            }  # None: it was cleared once more
-            if is_building or any(states.get(task_id) not in OVER for task_id in sensor.after):
+            if self._is_building(states.get(self._building)) or any(
+                states.get(task_id) not in OVER for task_id in sensor.after
+            ):
                 return None
         if place not in self._waiting:
             return None  # it has gone while Airflow was asked
         del self._waiting[place]
-        self._building = sensor.task_id
+        self._building, self._has_left, self._looks = sensor.task_id, False, 0
         return place
+
+    def _is_building(self, state: str | None) -> bool:
+        """
+        Return whether the one that was let go last builds.
+
+        Where it has found that it has to wait once more, it may have come to another process, and wait there for one that waits
+        here.
+
+        :param state: its own; None also when it was cleared once more
+        """
+        if state is None or state in OVER:
+            return False
+        if state != DEFERRED:
+            self._has_left = True
+            return True
+        self._looks += 1
+        return not self._has_left and self._looks < LOOKS

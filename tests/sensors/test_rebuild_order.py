@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from dbt_watch.core.task_states import OVER
-from dbt_watch.sensors.rebuild_order import RebuildOrder
+from dbt_watch.sensors.rebuild_order import LOOKS, RebuildOrder
 from dbt_watch.sensors.updates import Sensor
 
 
@@ -148,3 +148,28 @@ def test_the_turn_stays_with_whoever_has_it_when_airflow_does_not_answer():
     with pytest.raises(ConnectionError):
         asyncio.run(order.next(fails))
     assert next_of(order, States(x="success")) == "a"
+
+
+@pytest.mark.parametrize("seen", ["scheduled", "queued", "running"])
+def test_one_that_waits_once_more_in_another_process_lets_the_next_one_go(seen):
+    states = States(a="deferred")
+    order = order_of(sensor("a", 2))
+    assert next_of(order, states) == "a"
+    order.add("b", sensor("b", 1))
+    assert next_of(order, states) is None  # its trigger has not told anybody yet
+    states["a"] = seen
+    assert next_of(order, states) is None
+    states["a"] = "deferred"
+    assert next_of(order, states) == "b"
+
+
+def test_one_that_was_never_seen_to_leave_the_triggerer_is_waited_for_for_half_a_minute():
+    states = States(a="deferred")
+    order = order_of(sensor("a", 2))
+    assert next_of(order, states) == "a"
+    order.add("b", sensor("b", 1))
+    assert [next_of(order, states) for _ in range(LOOKS)] == [*[None] * (LOOKS - 1), "b"]
+    # The same counts anew for each.
+    order.add("c", sensor("c", 3))
+    states["b"] = "deferred"
+    assert next_of(order, states) is None

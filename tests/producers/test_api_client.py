@@ -132,7 +132,7 @@ def test_a_server_that_is_full_is_asked_again_and_not_whether_it_has_taken_it(cl
 
 
 def test_as_long_as_a_server_says_it_is_waited(client_of, server):
-    server.instead = [says(429, Retry_After="1")]
+    server.instead = [says(429, Retry_After="60")]
     with pytest.raises(ServerError, match="HTTP 429"):  # longer than the patience of this test
         client_of().ask("post", COMMAND, "nightly-1", None)
 

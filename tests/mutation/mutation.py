@@ -74,6 +74,7 @@ WATCHED = {
     "producers/dbt_trigger": ("producers/test_deferred.py", "producers/test_following.py", "sensors/test_last_event.py"),
     "producers/triggerer_capacity": ("producers/test_capacity.py",),
     "producers/upstreams": ("producers/test_isolated_node.py", "producers/test_upstreams.py"),
+    "producers/waiting": ("producers/test_project_pods.py",),
     "rendering/barriers": ("authoring/test_isolation.py", "planning/test_project_plan.py"),
     "rendering/split": ("rendering/test_split.py",),
 }  # fmt: skip

@@ -13,6 +13,7 @@ from kubernetes.client import models as k8s
 
 from dbt_watch.airflow import supervisor
 from dbt_watch.exceptions import ProjectIsBusy
+from dbt_watch.producers import waiting
 from dbt_watch.producers.pods import earlier_pods as earlier
 from dbt_watch.producers.pods import project_pods
 from dbt_watch.producers.pods.earlier_pods import GENERATION
@@ -62,7 +63,7 @@ def states(monkeypatch):
         return TaskStatesResult(task_states={"run": {task: states[task] for task in message.task_ids}})
 
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
-    hurry(monkeypatch, supervisor, project_pods, earlier)
+    hurry(monkeypatch, supervisor, waiting, earlier)
     # Whoever waits is called twice before it asks again.
     monkeypatch.setattr(project_pods, "POLL", 0.15)
     return states
@@ -296,7 +297,7 @@ def test_what_is_waited_for_is_told_once_a_minute_and_the_task_is_heeded_all_the
     cluster, states, monkeypatch, caplog
 ):
     monkeypatch.setattr(project_pods, "POLL", 2.0)
-    clock = project_pods.time
+    clock = waiting.time
     for task_id in (SENSOR, OTHER):
         start(cluster, task_id)
     begun, ticks = clock.now, []

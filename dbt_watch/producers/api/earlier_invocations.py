@@ -17,11 +17,12 @@ import msgspec
 
 from dbt_watch.airflow.supervisor import patiently, read_state_now, read_states_now
 from dbt_watch.airflow.task_instances import key_of
-from dbt_watch.core.task_states import OVER, RUNNING
+from dbt_watch.core.task_states import OVER
 from dbt_watch.exceptions import ProjectIsBusy
 from dbt_watch.producers.api.invocation_ids import AttemptKey, Marks, marks_of, task_mark
 from dbt_watch.producers.api.invocation_log import InvocationFollowing, end_of
 from dbt_watch.producers.api.protocol import NOT_FOUND
+from dbt_watch.producers.waiting import Reminders, await_ends, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 
 # In seconds.
 POLL: Final = 1.0
-SAID_EVERY: Final = 60.0
-ENDS_WITHIN: Final = 60.0  # a task, after its invocation
 GONE_WITHIN: Final = 120.0  # an invocation that is aborted
 
 MAX_ATTEMPTS: Final = 20
@@ -184,7 +183,7 @@ class ProjectInvocations:
         :param on_tick: called often meanwhile; may raise to stop the waiting
         :raises TimeoutError: when an invocation that is aborted does not end
         """
-        said: dict[str, float] = {}
+        reminders = Reminders()
         waited_for: set[str] = set()
         while others := self.others():
             owners = {marks.task: self._tasks.get(marks.task) for _, marks in others}
@@ -198,20 +197,10 @@ class ProjectInvocations:
                 continue
             waited_for.update(known)
             for found, _ in others:
-                if time.monotonic() - said.get(found.task_id, -SAID_EVERY) >= SAID_EVERY:
-                    said[found.task_id] = time.monotonic()
+                if reminders.is_due(found.task_id):
                     log.info("Waiting until dbt has ended in the invocation %s", found.task_id)
-            _pause(POLL, on_tick)
-        self._await_ends(waited_for, on_tick)
-
-    def _await_ends(self, tasks: set[str], on_tick: Callable[[], None]) -> None:
-        """Wait a while until tasks whose dbt has ended have done so themselves: their states tell what is left to build."""
-        deadline = time.monotonic() + ENDS_WITHIN
-        while tasks and time.monotonic() < deadline:
-            states = patiently(functools.partial(read_states_now, self._producer, sorted(tasks)))
-            tasks = {task for task, state in states.items() if state == RUNNING}
-            if tasks:
-                _pause(POLL, on_tick)
+            pause(POLL, on_tick)
+        await_ends(self._producer, waited_for, POLL, on_tick)
 
     def give_way(self, own: RemoteInvocation) -> None:
         """
@@ -254,7 +243,7 @@ def abort_and_wait(
                 raise TimeoutError(
                     f"the invocation {found.task_id} was aborted and goes on, and dbt must not run twice"
                 )
-            _pause(POLL, on_tick)
+            pause(POLL, on_tick)
 
 
 def _of_attempt(key: AttemptKey, number: int) -> AttemptKey:
@@ -263,10 +252,3 @@ def _of_attempt(key: AttemptKey, number: int) -> AttemptKey:
 
 def _names(invocations: Iterable[RemoteInvocation]) -> str:
     return ", ".join(each.task_id for each in invocations)
-
-
-def _pause(seconds: float, on_tick: Callable[[], None]) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        on_tick()
-        time.sleep(0.1)

@@ -13,16 +13,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from dbt_watch.airflow.pods import attempt_of, list_pods
 from dbt_watch.airflow.supervisor import patiently, read_state_now, read_states_now
 from dbt_watch.airflow.task_instances import generation_of, key_of
-from dbt_watch.core.task_states import OVER, RUNNING
+from dbt_watch.core.task_states import OVER
 from dbt_watch.exceptions import ProjectIsBusy
 from dbt_watch.producers.pods.earlier_pods import GENERATION, await_gone
 from dbt_watch.producers.pods.log_reader import HTTP_NOT_FOUND, container_end, status_of
+from dbt_watch.producers.waiting import Reminders, await_ends, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +36,6 @@ TASK_ANNOTATION: Final = "dbt-watch/task"
 
 # In seconds.
 POLL: Final = 2.0
-SAID_EVERY: Final = 60.0
-ENDS_WITHIN: Final = 60.0  # a task, after its pod
 
 
 class ProjectPods:
@@ -89,7 +87,7 @@ class ProjectPods:
         :param on_tick: called often meanwhile; may raise to stop the waiting
         :raises TimeoutError: when a pod that is being deleted does not end
         """
-        said: dict[str, float] = {}
+        reminders = Reminders()
         waited_for: set[str] = set()
         while others := self.others(namespace):
             owners = sorted({_task_of(pod) for pod in others})
@@ -101,20 +99,10 @@ class ProjectPods:
                 continue
             waited_for.update(owners)
             for pod in others:
-                if time.monotonic() - said.get(pod.metadata.name, -SAID_EVERY) >= SAID_EVERY:
-                    said[pod.metadata.name] = time.monotonic()
+                if reminders.is_due(pod.metadata.name):
                     log.info("Waiting until dbt has ended in pod %s of %s", pod.metadata.name, _task_of(pod))
-            _pause(POLL, on_tick)
-        self._await_ends(waited_for, on_tick)
-
-    def _await_ends(self, tasks: set[str], on_tick: Callable[[], None]) -> None:
-        """Wait a while until tasks whose pods have ended have done so themselves: their states tell what is left to build."""
-        deadline = time.monotonic() + ENDS_WITHIN
-        while tasks and time.monotonic() < deadline:
-            states = patiently(functools.partial(read_states_now, self._producer, sorted(tasks)))
-            tasks = {task for task, state in states.items() if state == RUNNING}
-            if tasks:
-                _pause(POLL, on_tick)
+            pause(POLL, on_tick)
+        await_ends(self._producer, waited_for, POLL, on_tick)
 
     def give_way(self, pod: V1Pod) -> None:
         """
@@ -157,10 +145,3 @@ def _is_leaving(pod: V1Pod) -> bool:
 
 def _task_of(pod: V1Pod) -> str:
     return str((pod.metadata.annotations or {}).get(TASK_ANNOTATION, ""))
-
-
-def _pause(seconds: float, on_tick: Callable[[], None]) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        on_tick()
-        time.sleep(0.1)

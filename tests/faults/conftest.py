@@ -163,24 +163,46 @@ ROWS = {}
 _number = itertools.count(1)
 
 
+@pytest.fixture(scope="session")
+def gate(postgres):
+    """For as long as a block lasts, hold dbt back before the last third of the models of a schema: they share a lock."""
+
+    @contextlib.contextmanager
+    def shut(schema):
+        with contextlib.closing(
+            psycopg2.connect(host=postgres, user="postgres", dbname="warehouse")
+        ) as connection:
+            connection.cursor().execute("select pg_advisory_lock(hashtext(%s))", [schema])
+            yield
+
+    return shut
+
+
 class Struck(Run):
     """
     A run that something happens to.
 
     :ivar schema: where it builds
     :ivar warehouse: how often each node was built, by schema
+    :ivar gate: holds dbt back, by schema
     """
 
     @classmethod
-    def begin(cls, airflow, warehouse, dag_id, **conf):
+    def begin(cls, airflow, warehouse, gate, dag_id, **conf):
         schema = f"run_{next(_number)}"
         run = cls.start(airflow, dag_id, {"schema": schema, **conf})
-        run.schema, run.warehouse = schema, warehouse
+        run.schema, run.warehouse, run.gate = schema, warehouse, gate
         return run
 
     def midway(self):
         """Wait until dbt has done about a third."""
         return self.when("shop.a1", "success")
+
+    @contextlib.contextmanager
+    def held_midway(self):
+        """Wait until dbt has done about a third, and see that it does not end within a block; gives the name of its pod."""
+        with self.gate(self.schema):
+            yield self.midway().pod()
 
     def when_all_is_built(self):
         """Wait until dbt has built all models, whoever may have noticed; return the run."""
@@ -208,12 +230,12 @@ def producer(request):
 
 
 @pytest.fixture
-def strike(airflow, dags, warehouse, producer, request):
+def strike(airflow, dags, warehouse, gate, producer, request):
     """Start a run; at the end of the test, compare it with an undisturbed one."""
     row = ROWS.setdefault(request.node.name, Row(fault_of(request.node), producer))
 
     def start(dag_id="steady", **conf):
-        return Struck.begin(airflow, warehouse, dag_id + PRODUCERS[producer], **conf)
+        return Struck.begin(airflow, warehouse, gate, dag_id + PRODUCERS[producer], **conf)
 
     def check(run):
         row.rounds += 1

@@ -86,8 +86,9 @@ def test_the_producer_of_a_green_run_is_cleared_alone(strike, pods):
 
 
 def test_the_failed_producer_is_cleared_without_its_sensors_and_then_with_them(strike, cluster, pods):
-    run = strike("once").midway()
-    cluster.faults.evict(run.pod())
+    run = strike("once")
+    with run.held_midway() as pod:
+        cluster.faults.evict(pod)
     assert run.end() == "failed"
     red = {task_id for task_id, task in run.tasks.items() if task.state == "failed"}
     run.clear(PRODUCER)

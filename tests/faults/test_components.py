@@ -93,18 +93,20 @@ def test_the_same_dag_runs_four_times_at_once(strike):
 
 
 def test_a_pool_that_counts_deferred_tasks_is_smaller_than_the_project(strike, kubernetes):
-    run = strike("four_slots").midway()
-    kubernetes.delete_namespaced_pod(run.pod(), "default", grace_period_seconds=0)
+    run = strike("four_slots")
+    with run.held_midway() as pod:
+        kubernetes.delete_namespaced_pod(pod, "default", grace_period_seconds=0)
     strike.check(run)
 
 
 @pytest.mark.parametrize("producer", ["on a worker"])
 def test_the_worker_of_the_producer_is_killed(strike, airflow):
-    run = strike().midway()
-    task = psutil.Process(run.tasks["shop.dbt_build"].pid)
-    assert task.pid in airflow.pids()
-    for process in (task.parent(), task):
-        process.kill()
+    run = strike()
+    with run.held_midway():
+        task = psutil.Process(run.tasks["shop.dbt_build"].pid)
+        assert task.pid in airflow.pids()
+        for process in (task.parent(), task):
+            process.kill()
     strike.check(run)
 
 

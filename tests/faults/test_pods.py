@@ -20,29 +20,32 @@ def faults(cluster):
 @pytest.mark.quick(kind="evicted", producer="on a worker")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pod_comes_to_a_bad_end_and_the_next_attempt_goes_on(strike, faults, kind):
-    run = strike().midway()
-    KINDS[kind][0](faults, run.pod())
+    run = strike()
+    with run.held_midway() as pod:
+        KINDS[kind][0](faults, pod)
     strike.check(run)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pod_comes_to_a_bad_end_and_there_is_no_next_attempt(strike, faults, kind):
-    run = strike("once").midway()
-    KINDS[kind][0](faults, run.pod())
+    run = strike("once")
+    with run.held_midway() as pod:
+        KINDS[kind][0](faults, pod)
     strike.check_failed(run, KINDS[kind][1])
 
 
 def test_a_pod_is_deleted_by_hand(strike, kubernetes):
-    run = strike().midway()
-    kubernetes.delete_namespaced_pod(run.pod(), "default", grace_period_seconds=0)
+    run = strike()
+    with run.held_midway() as pod:
+        kubernetes.delete_namespaced_pod(pod, "default", grace_period_seconds=0)
     strike.check(run)
 
 
 def test_the_node_is_lost(strike, faults):
-    run = strike().midway()
-    pod = run.pod()
-    faults.lose_node(pod)
-    faults.collect_lost_pod(pod)
+    run = strike()
+    with run.held_midway() as pod:
+        faults.lose_node(pod)
+        faults.collect_lost_pod(pod)
     strike.check(run)
 
 
@@ -55,14 +58,16 @@ def test_the_log_stream_is_cut_twenty_times(strike, faults):
 
 
 def test_the_credentials_expire_in_the_middle_of_the_log(strike, faults):
-    run = strike().midway()
-    faults.expire_credentials()
+    run = strike()
+    with run.held_midway():
+        faults.expire_credentials()
     strike.check(run)
 
 
 def test_the_log_is_rotated_away(strike, faults):
-    run = strike().midway()
-    faults.rotate_log(run.pod())
+    run = strike()
+    with run.held_midway() as pod:
+        faults.rotate_log(pod)
     strike.check(run)
 
 

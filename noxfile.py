@@ -86,9 +86,9 @@ def run_side_by_side(session: nox.Session, *arguments: str) -> None:
     run(session, "python", "tests/side_by_side.py", *arguments)
 
 
-def run(session: nox.Session, *command: str) -> None:
+def run(session: nox.Session, *command: str, external: bool = False) -> None:
     """Run tests; when they are interrupted, leave them a minute to end the Airflows that they have started."""
-    session.run(*command, interrupt_timeout=60, terminate_timeout=10)
+    session.run(*command, interrupt_timeout=60, terminate_timeout=10, external=external)
 
 
 @nox.session
@@ -137,7 +137,10 @@ def k8s_executor(session: nox.Session) -> None:
         return
     figures = "tests/bench/k8s_executor.json"
     run_pytest(session, "tests/k8s_executor", "--k8s-executor", "--k8s-figures", figures)
-    for python in ("python", str(peer_python(session))):
+    peer = str(peer_python(session))
+    of_peer = ("-k", "the_peer", "--k8s-executor", "--k8s-figures", figures)
+    run(session, peer, "-m", "pytest", "tests/k8s_executor/test_worker_pods.py", *of_peer, external=True)
+    for python in ("python", peer):
         session.run(python, "tests/bench/bench_worker_pods.py", "--json", figures, external=True)
     session.run("python", "tests/bench/k8s_executor_report.py", figures)
 

@@ -1,5 +1,5 @@
 """
-Reads the log of an invocation: a part of it by its offset, or all of it as it grows.
+Reads the log of an invocation: a part of it by its offset, at once or when there is one, or all of it as it grows.
 
 Never more than a piece of a log is in memory, however long it is and however many read it.
 """
@@ -7,6 +7,7 @@ Never more than a piece of a log is in memory, however long it is and however ma
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,9 +20,12 @@ LONGEST_PIECE: Final = 8 << 20
 """The most that one request returns, in bytes."""
 
 _FOLLOWED_PIECE: Final = 1 << 16
+LONGEST_WAIT: Final = 60.0
+"""The longest that one request waits for more of a log, in seconds."""
+
 # In seconds: how often a log is looked at, and how often its invocation is when it does not grow.
-_LOOK: Final = 0.2
-_ASK: Final = 1.0
+_LOOK: Final = 0.1
+_ASK: Final = 0.4
 
 
 @dataclass(frozen=True)
@@ -58,24 +62,36 @@ def read_piece(path: Path, offset: int, limit: int, *, has_ended: bool) -> LogPi
     return LogPiece(data, following, size, has_ended and following >= size)
 
 
-async def follow(path: Path, offset: int, has_ended: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def await_piece(
+    path: Path, offset: int, limit: int, has_ended: Callable[[], bool], wait: float = math.inf
+) -> LogPiece:
     """
-    Yield a log from an offset on as it grows, until its invocation has ended.
+    Return a part of a log as soon as there is one or nothing follows; an empty one after a time.
 
-    :param has_ended: asked in a thread, since it asks the database
+    :param has_ended: tells whether the invocation has; asked in a thread, since it asks the database
+    :param wait: that time, in seconds
     """
     loop = asyncio.get_running_loop()
+    until = loop.time() + wait
     ended, asked_at = False, -_ASK
     while True:
-        piece = await asyncio.to_thread(read_piece, path, offset, _FOLLOWED_PIECE, has_ended=ended)
+        # What is known of the end is asked before the log is looked at: dbt writes until then.
+        if loop.time() - asked_at >= _ASK:
+            ended = await asyncio.to_thread(has_ended)
+            asked_at = loop.time()
+        piece = await asyncio.to_thread(read_piece, path, offset, limit, has_ended=ended)
+        if piece.data or piece.is_complete or loop.time() >= until:
+            return piece
+        await asyncio.sleep(min(_LOOK, max(0.0, until - loop.time())))
+
+
+async def follow(path: Path, offset: int, has_ended: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """Yield a log from an offset on as it grows, until its invocation has ended; see `await_piece`."""
+    while True:
+        piece = await await_piece(path, offset, _FOLLOWED_PIECE, has_ended)
         # The log may have been removed, by age; it does not begin anew.
         offset = max(offset, piece.offset)
         if piece.data:
             yield piece.data
-            continue
-        if ended:
+        if piece.is_complete:
             return
-        await asyncio.sleep(_LOOK)
-        if loop.time() - asked_at >= _ASK:
-            asked_at = loop.time()
-            ended = await asyncio.to_thread(has_ended)

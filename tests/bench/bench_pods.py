@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = HERE.parents[1] / "examples/jaffle_shop"
 IMAGE = "jaffle-shop:bench"
+# The same as it comes from a repository: dbt has to parse it first.
+UNPARSED = "jaffle-shop:unparsed"
 LIMIT_S = 400.0
 # Ways of this library, and those of the peer.
 OURS = ("bare-pod", "one-pod", "three-producers", "pod-per-node")
@@ -102,7 +104,8 @@ class Pods:
         """
         self._count += 1
         dag_id = self._dag_id = f"{way.replace('-', '_')}_{self._count}"
-        what = {"way": way, "dag_id": dag_id, "manifest": str(self._manifest), "image": IMAGE}
+        image = UNPARSED if way == "fresh-pod" else IMAGE
+        what = {"way": way, "dag_id": dag_id, "manifest": str(self._manifest), "image": image}
         airflow = self._bench.airflow
         self._empty_warehouse()
         with dags_in(airflow, HERE / "load/pods_dags.py", env={"PODS_CASE": json.dumps(what)}):
@@ -184,7 +187,7 @@ def pods(beside: Beside = nothing) -> Iterator[Pods]:
         tempfile.TemporaryDirectory(prefix="dbt-watch-pods-") as directory,
         local_postgres("warehouse") as host,
     ):
-        shop, dags = Path(directory, "jaffle_shop"), Path(directory, "dags")
+        shop, unparsed, dags = (Path(directory, name) for name in ("jaffle_shop", "unparsed", "dags"))
         shutil.copytree(EXAMPLE, shop, ignore=shutil.ignore_patterns("target", "logs"))
         (shop / "profiles.yml").write_text(PROFILE)
         dags.mkdir()
@@ -195,18 +198,25 @@ def pods(beside: Beside = nothing) -> Iterator[Pods]:
                 "coalesce(paid.amount, 0)", "cast(coalesce(paid.amount, 0) as decimal(10, 2))"
             )
         )
+        shutil.copytree(shop, unparsed)
         env = {**os.environ, "WAREHOUSE_HOST": host}
         command = [str(Path(sys.executable).with_name("dbt")), "parse", "--profiles-dir", "."]
         subprocess.run(command, cwd=shop, env=env, check=True, stdout=subprocess.DEVNULL)
-        mounts = {"/usr/app/jaffle_shop": shop, host: Mount(Path(host), shared=True)}
-        image = Image(
-            venv=sys.prefix, mounts=mounts, workdir="/usr/app/jaffle_shop", env={"WAREHOUSE_HOST": host}
-        )
+        workdir = "/usr/app/jaffle_shop"
+        images = {
+            name: Image(
+                venv=sys.prefix,
+                mounts={workdir: directory, host: Mount(Path(host), shared=True)},
+                workdir=workdir,
+                env={"WAREHOUSE_HOST": host},
+            )
+            for name, directory in ((IMAGE, shop), (UNPARSED, unparsed))
+        }
         settings = {f"AIRFLOW__{name}": value for name, value in DEFAULTS.items()}
         settings["DBT_WATCH_CACHE_DIR"] = str(Path(directory, "cache"))
         with (
             beside(shop, {"WAREHOUSE_HOST": host}) as more,
-            LocalKube(images={IMAGE: image}) as kube,
+            LocalKube(images=images) as kube,
             airflow_bench(dags, kube, {**settings, **more}) as bench,
         ):
             yield Pods(bench, host, shop / "target/manifest.json")

@@ -85,13 +85,13 @@ def sizes(figures: dict[str, Any]) -> str:
         ("the producer deferred", "the producer deferred", lambda _: 2, (ours, "the producer")),
         ('`isolate="*"`', 'isolate="*"', lambda nodes: nodes, (ours, "the producer")),
         ('`sensors="lineage"`', 'sensors="lineage"', lambda nodes: 1 + nodes, (ours, "a node")),
-        ("astronomer-cosmos, `KUBERNETES`", "", lambda nodes: nodes, (peer, "a node")),
+        ("astronomer-cosmos, `KUBERNETES`", "astronomer-cosmos, `KUBERNETES`", lambda nodes: nodes, (peer, "a node")),
         (
-            "astronomer-cosmos, `WATCHER_KUBERNETES`", "", lambda nodes: 1 + nodes,
+            "astronomer-cosmos, `WATCHER_KUBERNETES`", "astronomer-cosmos, `WATCHER_KUBERNETES`", lambda nodes: 1 + nodes,
             ("cosmos WATCHER_KUBERNETES", "a node"),
         ),
     ]  # fmt: skip
-    head = "way|nodes|worker pods|CPU seconds until their tasks begin|memory at a time"
+    head = "way|nodes|worker pods|pod seconds until their tasks begin|CPU seconds|memory at a time"
     lines = []
     for name, way, number_for, kind in ways:
         cost = costs.get((*kind, False))
@@ -101,10 +101,20 @@ def sizes(figures: dict[str, Any]) -> str:
             mark = "" if known is not None else " (computed)"
             if cost is None:
                 continue
-            starts, memory = number * cost["cpu"], min(number, AT_ONCE) * cost["megabytes"]
+            starts, cpu = number * cost["seconds"], number * cost["cpu"]
+            memory = min(number, AT_ONCE) * cost["megabytes"]
             if number_for(nodes) == 2:
                 memory = cost["megabytes"]
-            lines.append([name, f"{nodes:,}", f"{number:,}{mark}", f"{starts:,.0f}", f"{memory:,.0f} MB"])
+            lines.append(
+                [
+                    name,
+                    f"{nodes:,}",
+                    f"{number:,}{mark}",
+                    f"{starts:,.0f}",
+                    f"{cpu:,.0f}",
+                    f"{memory:,.0f} MB",
+                ]
+            )
     return table(head, lines)
 
 

@@ -5,6 +5,7 @@ Without `--k8s-executor` only what is not marked so runs: one run of the example
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -22,8 +23,7 @@ from dbt_watch.local.localkube import Mount
 HERE = Path(__file__).parent
 SHOP_IMAGE, STEADY_IMAGE = "registry.example/shop-dbt:1.4", "registry.example/steady-dbt:1"
 WIDE_IMAGE = "registry.example/wide-{}-dbt:1"
-# In models.
-WIDTHS = (50, 200, 500)
+HAS_PEER = importlib.util.find_spec("cosmos") is not None
 # In seconds, until no pod of a run that has ended is left.
 GONE = 90
 FIGURES = pytest.StashKey()
@@ -73,23 +73,30 @@ def is_asked_for(request, file):
 
 
 @pytest.fixture(scope="session")
-def wide(parse, tmp_path_factory, request):
-    """Projects of many models, by their number; none where no test asks for them."""
-    if not is_asked_for(request, "test_runs.py"):
+def wide(parse, postgres, tmp_path_factory, request):
+    """Projects of many models, by their number: those that tests ask for."""
+    if not is_asked_for(request, "test_worker_pods.py"):
         return {}
+    asked = (getattr(item, "callspec", None) for item in request.session.items)
+    widths = {call.params["width"] for call in asked if call is not None and "width" in call.params}
     return {
-        width: parse(wide_project(tmp_path_factory.mktemp("wide") / f"wide_{width}", width))
-        for width in WIDTHS
+        width: parse(wide_project(tmp_path_factory.mktemp("wide") / f"wide_{width}", width, postgres))
+        for width in sorted(widths)
     }
 
 
-def wide_project(directory, width):
+def wide_project(directory, width, postgres):
     (directory / "models").mkdir(parents=True)
     (directory / "dbt_project.yml").write_text(
         "name: wide\nversion: '1.0'\nprofile: wide\nmodels: {+materialized: view}\n"
     )
-    profile = "wide: {target: dev, outputs: {dev: {type: duckdb, path: /tmp/wide.duckdb, threads: 4}}}\n"
-    (directory / "profiles.yml").write_text(profile)
+    # Pods for each node need a database that they share.
+    warehouse = {"type": "postgres", "host": postgres, "port": 5432, "user": "postgres", "password": ""}
+    warehouse |= {"dbname": "warehouse", "schema": "wide", "threads": 4}
+    dev = {"type": "duckdb", "path": "/tmp/wide.duckdb", "threads": 4}  # noqa: S108 - in the pod
+    outputs = {"dev": dev, "warehouse": warehouse}
+    profile = {"wide": {"target": "dev", "outputs": outputs}}
+    (directory / "profiles.yml").write_text(json.dumps(profile))
     for number in range(width):
         # A lineage as deep as the logarithm of its size.
         parents = sorted({number // 2, number // 3} - {number})
@@ -125,13 +132,8 @@ def dags(project, wide, steady, tmp_path_factory):
     for directory in filter(None, (project, *wide.values(), steady)):
         (folder / directory.name / "target").mkdir(parents=True)
         shutil.copy(directory / "target/manifest.json", folder / directory.name / "target")
-    if not wide:
-        lines = [
-            line
-            for line in (folder / "shop.py").read_text().splitlines()
-            if not line.startswith(("for width", "    case("))
-        ]
-        (folder / "shop.py").write_text("\n".join(lines) + "\n")
+    if not HAS_PEER or 50 not in wide:
+        (folder / "peer.py").unlink()
     if steady is None:
         (folder / "steady.py").unlink()
     return folder
@@ -140,9 +142,10 @@ def dags(project, wide, steady, tmp_path_factory):
 @pytest.fixture(scope="session")
 def images(project, wide, steady, gates, postgres):
     found = {SHOP_IMAGE: dbt_image(project)}
-    found |= {WIDE_IMAGE.format(width): dbt_image(directory) for width, directory in wide.items()}
+    # A socket works only where the directory itself is mounted, not a copy of it.
+    socket = {postgres: Mount(postgres, shared=True)}
+    found |= {WIDE_IMAGE.format(width): dbt_image(directory, socket) for width, directory in wide.items()}
     if steady is not None:
-        # A socket works only where the directory itself is mounted, not a copy of it.
         shared = {
             path: Mount(source, shared=True) for path, source in ((postgres, postgres), ("/gates", gates))
         }
@@ -200,7 +203,7 @@ def seconds_of(pods):
 def count(deployment, counts, gone):
     """Return a function that notes the pods of a run in the table, and returns how many there were of each kind."""
 
-    def note(run, way):
+    def note(run, way, nodes=None):
         gone(run)
         workers, pods = deployment.pods(run), deployment.pods(run, DBT_NAMESPACE)
         tasks = run.tasks.values()
@@ -210,7 +213,7 @@ def count(deployment, counts, gone):
         )
         counts.append(
             {
-                "way": way, "nodes": len(run.sensors()), "worker_pods": len(workers), "dbt_pods": len(pods),
+                "way": way, "nodes": len(run.sensors()) if nodes is None else nodes, "worker_pods": len(workers), "dbt_pods": len(pods),
                 "worker_seconds": seconds_of(workers), "dbt_seconds": seconds_of(pods),
                 "run_seconds": (ended - begun).total_seconds(), "load": os.getloadavg()[0],
             }

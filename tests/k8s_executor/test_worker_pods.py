@@ -1,5 +1,6 @@
 """Runs under the KubernetesExecutor: whole ones, and how many pods they take."""
 
+import importlib.util
 import re
 
 import pytest
@@ -12,6 +13,7 @@ from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 PRODUCER = "shop.dbt_build"
 NEEDS_33 = pytest.mark.skipif(not STARTS_FROM_TRIGGER, reason="without Airflow 3.3 sensors need workers")
 LONG = pytest.mark.k8s_executor
+HAS_PEER = importlib.util.find_spec("cosmos") is not None
 SYNC, DEFERRED = "the producer on a worker", "the producer deferred"
 WIDTHS = (50, 200, 500)
 
@@ -72,6 +74,17 @@ def test_hundreds_of_nodes_take_no_more_than_ten(run_of, count, width, how, suff
     assert set(run.states.values()) == {"success"}
     assert len(run.sensors()) == width
     assert count(run, how) == expected
+
+
+@LONG
+@pytest.mark.skipif(not HAS_PEER, reason="astronomer-cosmos is not installed here")
+@pytest.mark.parametrize("width", [50])
+@pytest.mark.parametrize("mode", ["KUBERNETES", "WATCHER_KUBERNETES"])
+def test_the_peer_takes_a_worker_pod_for_each_node(run_of, count, mode, width):
+    run = run_of(f"peer_{mode.lower()}")
+    assert run.state == "success", run.states
+    workers, _ = count(run, f"astronomer-cosmos, `{mode}`", nodes=width)
+    assert workers >= width
 
 
 @LONG

@@ -27,6 +27,7 @@ class StandInServer:
     :ivar begins_as: the state of an invocation that was posted
     :ivar own_ids: give invocations ids of its own, as an old server does
     :ivar lists: whether it has a list of invocations
+    :ivar waits: whether it waits for more of a log as long as it is asked to
     """
 
     def __init__(self, dialect="own"):
@@ -37,6 +38,7 @@ class StandInServer:
         self.begins_as = "STARTED"
         self.own_ids = False
         self.lists = True
+        self.waits = True
         self.authorizations = None
         self.on_post = lambda invocation: None
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler_for(self))
@@ -122,11 +124,16 @@ class StandInServer:
         return told
 
     def log_part(self, found, query):
-        log = found["log"].encode()
+        deadline = time.monotonic() + float(query["wait"][0]) * self.waits
+        while int(query["offset"][0]) >= len(found["log"].encode()) and found["state"] in OPEN:
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(0.005)
+        has_ended, log = found["state"] not in OPEN, found["log"].encode()
         start = min(int(query["offset"][0]), len(log))
         piece = log[start : start + int(query["limit"][0])]
         following = start + len(piece)
-        is_complete = found["state"] not in OPEN and following == len(log)
+        is_complete = has_ended and following == len(log)
         return 200, {"X-Log-Offset": str(following), "X-Log-Complete": str(is_complete).lower()}, piece
 
 

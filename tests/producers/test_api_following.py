@@ -129,14 +129,14 @@ def test_of_a_log_by_offset_no_part_is_read_twice_and_a_line_may_come_in_pieces(
     assert len(set(offsets)) == len(offsets)
 
 
-def test_an_invocation_that_waits_is_asked_for_its_state_alone(scene_of):
-    scene = scene_of("own")
+@pytest.mark.parametrize("dialect", ["own", "field"])
+def test_an_invocation_waits_for_its_turn(scene_of, dialect):
+    scene = scene_of(dialect)
     scene.invocation["state"] = "PENDING"
 
     def has_waited():
         if len(scene.server.requests) < 4:
             return False
-        assert not any("/log" in path for path in scene.server.asked())
         scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
         scene.end()
         return True
@@ -144,6 +144,51 @@ def test_an_invocation_that_waits_is_asked_for_its_state_alone(scene_of):
     scene.happens = [has_waited]
     assert scene.follow().exit_code == 0
     assert "waits for its turn" in scene.caplog.text
+
+
+def requests_until_the_end(scene):
+    """Return how many requests it takes to follow an invocation that says nothing for a second."""
+    began = time.monotonic()
+
+    def a_second_is_over():
+        if time.monotonic() - began < 1.0:
+            return False
+        scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+        scene.end()
+        return True
+
+    scene.happens = [a_second_is_over]
+    assert scene.follow().exit_code == 0
+    return len(scene.server.requests)
+
+
+def test_a_server_that_waits_until_there_is_more_is_asked_less_and_one_that_does_not_is_not_asked_at_once_again(
+    scene_of, monkeypatch
+):
+    monkeypatch.setattr("dbt_watch.producers.api.protocol.LONGEST_WAIT", 30.0)
+    waiting = requests_until_the_end(scene_of("own"))
+    scene = scene_of("own")
+    scene.server.waits = False
+    polled = requests_until_the_end(scene)
+    assert waiting < 8
+    assert waiting < polled < 150
+
+
+def test_a_server_whose_log_is_not_there_before_dbt_runs_still_gives_it(scene_of):
+    scene = scene_of("silent")
+    scene.invocation["state"] = "PENDING"
+
+    def begin():
+        if not any("/log" in path for path in scene.server.asked()):
+            return False
+        scene.server.dialect = "own"
+        scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+        scene.end()
+        return True
+
+    scene.happens = [begin]
+    assert scene.follow().no_log == ""
+    assert scene.status(CUSTOMERS) == "success"
 
 
 @pytest.mark.parametrize("fault", [hangs_up, says(503, Retry_After="0"), says(500), says(200, b"not json")])

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 
 import pytest
@@ -199,9 +200,30 @@ def test_a_log_and_an_artifact_that_are_too_large_are_not_kept_whole(desk_with):
     assert desk.client.get("/invocations/two/artifacts").json()["artifacts"] == {}
 
 
+def test_a_part_of_a_log_may_be_waited_for(desk):
+    desk.post(command(say="at last"), "one")
+    began = time.monotonic()
+    empty = desk.client.get("/invocations/one/log", params={"wait": 0.3})
+    assert time.monotonic() - began >= 0.3
+    assert (empty.content, empty.headers["X-Log-Complete"]) == (b"", "false")
+    worker = threading.Timer(0.5, desk.runner.work)
+    worker.start()
+    part = desk.client.get("/invocations/one/log", params={"wait": 60})
+    assert part.content
+    worker.join()
+    following = {"offset": int(desk.client.get("/invocations/one/log").headers["X-Log-Size"]), "wait": 60}
+    end = desk.client.get("/invocations/one/log", params=following)
+    assert (end.content, end.headers["X-Log-Complete"]) == (b"", "true")
+    assert time.monotonic() - began < 50
+
+
 def test_no_more_logs_are_followed_than_may(desk_with):
     desk = desk_with(limits={"followers": 0})
-    desk.run()
+    desk.post(command(), "one")
+    began = time.monotonic()
+    assert desk.client.get("/invocations/one/log", params={"wait": 60}).status_code == 200
+    assert time.monotonic() - began < 50, "it is not waited for either"
+    desk.runner.work()
     assert desk.client.get("/invocations/one/log", params={"follow": True}).status_code == 503
     assert desk.client.get("/invocations/one/log").status_code == 200
 

@@ -194,6 +194,11 @@ def _answer(response: httpx.Response, content: _Content, began: float) -> Answer
     return Answer(response.status_code, headers, content.taken(), time.monotonic() - began)
 
 
+def server_of(connection: ApiConnection) -> DbtServer:
+    """Return what is asked of the server of a connection."""
+    return DbtServer(connection.name, connection.timeout)
+
+
 def send_now(client: httpx.Client, connection: ApiConnection, ask: Ask) -> Answer:
     """
     Send a request and wait for its answer.
@@ -234,7 +239,7 @@ class WorkerClient:
         self._on_tick = on_tick
         self._talking = talking
         self.connection = self._read()
-        self.server = DbtServer(self.connection.name)
+        self.server = server_of(self.connection)
         # Airflow is told of them by the task's own thread.
         self._tokens: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._client = httpx.Client(**_options(self.connection, self._tokens.put))
@@ -316,7 +321,7 @@ def abort_now(connection: ApiConnection, task_id: str, *, within: float) -> None
         try:
             # A client of its own: the other one may be in use right now.
             with httpx.Client(**_options(connection, lambda _: None)) as client:
-                run(DbtServer(connection.name).abort(task_id), lambda step: do(client, step))
+                run(server_of(connection).abort(task_id), lambda step: do(client, step))
         except Exception as error:  # noqa: BLE001 - there is nobody left to handle it
             log.warning("The invocation could not be aborted: %s", error)
 
@@ -354,7 +359,7 @@ class TriggererClient:
     @property
     def server(self) -> DbtServer:
         """What is asked."""
-        return DbtServer(self._opened[1].name)
+        return server_of(self._opened[1])
 
     async def run(self, procedure: Generator[Ask | Renew | Pause, Any, T]) -> T:
         """

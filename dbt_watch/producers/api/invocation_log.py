@@ -3,7 +3,7 @@ Follows an invocation to its end, and its log as it grows: a procedure (see `cor
 
 Three kinds of servers, told apart by what they answer:
 
-- the one of this library gives the log by its offset, and says when nothing follows;
+- the one of this library gives the log by its offset as soon as there is more, and says when nothing follows;
 - one in the field gives the whole log so far with each answer about the state, as `log_content`;
 - one that gives no log, or none with records of dbt: then dbt's own results are read at the end.
 """
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # In seconds.
-LOG_POLL_FIRST: Final = 0.4
+LOG_PAUSE: Final = 0.2  # after a part of the log, so that the next one holds more than a line
+LOG_POLL_FIRST: Final = 0.4  # of a server that does not wait until there is more
 LOG_POLL_LIMIT: Final = 3.0
 STATE_POLL_FIRST: Final = 0.7
 STATE_POLL_LIMIT: Final = 10.0
@@ -118,7 +119,7 @@ class InvocationFollowing:
         """Read what there is of the log; of one that is read by its offset, until it is complete. Tell whether any came."""
         if found.log_content is not None:
             return self._take_content(found.log_content)
-        if found.state == PENDING or self._has_own_log is False:
+        if self._has_own_log is False:
             return False
         return (yield from self._read_by_offset(found))
 
@@ -138,10 +139,13 @@ class InvocationFollowing:
             if part.content:
                 has_come = True
                 pace.reset()
+                self._tell_that_it_runs()
                 self._take(self._splitter.feed(part.content))
             if part.is_complete:
                 return has_come
-            if not part.content:
+            if part.content:
+                yield Pause(LOG_PAUSE)
+            elif not part.was_awaited:
                 yield Pause(pace.next())
 
     def _part(self, found: RemoteInvocation) -> Generator[Step, Any, LogPart | None]:
@@ -156,7 +160,7 @@ class InvocationFollowing:
             return None
         if part is not None:
             self._has_own_log = True
-        elif self._has_own_log is None:
+        elif self._has_own_log is None and found.state != PENDING:
             self._has_own_log = False
             self._tell(
                 f"The server gives no log of its own; what becomes of the nodes may be known from {self._results}"
@@ -184,7 +188,11 @@ class InvocationFollowing:
     def _tell_state(self, found: RemoteInvocation) -> None:
         if found.state == PENDING:
             self._tell("The invocation waits for its turn on the server")
-        elif found.is_open and self._told:
+        elif found.is_open:
+            self._tell_that_it_runs()
+
+    def _tell_that_it_runs(self) -> None:
+        if self._told:
             self._tell("The server runs dbt")
 
     def _tell(self, text: str) -> None:

@@ -36,6 +36,8 @@ BACKOFF_FIRST: Final = 0.5
 BACKOFF_LIMIT: Final = 15.0
 LONGEST_RETRY_AFTER: Final = 120.0
 
+LONGEST_WAIT: Final = 15.0
+"""How long a server is asked to wait until there is more of a log, in seconds; proxies cut what takes a minute."""
 LOG_PIECE: Final = 1 << 20
 """How much of a log is asked for at a time, in bytes."""
 LOG_TRIES: Final = 3
@@ -159,11 +161,13 @@ class LogPart(NamedTuple):
     :param content: as it is
     :param offset: where the next part begins, in bytes
     :param is_complete: whether nothing follows, now or later
+    :param was_awaited: whether the server has waited for it
     """
 
     content: bytes
     offset: int
     is_complete: bool
+    was_awaited: bool = False
 
 
 class DbtServer:
@@ -171,10 +175,12 @@ class DbtServer:
     What is asked of one server.
 
     :param name: what to call it in errors: its connection, and its address
+    :param timeout: seconds within which it has to answer
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, timeout: float) -> None:
         self._name = name
+        self._wait = min(LONGEST_WAIT, timeout / 2)
 
     # Procedures.
 
@@ -241,7 +247,7 @@ class DbtServer:
         self, task_id: str, offset: int, patience: float = PATIENCE
     ) -> Generator[Ask | Renew | Pause, Any, LogPart | None]:
         """
-        Read a part of a log by its offset.
+        Read a part of a log by its offset; the server may wait until there is one.
 
         :param offset: where it begins, in bytes
         :param patience: seconds for which the server may be away
@@ -249,7 +255,7 @@ class DbtServer:
         :raises ServerError: when it does not answer
         """
         path = f"/invocations/{quote(task_id, safe='')}/log"
-        params = (("offset", str(offset)), ("limit", str(LOG_PIECE)))
+        params = (("offset", str(offset)), ("limit", str(LOG_PIECE)), ("wait", f"{self._wait:g}"))
         trouble = _Trouble(self._name, "reading the log", patience)
         for _ in range(LOG_TRIES):
             answer = yield from self._ask(Ask("GET", path, params), trouble)
@@ -258,7 +264,8 @@ class DbtServer:
             following = answer.headers.get("x-log-offset", "")
             if following.isdecimal():
                 is_complete = answer.headers.get("x-log-complete", "").lower() == "true"
-                return LogPart(answer.content, int(following), is_complete)
+                was_awaited = answer.seconds > self._wait / 2
+                return LogPart(answer.content, int(following), is_complete, was_awaited)
             # Another server's log, or what a proxy says for a moment.
             yield Pause(BACKOFF_FIRST)
         return None

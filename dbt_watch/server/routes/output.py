@@ -1,13 +1,15 @@
 """The routes to what an invocation wrote: its log, in parts or as it grows, and its artifacts."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from dbt_watch.server.answers import ArtifactList, ArtifactName, Problem, TaskId
-from dbt_watch.server.logs import DEFAULT_PIECE, LONGEST_PIECE, read_piece
+from dbt_watch.server.logs import DEFAULT_PIECE, LONGEST_PIECE, LONGEST_WAIT, await_piece
 from dbt_watch.server.logs import follow as follow_log
 from dbt_watch.server.routes.dependencies import (
     NOT_FOUND,
@@ -48,7 +50,7 @@ router = APIRouter(responses=PROBLEMS)
         503: {"model": Problem, "description": "As many logs are followed as may be."},
     },
 )
-def get_log(
+async def get_log(
     task_id: TaskId,
     server: Server,
     sender: Sender,
@@ -60,6 +62,15 @@ def get_log(
             ge=1, le=LONGEST_PIECE, description="The most to return, in bytes; of no effect with `follow`."
         ),
     ] = DEFAULT_PIECE,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=LONGEST_WAIT,
+            description="How long to wait, in seconds, for something to be there at the offset, or for the end of the invocation."
+            " There is no waiting while as many logs are followed as may be; of no effect with `follow`.",
+        ),
+    ] = 0.0,
     follow: Annotated[
         bool, Query(description="Stream the log as it grows, until the invocation has ended.")
     ] = False,
@@ -70,13 +81,19 @@ def get_log(
     The log only grows, so an offset stays valid. A part may end in the middle of a line. A stream that ends does not tell
     whether it was cut: ask for the part from there on, and look at `X-Log-Complete`.
     """
-    found = find_invocation(server, task_id, sender)
+    await asyncio.to_thread(find_invocation, server, task_id, sender)
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    is_full = len(server.followers) >= server.settings.limits.followers
     if follow:
-        if len(server.followers) >= server.settings.limits.followers:
+        if is_full:
             raise HTTPException(503, "too many logs are followed", {"Retry-After": "5"})
         return StreamingResponse(_followed(server, task_id, offset), media_type="text/plain", headers=headers)
-    piece = read_piece(server.files(task_id).log, offset, limit, has_ended=not found.is_open)
+    path, has_ended = server.files(task_id).log, _end_of(server, task_id)
+    if wait == 0 or is_full:
+        piece = await await_piece(path, offset, limit, has_ended, 0.0)
+    else:
+        with _counted(server, task_id):
+            piece = await await_piece(path, offset, limit, has_ended, wait)
     headers |= {
         "X-Log-Offset": str(piece.offset),
         "X-Log-Size": str(piece.size),
@@ -86,14 +103,27 @@ def get_log(
 
 
 async def _followed(server: Services, task_id: str, offset: int) -> AsyncIterator[bytes]:
+    with _counted(server, task_id):
+        async for data in follow_log(server.files(task_id).log, offset, _end_of(server, task_id)):
+            yield data
+
+
+def _end_of(server: Services, task_id: str) -> Callable[[], bool]:
+    """Return what tells whether an invocation has ended."""
+
     def has_ended() -> bool:
         found = server.store.get(task_id)
         return found is None or not found.is_open
 
+    return has_ended
+
+
+@contextlib.contextmanager
+def _counted(server: Services, task_id: str) -> Iterator[None]:
+    """Count one who waits for a log among those who follow one."""
     server.followers.append(task_id)
     try:
-        async for data in follow_log(server.files(task_id).log, offset, has_ended):
-            yield data
+        yield
     finally:
         server.followers.remove(task_id)
 

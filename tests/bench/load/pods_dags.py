@@ -95,6 +95,7 @@ def cosmos(mode):
 WAYS = {
     "bare-pod": bare_pod,
     "one-pod": project,
+    "fresh-pod": project,
     "three-producers": three_producers,
     "by-server": by_server,
     "pod-per-node": lambda: project("*"),

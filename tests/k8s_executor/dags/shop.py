@@ -1,6 +1,7 @@
 """The example project, and a larger one, under the KubernetesExecutor; the manifests lie beside this file wherever it is."""
 
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import dag, get_parsing_context, task
@@ -57,7 +58,8 @@ case("broken", SHOP, dbt_build(vars={"break_model": "orders"}))
 case("along_the_lineage", SHOP, sensors="lineage")
 case("a_callback", SHOP, select="raw_orders stg_orders", tests="none", on_success_callback=tell)
 case("pod_per_node", SHOP, select="resource_type:seed", tests="none", isolate="*")
-for width in (50, 200, 500):
+for project in sorted(Path(__file__).parent.glob("wide_*")):
+    width = int(project.name.removeprefix("wide_"))
     case(f"wide_{width}", wide(width))
     case(f"wide_{width}_deferred", wide(width), deferrable=True)
 

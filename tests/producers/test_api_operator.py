@@ -206,6 +206,42 @@ def test_a_node_that_fails_fails_the_task_with_what_dbt_said(shop):
     assert shop.statuses()[STAGED] == "error"
 
 
+def errors(capsys):
+    """Return what was logged as an error."""
+    lines = [line for line in capsys.readouterr().out.splitlines() if "[error " in line]
+    return [line.partition("] ")[2].partition(" [airflow")[0].rstrip() for line in lines]
+
+
+@pytest.mark.parametrize("is_deferred", [False, True])
+def test_a_failure_begins_with_the_first_root_cause_and_what_it_kept_from_being_built(
+    shop, capsys, is_deferred
+):
+    shop.builds(raw_orders="success", stg_orders="error", orders="skipped")
+    if is_deferred:
+        shop.server.on_post = lambda invocation: None
+        trigger, method = deferred(shop)
+        shop.tell(shop.server.only, raw_orders="success", stg_orders="error", orders="skipped")
+        shop.server.only.update(state="FAILURE", exit_code=1)
+        event = json.loads(json.dumps(asyncio.run(trigger._event())))
+        assert errors(capsys) == []
+        with pytest.raises(DbtRunFailed):
+            getattr(shop.operator(), method)(shop.context(), event)
+    else:
+        with pytest.raises(DbtRunFailed):
+            shop.run()
+    assert errors(capsys) == [
+        "model stg_orders: error: error with pa55-of-the-warehouse",
+        "not built because of it: 1 node, orders",
+    ]
+
+
+def test_what_a_sensor_builds_alone_it_tells_of_itself(shop, capsys):
+    shop.states[PRODUCER] = "success"
+    shop.builds(orders="error")
+    assert shop.lone()[1].exit_code == 1
+    assert errors(capsys) == []
+
+
 @pytest.mark.parametrize(
     ("end", "words"),
     [

@@ -17,7 +17,7 @@ from dbt_watch.core.held_back import HeldBack
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.drift import Drift
-from dbt_watch.core.log.end_of_run import end_of_unknown
+from dbt_watch.core.log.end_of_run import end_of_failed, end_of_unknown
 from dbt_watch.core.log.ledger import Ledger
 from dbt_watch.core.log.progress import Progress
 from dbt_watch.core.log.stale_sources import StaleSources
@@ -152,7 +152,7 @@ class BuildWatch:
     def _judged(self, closed: Closed) -> Closed:
         """Return the end of the attempt: dbt may have ended well though something was not as it has to be."""
         entries = {key: self._latest(entry) for key, entry in self._ledger.entries.items()}
-        closed = self._stale.end(closed, entries)
+        closed = end_of_failed(self._stale.end(closed, entries), entries.values())
         differences = self._drift.between(self._nodes, entries)
         if differences:
             self._warn(f"{differences}. Both have to come from the same commit.")

@@ -394,6 +394,15 @@ def test_an_attempt_of_whose_nodes_not_all_is_known_has_not_ended_well(lines, wo
     assert watch.writer.take().closed == watch.closed
 
 
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "1 node has failed: a"), (4, "4 nodes have failed: a, b, c ...")]
+)
+def test_an_attempt_with_a_failed_node_has_not_ended_well_whatever_a_command_around_dbt_says(count, words):
+    lines = [line.replace(b'"success"', b'"error"') for line in WHOLE[: 1 + 2 * count]]
+    watch, _ = watched([*lines, *WHOLE[1 + 2 * count :]])
+    assert watch.closed == Closed(1, f"dbt is said to have ended well, but {words}")
+
+
 def test_a_log_without_a_record_fails_even_where_no_node_could_have_been_told():
     exposure = {"exposure.shop.e": NodeInfo("e", "exposure")}
     assert watched([], nodes=exposure)[0].closed == Closed(

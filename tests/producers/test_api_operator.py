@@ -422,8 +422,8 @@ def test_a_producer_waits_for_what_a_sensor_builds_unless_the_sensor_has_ended(s
     marks = marks_of(first)
     alone = shop.server.add(first.replace(f"~{marks.task}~", f"~{STAGED_MARK}~"))
     shop.states["shop.stg_orders"] = state
-    threading.Timer(0.5, lambda: alone.update(state="ABORTED" if is_aborted else "SUCCESS")).start()
-    if state == "running":
+    if not is_aborted:
+        threading.Timer(0.5, lambda: alone.update(state="SUCCESS")).start()
         threading.Timer(0.6, lambda: shop.states.update({"shop.stg_orders": "success"})).start()
     shop.run(retries=1, max_tries=2, attempt=2)
     assert ("abort_requested" in alone) is is_aborted
@@ -452,10 +452,16 @@ def test_a_task_that_is_asked_to_end_aborts_only_where_airflow_has_stopped_it(sh
 
     def ask_it(invocation):
         shop.tell(invocation, **ALL)
-        threading.Timer(0.2, operator.on_kill).start()
-        threading.Timer(
-            0.8, lambda: invocation.update(state=invocation["state"].replace("STARTED", "SUCCESS"))
-        ).start()
+        threading.Thread(target=ask, args=(invocation,), daemon=True).start()
+
+    def ask(invocation):
+        operator.on_kill()
+        deadline = time.monotonic() + 60
+        while not is_aborted and not operator._attempt.signal.is_leaving:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if not is_aborted:
+            invocation.update(state="SUCCESS")
 
     shop.server.on_post = ask_it
     if is_aborted:

@@ -13,6 +13,7 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from dbt_watch.core.extras import installation_of
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
@@ -77,10 +78,9 @@ def _main(arguments: list[str]) -> int:
     try:
         command = cast("_Command", importlib.import_module(module))
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("dbt_watch"):
+        if error.name is None or error.name.startswith("dbt_watch"):
             raise
-        extra = "server" if args.command == "server" else "demo"
-        return _cannot_run(f"{error.name} is not installed; it comes with `pip install 'dbt-watch[{extra}]'`")
+        return _cannot_run(f"{error.name} is not installed; it comes with `{installation_of(error.name)}`")
     parser = argparse.ArgumentParser(
         prog=f"dbt-watch {args.command}",
         description=command.DESCRIPTION,

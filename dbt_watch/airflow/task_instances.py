@@ -48,6 +48,16 @@ def made_at(identity: object) -> float:
 _TIME_ORDERED: Final = 7
 
 
+def upstream_of(task_instance: Any) -> tuple[str, ...]:
+    """
+    Return the ids of the tasks directly before that of a task instance; none where its task is not known.
+
+    A triggerer knows it from Airflow 3.3 on, of what the scheduler has handed to it, unless it is light.
+    """
+    task = getattr(task_instance, "task", None)
+    return tuple(sorted(getattr(task, "upstream_task_ids", ())))
+
+
 def will_retry(task_instance: Any) -> bool:
     """Return whether Airflow makes another try when this one fails."""
     return bool(task_instance.try_number <= (task_instance.max_tries or 0))

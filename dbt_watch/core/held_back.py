@@ -15,7 +15,7 @@ import msgspec
 from dbt_watch.core import statuses
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.log.stale_sources import fault_of
-from dbt_watch.core.results import NodeResult, NotRun
+from dbt_watch.core.results import NOT_DUE, NodeResult, NotRun
 from dbt_watch.core.selection.evaluator import reach
 from dbt_watch.core.selection.source_freshness import is_source
 from dbt_watch.core.task_states import RED, SUCCESS
@@ -147,9 +147,11 @@ def _because(upstream: Upstream, end: UpstreamEnd, on_stale: OnStale) -> tuple[S
         is_stale = upstream.node is not None and is_source(upstream.node)
         return list(dict.fromkeys(roots)) or [name], is_stale and on_stale == "skip"
     # It was skipped, and so is what needs it, unless dbt simply had nothing to do there.
-    reasons = {result.not_run for result in end.results}
-    is_harmless = bool(reasons) and not reasons & {NotRun.STALE_SOURCE, NotRun.UPSTREAM_SKIPPED}
+    is_harmless = bool(end.results) and all(result.not_run in _HARMLESS for result in end.results)
     return ([] if is_harmless else [name]), True
+
+
+_HARMLESS: Final = NOT_DUE - {NotRun.STALE_SOURCE, NotRun.UPSTREAM_SKIPPED}
 
 
 def _failed(entry: NodeResult, causes: tuple[str, ...], sources: Mapping[str, NodeResult]) -> NodeResult:

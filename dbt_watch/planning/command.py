@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 DESCRIPTION: Final = """\
 Show what a project under @dbt_k8s_project will run, before anything runs: its
 pods in the order in which they can begin, the nodes and tasks of each, its
-command, image and resources, and why there is more than one pod.
+command, image and resources, and why there is more than one pod. Of a project
+under @dbt_api_project it shows the invocations that a server is asked for.
 
 The DAG file is run as Airflow's DAG processor runs it, without a database.
 With --manifest no DAG file is needed: try what a selection or --isolate gives.

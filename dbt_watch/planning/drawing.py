@@ -148,7 +148,7 @@ def _document(plan: ProjectPlan, boxes: dict[str, Box], layout: Layout) -> str:
     )
     heading = f"{'.'.join(filter(None, [plan.dag_id, plan.group_id]))}: {plan.project}"
     isolated = sum(pod.kind == "isolated" for pod in plan.pods)
-    size = f"nodes: {plan.node_count}, pods: {len(plan.pods)}"
+    size = f"nodes: {plan.node_count}, {plan.runs_in}s: {len(plan.pods)}"
     if isolated:
         size += f", of isolated nodes (blue): {isolated}"
     ET.SubElement(root, "title").text = _legal(f"{heading}, {size}")

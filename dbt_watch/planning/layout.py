@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from dbt_watch.core.extras import installation_of
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
@@ -135,9 +136,9 @@ def _laid(boxes: Mapping[str, Size], lines: Sequence[tuple[str, str]]) -> Layout
         from grandalf.graphs import Edge, Vertex, graph_core  # noqa: PLC0415 - comes with an extra
         from grandalf.layouts import SugiyamaLayout  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        missing = error.name
+        missing = error.name or "grandalf"
         raise ArgumentError(
-            "--svg", missing, "a library to be installed: pip install 'dbt-watch[plan]'"
+            "--svg", missing, f"a library to be installed: {installation_of(missing)}"
         ) from None
 
     guided = _guided(boxes, lines)

@@ -51,7 +51,7 @@ def plan_of_dag_file(
     projects = _projects_in(path, warn)
     if not projects:
         raise DagFileError(
-            f"{path} makes no project: no function under @dbt_k8s_project is called in a DAG of this file"
+            f"{path} makes no project: no function under @dbt_k8s_project or @dbt_api_project is called in a DAG of this file"
         )
     matches = [
         project

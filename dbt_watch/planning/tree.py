@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 from rich.tree import Tree
 
-from dbt_watch.core.command import GLOBAL_FLAGS
+from dbt_watch.core.command import GLOBAL_FLAGS, SERVER_FLAGS
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.text import printable
 from dbt_watch.rendering.plan import TEST_TYPES
@@ -55,16 +55,16 @@ class _Drawer:
     def tree(self) -> Tree:
         plan = self.plan
         where = ".".join(filter(None, [plan.dag_id, plan.group_id]))
-        nodes, pods = _count(plan.node_count, "node"), _count(len(plan.pods), "pod")
+        nodes, pods = _count(plan.node_count, "node"), _count(len(plan.pods), plan.runs_in)
         mapped = ", once for each of some values" if plan.is_mapped else ""
         root = Tree(self._line(f"{where}: {plan.project}, {nodes} in {pods}{mapped}", "bold"))
         if self.common:
-            self._add_facts(root.add(self._line("in all pods", "bold")), self.common)
+            self._add_facts(root.add(self._line(f"in all {plan.runs_in}s", "bold")), self.common)
         limit = len(plan.pods) if self.everything else _PODS
         for number, pod in enumerate(plan.pods[:limit], 1):
             self._add_pod(root, number, pod)
         if (left := len(plan.pods) - limit) > 0:
-            root.add(self._line(f"and {left} more pods; --all shows them", "dim"))
+            root.add(self._line(f"and {left} more {plan.runs_in}s; --all shows them", "dim"))
         if plan.around:
             self._add_around(root, plan.around)
         return root
@@ -179,12 +179,12 @@ def _facts(pod: PlannedPod) -> Iterator[tuple[str, str]]:
 
 def _without_log_flags(words: list[str]) -> list[str]:
     """Return a command without the options by which dbt logs for us, which are the same everywhere."""
-    flags = list(GLOBAL_FLAGS)
     found: list[str] = []
     for word in words:
         found.append(word)
-        if found[-len(flags) :] == flags:
-            found[-len(flags) :] = ["..."]
+        for flags in (list(GLOBAL_FLAGS), list(SERVER_FLAGS)):
+            if found[-len(flags) :] == flags:
+                found[-len(flags) :] = ["..."]
     return found
 
 

@@ -88,6 +88,8 @@ class Attempt:
             )
         self.signal.check()
         self._publisher.write()
+        if self.watch is not None:
+            self.watch.tell_progress()
 
     def hand_over(self) -> None:
         """Write all that is known by now, before a triggerer goes on with the journal: it knows nothing but what is written."""

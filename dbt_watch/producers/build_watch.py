@@ -7,21 +7,22 @@ Airflow, and reads and writes nothing.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dbt_watch.core.causes import causes_of, has_broken_off
 from dbt_watch.core.held_back import HeldBack
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.journal.writer import JournalWriter
 from dbt_watch.core.log.drift import Drift
-from dbt_watch.core.log.end_of_run import end_of_unknown
+from dbt_watch.core.log.end_of_run import end_of_failed, end_of_unknown
 from dbt_watch.core.log.ledger import Ledger
+from dbt_watch.core.log.progress import Progress
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.log.stream import LogStream
-from dbt_watch.core.statuses import CANCELLED
+from dbt_watch.core.log.task_log import failure_lines
 from dbt_watch.core.text import one_line, sanitize
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class BuildWatch:
     :param drift: what it means when the project that dbt runs is not the manifest's
     :param held: what is not built because of what came before
     :param warn: writes a warning to the task log
+    :param fail: writes an error to the task log: why the attempt has ended badly, as soon as it has
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class BuildWatch:
         drift: Drift | None = None,
         held: HeldBack | None = None,
         warn: Callable[[str], None] = lambda _: None,
+        fail: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.writer = writer or JournalWriter(attempt=attempt)
         self.closed: Closed | None = None
@@ -70,8 +73,10 @@ class BuildWatch:
         self._drift = drift or Drift()
         self._held = held or HeldBack()
         self._warn = warn
+        self._fail = fail
         self._ledger = Ledger(nodes, attempt=attempt, stale=self._stale)
         self._stream = LogStream(self._ledger)
+        self._progress = Progress(nodes)
         self._show = show
         self._redact = redact
         self._adopted: list[NodeResult] = []
@@ -98,6 +103,11 @@ class BuildWatch:
             return
         for line in lines:  # one by one, to find the first that says anything new
             self._take(self._stream.feed_lines([line]), is_new)
+
+    def tell_progress(self) -> None:
+        """Show how far dbt is, now and then; called often."""
+        if self.closed is None and not self._is_catching_up and (line := self._progress.line(self._stream)):
+            self._show(self._redact(line))
 
     @property
     def has_records(self) -> bool:
@@ -135,12 +145,14 @@ class BuildWatch:
         reason = self._redact(end.reason) if end is not None else None
         self.closed = self._judged(Closed(exit_code, reason or None))
         self.writer.close(self.closed.exit_code, reason=self.closed.reason)
+        for line in self.failure_lines():
+            self._fail(line)
         return True
 
     def _judged(self, closed: Closed) -> Closed:
         """Return the end of the attempt: dbt may have ended well though something was not as it has to be."""
         entries = {key: self._latest(entry) for key, entry in self._ledger.entries.items()}
-        closed = self._stale.end(closed, entries)
+        closed = end_of_failed(self._stale.end(closed, entries), entries.values())
         differences = self._drift.between(self._nodes, entries)
         if differences:
             self._warn(f"{differences}. Both have to come from the same commit.")
@@ -159,19 +171,39 @@ class BuildWatch:
         """All entries, in the order in which dbt came to them."""
         return [*self._adopted, *map(self._without_secrets, self._ledger.entries.values())]
 
+    def failure_lines(self) -> list[str]:
+        """Return why the attempt has ended badly, the first root cause first; nothing where it has ended well."""
+        return [] if self.closed is None else failure_lines(self._journal(), self.closed)
+
+    def _journal(self) -> dict[str, NodeResult]:
+        """Return the last word on each node, as the journal has it."""
+        entries = {
+            key: self._without_secrets(self._latest(entry)) for key, entry in self._ledger.entries.items()
+        }
+        return {**self._known, **{result.unique_id: result for result in self._adopted}, **entries}
+
     def summary(self) -> str:
-        """Return in one line what became of the nodes: the first failure, counts, and the names of those that failed."""
+        """Return in one line what became of the nodes: the first root cause, counts, and the names of those that failed."""
         results = self.results
         failed = [result for result in results if result.is_failure]
         counts = Counter(result.status for result in results)
         parts = [
-            _root_cause(failed),
+            self._root_cause(),
             ", ".join(f"{number} {status}" for status, number in counts.most_common()),
         ]
         if failed:
             names = ", ".join(result.label for result in failed[:MAX_NAMES])
             parts.append(f"failed: {names}" + (" ..." if len(failed) > MAX_NAMES else ""))
         return sanitize("; ".join(filter(None, parts)) or "no node was reported")
+
+    def _root_cause(self) -> str:
+        """Return the node that is the first root cause with its text; empty where dbt gave none, or it is no node."""
+        results, closed = self._journal(), self.closed or Closed(0)
+        first = next(iter(causes_of(results, broke_off=has_broken_off(closed, results), why="")), None)
+        node = results.get(first.node or "") if first is not None else None
+        if node is None or not node.message:
+            return ""
+        return f"{node.label}: {one_line(node.message, MAX_CAUSE_CHARS)}"
 
     def _take(self, update: LogUpdate, is_new: bool) -> None:
         changes = map(self._without_secrets, update.changes)
@@ -198,20 +230,6 @@ class BuildWatch:
             return False
         del self._known[change.unique_id]
         return True
-
-
-def _root_cause(failed: Iterable[NodeResult]) -> str:
-    """Return the text of the node that failed first; empty when dbt gave none."""
-    told = [result for result in failed if result.message and result.status != CANCELLED]
-    # Without a time it comes last: dbt had not told its end.
-    first = min(
-        told,
-        key=lambda result: result.finished_at.timestamp() if result.finished_at else math.inf,
-        default=None,
-    )
-    if first is None:
-        return ""
-    return f"{first.label}: {one_line(first.message or '', MAX_CAUSE_CHARS)}"
 
 
 _HOOK = "operation"

@@ -206,6 +206,8 @@ class DbtTaskMixin:
         except Exception as error:
             if attempt.closed is None:  # it has not come to `_built`
                 self._close(attempt, self._explain(attempt, error))
+            if self._stands_for and attempt.watch is not None:
+                self._say_why(attempt.watch.failure_lines())
             raise
 
     def _built(self, context: Context, attempt: Attempt, run: Callable[[], Any]) -> Any:
@@ -255,7 +257,27 @@ class DbtTaskMixin:
             entries=patiently(lambda: stored_journal(key_of(ti))).entries if is_asked else {},
             was_held_back=told.get("was_held_back", False),
         )
-        return self._end(context, ending, result)
+        try:
+            return self._end(context, ending, result)
+        except AirflowSkipException:
+            raise
+        except Exception:
+            if self._stands_for:
+                self._say_why(told.get("failure", ()))
+            raise
+
+    def _say_at_once(self, told: Mapping[str, Any]) -> None:
+        """
+        Say why dbt has failed, before anything else is said after a deferral.
+
+        :param told: see `_ended_as_told`
+        """
+        if not self._stands_for:
+            self._say_why(told.get("failure", ()))
+
+    def _say_why(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.log.error("%s", line)
 
     @property
     def _stands_for(self) -> tuple[str, ...]:
@@ -362,6 +384,10 @@ class DbtTaskMixin:
             drift=self._drift(nodes, attempt),
             held=attempt.held,
             warn=lambda line: self.log.warning("%s", line),
+            # An isolated node may have been built though a test of it has failed, and a sensor says all of its node itself.
+            fail=_say_nothing
+            if self._stands_for or self.is_lone(attempt.task_instance)
+            else lambda line: self._say_why([line]),
         )
 
     def _trigger_arguments(
@@ -394,3 +420,7 @@ class DbtTaskMixin:
     def _drift(self, nodes: Collection[str], attempt: Attempt) -> Drift:
         all_nodes = self._wanted(attempt).union(*self.watched.values())
         return Drift(tuple(sorted(all_nodes.difference(nodes))), self.on_drift)
+
+
+def _say_nothing(line: str) -> None:
+    del line

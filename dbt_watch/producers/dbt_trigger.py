@@ -29,6 +29,7 @@ from dbt_watch.core.journal.reader import JournalReader
 from dbt_watch.core.journal.writer import Publication
 from dbt_watch.core.log.drift import Drift
 from dbt_watch.core.log.stale_sources import StaleSources
+from dbt_watch.core.log.task_log import failure_lines
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.core.task_states import DEFERRED
 from dbt_watch.producers.build_watch import BuildWatch
@@ -130,7 +131,9 @@ class DbtTrigger(BaseTrigger):
         written = await self._read_back(store)
         if written.state.closed is not None:
             # Another triggerer came to the end, but not to the event.
-            return self._finished(written.state.closed, "")
+            return self._finished(
+                written.state.closed, "", failure_lines(written.state.entries, written.state.closed)
+            )
         return await self._follow(store, written)
 
     async def _read_back(self, store: JournalStore) -> JournalReader:
@@ -179,10 +182,20 @@ class DbtTrigger(BaseTrigger):
         """Return how many seconds of the task's execution_timeout are left; None where it has none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.time())
 
-    def _finished(self, end: Closed, summary: str) -> dict[str, Any]:
+    def _finished(self, end: Closed, summary: str, failure: Sequence[str]) -> dict[str, Any]:
+        """
+        Return the event of an attempt that has come to its end.
+
+        :param summary: see `BuildWatch`, and so for the lines of the failure
+        """
         status = "success" if end.exit_code == 0 else "failed"
         message = end.reason or "" if end.exit_code is None else f"dbt ended with exit code {end.exit_code}"
-        told = {"exit_code": end.exit_code, "reason": end.reason, "summary": summary}
+        told = {
+            "exit_code": end.exit_code,
+            "reason": end.reason,
+            "summary": summary,
+            "failure": list(failure),
+        }
         if unpack(self.nodes).held.caused(end):
             told["was_held_back"] = True
         return {**self._make_event(status, message), END: told}
@@ -277,11 +290,17 @@ class Following:
         """Close the journal before dbt has ended; return what the event tells of that."""
         self.watch.end(None, reason)
         await self._publisher.finish()
-        return {"exit_code": None, "reason": reason, "summary": self.watch.summary()}
+        return {
+            "exit_code": None,
+            "reason": reason,
+            "summary": self.watch.summary(),
+            "failure": self.watch.failure_lines(),
+        }
 
     async def _tick(self) -> None:
         while True:
             await self._publisher.write()
+            self.watch.tell_progress()
             await asyncio.sleep(TICK)
 
 

@@ -13,7 +13,7 @@ from dbt_watch.airflow.compat import AirflowFailException, AirflowSkipException
 from dbt_watch.airflow.supervisor import patiently, read_all_states_now, read_states_now, read_xcom_now
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.held_back import HeldBack, UpstreamEnd, held_back
-from dbt_watch.core.task_states import FAILED, RED, SKIPPED, SUCCESS
+from dbt_watch.core.task_states import FAILED, NEVER_RUNS, RED, SKIPPED, SUCCESS
 from dbt_watch.core.xcom_values import results_in
 
 if TYPE_CHECKING:
@@ -91,4 +91,5 @@ def _worst(states: Collection[str | None]) -> str | None:
         return None
     if any(state in RED for state in states):
         return FAILED
-    return SKIPPED if all(state == SKIPPED for state in states) else SUCCESS
+    # Of a mapped task that has fewer instances now than before, those that are left over are "removed".
+    return SKIPPED if all(state in NEVER_RUNS for state in states) else SUCCESS

@@ -64,6 +64,11 @@ class Barriers:
         if is_ours:
             self._ours.add(task.task_id)
 
+    def in_front_of(self, unique_ids: Iterable[str]) -> list[str]:
+        """Return the ids of the tasks that are in front of some nodes, or in front of one that is tested by them."""
+        nodes = set(unique_ids)
+        return sorted(task_id for task_id, held in self._before.items() if held & nodes)
+
     def tasks(self, task_ids: Iterable[str]) -> list[BaseOperator]:
         """Return the tasks of these ids."""
         return [self._tasks[task_id] for task_id in task_ids]

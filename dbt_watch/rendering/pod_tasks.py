@@ -134,6 +134,12 @@ class PodTasks:
     def _defaults(self) -> dict[str, Any]:
         return {"priority_weight": 1 + self._count}  # as if its sensors came after it
 
+    @property
+    def runs_in(self) -> str:
+        """What dbt runs in, in a word: "pod", or "invocation" where a server runs it."""
+        word: str = self._makers.operator_class().attempt_class.runs_in
+        return word
+
     def asked_by(self, part: PlannedPart) -> Sequence[str]:
         """Return what asks for the pod of a part, as it is written; nothing for a producer's."""
         return () if part.home is None else self._makers.asked_by(part.home)

@@ -71,7 +71,8 @@ class PlannedPod(msgspec.Struct, frozen=True, kw_only=True):
     :param tasks: the tasks of nodes that follow the pod
     :param waits_for: the tasks that it waits for
     :param image: of the container; None where a pod template has it
-    :param command: what the container is called with: `cmds`, and dbt's arguments; none where no node is left to build
+    :param command: what the container is called with: `cmds`, and dbt's arguments; what a server is to run, with "..." for the
+        values of variables; none where no node is left to build
     :param keeps_entrypoint: whether that follows the image's ENTRYPOINT instead of replacing it
     :param narrowed_by: what narrows the selection further when dbt runs, since it is not known before: the options `select` and
         `exclude` of `dbt_build` as they are written
@@ -111,6 +112,7 @@ class ProjectPlan(msgspec.Struct, frozen=True, kw_only=True):
     :param group_id: of the project's task group
     :param project: the name of the dbt project
     :param is_mapped: whether the project runs once for each of some values
+    :param runs_in: what dbt runs in: "pod", or "invocation" where a server runs it; then what is told of pods is told of these
     :param pods: in the order in which they can begin
     :param around: the tasks that run before or after some of the nodes, functions under `@dbt_node` among them
     """
@@ -120,6 +122,7 @@ class ProjectPlan(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str
     project: str
     is_mapped: bool = False
+    runs_in: Literal["pod", "invocation"] = "pod"
     pods: tuple[PlannedPod, ...] = ()
     around: tuple[TaskAround, ...] = ()
 

@@ -1,8 +1,8 @@
 """
 Makes a `ProjectPlan` of the tasks of a group, when somebody asks for one: nothing of it is done while a DAG is merely parsed.
 
-`DbtProject.plan` calls `plan_of`. Commands are made as `producers.pods.operator` makes them for a first attempt, of options that may
-still be templates.
+`DbtProject.plan` calls `plan_of`. Commands are made as `producers.pods.operator` and `producers.api.operator` make them for a first attempt, of options
+that may still be templates.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from dbt_watch.core.command import dbt_arguments, is_literal
+from dbt_watch.core.command import dbt_arguments, is_literal, server_arguments
 from dbt_watch.core.resume import selection_of_part
 from dbt_watch.core.selection.run_time import Narrowed, narrowed
 from dbt_watch.rendering.plan_reasons import PodOrder
@@ -68,9 +68,14 @@ class _Planner:
             group_id=self.group.group_id or "",
             project=self.tasks.graph.project_name or "",
             is_mapped=any(self.group.iter_mapped_task_groups()),
+            runs_in="invocation" if self._is_of_a_server else "pod",
             pods=tuple(self._pod(part, order) for part in order.parts()),
             around=tuple(self._around()),
         )
+
+    @cached_property
+    def _is_of_a_server(self) -> bool:
+        return self.tasks.pods.runs_in == "invocation"
 
     def _part_of_node(self, unique_id: str) -> PlannedPart:
         return self.tasks.part_of(self.tasks.plan.node_tasks[unique_id])
@@ -150,6 +155,10 @@ class _Planner:
         if self.tasks.is_split:
             graph, selected = self.tasks.graph, self.tasks.selected
             selection = selection_of_part(graph, given["selection"], selected, nodes)
+        if self._is_of_a_server:
+            names = names_of_vars(build.get("vars"))
+            options = {**as_written(build), "vars": dict.fromkeys(names, "...") or None}
+            return ["dbt", *server_arguments(options, selection)]
         arguments = dbt_arguments(
             as_written(build),
             selection,

@@ -37,6 +37,11 @@ class SensorRebuild:
         tasks = self._tasks
         return [tasks.group.child_id(task_id) for task_id in tasks.plan.tasks[self._task_id].upstream]
 
+    def barriers(self) -> list[str]:
+        """Return the whole ids of the tasks in the middle of the project that come directly before this one's nodes."""
+        tasks = self._tasks
+        return tasks.barriers.in_front_of(tasks.plan.tasks[self._task_id].unique_ids)
+
     @property
     def turn(self) -> int:
         """

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dbt_watch.core import statuses
+from dbt_watch.core.causes import NOT_TRACED, causes_of, has_untraced
 from dbt_watch.core.results import NotRun
 from dbt_watch.core.statuses import Meaning
-from dbt_watch.reporting.causes import NOT_TRACED, causes_of, has_untraced
 from dbt_watch.reporting.comparison import compared
 from dbt_watch.reporting.critical_path import critical_path
 from dbt_watch.reporting.evidence import CommandFacts, Evidence, key_of
@@ -78,7 +78,7 @@ def record_of(evidence: Evidence, manifest: ManifestFacts | None = None) -> RunR
         started_at=started_at,
         finished_at=finished_at,
         nodes=tuple(nodes),
-        causes=tuple(causes_of(results, evidence.outcome, evidence.why)),
+        causes=tuple(causes_of(results, broke_off=evidence.outcome == "error", why=evidence.why)),
         commands=tuple(commands),
         critical_path=path,
         comparison=None,

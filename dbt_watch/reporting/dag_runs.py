@@ -1,7 +1,8 @@
 """
 Reads a run of dbt from a run of a DAG, by Airflow's public REST API (v2).
 
-It asks for the journals of the producers, and where there is none, for what the tasks of nodes have left. `reporting.command`
+It asks for the journals of the producers, and for what the tasks of nodes have left where there is none, or where these know more:
+of a later attempt the journal has what that has built, and of a node that was built again alone it has nothing. `reporting.command`
 calls it.
 
 Reference: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
@@ -17,13 +18,15 @@ import httpx
 import msgspec
 
 from dbt_watch.core.journal.format import part_key
+from dbt_watch.core.log.entries import moment
 from dbt_watch.core.xcom_values import results_in
 from dbt_watch.exceptions import ArgumentError, DbtWatchError
-from dbt_watch.reporting.evidence import Evidence, key_of, of_pods
+from dbt_watch.reporting.evidence import Evidence, key_of, of_pods, with_later
 from dbt_watch.reporting.sources import decoded_xcom, evidence_of_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
     from types import TracebackType
 
     from typing_extensions import Self
@@ -78,7 +81,9 @@ def evidence_of_dag_run(
                 evidence_of_journal(partial(run.xcom, task), source, "" if is_alone else str(task))
                 for task in producers
             ]
-            return of_pods(parts, source)
+            others = _of(run.tasks_with(_RETURN_VALUE), group, map_index)
+            left = _left_by_sensors(run, _that_may_know_more(others, producers, run.tries()))
+            return with_later(of_pods(parts, source), dict(left))
         results = dict(_left_by_sensors(run, _of(run.tasks_with(_RETURN_VALUE), group, map_index)))
     if not results:
         raise ArgumentError(
@@ -113,6 +118,39 @@ def _of(tasks: list[_Task], group: str | None, map_index: int | None) -> list[_T
     return tasks
 
 
+class _Try(NamedTuple):
+    """The latest try of a task."""
+
+    number: int
+    began: datetime | None
+    ended: datetime | None
+
+
+def _that_may_know_more(
+    tasks: list[_Task], producers: list[_Task], tries: Mapping[_Task, _Try]
+) -> list[_Task]:
+    """
+    Return the tasks that may have left something that no journal tells.
+
+    :param tasks: those that have left a value
+    :param producers: those whose journals are known
+    :param tries: the latest of each task
+    """
+    known = [tries[task] for task in producers if task in tries]
+    again = [each.began for each in known if each.number > 1 and each.began is not None]
+    over = min((each.ended for each in known if each.ended is not None), default=None)
+    found = []
+    for task in tasks:
+        last = tries.get(task)
+        if last is None or last.ended is None:
+            continue
+        is_of_an_earlier_attempt = bool(again) and last.ended < max(again)
+        is_built_again = over is not None and last.number > 1 and last.ended > over
+        if task not in producers and (is_of_an_earlier_attempt or is_built_again):
+            found.append(task)
+    return found
+
+
 def _left_by_sensors(run: _Run, tasks: list[_Task]) -> Iterator[tuple[str, NodeResult]]:
     for task in tasks:
         try:
@@ -123,7 +161,7 @@ def _left_by_sensors(run: _Run, tasks: list[_Task]) -> Iterator[tuple[str, NodeR
 
 
 class _Run:
-    """The XComs of one run of a DAG."""
+    """The XComs of one run of a DAG, and the tries of its tasks."""
 
     def __init__(self, airflow: str, dag_id: str, run_id: str, token: str | None) -> None:
         try:
@@ -165,12 +203,25 @@ class _Run:
             return None
         return self._checked(response).get("value")
 
+    def tries(self) -> dict[_Task, _Try]:
+        """Return the latest try of each task."""
+        found: dict[_Task, _Try] = {}
+        count = 0
+        while True:
+            answer = self._get("", limit=100, offset=count)
+            for item in answer["task_instances"]:
+                times = moment(item["start_date"]), moment(item["end_date"])
+                found[_Task(item["task_id"], item["map_index"])] = _Try(item["try_number"], *times)
+            count += len(answer["task_instances"])
+            if not answer["task_instances"] or count >= answer["total_entries"]:
+                return found
+
     def _get(self, path: str, **params: Any) -> dict[str, Any]:
         return self._checked(self._ask(path, **params))
 
     def _ask(self, path: str, **params: Any) -> httpx.Response:
         try:
-            return self._http.get(f"{self._path}/{path}", params=params)
+            return self._http.get(f"{self._path}/{path}".rstrip("/"), params=params)
         except httpx.HTTPError as error:
             raise AirflowApiError(f"{self._http.base_url} does not answer: {error}") from error
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from dbt_watch.core.results import NodeResult
+from dbt_watch.core.results import NOT_DUE, NodeResult
 from dbt_watch.reporting.run_record import Outcome
 
 TryKey = tuple[int, str, str]
@@ -76,6 +76,46 @@ def of_attempts(attempts: list[Evidence], source: str) -> Evidence:
 def of_pods(pods: list[Evidence], source: str) -> Evidence:
     """Return what the pods of one project tell as one, in which the worst end counts; as `of_attempts`."""
     return _merged(pods, source, min(pods, key=lambda pod: _WORST_FIRST.index(pod.outcome)))
+
+
+def with_later(evidence: Evidence, left: dict[str, NodeResult]) -> Evidence:
+    """
+    Return what a journal tells with what the tasks of nodes have left, where that is of another attempt or of later.
+
+    :param evidence: what the journal tells
+    :param left: what tasks have left, of some nodes
+    """
+    results, built_again = dict(evidence.results), []
+    for unique_id, result in left.items():
+        known = results.get(unique_id)
+        if known is None:
+            results[unique_id] = result
+        elif result.finished_at is not None and (
+            known.finished_at is None or result.finished_at > known.finished_at
+        ):
+            results[unique_id] = result
+            built_again.append(result.label)
+    outcome, why, notes = evidence.outcome, evidence.why, list(evidence.notes)
+    if built_again:
+        notes.append(f"built again alone, after the run of dbt: {', '.join(sorted(built_again))}")
+    if built_again and outcome in _BAD and all(_is_well(result) for result in results.values()):
+        outcome, why = "success", ""
+    tries = {key_of(result): result for result in left.values() if result.started_at is not None}
+    return msgspec.structs.replace(
+        evidence,
+        results=results,
+        tries={**tries, **evidence.tries},
+        outcome=outcome,
+        why=why,
+        notes=tuple(notes),
+    )
+
+
+_BAD: Final = frozenset({"failure", "error"})
+
+
+def _is_well(result: NodeResult) -> bool:
+    return result.is_success or result.is_warning or result.not_run in NOT_DUE
 
 
 _WORST_FIRST: Final[tuple[Outcome, ...]] = ("error", "failure", "unfinished", "success")

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from dbt_watch.core.causes import RootCause
 from dbt_watch.core.results import Batch
 from dbt_watch.exceptions import DbtWatchError
 
@@ -136,22 +137,6 @@ class CriticalPath(msgspec.Struct, frozen=True):
 
     nodes: tuple[str, ...]
     seconds: float
-
-
-class RootCause(msgspec.Struct, frozen=True):
-    """
-    One reason why the run did not go well.
-
-    :param node: the node that failed by itself; None where it was none
-    :param title: what happened, in a line
-    :param message: what dbt said, where `node` does not have it
-    :param blocked: the nodes that were not built because of it
-    """
-
-    node: str | None
-    title: str
-    message: str | None = None
-    blocked: tuple[str, ...] = ()
 
 
 class Before(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dbt_watch.core.causes import has_broken_off
 from dbt_watch.core.journal.format import JournalError, part_key
 from dbt_watch.core.journal.reader import JournalReader, read_now
 from dbt_watch.core.log.artifacts import read_artifact
@@ -279,10 +280,10 @@ def evidence_of_journal(ask: Callable[[str], Any], source: str, label: str = "")
     if state.closed is None:
         notes.append("the journal has no end: dbt is still running, or the producer was stopped")
     else:
-        code = state.closed.exit_code
-        failed = any(result.is_failure for result in results.values())
-        outcome = "success" if code == 0 else "failure" if code == 1 and failed else "error"
-    why = (state.closed.reason or "") if state.closed is not None else ""
+        outcome = "error" if has_broken_off(state.closed, results) else "failure"
+        if state.closed.exit_code == 0:
+            outcome = "success"
+    why = (state.closed.reason or "") if state.closed is not None and state.closed.exit_code != 0 else ""
     tries = {key_of(result): result for result in results.values() if result.started_at is not None}
     return Evidence(
         source=source,

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from dbt_watch.core.causes import RootCause
     from dbt_watch.reporting.run_record import (
         CommandTimeline,
         Comparison,
         Meaning,
         NodeRecord,
-        RootCause,
         RunRecord,
     )
 

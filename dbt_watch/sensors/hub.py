@@ -21,11 +21,13 @@ from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.journal.format import JournalError, decode_page
 from dbt_watch.core.journal.reader import JournalReader
 from dbt_watch.core.journal.writer import interval_after
-from dbt_watch.core.outcome import Decision, Producer, Verdict
+from dbt_watch.core.outcome import Decision, Producer, Run, Verdict
+from dbt_watch.core.statuses import STARTED
 from dbt_watch.core.task_states import ABOUT_TO_RUN, JOURNAL_IS_CURRENT, RUNNING
 from dbt_watch.sensors import run_states
 from dbt_watch.sensors.rebuild_order import RebuildOrder
 from dbt_watch.sensors.updates import Update, update_of
+from dbt_watch.sensors.waits import Waits, words_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -50,6 +52,7 @@ class Pace(msgspec.Struct, frozen=True):
     :param first_page: before the first look for a first page, since a worker needs a moment to start; then doubled with
         each look that finds none, up to `first_page_limit`
     :param turn: between two looks whether the next sensor may build its nodes
+    :param waits: before a sensor says for the first time what it waits for while dbt runs; then twice as long each time
     :param linger: how long a hub outlives its last subscriber
     :param backoff_first: after a first failure
     :param backoff_limit: after many failures in a row
@@ -62,6 +65,7 @@ class Pace(msgspec.Struct, frozen=True):
     first_page: float = 1.5
     first_page_limit: float = 6.0
     turn: float = 2.0
+    waits: float = 30.0
     linger: float = 15.0
     backoff_first: float = 0.5
     backoff_limit: float = 15.0
@@ -129,6 +133,8 @@ class Subscription:
 
 DEFAULT_PACE: Final = Pace()
 _JITTER: Final = 0.25
+_RUNS: Final = frozenset({Run.RETRIABLE, Run.LAST_ATTEMPT})
+_WAITS: Final = Decision(Verdict.WAIT)
 _AWAITS_TURN: Final = Decision(
     Verdict.WAIT, "cleared without the task that runs dbt: its turn to be built on its own comes"
 )
@@ -153,7 +159,9 @@ class Hub:
         self._subscriptions: set[Subscription] = set()
         self._by_node: dict[str, set[Subscription]] = {}
         self._wake = asyncio.Event()
+        self._by_task: dict[str, Subscription] = {}
         self._rebuilds: RebuildOrder[Subscription] = RebuildOrder()
+        self._waits: Waits[Subscription] = Waits(pace.waits)
         self._state_due = self._turn_due = 0.0
         self._state: str | None = None
         self._told: Producer | None = None
@@ -169,18 +177,24 @@ class Hub:
         self._began = 0.0
         self._page_due = 0.0
         self._misses = Backoff(self._pace.first_page, self._pace.first_page_limit)
+        self._waits.restart()
 
     def add(self, subscription: Subscription) -> None:
         """Take a sensor on."""
         self._subscriptions.add(subscription)
         for unique_id in subscription.sensor.unique_ids:
             self._by_node.setdefault(unique_id, set()).add(subscription)
+        self._by_task[subscription.sensor.task_id] = subscription
+        self._waits.add(subscription)
         self._wake.set()
 
     def remove(self, subscription: Subscription) -> None:
         """Let a sensor go."""
         self._subscriptions.discard(subscription)
         self._rebuilds.remove(subscription)
+        self._waits.remove(subscription)
+        if self._by_task.get(subscription.sensor.task_id) is subscription:
+            del self._by_task[subscription.sensor.task_id]
         for unique_id in subscription.sensor.unique_ids:
             self._by_node[unique_id].discard(subscription)
 
@@ -235,6 +249,8 @@ class Hub:
             self._tell_changes()
         self._told = self._producer
         self._changed.clear()
+        if self._producer.run in _RUNS and self._producer.closed is None:
+            self._tell_waits(now)
         if self._rebuilds and now >= self._turn_due:
             self._turn_due = now + self._pace.turn
             await self._let_next_build()
@@ -347,6 +363,21 @@ class Hub:
         else:
             self._rebuilds.remove(item)
             item.offer(update)
+
+    def _tell_waits(self, now: float) -> None:
+        """Have some sensors say what they wait for, whose nodes dbt has not begun."""
+        entries = self._journal.entries
+        for item in self._waits.due(now):
+            if not item.verified or item.is_over or item in self._rebuilds:
+                continue
+            update = self._update(item, item.sensor.unique_ids)
+            if update.decision == _WAITS and not any(entry.status == STARTED for entry in update.results):
+                words = words_for(item.sensor, entries, self._sensor_of)
+                item.offer(Update((), Decision(Verdict.WAIT, words)))
+
+    def _sensor_of(self, task_id: str) -> Sensor | None:
+        item = self._by_task.get(task_id)
+        return None if item is None else item.sensor
 
     def _update(self, item: Subscription, unique_ids: tuple[str, ...]) -> Update:
         sensor = item.sensor

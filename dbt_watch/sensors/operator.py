@@ -21,7 +21,7 @@ from dbt_watch.airflow.dag_authoring import start_from_trigger, take_no_pool_slo
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.outcome import Verdict
-from dbt_watch.core.task_states import OVER, RED
+from dbt_watch.core.task_states import NEVER_RUNS, OVER, RED
 from dbt_watch.core.xcom_values import results_in
 from dbt_watch.exceptions import ArgumentError, ProjectIsBusy
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, EdgeModifier
 
     from dbt_watch.airflow.dag_authoring import DependencyMixin
+    from dbt_watch.airflow.task_instances import TaskKey
     from dbt_watch.core.journal.format import Closed
     from dbt_watch.core.results import NodeResult
     from dbt_watch.sensors.updates import Update
@@ -51,6 +52,9 @@ class Rebuild(Protocol):
 
     def parents(self) -> Sequence[str]:
         """Return the task ids of the sensors directly before this one."""
+
+    def barriers(self) -> Sequence[str]:
+        """Return the ids of the tasks that are none of the project's and come directly before the sensor's nodes."""
 
     def others(self) -> Iterable[str]:
         """Return the task ids of all other sensors, in their order."""
@@ -265,12 +269,34 @@ class DbtNodeSensor(BaseOperator):
         if waits_for:
             self.log.info("Waiting for %s", ", ".join(waits_for))
             return self._wait(after=[task for task in waits_for if task != self.producer_task_id])
+        self._heed_barriers(key)
         try:
             results, closed = self._known_rebuild.run(context)
         except ProjectIsBusy as busy:
             self.log.info("%s", busy)
             return self._wait()
         return self._end(context, final_update(self.unique_ids, results, closed))
+
+    def _heed_barriers(self, key: TaskKey) -> None:
+        """
+        See to it that what comes before the nodes, and is none of the project's, has ended well.
+
+        :raises AirflowFailException: when one of these tasks has failed
+        :raises AirflowSkipException: when one has not run
+        :raises AirflowRescheduleException: when one has not ended; all instances of a mapped one have to
+        """
+        from dbt_watch.airflow.supervisor import patiently, read_all_states_now  # noqa: PLC0415 - as in `execute`
+
+        barriers = self._known_rebuild.barriers()
+        found = patiently(lambda: read_all_states_now(key, barriers)) if barriers else {}
+        for task, states in found.items():
+            if any(state in RED for state in states):
+                raise AirflowFailException(f"not built: task {task} failed")
+            if any(state not in OVER for state in states):
+                self.log.info("Waiting for %s", task)
+                raise AirflowRescheduleException(timezone.utcnow() + PAUSE_FOR_BARRIERS)
+            if states and all(state in NEVER_RUNS for state in states):
+                raise AirflowSkipException(f"not built: task {task} was skipped")
 
     @property
     def _known_rebuild(self) -> Rebuild:
@@ -299,6 +325,7 @@ def pause_in_dag_test(context: Context) -> timedelta:
     return timedelta(seconds=pauses.after(looks + 1))
 
 
+PAUSE_FOR_BARRIERS: Final = timedelta(seconds=30)
 FIRST_PAUSE: Final = timedelta(seconds=4)
 LONGEST_PAUSE: Final = timedelta(minutes=1)
 

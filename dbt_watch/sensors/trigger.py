@@ -124,8 +124,10 @@ _PART: Final = 100
 
 
 def parts(update: Update) -> Iterator[Update]:
-    """Yield an update in parts of at most 100 results; the last one has its decision."""
+    """Yield an update in parts of at most 100 results; the last one has its decision, and the first where nothing was built."""
     results = update.results
+    if len(results) > _PART and _is_of_nothing_built(update):
+        yield Update((), update.decision)
     while len(results) > _PART:
         yield Update(results[:_PART], Decision(Verdict.WAIT))
         results = results[_PART:]
@@ -134,7 +136,7 @@ def parts(update: Update) -> Iterator[Update]:
 
 def write_log(log: Any, update: Update, printed: set[str] | None = None, *, with_reason: bool = True) -> None:
     """
-    Write what a sensor's log shows for an update.
+    Write what a sensor's log shows for an update. Of nodes that were not built it says first why.
 
     :param log: the task's logger
     :param update: what has become known
@@ -146,14 +148,26 @@ def write_log(log: Any, update: Update, printed: set[str] | None = None, *, with
     for result in update.results:
         lines += finished_lines(result) if result.is_final else [started_line(result)]
     entries = [(log.info, line) for line in lines]
-    if update.decision.reason and with_reason:
+    is_of_nothing_built = _is_of_nothing_built(update)
+    if update.decision.reason and (with_reason or is_of_nothing_built):
         write = log.error if update.decision.verdict is Verdict.FAIL else log.info
-        entries.append((write, f"{_VERB[update.decision.verdict]}: {update.decision.reason}"))
+        reason = (write, f"{_VERB[update.decision.verdict]}: {update.decision.reason}")
+        entries = [reason, *entries] if is_of_nothing_built else [*entries, reason]
     for write, text in entries:
         if text not in printed:
             printed.add(text)
             for line in text.splitlines():
                 write("%s", line)
+
+
+def _is_of_nothing_built(update: Update) -> bool:
+    """Return whether a sensor ends, and dbt has not built any of its nodes."""
+    has_ended = update.decision.verdict in {Verdict.FAIL, Verdict.SKIP}
+    return (
+        has_ended
+        and bool(update.results)
+        and all(each.is_skipped or each.was_not_run for each in update.results)
+    )
 
 
 _VERB: Final = {

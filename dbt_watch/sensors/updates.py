@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dbt_watch.airflow.task_instances import made_at
+from dbt_watch.airflow.task_instances import made_at, upstream_of
 from dbt_watch.core.outcome import Decision, Producer, Verdict, decide
 from dbt_watch.core.results import NodeResult
 from dbt_watch.core.task_states import FAILED, SUCCESS
@@ -32,6 +32,7 @@ class Sensor(msgspec.Struct, frozen=True, kw_only=True):
     :param is_first_try: whether its task has not run before
     :param turn: its place in the order in which sensors that were cleared build their nodes
     :param after: the tasks that have to end before it may build its nodes
+    :param upstream: the tasks directly before its own, where they are known
     """
 
     unique_ids: tuple[str, ...]
@@ -40,6 +41,7 @@ class Sensor(msgspec.Struct, frozen=True, kw_only=True):
     is_first_try: bool = True
     turn: int = 0
     after: tuple[str, ...] = ()
+    upstream: tuple[str, ...] = ()
 
 
 def sensor_of(
@@ -61,6 +63,7 @@ def sensor_of(
         is_first_try=is_first_try,
         turn=turn,
         after=tuple(after),
+        upstream=upstream_of(task_instance),
     )
 
 

@@ -1,12 +1,17 @@
 """`@dbt_api_project`: the same group as that of `@dbt_k8s_project`, and what a server cannot be told."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from dbt_watch import dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
 from dbt_watch.authoring.api_arguments import API_OPTIONS, known_arguments
 from dbt_watch.authoring.options import DEFAULTS, ApiOptions
 from dbt_watch.authoring.pod_types import ApiProjectArguments
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.planning.drawing import drawing_of
+from dbt_watch.planning.tree import tree_of
 
 
 @pytest.fixture
@@ -85,8 +90,36 @@ def test_it_may_be_mapped_and_made_again_with_other_arguments(dag, decorate):
 def test_a_plan_can_be_shown(dag, decorate):
     def shop(): ...
 
-    (pod,) = decorate()(shop)().plan.pods
-    assert (pod.image, pod.command[0]) == (None, "dbt")
+    plan = decorate()(shop)().plan
+    (invocation,) = plan.pods
+    assert (plan.runs_in, invocation.image) == ("invocation", None)
+
+
+def test_a_plan_has_the_command_that_the_server_is_asked_for_without_the_values_of_variables(dag, decorate):
+    def shop():
+        return dbt_build(
+            vars={"day": "monday", "batch": "{{ ds }}"}, full_refresh="{{ params.full }}", target="prod"
+        )
+
+    (invocation,) = decorate(select="+stg_orders")(shop)().plan.pods
+    assert list(invocation.command) == [
+        "dbt", "--log-format", "json", "--log-level", "debug", "--no-use-colors", "build", "--target", "prod",
+        "--vars", '{"day": "...", "batch": "..."}', "[--full-refresh if {{ params.full }}]",
+        "--select", "+stg_orders", "--indirect-selection", "eager",
+    ]  # fmt: skip
+    assert invocation.vars == ("day", "batch")
+
+
+def test_a_plan_calls_what_a_server_runs_no_pods(dag, decorate):
+    def shop(): ...
+
+    plan = decorate()(shop)().plan
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(tree_of(plan))
+    shown = console.export_text() + drawing_of(plan)
+    assert f"{plan.node_count} nodes in 1 invocation" in shown
+    assert f"nodes: {plan.node_count}, invocations: 1" in shown
+    assert "pod" not in shown
 
 
 @pytest.mark.parametrize(

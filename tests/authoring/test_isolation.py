@@ -354,6 +354,24 @@ def test_a_task_before_a_node_that_waits_for_what_is_behind_it_is_refused_with_a
         project["customers"] >> fit() >> project["orders"]
 
 
+def test_a_sensor_knows_the_tasks_directly_in_front_of_its_node_for_when_it_is_cleared_alone(dag, decorate):
+    @task
+    def fit(): ...
+
+    @task
+    def approve(): ...
+
+    project = made(decorate)
+    project["stg_orders"] >> fit() >> project["orders"]
+    approve() >> project["orders"]
+    barriers = {
+        task_id: dag.task_dict[task_id]._rebuild.barriers()
+        for task_id in ("build.orders", "build.orders.test", "build.customers", "build.stg_orders")
+    }
+    assert barriers.pop("build.orders") == ["approve", "fit"]
+    assert set(map(tuple, barriers.values())) == {()}
+
+
 def test_an_edge_that_makes_a_circle_later_is_refused_too(dag, decorate):
     @task
     def fit(): ...

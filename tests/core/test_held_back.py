@@ -248,6 +248,21 @@ def test_of_several_results_one_that_was_skipped_is_enough_to_pass_that_on(graph
     assert entries(found)["model.shop.heavy"].not_run is NotRun.UPSTREAM_SKIPPED
 
 
+def test_what_dbt_skipped_though_it_ended_well_has_what_needs_it_skipped_as_in_one_pod(graph):
+    skipped = result("model.shop.orders", "skipped", message="as Fusion says")
+    found = held(graph, (ORDERS, "skipped", skipped))
+    entry = entries(found)["model.shop.heavy"]
+    assert (entry.not_run, entry.message) == (NotRun.UPSTREAM_SKIPPED, "upstream `orders` was skipped")
+    assert found.reason == ""
+
+
+@pytest.mark.parametrize("tested", ["pass", "warn"])
+def test_a_node_that_was_left_out_holds_nothing_back_whatever_became_of_a_test_of_its_task(graph, tested):
+    left_out = result("model.shop.orders", "not run", not_run=NotRun.LEFT_OUT)
+    found = held(graph, (ORDERS, "success", left_out, result("test.shop.a", tested)))
+    assert found == HeldBack()
+
+
 def test_readers_of_a_stale_source_that_were_skipped_have_theirs_skipped_too(graph):
     stale = result("model.shop.orders", "not run", not_run=NotRun.STALE_SOURCE)
     assert held(graph, (ORDERS, "skipped", stale)).nodes == OURS - {"model.shop.apart"}

@@ -36,12 +36,12 @@ def log_of_sensor(log, unique_id, nodes, exit_code, reason=None):
     return shown
 
 
-def test_a_node_that_was_skipped_has_no_start_in_its_log():
+def test_a_node_that_was_skipped_has_no_start_in_its_log_and_says_first_which_node_broke_it():
     name = "1.9__duckdb__build_t4_fail_debug"
     shown = log_of_sensor(log_of(name), "model.shop.after_failed_test", graph_of(name), exit_code_of(name))
-    assert [kind for kind, _ in shown] == ["info", "error"]
-    assert shown[0][1].startswith("model after_failed_test: skipped at ")
-    assert shown[1][1].startswith("failed: after_failed_test: not built: upstream ")
+    assert [kind for kind, _ in shown] == ["error", "info"]
+    assert shown[0][1].startswith("failed: after_failed_test: not built: upstream ")
+    assert shown[1][1].startswith("model after_failed_test: skipped at ")
 
 
 @pytest.mark.parametrize(

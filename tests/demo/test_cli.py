@@ -2,14 +2,20 @@
 
 import argparse
 import importlib
+import re
 import shlex
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import distributions, packages_distributions, requires, version
+from pathlib import Path
 
 import pytest
 
+import dbt_watch
 from dbt_watch.cli import COMMANDS, main
+from dbt_watch.core.extras import EXTRA_OF
+
+INSTALLED = {found.metadata["Name"].lower().replace("_", "-") for found in distributions()}
 
 
 def test_the_version_is_that_of_the_package(capsys):
@@ -48,14 +54,71 @@ def test_the_example_in_a_commands_help_can_be_parsed(command):
     parser.parse_args(arguments)
 
 
-def test_a_missing_extra_is_told_with_the_command_that_installs_it(monkeypatch, capsys):
-    # `None` in sys.modules makes the import fail as if it were not installed.
-    monkeypatch.setitem(sys.modules, "rich", None)
-    for module in ("report", "progress", "command"):
-        monkeypatch.delitem(sys.modules, f"dbt_watch.local.demo.{module}", raising=False)
-    monkeypatch.delitem(sys.modules, "rich.console", raising=False)
-    assert main(["demo"]) == 2
-    assert "pip install 'dbt-watch[demo]'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("command", "library", "installation"),
+    [
+        ("demo", "trustme", "pip install 'dbt-watch[demo]'"),
+        ("localkube", "aiohttp", "pip install 'dbt-watch[demo]'"),
+        ("demo", "rich", "pip install dbt-watch"),
+        ("report", "rich", "pip install dbt-watch"),
+        ("plan", "airflow", "pip install dbt-watch"),
+        ("server", "fastapi", "pip install 'dbt-watch[server]'"),
+    ],
+)
+def test_a_library_that_is_missing_is_told_with_the_extra_that_brings_it(
+    monkeypatch, capsys, command, library, installation
+):
+    def fail(module):
+        assert module == COMMANDS[command][0]
+        raise ModuleNotFoundError(name=f"{library}.inside")
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    assert main([command]) == 2
+    assert capsys.readouterr().err == (
+        f"dbt-watch: {library}.inside is not installed; it comes with `{installation}`\n"
+    )
+
+
+def test_a_command_of_which_nothing_but_a_module_of_ours_is_missing_is_an_error_of_ours(monkeypatch):
+    def fail(module):
+        raise ModuleNotFoundError(name="dbt_watch.nowhere")
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(ModuleNotFoundError):
+        main(["report"])
+
+
+def name_of(requirement):
+    """Return the name of a package, as it is compared."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0].lower())
+
+
+def packages_of(library):
+    return {name_of(name) for name in packages_distributions().get(library, [library])}
+
+
+def packages_in(extra):
+    return {
+        name_of(each) for each in requires("dbt-watch") if f'extra == "{extra}"' in each.replace("'", '"')
+    }
+
+
+@pytest.mark.parametrize(("library", "extra"), EXTRA_OF.items())
+def test_an_extra_brings_the_libraries_that_are_told_to_come_with_it(library, extra):
+    """Directly, or with something that it brings."""
+    direct = packages_in(extra)
+    brought = {name_of(each) for name in direct & INSTALLED for each in requires(name) or ()}
+    assert packages_of(library) & (direct | brought)
+
+
+@pytest.mark.parametrize("extra", ["demo", "plan", "server"])
+def test_what_an_extra_brings_and_the_code_imports_is_in_the_table(extra):
+    imported = set()
+    for path in Path(dbt_watch.__file__).parent.rglob("*.py"):
+        imported |= set(re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE))
+    needed = {library for library in imported if packages_of(library) & packages_in(extra)}
+    assert needed
+    assert needed <= EXTRA_OF.keys()
 
 
 @pytest.mark.parametrize("command", ["ls", "replay"])

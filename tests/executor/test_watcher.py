@@ -6,6 +6,7 @@ import functools
 import json
 
 import httpx
+import msgspec
 import pytest
 from scripted_api import RUN_ID, at, watch_of
 
@@ -126,6 +127,21 @@ async def test_what_a_failure_holds_back_is_upstream_failed_and_the_failure_itse
     assert (orders.state, customers.state) == ("failed", "upstream_failed")
     assert (customers.start, customers.end) == (at(3), at(3))
     assert any("no such table" in line for line in logged(folder, orders.task_id))
+    of_customers = [line for line in logged(folder, customers.task_id) if not line.startswith("waiting")]
+    assert of_customers[0] == "failed: customers: not built: upstream `orders` failed"
+
+
+@scenario
+async def test_a_sensor_that_waits_for_long_says_which_nodes_run(api, producer, process, folder):
+    pace = msgspec.structs.replace(HUB_PACE, waits=0.05)
+    hub_module.Hub = functools.partial(hub_module.Hub.func, pace=pace)  # `quick` puts back what it was
+    task = api.add("shop.orders")
+    process.take(watch_of(task, ORDERS))
+    producer.begin()
+    producer.report(CUSTOMERS, "started", started_at=at(1))
+    words = "waiting: dbt runs customers now (0 nodes are done)"
+    log = folder / task.task_id / "1.log"
+    await process.until(lambda: log.exists() and words in logged(folder, task.task_id))
 
 
 @scenario

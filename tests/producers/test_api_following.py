@@ -12,6 +12,7 @@ from dbt_words import BEGINNING, said
 from dbt_watch.core.results import NodeInfo, NotRun
 from dbt_watch.exceptions import ServerError
 from dbt_watch.producers.api import client as module
+from dbt_watch.producers.api import invocation_log
 from dbt_watch.producers.api.client import WorkerClient
 from dbt_watch.producers.api.invocation_log import InvocationFollowing, _GrowingText
 from dbt_watch.producers.build_watch import BuildWatch
@@ -238,6 +239,67 @@ def test_an_invocation_that_was_known_and_is_not_any_more_is_lost(scene_of):
     assert end.reason == "the server does not know the invocation nightly-1 any more: it was lost"
     assert scene.status(ORDERS) == "success"
     assert scene.watch.closed.reason == end.reason
+
+
+def test_a_proxy_that_knows_of_no_server_for_a_moment_loses_no_invocation(scene_of, monkeypatch):
+    """As some do while the server in the cluster behind them is started again."""
+    monkeypatch.setattr("dbt_watch.producers.api.protocol.PLAIN_404_PATIENCE", 60.0)
+    scene = scene_of("own")
+    scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+    scene.end()
+    scene.server.instead = [says(404, b"404 page not found")] * 20
+    assert scene.follow().exit_code == 0
+    assert scene.status(CUSTOMERS) == "success"
+
+
+def test_a_server_that_has_no_json_for_what_it_does_not_know_is_asked_for_a_while_once(scene_of):
+    scene = scene_of("own")
+    scene.server.instead = [says(404, b"<html>Not Found</html>")] * 10_000
+    server = scene.client.server
+    for _ in range(2):
+        before = len(scene.server.requests)
+        assert scene.client.run(server.look("nightly-1")).state == "NOT_FOUND"
+    assert len(scene.server.requests) == before + 1
+
+
+@pytest.mark.parametrize("ends_as", ["SUCCESS", "INTERNAL_ERROR"])
+def test_a_log_that_is_never_said_to_be_complete_does_not_hang_what_follows_it(
+    scene_of, monkeypatch, ends_as
+):
+    scene = scene_of("own")
+    answer = scene.server.log_part
+
+    def never_complete(found, query):
+        status, headers, content = answer(found, query)
+        return status, {**headers, "X-Log-Complete": "false"}, content
+
+    monkeypatch.setattr(scene.server, "log_part", never_complete)
+    monkeypatch.setattr(invocation_log, "REST_PATIENCE", 0.2)
+    scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+
+    def end():
+        if scene.status(CUSTOMERS) is None:
+            return False
+        scene.end(ends_as)
+        return True
+
+    scene.happens = [end]
+    assert scene.follow().exit_code == (0 if ends_as == "SUCCESS" else None)
+    assert scene.status(CUSTOMERS) == "success"
+    assert "does not say that its log is complete" in scene.caplog.text
+
+
+@pytest.mark.parametrize("dialect", ["own", "silent"])
+def test_a_server_that_calls_it_a_success_that_dbt_came_to_its_end_makes_no_failed_node_green(
+    scene_of, dialect
+):
+    scene = scene_of(dialect)
+    scene.say(BEGINNING, said(ORDERS, "error"), said(CUSTOMERS, "skipped"), SUMMARY)
+    scene.results(orders="error", customers="skipped")
+    scene.end("SUCCESS")
+    scene.follow()
+    assert scene.watch.closed.exit_code == 1
+    assert scene.watch.closed.reason == "dbt is said to have ended well, but 1 node has failed: orders"
 
 
 def test_a_server_that_stays_away_is_given_up(scene_of, monkeypatch):

@@ -206,6 +206,42 @@ def test_a_node_that_fails_fails_the_task_with_what_dbt_said(shop):
     assert shop.statuses()[STAGED] == "error"
 
 
+def errors(capsys):
+    """Return what was logged as an error."""
+    lines = [line for line in capsys.readouterr().out.splitlines() if "[error " in line]
+    return [line.partition("] ")[2].partition(" [airflow")[0].rstrip() for line in lines]
+
+
+@pytest.mark.parametrize("is_deferred", [False, True])
+def test_a_failure_begins_with_the_first_root_cause_and_what_it_kept_from_being_built(
+    shop, capsys, is_deferred
+):
+    shop.builds(raw_orders="success", stg_orders="error", orders="skipped")
+    if is_deferred:
+        shop.server.on_post = lambda invocation: None
+        trigger, method = deferred(shop)
+        shop.tell(shop.server.only, raw_orders="success", stg_orders="error", orders="skipped")
+        shop.server.only.update(state="FAILURE", exit_code=1)
+        event = json.loads(json.dumps(asyncio.run(trigger._event())))
+        assert errors(capsys) == []
+        with pytest.raises(DbtRunFailed):
+            getattr(shop.operator(), method)(shop.context(), event)
+    else:
+        with pytest.raises(DbtRunFailed):
+            shop.run()
+    assert errors(capsys) == [
+        "model stg_orders: error: error with pa55-of-the-warehouse",
+        "not built because of it: 1 node, orders",
+    ]
+
+
+def test_what_a_sensor_builds_alone_it_tells_of_itself(shop, capsys):
+    shop.states[PRODUCER] = "success"
+    shop.builds(orders="error")
+    assert shop.lone()[1].exit_code == 1
+    assert errors(capsys) == []
+
+
 @pytest.mark.parametrize(
     ("end", "words"),
     [
@@ -386,8 +422,8 @@ def test_a_producer_waits_for_what_a_sensor_builds_unless_the_sensor_has_ended(s
     marks = marks_of(first)
     alone = shop.server.add(first.replace(f"~{marks.task}~", f"~{STAGED_MARK}~"))
     shop.states["shop.stg_orders"] = state
-    threading.Timer(0.5, lambda: alone.update(state="ABORTED" if is_aborted else "SUCCESS")).start()
-    if state == "running":
+    if not is_aborted:
+        threading.Timer(0.5, lambda: alone.update(state="SUCCESS")).start()
         threading.Timer(0.6, lambda: shop.states.update({"shop.stg_orders": "success"})).start()
     shop.run(retries=1, max_tries=2, attempt=2)
     assert ("abort_requested" in alone) is is_aborted
@@ -416,10 +452,16 @@ def test_a_task_that_is_asked_to_end_aborts_only_where_airflow_has_stopped_it(sh
 
     def ask_it(invocation):
         shop.tell(invocation, **ALL)
-        threading.Timer(0.2, operator.on_kill).start()
-        threading.Timer(
-            0.8, lambda: invocation.update(state=invocation["state"].replace("STARTED", "SUCCESS"))
-        ).start()
+        threading.Thread(target=ask, args=(invocation,), daemon=True).start()
+
+    def ask(invocation):
+        operator.on_kill()
+        deadline = time.monotonic() + 60
+        while not is_aborted and not operator._attempt.signal.is_leaving:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if not is_aborted:
+            invocation.update(state="SUCCESS")
 
     shop.server.on_post = ask_it
     if is_aborted:

@@ -312,20 +312,29 @@ def test_a_cancelled_trigger_deletes_the_pod_only_where_the_task_was_stopped(
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "message"),
+    ("end", "status", "message", "failure"),
     [
-        (Closed(0), "success", "dbt ended with exit code 0"),
-        (Closed(1, "OOMKilled"), "failed", "dbt ended with exit code 1"),
-        (Closed(None, "the pod was deleted"), "failed", "the pod was deleted"),
-        (Closed(), "failed", ""),
+        (Closed(0), "success", "dbt ended with exit code 0", []),
+        (Closed(1), "failed", "dbt ended with exit code 1", ["model orders: error: no such column"]),
+        (
+            Closed(None, "the pod was deleted"),
+            "failed",
+            "the pod was deleted",
+            ["model orders: error: no such column", "besides: dbt ended before it was through"],
+        ),
     ],
 )
 def test_an_end_that_another_triggerer_has_written_is_told_without_the_pod(
-    trigger_of, monkeypatch, end, status, message
+    trigger_of, monkeypatch, end, status, message, failure
 ):
+    failed = NodeResult(
+        unique_id=ORDERS, name="orders", resource_type="model", status="error", message="no such column"
+    )
+
     async def read_back(store):
         assert store._key == TaskKey("dag", "run", "dbt_build")
-        return SimpleNamespace(state=SimpleNamespace(closed=end))
+        entries = {} if end.exit_code == 0 else {ORDERS: failed}
+        return SimpleNamespace(state=SimpleNamespace(closed=end, entries=entries))
 
     monkeypatch.setattr(JournalStore, "read_back", read_back)
     assert asyncio.run(trigger_of(Pods())._event()) == {
@@ -333,7 +342,7 @@ def test_an_end_that_another_triggerer_has_written_is_told_without_the_pod(
         "name": "dbt",
         "namespace": "default",
         "message": message,
-        END: {"exit_code": end.exit_code, "reason": end.reason, "summary": ""},
+        END: {"exit_code": end.exit_code, "reason": end.reason, "summary": "", "failure": failure},
     }
 
 
@@ -368,7 +377,7 @@ class EndedPod(KubernetesPodOperator):
 def resume(graph, monkeypatch):
     """Let an attempt in which dbt has built a node well go on after its deferral, when the node's sensor is in a state."""
 
-    def resume(attempt, state, exit_code=0, memory=None):
+    def resume(attempt, state, exit_code=0, memory=None, failure=None):
         store, writer = Store(), JournalWriter(attempt=attempt)
         writer.add([NodeResult(unique_id=ORDERS, name="orders", status="success")])
         writer.close(exit_code)
@@ -392,7 +401,9 @@ def resume(graph, monkeypatch):
         ti = SimpleNamespace(
             dag_id="dag", run_id="run", task_id="dbt_build", map_index=-1, try_number=attempt, max_tries=1
         )
+        # A trigger of an earlier version tells no more than the first three.
         told = {"exit_code": exit_code, "reason": None, "summary": ""}
+        told |= {} if failure is None else {"failure": failure}
         context = {"ti": ti, "task_state_store": memory}
         return producer.trigger_reentry(context, {"status": "success", END: told})
 
@@ -403,6 +414,18 @@ class StateStore(dict):
     """Airflow's store of a task's state."""
 
     set = dict.__setitem__
+
+
+def test_a_deferred_attempt_that_failed_begins_with_the_first_root_cause(resume, capsys):
+    failure = [
+        "model orders: error: Database Error",
+        "    no such column",
+        "not built because of it: 1 node, x",
+    ]
+    with pytest.raises(DbtWatchError):
+        resume(1, "failed", 1, failure=failure)
+    lines = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines() if "[error " in line]
+    assert [line.partition(" [airflow")[0].rstrip() for line in lines] == failure
 
 
 @pytest.mark.parametrize("exit_code", [1, None])

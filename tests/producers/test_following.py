@@ -323,8 +323,11 @@ def test_a_pod_that_does_not_start_ends_the_attempt_with_what_the_operator_and_k
     reason = "the pod did not run dbt: Pod took too long to start: FailedMount: no such volume"
     assert event == {
         "status": "timeout", "name": "dbt", "namespace": "default", "message": reason, "more": 1,
-        END: {"exit_code": None, "reason": reason, "summary": event[END]["summary"]},
+        END: {
+            "exit_code": None, "reason": reason, "summary": event[END]["summary"], "failure": event[END]["failure"],
+        },
     }  # fmt: skip
+    assert event[END]["failure"][0] == f"dbt ended before it was through: {reason}"
     assert "not run" in event[END]["summary"]
     assert build.journal().closed == Closed(None, reason)
     assert sorted(build.ended[:2]) == ["operator's", "reader"]

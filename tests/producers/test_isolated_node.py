@@ -97,6 +97,26 @@ def test_an_isolated_node_leaves_its_result_as_a_sensor_would(operator):
     assert task.pushed == {"return_value": built.to_dict()}
 
 
+def test_an_isolated_node_says_what_broke_it_when_its_task_fails_and_not_before(operator, capsys):
+    lines = ["upstream `stg_orders` failed", "not built because of it: 1 node, orders"]
+    attempt = SimpleNamespace(
+        open=lambda: None,
+        closed=Closed(1),
+        watch=SimpleNamespace(failure_lines=lambda: lines),
+        held=None,
+        number=1,
+    )
+
+    def fail():
+        assert "[error" not in capsys.readouterr().out
+        raise FAILED
+
+    with pytest.raises(DbtRunFailed):
+        operator()._attempted({"ti": Task()}, attempt, fail)
+    told = [line for line in capsys.readouterr().out.splitlines() if "[error" in line]
+    assert all(words in line for words, line in zip(lines, told, strict=True))
+
+
 def test_a_producer_leaves_what_the_pod_has_left(operator):
     producer = operator()
     producer.part = None

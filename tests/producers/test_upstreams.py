@@ -187,6 +187,26 @@ def test_a_mapped_project_is_held_back_by_the_nodes_of_its_own_index_only(airflo
     assert airflow.read() == [("shop.stg_orders", 0)]
 
 
+@pytest.mark.parametrize(
+    ("states", "is_skipped"),
+    [
+        ({"fit": "removed"}, True),
+        ({"fit_0": "removed", "fit_1": "removed"}, True),
+        ({"fit_0": "removed", "fit_1": "skipped"}, True),
+        ({"fit_0": "success", "fit_1": "removed"}, False),
+        ({"fit_0": "skipped", "fit_1": "success"}, False),
+    ],
+)
+def test_a_task_in_the_middle_of_which_nothing_has_run_has_not_ended_well(airflow, graph, states, is_skipped):
+    """Airflow has an instance as removed when what it is mapped over has become shorter."""
+    airflow.states = states
+    found = held(graph, BEHIND_FIT)
+    assert [entry.not_run for entry in found.entries] == [NotRun.UPSTREAM_SKIPPED] * is_skipped
+    if is_skipped:
+        with pytest.raises(AirflowSkipException, match="fit was skipped"):
+            raise_if_missing(task_of(), ["fit"])
+
+
 def test_nodes_that_a_run_leaves_out_are_not_held_back(airflow, graph):
     airflow.states = {"shop.stg_orders": "failed"}
     assert held(graph, BEHIND_STAGED, nodes=()) == HeldBack()

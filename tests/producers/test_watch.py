@@ -10,6 +10,7 @@ from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.journal.reader import JournalReader, read_now
 from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.core.log.drift import Drift
+from dbt_watch.core.log.progress import Progress
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.results import NodeInfo, NodeResult, NotRun
@@ -284,6 +285,62 @@ def test_a_failed_build_says_first_what_failed_first_in_dbts_words():
     )
 
 
+def test_a_failed_build_says_at_once_at_the_level_of_errors_what_failed_first_and_what_it_kept_from_being_built():
+    nodes = {
+        "model.shop.a": NodeInfo("a", "model"),
+        "model.shop.b": NodeInfo("b", "model"),
+        "model.shop.c": NodeInfo("c", "model", depends_on=("model.shop.b",)),
+    }
+    shown, told = [], []
+    watch = BuildWatch(nodes, attempt=1, show=shown.append, fail=told.append)
+    watch.take_lines([BEGINNING], True)
+    for node, second in (("a", 3), ("b", 5)):
+        watch.take_lines([event("LogStartLine", node, "started", 1)], True)
+        error = json.loads(event("CatchableExceptionOnRun", node, "started", second))
+        error["data"]["exc"] = f"Database Error in model {node}\n  no such column"
+        watch.take_lines([json.dumps(error).encode(), event("LogModelResult", node, "error", second)], True)
+    watch.take_lines([event("SkippingDetails", "c", "skipped", 6)], True)
+    assert told == []
+    watch.end(1)
+    assert told == [
+        "model b: error: Database Error in model b",
+        "      no such column",
+        "not built because of it: 1 node, c",
+        "besides: a: error",
+    ]
+    assert watch.summary().startswith("b: Database Error in model b no such column; ")
+
+
+def test_a_build_that_ended_well_has_no_failure_to_tell():
+    told = []
+    watch = watched(WHOLE, fail=told.append)[0]
+    assert (told, watch.failure_lines()) == ([], [])
+
+
+def test_whoever_goes_on_with_a_journal_finds_the_cause_of_what_it_has_not_read_itself():
+    known = {"model.shop.a": ended("a", "error"), "model.shop.x": ended("x", "success")}
+    told = []
+    watched(WHOLE[3:], known=known, exit_code=1, fail=told.append)
+    assert told[0] == "model a: error"
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_how_far_dbt_is_is_said_while_it_runs_and_by_none_who_only_catches_up(is_known):
+    shown, now = [], [0.0]
+    known = {"model.shop.a": ended("a", "success")} if is_known else {}
+    watch = BuildWatch(NODES, attempt=1, show=shown.append, known=known)
+    watch._progress = Progress(NODES, clock=lambda: now[0])
+    watch.take_lines([BEGINNING, LOG[0]], True)
+    for now[0] in (1.0, 20.0, 60.0):
+        watch.tell_progress()
+    running = [line for line in shown if line.startswith("running: ")]
+    assert running == ([] if is_known else ["running: a (0 of 4 done)"])
+    watch.end(0)
+    now[0] = 200.0
+    watch.tell_progress()
+    assert [line for line in shown if line.startswith("running: ")] == running
+
+
 def test_the_last_words_of_the_container_are_the_reason_of_the_end():
     watch = BuildWatch(
         NODES, attempt=1, show=lambda _: None, redact=lambda text: text and text.replace("hunter2", "***")
@@ -335,6 +392,15 @@ def test_an_attempt_of_whose_nodes_not_all_is_known_has_not_ended_well(lines, wo
     watch, _ = watched(lines)
     assert watch.closed == Closed(1, f"dbt ended well, but it is not known what became of {words}")
     assert watch.writer.take().closed == watch.closed
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "1 node has failed: a"), (4, "4 nodes have failed: a, b, c ...")]
+)
+def test_an_attempt_with_a_failed_node_has_not_ended_well_whatever_a_command_around_dbt_says(count, words):
+    lines = [line.replace(b'"success"', b'"error"') for line in WHOLE[: 1 + 2 * count]]
+    watch, _ = watched([*lines, *WHOLE[1 + 2 * count :]])
+    assert watch.closed == Closed(1, f"dbt is said to have ended well, but {words}")
 
 
 def test_a_log_without_a_record_fails_even_where_no_node_could_have_been_told():

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -159,8 +160,9 @@ def journal(*results):
 class StandIn:
     """A small Airflow: answers for the XComs of one run, in the form of Airflow 3's REST API."""
 
-    def __init__(self, xcoms):
+    def __init__(self, xcoms, tries=None):
         self.xcoms = xcoms
+        self.tries = tries or {}
         self.asked = []
         self.status = 200
         stand_in = self
@@ -195,6 +197,8 @@ class StandIn:
         prefix = "/airflow/api/v2/dags/shop/dagRuns/manual__1%2B00%3A00/taskInstances/"
         if self.status != 200:
             return self.status, {"detail": "no"}
+        if url.path == prefix.rstrip("/"):
+            return 200, self.instances(int(query["offset"]))
         assert url.path.startswith(prefix), url.path
         task_id, _, key = unquote(url.path.removeprefix(prefix)).partition("/xcomEntries")
         if task_id == "~":
@@ -209,14 +213,34 @@ class StandIn:
         value = self.xcoms.get((task_id, int(query["map_index"]), key.removeprefix("/")))
         return (404, {"detail": "not found"}) if value is None else (200, {"key": key, "value": value})
 
+    def instances(self, first):
+        def at(second):
+            return (
+                None
+                if second is None
+                else (START + timedelta(seconds=second)).isoformat().replace("+00:00", "Z")
+            )
+
+        found = [
+            {
+                "task_id": task,
+                "map_index": -1,
+                "try_number": number,
+                "start_date": at(began),
+                "end_date": at(ended),
+            }
+            for task, (number, began, ended) in sorted(self.tries.items())
+        ]
+        return {"task_instances": found[first : first + 2], "total_entries": len(found)}
+
 
 @pytest.fixture
 def airflow():
     """Return a function that starts a stand-in for Airflow with some XComs, by task, map index and key."""
     started = []
 
-    def start(xcoms):
-        started.append(StandIn(xcoms))
+    def start(xcoms, tries=None):
+        started.append(StandIn(xcoms, tries))
         return started[-1]
 
     yield start
@@ -309,6 +333,57 @@ def test_an_airflow_that_does_not_answer_is_named(run, airflow):
     assert status == 2
     assert "does not answer" in err
     stand_in.close = lambda: None
+
+
+def closed_journal(end, *results, attempt=1):
+    """Return the journal of an attempt that has ended."""
+    page = Page(Chunk(attempt=attempt, seq=0, changes=results, closed=end), will_retry=False)
+    return {
+        part_key(0): encode_page(Page(Chunk(attempt=attempt, seq=-1), will_retry=False)),
+        "journal_page_00": encode_page(page),
+    }
+
+
+def test_of_a_run_that_was_retried_the_nodes_of_the_first_attempt_are_told_too(run, airflow):
+    later = {"attempt": 2, "invocation_id": "j", "started_at": START + timedelta(seconds=60)}
+    journal = closed_journal(Closed(0), result("b", **later), attempt=2)
+    stand_in = airflow(
+        {
+            **{("build.dbt_build", -1, key): value for key, value in journal.items()},
+            ("build.a", -1, "return_value"): json.dumps(xcom_value([result("a")])),
+            ("build.b", -1, "return_value"): xcom_value([result("b", **later)]),
+        },
+        {"build.dbt_build": (2, 50, 90), "build.a": (1, 0, 10), "build.b": (1, 0, 80)},
+    )
+    record = record_in(of_dag_run(run, stand_in)[1])
+    assert {node.name: (node.state, node.attempt) for node in record.nodes} == {
+        "a": ("success", 1),
+        "b": ("success", 2),
+    }
+    assert [command.label for command in record.commands] == ["attempt 1", "attempt 2"]
+    assert record.outcome == "success"
+
+
+@pytest.mark.parametrize(("is_all_well", "outcome"), [(True, "success"), (False, "failure")])
+def test_a_node_that_was_cleared_alone_and_built_again_is_told_as_it_is_now(
+    run, airflow, is_all_well, outcome
+):
+    bad = [result("a", status="error", message="no")]
+    bad += [] if is_all_well else [result("c", status="error", message="no")]
+    again = result("a", finished_at=START + timedelta(seconds=300), invocation_id="alone")
+    stand_in = airflow(
+        {
+            **{("build.dbt_build", -1, key): value for key, value in closed_journal(Closed(1), *bad).items()},
+            ("build.a", -1, "return_value"): json.dumps(xcom_value([again])),
+            ("build.b", -1, "return_value"): {"not": "read"},
+        },
+        {"build.dbt_build": (1, 0, 90), "build.a": (2, 200, 301), "build.b": (1, 0, 95)},
+    )
+    record = record_in(of_dag_run(run, stand_in)[1])
+    assert {node.name: node.state for node in record.nodes}["a"] == "success"
+    assert "built again alone, after the run of dbt: a" in record.notes
+    assert record.outcome == outcome
+    assert bool(record.causes) is not is_all_well
 
 
 def test_the_worst_end_of_several_pods_is_that_of_the_run(run, airflow):

@@ -3,18 +3,20 @@
 import json
 
 import pytest
-from made_runs import INDEX, RECORDINGS, START, artifact, made, manifest, nodes_of, recorded
+from made_runs import INDEX, RECORDINGS, START, artifact, log, made, manifest, nodes_of, recorded
 
+from dbt_watch.core.causes import NOT_TRACED
 from dbt_watch.core.journal.format import Chunk, Closed, Page, encode_page, page_key, part_key
+from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.results import NodeResult
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.reporting.assembly import record_of, with_comparison
-from dbt_watch.reporting.causes import NOT_TRACED
 from dbt_watch.reporting.critical_path import critical_path
 from dbt_watch.reporting.manifests import manifest_at
 from dbt_watch.reporting.run_record import FORMAT, RecordError, record_in
-from dbt_watch.reporting.sources import decoded_xcom, read_source
+from dbt_watch.reporting.sources import decoded_xcom, evidence_of_journal, read_source
 
 
 @pytest.mark.parametrize("name", INDEX)
@@ -205,6 +207,27 @@ def test_a_journal_tells_its_nodes_and_how_dbt_ended():
         "model.shop.b": "error",
     }
     assert (record.outcome, record.causes[0].node) == ("failure", "model.shop.b")
+
+
+@pytest.mark.parametrize("name", [name for name in INDEX if INDEX[name]["exit_code"]])
+def test_the_log_of_the_producer_begins_its_failure_with_the_first_cause_of_the_report(name):
+    writer = JournalWriter(attempt=1)
+    nodes = nodes_of(name) if "graph" in INDEX[name] else {}
+    watch = BuildWatch(nodes, attempt=1, show=[].append, writer=writer)
+    watch.take_lines(log(name).read_bytes().splitlines(), True)
+    watch.end(INDEX[name]["exit_code"])
+    pages = {write.key: write.value for write in Publication(writer, will_retry=False).rest()}
+    first, *_ = record_of(evidence_of_journal(pages.get, "the journal")).causes
+    kind = "" if first.node is None else f"{first.node.partition('.')[0]} "
+    assert watch.failure_lines()[0].startswith(f"{kind}{first.title}")
+
+
+def test_a_pod_that_held_something_back_for_a_failure_in_another_has_failed_and_did_not_break_off():
+    held = NodeResult(unique_id="model.shop.c", status="skipped", skipped_because=("model.shop.b",))
+    closed = Closed(1, "1 node was not built: upstream `b` failed")
+    record = record_of(read_source(json.dumps(journal([held], closed=closed)).encode(), "xcoms.json", {}))
+    assert record.outcome == "failure"
+    assert [cause.title for cause in record.causes] == ["upstream `b` failed"]
 
 
 def test_a_journal_without_an_end_is_of_an_unfinished_run():

@@ -136,7 +136,7 @@ def test_a_task_in_front_of_a_single_node_is_refused_by_its_name():
 def test_a_sensor_on_a_worker_ends_with_the_log_that_a_trigger_would_write(context, log):
     with pytest.raises(AirflowSkipException):
         sensor_with()._end(context, final_update([ORDERS], [EMPTY], Closed(0)))
-    assert log == ["model orders: not run", "skipped: orders: not built: empty"]
+    assert log == ["skipped: orders: not built: empty", "model orders: not run"]
 
 
 def test_the_reason_of_a_failure_is_left_to_its_exception(context, log):

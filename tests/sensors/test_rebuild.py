@@ -7,7 +7,11 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates, TaskStatesResult, XComResult
 
 from dbt_watch.airflow import supervisor
-from dbt_watch.airflow.compat import AirflowFailException
+from dbt_watch.airflow.compat import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+)
 from dbt_watch.airflow.supervisor import SupervisorError
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.results import NodeResult
@@ -30,6 +34,10 @@ class Alone:
     def __init__(self):
         self.runs = 0
         self.is_busy = False
+        self.held_by = []
+
+    def barriers(self):
+        return self.held_by
 
     def parents(self):
         return ["shop.raw", "shop.staged"]
@@ -111,6 +119,32 @@ def waits_for(sensor):
 
 def test_a_sensor_that_was_cleared_arebuilds_its_node_at_once(airflow, sensor):
     assert sensor.execute(context())["unique_id"] == ORDERS
+    assert sensor._rebuild.runs == 1
+
+
+@pytest.mark.parametrize(
+    ("states", "error", "words"),
+    [
+        ({"fit": "failed"}, AirflowFailException, "not built: task fit failed"),
+        ({"fit": "upstream_failed"}, AirflowFailException, "not built: task fit failed"),
+        ({"fit": "skipped"}, AirflowSkipException, "not built: task fit was skipped"),
+        ({"fit": "running"}, AirflowRescheduleException, ""),
+        ({"fit": None}, AirflowRescheduleException, ""),
+    ],
+)
+def test_a_sensor_that_was_cleared_builds_nothing_over_a_task_before_its_node_that_has_not_ended_well(
+    airflow, sensor, states, error, words
+):
+    airflow.states |= states
+    sensor._rebuild.held_by = ["fit"]
+    with pytest.raises(error, match=words):
+        go_on(sensor)
+    assert sensor._rebuild.runs == 0
+
+
+def test_a_sensor_that_was_cleared_builds_its_node_after_a_task_that_has_ended_well(airflow, sensor):
+    sensor._rebuild.held_by = ["fit"]
+    go_on(sensor)
     assert sensor._rebuild.runs == 1
 
 

@@ -129,6 +129,26 @@ def test_a_log_leaves_the_reason_to_an_exception_that_will_tell_it():
     assert not log
 
 
+@pytest.mark.parametrize(("count", "with_reason"), [(1, True), (250, True), (1, False)])
+def test_a_task_whose_nodes_were_not_built_says_on_its_first_line_which_node_broke_them(count, with_reason):
+    """On a worker too, where an exception says it once more at the end."""
+    log, printed = Log(), set()
+    results = tuple(result(f"model.shop.m{number}", "skipped") for number in range(count))
+    decision = Decision(Verdict.FAIL, "m0: not built: upstream `orders` failed")
+    for part in parts(Update(results, decision)):
+        write_log(log, part, printed, with_reason=with_reason)
+    assert log[0] == ("error", "failed: m0: not built: upstream `orders` failed")
+    assert len(log) == 1 + count
+    assert [kind for kind, _ in log].count("error") == 1
+
+
+def test_a_node_that_was_built_comes_before_the_reason_why_its_task_fails():
+    log = Log()
+    results = (result(ORDERS, "success"), result(CUSTOMERS, "skipped"))
+    write_log(log, Update(results, Decision(Verdict.FAIL, "customers: not built: upstream `a` failed")))
+    assert [kind for kind, _ in log] == ["info", "info", "error"]
+
+
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 200, 250])
 def test_many_results_are_shown_in_parts_and_the_decision_with_the_last(count):
     results = tuple(result(f"model.shop.m{number}", "success") for number in range(count))

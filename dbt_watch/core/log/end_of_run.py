@@ -315,6 +315,26 @@ def end_of_unknown(closed: Closed, run: DbtRun, entries: Iterable[NodeResult], *
 _UNKNOWN: Final = frozenset({NotRun.NOT_KNOWN, NotRun.UNFINISHED})
 
 
+def end_of_failed(closed: Closed, entries: Iterable[NodeResult]) -> Closed:
+    """
+    Return how an attempt ends: badly when a node has failed, whatever exit code was told.
+
+    dbt itself ends with 1 then. But a command around it may end with 0, and there are servers for which an invocation is a
+    success as soon as dbt has come to its end. What a stale source means is for the project to say.
+
+    :param closed: how dbt ended
+    :param entries: those of all nodes, none of which is open
+    """
+    failed = [entry for entry in entries if entry.is_failure and entry.resource_type != "source"]
+    if closed.exit_code != 0 or not failed:
+        return closed
+    names = ", ".join(entry.label for entry in failed[:_MAX_NAMED])
+    names += " ..." if len(failed) > _MAX_NAMED else ""
+    nodes = "1 node has" if len(failed) == 1 else f"{len(failed)} nodes have"
+    reason = f"dbt is said to have ended well, but {nodes} failed: {names}"
+    return msgspec.structs.replace(closed, exit_code=1, reason=closed.reason or reason)
+
+
 def failed_start_hooks(entries: Mapping[str, NodeResult]) -> tuple[str, ...]:
     """Return the unique_ids of the on-run-start hooks that failed; dbt skips every node then."""
     return tuple(

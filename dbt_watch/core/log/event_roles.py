@@ -85,6 +85,9 @@ _FUSION: Final[dict[str, Role]] = {
 MEANS: Final[dict[str, Role]] = {**_DBT_CORE, **_FUSION}
 """The role of each event that the ledger reads, by the event's name."""
 
+PARSED: Final = "FoundStats"
+"""The event of dbt-core by which it tells what the project holds, once it has parsed it. Fusion has none."""
+
 # Processed: 4 hooks | 15 models | 1 unit test
 _PROCESSED: Final = re.compile(r"^Processed: (.{1,1000})$", re.MULTILINE)
 _KIND: Final = re.compile(r"(\d{1,9}) (?!hooks?\b)\w")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from dbt_watch.core.log.event_roles import MEANS, PARSED, Role
 from dbt_watch.core.log.events import QUERY, DbtEvent, decode_lines, is_noise, is_query, read_line
 from dbt_watch.core.log.invocations import Invocations
 from dbt_watch.core.log.lines import LineSplitter
@@ -46,10 +47,13 @@ class LogStream:
     time, so a repetition of it cannot be recognised here; that is up to the reader.
 
     :param ledger: collects the state of the nodes
+    :ivar has_begun: whether dbt has written anything
+    :ivar has_parsed: whether the latest command has parsed the project
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self.has_begun = self.has_parsed = False
         self._invocations = Invocations(ledger.run.is_over)
         self._splitter = LineSplitter()
         self._has_debug = False
@@ -116,14 +120,23 @@ class LogStream:
             changes = apply(part) if is_current else self._sifted(part)
             if changes:
                 update.changes += changes
+                self.has_parsed = True
                 tell_changes(lines, changes, told, part.info.ts)
             elif part.info.level == "debug":
                 self._has_debug = True
                 if is_current and part.info.name == QUERY:
                     self.ledger.queries.note(part.unique_id, part.data.sql)
-            elif (message := lines_of_message(part)) and self._is_new(part):
-                lines += message
+            else:
+                self._note_phase(part.info.name)
+                if (message := lines_of_message(part)) and self._is_new(part):
+                    lines += message
         return update
+
+    def _note_phase(self, event: str) -> None:
+        if event == PARSED:
+            self.has_parsed = True
+        elif MEANS.get(event) is Role.COMMAND:
+            self.has_begun, self.has_parsed = True, False
 
     def _sifted(self, event: DbtEvent) -> list[NodeResult]:
         """Apply an event of another command than the current one, as far as it counts."""

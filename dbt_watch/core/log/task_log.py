@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from dbt_watch.core.causes import causes_of, has_broken_off
 from dbt_watch.core.labels import label_of
 from dbt_watch.core.log.event_roles import MEANS, Role
 from dbt_watch.core.log.events import DbtEvent, event_inside
+from dbt_watch.core.results import shortened
 from dbt_watch.core.statuses import NOT_RUN, SKIPPED, STARTED
 from dbt_watch.core.text import printable, without_backtrace, without_escapes
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
+    from dbt_watch.core.causes import RootCause
+    from dbt_watch.core.journal.format import Closed
     from dbt_watch.core.results import NodeResult
 
 MAX_LINE_CHARS: Final = 2_000
@@ -27,7 +32,8 @@ MAX_LINES: Final = 60
 _INDENT: Final = "    "
 # What these say is in the line of the node.
 _SAID_BY_THE_NODE: Final = frozenset(Role) - {
-    Role.BATCH_RESULT, Role.MESSAGE, Role.CANCEL, Role.CRASH, Role.SUMMARY, Role.NOTE,
+    Role.COMMAND, Role.BATCH_RESULT, Role.MESSAGE, Role.CANCEL, Role.CRASH, Role.SUMMARY, Role.NOTHING,
+    Role.NOTE,
 }  # fmt: skip
 # Empty lines, and files that are there only inside the pod.
 _OF_NO_USE: Final = frozenset({"CheckNodeTestFailure", "Formatting", "SQLCompiledPath"})
@@ -97,6 +103,49 @@ def tell_end(lines: list[str], changes: list[NodeResult], told: dict[str, NodeRe
 
 MAX_NAMES: Final = 20
 """How many nodes one line names."""
+
+
+def failure_lines(results: Mapping[str, NodeResult], closed: Closed) -> list[str]:
+    """
+    Return what a failure of the task that runs dbt begins with: the first root cause with its error, then the others.
+
+    :param results: the last word on each node
+    :param closed: how the attempt ended; nothing is returned where that is well
+    """
+    if closed.exit_code == 0:
+        return []
+    causes = causes_of(results, broke_off=has_broken_off(closed, results), why=closed.reason or "")
+    if not causes:
+        return []
+    first, *others = causes
+    node = results.get(first.node or "")
+    head = first.title if node is None else f"{node.resource_type} {first.title}".strip()
+    message = (first.message if node is None else node.message) or ""
+    lines = _block(f"{head}: ", shortened(message, _MAX_CAUSE_CHARS)) if message else [_line(head)]
+    if first.blocked:
+        lines.append(_line(f"not built because of it: {_counted(first.blocked)}"))
+    if others:
+        lines.append(_line(f"besides: {'; '.join(map(_in_short, others[:_MAX_CAUSES]))}{_more(others)}"))
+    return lines
+
+
+_MAX_CAUSE_CHARS: Final = 4_000
+_MAX_CAUSES: Final = 5
+
+
+def _in_short(cause: RootCause) -> str:
+    return cause.title + (f" (not built: {_counted(cause.blocked, names=3)})" if cause.blocked else "")
+
+
+def _more(causes: Sequence[RootCause]) -> str:
+    return f"; and {len(causes) - _MAX_CAUSES} more" if len(causes) > _MAX_CAUSES else ""
+
+
+def _counted(nodes: Collection[str], names: int = 10) -> str:
+    """Return how many nodes there are, and the names of the first."""
+    shown = ", ".join(label_of(unique_id) for unique_id in list(nodes)[:names])
+    count = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+    return f"{count}, {shown}" + (", ..." if len(nodes) > names else "")
 
 
 def lines_of_message(event: DbtEvent) -> list[str]:

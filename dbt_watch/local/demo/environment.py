@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
+from dbt_watch.core.extras import installation_of
 from dbt_watch.local.airflow.deployment import LocalAirflow, free_port
 from dbt_watch.local.airflow.processes import ProcessSet, interrupts_held, python_module, tethered
 from dbt_watch.local.airflow.waiting import CannotRun, wait_for
@@ -128,7 +129,7 @@ class ServerEnvironment(DemoEnvironment):
 
     def _start_place(self, workspace: Path, project: Path) -> dict[str, str]:
         if importlib.util.find_spec("huey") is None:
-            raise CannotRun("the server of dbt is not installed: pip install 'dbt-watch[demo,server]'")
+            raise CannotRun(f"the server of dbt is not installed: {installation_of('dbt', 'huey')}")
         settings = {
             "state_dir": "server",
             "auth": "none",  # on loopback, and for as long as the demo lasts

@@ -103,11 +103,15 @@ class InvocationFollowing:
                 continue
             unknown_since = None
             self._tell_state(found)
+            began = time.monotonic()
             news = yield from self._read_log(found)
             if not found.is_open:
                 return (yield from self._end(found))
             if news:
                 pace.reset()
+            if time.monotonic() - began > STATE_POLL_LIMIT / 2:
+                yield Pause(LOG_PAUSE)  # it is the log that is waited for
+                continue
             pause = pace.next()
             yield Pause(max(pause, DUTY * found.seconds) if found.log_content is not None else pause)
 
@@ -126,6 +130,9 @@ class InvocationFollowing:
     def _read_by_offset(self, found: RemoteInvocation) -> Generator[Step, Any, bool]:
         pace = Backoff(LOG_POLL_FIRST, LOG_POLL_LIMIT, factor=1.5, jitter=JITTER)
         has_come = False
+        # Then the state is looked at once more: that a log is complete may never be told.
+        patience = STATE_POLL_LIMIT if found.is_open else REST_PATIENCE
+        give_up_at = time.monotonic() + patience
         while True:
             part = yield from self._part(found)
             if part is None:
@@ -139,9 +146,16 @@ class InvocationFollowing:
             if part.content:
                 has_come = True
                 pace.reset()
+                give_up_at = time.monotonic() + patience
                 self._tell_that_it_runs()
                 self._take(self._splitter.feed(part.content))
             if part.is_complete:
+                return has_come
+            if time.monotonic() > give_up_at:
+                if not found.is_open:
+                    log.warning(
+                        "The server does not say that its log is complete; the last lines may be missing"
+                    )
                 return has_come
             if part.content:
                 yield Pause(LOG_PAUSE)

@@ -32,6 +32,9 @@ PATIENCE: Final = 600.0  # how long a server may be away while an invocation of 
 POST_PATIENCE: Final = 180.0  # how long it may be away when there is none yet
 CREDENTIALS_PATIENCE: Final = 60.0  # how long credentials may be refused: they may just be renewed
 ABORT_PATIENCE: Final = 20.0
+PLAIN_404_PATIENCE: Final = (
+    60.0  # how long a 404 that is no JSON counts as that of a proxy in front of a server that starts
+)
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_LIMIT: Final = 15.0
 LONGEST_RETRY_AFTER: Final = 120.0
@@ -181,6 +184,7 @@ class DbtServer:
     def __init__(self, name: str, timeout: float) -> None:
         self._name = name
         self._wait = min(LONGEST_WAIT, timeout / 2)
+        self._says_plain_404 = False
 
     # Procedures.
 
@@ -234,9 +238,15 @@ class DbtServer:
         """
         path = f"/invocations/{quote(task_id, safe='')}"
         trouble = _Trouble(self._name, "telling the state of an invocation", patience)
+        plain_until = time.monotonic() + min(patience, PLAIN_404_PATIENCE)
         while True:
             answer = yield from self._ask(Ask("GET", path), trouble)
             if answer.status == _HTTP_NOT_FOUND:
+                is_plain = not self._says_plain_404 and _values(answer) is None
+                if is_plain and time.monotonic() < plain_until:
+                    yield Pause(trouble.of(answer, wants="an invocation", is_for_now=True))
+                    continue
+                self._says_plain_404 |= is_plain
                 return RemoteInvocation(task_id=task_id, state=NOT_FOUND)
             found = _invocation(answer, task_id) if answer.status in _OK else None
             if found is not None and found.state in STATES:
@@ -361,19 +371,20 @@ class _Trouble:
         """How many seconds are left."""
         return max(1.0, self._until - time.monotonic())
 
-    def of(self, found: Answer | NoAnswer, *, wants: str = "") -> float:
+    def of(self, found: Answer | NoAnswer, *, wants: str = "", is_for_now: bool = False) -> float:
         """
         Return how many seconds to wait until the next try.
 
         :param found: what came instead of what was wanted
         :param wants: what that is
+        :param is_for_now: whether another answer may come to the same request, whatever its status says
         :raises ServerError: when no other try is worth it
         """
         now = time.monotonic()
         if isinstance(found, Answer):
             status: int | None = found.status
             words = _said(found) if found.status not in _OK else f"{_said(found)}, which is not {wants}"
-            is_final = not (_is_worth_another_try(found.status) or found.status in _OK)
+            is_final = not (is_for_now or _is_worth_another_try(found.status) or found.status in _OK)
             self.needs_credentials = found.status in _REFUSED_CREDENTIALS
             pause = _retry_after(found)
         else:
@@ -418,13 +429,17 @@ def _said(answer: Answer) -> str:
     return f"HTTP {answer.status}: {words}" if words else f"HTTP {answer.status}"
 
 
-def _invocation(answer: Answer, task_id: str) -> RemoteInvocation | None:
-    """Return the invocation of an answer; None when there is none in it."""
+def _values(answer: Answer) -> Any:
+    """Return the JSON of an answer; None when it is none."""
     try:
-        values = msgspec.json.decode(answer.content)
+        return msgspec.json.decode(answer.content)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    return _from_values(values, task_id, answer.seconds)
+
+
+def _invocation(answer: Answer, task_id: str) -> RemoteInvocation | None:
+    """Return the invocation of an answer; None when there is none in it."""
+    return _from_values(_values(answer), task_id, answer.seconds)
 
 
 def _from_values(values: Any, task_id: str, seconds: float = 0.0) -> RemoteInvocation | None:
@@ -463,10 +478,7 @@ def _log_content(value: Any) -> str | None:
 
 def _page(answer: Answer) -> tuple[list[RemoteInvocation], int | None] | None:
     """Return the invocations of a page, and where the next one begins; None when it is none."""
-    try:
-        values = msgspec.json.decode(answer.content)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
+    values = _values(answer)
     listed: Any = values.get("invocations") if isinstance(values, dict) else values
     if not isinstance(listed, list):
         return None

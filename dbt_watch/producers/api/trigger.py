@@ -88,7 +88,7 @@ class DbtApiTrigger(DbtTrigger):
             await asyncio.gather(follower, return_exceptions=True)
         end = watch.closed
         assert end is not None  # noqa: S101 - a follower that is done has closed the journal
-        return self._finished(end, watch.summary())
+        return self._finished(end, watch.summary(), watch.failure_lines())
 
     async def _broken_off(self, following: FollowingInvocation, reason: str) -> dict[str, Any]:
         return {**self._make_event("failed", reason), END: await following.break_off(reason)}

@@ -212,6 +212,7 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         told = event.get(END)
         if told is not None:
             Memory(context).remember_end(well=told["exit_code"] == 0)
+            self._say_at_once(told)
         try:
             result = super().trigger_reentry(context, event)  # type: ignore[misc]
         except AirflowSkipException:

@@ -101,7 +101,7 @@ class DbtPodTrigger(DbtTrigger):
         follower.result()
         end = following.watch.closed
         assert end is not None  # noqa: S101 - a follower that is done has closed the journal
-        return self._finished(end, following.watch.summary())
+        return self._finished(end, following.watch.summary(), following.watch.failure_lines())
 
     def _make_event(self, status: str, message: str) -> dict[str, Any]:
         return self._stock.make_event(status, message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -27,8 +27,20 @@ from dbt_watch.core.text import one_line, sanitize
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from dbt_watch.core.log.end_of_run import DbtRun
+    from dbt_watch.core.log.queries import Queries
     from dbt_watch.core.log.stream import LogUpdate
     from dbt_watch.core.results import NodeResult, SelectedNode
+
+
+class BuildListener(Protocol):
+    """Who else wants to know what the journal is told. Whatever it does must not take time, and must not raise."""
+
+    def take(self, changes: Iterable[NodeResult], run: DbtRun, queries: Queries) -> None:
+        """Take the changes that some lines have brought, what the log says of its commands, and what dbt has sent last."""
+
+    def end(self, exit_code: int | None, reason: str | None, run: DbtRun, queries: Queries) -> None:
+        """Take the end of dbt, after the last changes."""
 
 
 class BuildWatch:
@@ -46,6 +58,7 @@ class BuildWatch:
     :param drift: what it means when the project that dbt runs is not the manifest's
     :param held: what is not built because of what came before
     :param warn: writes a warning to the task log
+    :param listener: is told the same changes as the journal; the main query of each node is kept for it
     """
 
     def __init__(
@@ -61,6 +74,7 @@ class BuildWatch:
         drift: Drift | None = None,
         held: HeldBack | None = None,
         warn: Callable[[str], None] = lambda _: None,
+        listener: BuildListener | None = None,
     ) -> None:
         self.writer = writer or JournalWriter(attempt=attempt)
         self.closed: Closed | None = None
@@ -71,6 +85,9 @@ class BuildWatch:
         self._held = held or HeldBack()
         self._warn = warn
         self._ledger = Ledger(nodes, attempt=attempt, stale=self._stale)
+        self._listener = listener
+        if listener is not None:
+            self._ledger.queries.keep_main()
         self._stream = LogStream(self._ledger)
         self._show = show
         self._redact = redact
@@ -135,6 +152,9 @@ class BuildWatch:
         reason = self._redact(end.reason) if end is not None else None
         self.closed = self._judged(Closed(exit_code, reason or None))
         self.writer.close(self.closed.exit_code, reason=self.closed.reason)
+        if self._listener is not None:
+            why = self.closed.reason or self.summary()
+            self._listener.end(exit_code, why, self._ledger.run, self._ledger.queries)
         return True
 
     def _judged(self, closed: Closed) -> Closed:
@@ -177,6 +197,8 @@ class BuildWatch:
         changes = map(self._without_secrets, update.changes)
         news = [change for change in changes if self._is_news(change)]
         self.writer.add(news)
+        if self._listener is not None:
+            self._listener.take(news, self._ledger.run, self._ledger.queries)
         if news:
             self._is_catching_up = False
         if is_new and not self._is_catching_up:

@@ -13,7 +13,6 @@ import importlib
 import importlib.util
 import json
 import logging
-import os
 import re
 import sys
 import tempfile
@@ -59,9 +58,9 @@ def numbered(number: int) -> Any:
 def measured(manifest: dict[str, Any], log: list[bytes]) -> dict[str, Any]:
     """Follow a log in three ways."""
     import replayed  # noqa: PLC0415
+    from openlineage.client import OpenLineageClient  # noqa: PLC0415
     from openlineage.client.serde import Serde  # noqa: PLC0415
 
-    from dbt_watch.airflow import openlineage  # noqa: PLC0415
     from dbt_watch.core.manifest.load import decode_manifest  # noqa: PLC0415
     from dbt_watch.lineage.facts import JOBS, project_facts  # noqa: PLC0415
     from dbt_watch.lineage.plan import pack_plan  # noqa: PLC0415
@@ -93,10 +92,8 @@ def measured(manifest: dict[str, Any], log: list[bytes]) -> dict[str, Any]:
     found["follow_s"] = min(follow(None) for _ in range(3))
     with tempfile.TemporaryDirectory() as made:
         path = Path(made) / "events.jsonl"
-        os.environ["AIRFLOW__OPENLINEAGE__TRANSPORT"] = json.dumps(
-            {"type": "file", "log_file_path": str(path), "append": True}
-        )
-        client = openlineage.make_client()
+        transport = {"type": "file", "log_file_path": str(path), "append": True}
+        client = OpenLineageClient(config={"transport": transport})
         spent = []
 
         class Counting:

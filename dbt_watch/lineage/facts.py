@@ -84,11 +84,13 @@ class ProjectFacts(msgspec.Struct, frozen=True, array_like=True):
     :param name: the project's
     :param adapter: the type of its adapter
     :param nodes: by unique_id
+    :param ephemeral: the unique_ids of those that are no tables, and so are not told
     """
 
     name: str = ""
     adapter: str = ""
     nodes: dict[str, NodeFacts] = {}
+    ephemeral: frozenset[str] = frozenset()
 
 
 def project_facts(manifest: bytes, wanted: Collection[str], catalog: bytes | None = None) -> ProjectFacts:
@@ -104,16 +106,21 @@ def project_facts(manifest: bytes, wanted: Collection[str], catalog: bytes | Non
     columns = _CATALOG.decode(catalog) if catalog is not None else _Catalog()
     resources = {**decoded.nodes, **decoded.sources, **decoded.unit_tests}
     nodes: dict[str, NodeFacts] = {}
+    ephemeral = set()
     for unique_id in wanted:
         resource = resources.get(unique_id)
         if resource is None or resource.resource_type not in JOBS:
+            continue
+        if resource.is_ephemeral:
+            ephemeral.add(unique_id)
             continue
         reads = tuple(dict.fromkeys(_tables(resource.parents, resources)))
         nodes[unique_id] = resource.facts(reads, columns.of(unique_id))
         for table in reads:
             if table not in nodes:
                 nodes[table] = resources[table].facts((), columns.of(table))
-    return ProjectFacts(decoded.metadata.project_name or "", decoded.metadata.adapter_type or "", nodes)
+    metadata = decoded.metadata
+    return ProjectFacts(metadata.project_name or "", metadata.adapter_type or "", nodes, frozenset(ephemeral))
 
 
 def _tables(unique_ids: Iterable[str], resources: Mapping[str, _DescribedResource]) -> Iterator[str]:
@@ -122,7 +129,7 @@ def _tables(unique_ids: Iterable[str], resources: Mapping[str, _DescribedResourc
         resource = resources.get(unique_id)
         if resource is None or resource.resource_type not in DATASETS:
             continue
-        if resource.config.materialized == "ephemeral":
+        if resource.is_ephemeral:
             yield from _tables(resource.parents, resources)
         else:
             yield unique_id
@@ -179,6 +186,10 @@ class _DescribedResource(msgspec.Struct, frozen=True, gc=False):
     attached_node: Text = None
     test_metadata: _DescribedTest | None = None
     column_name: Text = None
+
+    @property
+    def is_ephemeral(self) -> bool:
+        return self.config.materialized == "ephemeral"
 
     @property
     def parents(self) -> tuple[str, ...]:

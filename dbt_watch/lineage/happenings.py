@@ -17,7 +17,7 @@ from dbt_watch.core.results import NodeResult
 from dbt_watch.lineage.facts import JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from dbt_watch.core.log.end_of_run import DbtCommand, DbtRun
     from dbt_watch.core.log.queries import Queries
@@ -84,6 +84,7 @@ class LineageListener:
     Tells what happens in one attempt, each thing once.
 
     :param tell: takes it; must not wait
+    :param left_out: the unique_ids of nodes that are not told
     :param clock: tells the time in seconds
     """
 
@@ -91,9 +92,11 @@ class LineageListener:
         self,
         tell: Callable[[Happening], None],
         *,
+        left_out: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tell = tell
+        self._left_out = left_out
         self._clock = clock
         self._invocations: dict[str, DbtInvocation] = {}
         self._checks: set[str] = set()
@@ -112,7 +115,7 @@ class LineageListener:
         for change in changes:
             if change.resource_type == "source":
                 self._checks.add(change.invocation_id or "")
-            if change.resource_type not in JOBS:
+            if change.resource_type not in JOBS or change.unique_id in self._left_out:
                 continue
             if not change.is_final:
                 self._start(change, run)

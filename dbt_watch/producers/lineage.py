@@ -82,7 +82,7 @@ class BuildLineage:
         self._client: Any = None
         self._error: Exception | None = None
         self._sender = EventSender(self._open)
-        self.listener = LineageListener(self._tell)
+        self.listener = LineageListener(self._tell, left_out=plan.facts.ephemeral)
 
     @classmethod
     def packed(cls, text: str) -> BuildLineage | None:

@@ -119,6 +119,13 @@ def test_what_is_no_job_of_a_warehouse_is_not_told(scene, unique_id):
     assert not scene.told
 
 
+def test_what_is_to_be_left_out_is_not_told(scene):
+    scene.listener = LineageListener(scene.told.append, left_out={ORDERS})
+    scene.take(ORDERS, "started")
+    scene.take(ORDERS, "no-op")
+    assert not scene.told
+
+
 def test_a_check_of_sources_is_no_run_and_the_build_after_it_is_one(scene):
     scene.take("source.shop.raw.orders", "pass")
     scene.begin("second")

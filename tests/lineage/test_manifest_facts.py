@@ -58,6 +58,12 @@ def test_what_an_ephemeral_model_reads_is_read_by_whoever_uses_it():
     assert facts.nodes["source.shop.raw.o"].parts == ("shop", "main", "orders_v2")
 
 
+def test_ephemeral_models_are_no_tables_and_are_named_apart():
+    facts = facts_of([resource("helper", config={"materialized": "ephemeral"}), resource("orders")])
+    assert facts.ephemeral == {"model.shop.helper"}
+    assert set(facts.nodes) == {"model.shop.orders"}
+
+
 def test_what_is_read_but_not_built_is_known_and_nothing_else():
     facts = facts_of(
         [resource("a"), resource("b", **reading("model.shop.a", "metric.shop.m")), resource("c")],

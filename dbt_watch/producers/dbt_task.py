@@ -370,7 +370,7 @@ class DbtTaskMixin:
             drift=self._drift(nodes, attempt),
             held=attempt.held,
             warn=lambda line: self.log.warning("%s", line),
-            listener=None if attempt.lineage is None else attempt.lineage.listener,
+            listener=attempt.lineage,
         )
 
     def _trigger_arguments(

@@ -171,7 +171,7 @@ class DbtTrigger(BaseTrigger):
             drift=packed.drift,
             held=packed.held,
             warn=lambda line: self.log.warning("%s", line),
-            listener=None if self._lineage is None else self._lineage.listener,
+            listener=self._lineage,
         )
 
     def _publisher(

@@ -7,6 +7,7 @@ nothing is read and nothing is imported. No failure here has a build fail, or wa
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,10 +26,13 @@ from dbt_watch.lineage.plan import LineagePlan, ParentRun, pack_plan, unpack_pla
 from dbt_watch.lineage.sender import EventSender
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from airflow.sdk import Context
 
+    from dbt_watch.core.log.end_of_run import DbtRun
+    from dbt_watch.core.log.queries import Queries
+    from dbt_watch.core.results import NodeResult
     from dbt_watch.lineage.happenings import Happening
     from dbt_watch.lineage.settings import DbtLineage, LineageSource
 
@@ -69,7 +73,7 @@ def lineage_plan(
 
 class BuildLineage:
     """
-    The events of one attempt, from the log to the transport.
+    The events of one attempt, from the log to the transport: a `BuildListener`.
 
     :param plan: what they are made of
     :param is_worker: whether this is a worker, where only the task's own thread may ask Airflow for something; a triggerer's
@@ -82,7 +86,7 @@ class BuildLineage:
         self._client: Any = None
         self._error: Exception | None = None
         self._sender = EventSender(self._open)
-        self.listener = LineageListener(self._tell, left_out=plan.facts.ephemeral)
+        self._listener: LineageListener | None = LineageListener(self._tell, left_out=plan.facts.ephemeral)
 
     @classmethod
     def packed(cls, text: str) -> BuildLineage | None:
@@ -93,10 +97,31 @@ class BuildLineage:
             log.warning("The rest of this build has no OpenLineage events: %s", _words_of(error))
             return None
 
+    def take(self, changes: Iterable[NodeResult], run: DbtRun, queries: Queries) -> None:
+        """Take the changes that some lines of the log have brought."""
+        if self._listener is not None:
+            self._guarded(functools.partial(self._listener.take, changes, run, queries))
+
+    def end(self, exit_code: int | None, reason: str | None, run: DbtRun, queries: Queries) -> None:
+        """Take the end of dbt."""
+        if self._listener is not None:
+            self._guarded(functools.partial(self._listener.end, exit_code, reason, run, queries))
+
     def close(self) -> None:
         """Say that nothing more comes. A worker waits for a while until all is sent, for it ends then; a triggerer does not."""
+        self._guarded(self._close)
+
+    def _close(self) -> None:
         within = openlineage.patience() if self._is_worker else SENT_WITHIN
         self._sender.close(within, wait=self._is_worker)
+
+    def _guarded(self, do: Callable[[], None]) -> None:
+        """Do something that belongs to lineage alone; when it fails, the build goes on without."""
+        try:
+            do()
+        except Exception as error:  # noqa: BLE001 - as in `lineage_plan`
+            self._listener = None
+            log.warning("The rest of this build has no OpenLineage events: %s", _words_of(error))
 
     def _tell(self, happening: Happening) -> None:
         if self._is_worker and self._client is None and self._error is None:
@@ -127,9 +152,8 @@ class _Client:
         self._client.emit(self._events.of(happening))
 
     def close(self) -> None:
-        # Clients of before 1.32 have no transport that sends later.
-        if hasattr(self._client, "close"):
-            self._client.close(_FLUSHED_WITHIN)
+        # Some transports have a queue of their own.
+        self._client.close(_FLUSHED_WITHIN)
 
 
 def packed_plan(plan: LineagePlan | None) -> str:

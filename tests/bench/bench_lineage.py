@@ -101,9 +101,12 @@ def measured(manifest: dict[str, Any], log: list[bytes]) -> dict[str, Any]:
                 client.emit(event)
                 spent.append((time.thread_time(), len(Serde.to_json(event))))
 
+            def close(self, timeout: float) -> None:
+                client.close(timeout)
+
         own = BuildLineage(plan, is_worker=True)
         own._client = Counting()
-        found["follow_with_s"] = follow(own.listener)
+        found["follow_with_s"] = follow(own)
         own._sender.close(600, wait=True)
         found["events"], found["sender_s"] = len(spent), spent[-1][0]
         found["event_bytes"] = sum(size for _, size in spent) / len(spent)
@@ -113,10 +116,13 @@ def measured(manifest: dict[str, Any], log: list[bytes]) -> dict[str, Any]:
             del event
             time.sleep(SLOW_S)
 
+        def close(self, timeout: float) -> None:
+            del timeout
+
     own = BuildLineage(plan, is_worker=True)
     own._client = Slow()
     began = time.monotonic()
-    follow(own.listener)
+    follow(own)
     found["slow_follow_s"] = time.monotonic() - began
     own.close()
     found["slow_all_s"] = time.monotonic() - began

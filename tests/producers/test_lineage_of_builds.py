@@ -162,7 +162,7 @@ def test_what_is_wrong_with_it_is_one_warning(told, context, monkeypatch, caplog
 
 
 def followed(own, lines=replayed.LOG):
-    watch = BuildWatch(replayed.NODES, attempt=1, show=lambda line: None, listener=own.listener)
+    watch = BuildWatch(replayed.NODES, attempt=1, show=lambda line: None, listener=own)
     for line in lines:
         watch.take_lines([line], True)
     watch.end(1)
@@ -197,7 +197,7 @@ def test_a_transport_that_cannot_be_made_is_one_warning_and_the_build_is_as_with
     own = BuildLineage(replayed.plan(), is_worker=True)
     watch = followed(own)
     own.close()
-    assert watch.results == followed(SimpleNamespace(listener=None)).results
+    assert watch.results == followed(None).results
     (warning,) = warnings(caplog)
     assert "carrier_pigeon" in warning
 
@@ -211,6 +211,24 @@ def test_a_transport_that_is_down_is_one_warning(told, monkeypatch, caplog):
     own.close()
     (warning,) = warnings(caplog)
     assert "An OpenLineage event was not sent, and the build goes on" in warning
+
+
+@pytest.mark.parametrize("name", ["take", "end", "close"])
+def test_whatever_goes_wrong_on_the_way_the_build_goes_on_with_one_warning(told, monkeypatch, caplog, name):
+    own = BuildLineage(replayed.plan(), is_worker=True)
+
+    def fail(*_, **__):
+        raise KeyError("a mistake of ours")
+
+    if name == "close":
+        monkeypatch.setenv("AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT", "soon")
+    else:
+        monkeypatch.setattr(own._listener, name, fail)
+    watch = followed(own)
+    own.close()
+    assert watch.results == followed(None).results
+    (warning,) = warnings(caplog)
+    assert "The rest of this build has no OpenLineage events" in warning
 
 
 def test_a_transport_that_hangs_holds_up_a_worker_for_as_long_as_the_provider_allows(

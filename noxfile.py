@@ -170,6 +170,15 @@ def server(session: nox.Session) -> None:
 
 
 @nox.session
+def lineage(session: nox.Session) -> None:
+    """Run all that OpenLineage is told, whole builds on a real Airflow with a transport included; takes minutes."""
+    session.install("-e", ".[tests]")
+    run_pytest(
+        session, "tests/lineage", "tests/producers/test_lineage_of_builds.py", "--lineage", *session.posargs
+    )
+
+
+@nox.session
 def mutation(session: nox.Session) -> None:
     """Change the code in small ways, and list the changes that no unit test notices. A module follows `--`: sensors/hub."""
     session.install("-e", ".[mutation]")
@@ -198,7 +207,7 @@ def bench(session: nox.Session) -> None:
     Measure: log to journal, a long journal, a large DAG and its parse, many projects, dbt's log levels, selection.
 
     Options go to the log levels. `-- scale`: what a task for each node costs, by size and way to start; hours. `-- pods`: one pod,
-    several, or one for each node; half an hour. Options follow, such as --sizes 100. `-- server`: a server of dbt.
+    several, or one for each node; half an hour. Options follow, such as --sizes 100. `-- server`: a server of dbt. `-- lineage`: what OpenLineage is told.
     """
     session.install("-e", ".[tests]")
     if session.posargs[:1] in (["scale"], ["pods"]):
@@ -207,6 +216,9 @@ def bench(session: nox.Session) -> None:
     if session.posargs[:1] == ["server"]:
         session.install("-e", ".[server]")
         session.run("python", "tests/bench/bench_server.py", *session.posargs[1:])
+        return
+    if session.posargs[:1] == ["lineage"]:
+        session.run("python", "tests/bench/bench_lineage.py", *session.posargs[1:])
         return
     for script in (
         "bench_log.py",

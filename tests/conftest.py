@@ -55,6 +55,9 @@ def pytest_addoption(parser):
         "--server", action="store_true", help="run also what starts servers of dbt, and kills them"
     )
     parser.addoption(
+        "--lineage", action="store_true", help="run also whole builds that OpenLineage is told of"
+    )
+    parser.addoption(
         "--k8s-executor",
         action="store_true",
         help="run all that runs under Airflow's KubernetesExecutor, not just one run",
@@ -96,6 +99,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.newest)
         if item.get_closest_marker("server") and not config.getoption("--server"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s server` runs it"))
+        if item.get_closest_marker("lineage") and not config.getoption("--lineage"):
+            item.add_marker(pytest.mark.skip(reason="takes long; `nox -s lineage` runs it"))
         if item.get_closest_marker("k8s_executor") and not config.getoption("--k8s-executor"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s k8s_executor` runs it"))
         is_fault = item.get_closest_marker("faults") is not None

@@ -53,6 +53,14 @@ def test_of_what_is_taken_from_airflow_only_the_modules_for_pods_bring_in_kubern
     assert not loaded & {"kubernetes", "kubernetes_asyncio", "dbt"}
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["dbt_watch.producers.pods.operator", "dbt_watch.producers.pods.trigger", "dbt_watch.lineage.happenings"],
+)
+def test_what_runs_dbt_imports_nothing_of_openlineage_before_it_is_wanted(module):
+    assert "openlineage" not in loaded_by(f"import {module}")
+
+
 def test_no_two_classes_have_one_name():
     """A name stands for one thing in the whole package, so that it can be searched for."""
     names = Counter(

@@ -12,6 +12,7 @@ from dbt_watch.authoring.api_arguments import api_class
 from dbt_watch.authoring.container import container_command
 from dbt_watch.authoring.isolation import asked_by
 from dbt_watch.authoring.pod_arguments import watching_class
+from dbt_watch.lineage.settings import DbtLineage, LineageSource
 from dbt_watch.rendering.callbacks import for_producer
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class ProjectOperators:
     :param wanted: what it builds and checks
     :param isolated: what is different for isolated nodes
     :param callbacks: Airflow's callbacks for the ends of tasks
+    :param manifest: where the manifest lies
     """
 
     def __init__(
@@ -42,12 +44,15 @@ class ProjectOperators:
         wanted: Chosen,
         isolated: Isolation,
         callbacks: Mapping[str, Sequence[Callable[[Any], Any]]],
+        *,
+        manifest: str,
     ) -> None:
         self._settings = settings
         self._graph = graph
         self._wanted = wanted
         self._isolated = isolated
         self._callbacks = callbacks
+        self._manifest = manifest
         self.tasks: GroupTasks | None = None
         """The tasks of the group, once they are known."""
 
@@ -69,7 +74,15 @@ class ProjectOperators:
             "on_stale": options["on_stale"],
             "on_drift": options["on_drift"],
             "project_dir": options["project_dir"],
+            "lineage": self._lineage,
         }
+
+    @property
+    def _lineage(self) -> LineageSource | None:
+        given = self._settings.options["lineage"]
+        if given is False:
+            return None
+        return LineageSource(self._manifest, given if isinstance(given, DbtLineage) else DbtLineage())
 
     def leading(self, home: str | None) -> list[str]:
         """Return the words in front of dbt's arguments."""

@@ -13,6 +13,7 @@ from dbt_watch.core.log.drift import OnDrift
 from dbt_watch.core.log.stale_sources import OnStale
 from dbt_watch.core.selection.source_freshness import Freshness
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.lineage.settings import Lineage, check_lineage
 from dbt_watch.rendering.plan import TESTS, Tests
 from dbt_watch.rendering.sensor_start import Sensors
 from dbt_watch.rendering.subgroups import GroupBy
@@ -109,6 +110,12 @@ class OptionsBesideSelection(TypedDict, total=False):
     operator_class: type[Any] | None
     """KubernetesPodOperator, the default, or a subclass of it."""
 
+    lineage: Lineage
+    """
+    Whether OpenLineage is told what dbt builds, where Airflow's OpenLineage provider is installed and configured: True, the
+    default, False, or `DbtLineage(namespace="postgres://db.example:5432")`, which says where the datasets are.
+    """
+
 
 class ProjectOptions(OptionsBesideSelection, total=False):
     """The options of a project."""
@@ -150,6 +157,7 @@ class ApiOptions(TypedDict, total=False):
     select: Criteria
     exclude: Criteria
     selector: Text
+    lineage: Lineage
 
 
 DEFAULTS: Final[ProjectOptions] = {
@@ -171,6 +179,7 @@ DEFAULTS: Final[ProjectOptions] = {
     "exclude": None,
     "selector": None,
     "isolate": None,
+    "lineage": True,
 }
 
 # Airflow's own, which a producer and its sensors both take.
@@ -295,7 +304,7 @@ def _check_of(kind: Any) -> Callable[[str, Any], object] | None:
     """Return the check for a type; None for what is checked where it is used."""
     if get_origin(kind) is Literal:
         return lambda argument, value: one_of(argument, value, get_args(kind))
-    return {Text: _check_text, bool: _check_bool, Callbacks: callbacks}.get(kind)
+    return {Text: _check_text, bool: _check_bool, Callbacks: callbacks, Lineage: check_lineage}.get(kind)
 
 
 _SENSOR_OPTIONS: Final = tuple(get_type_hints(SensorOptions))

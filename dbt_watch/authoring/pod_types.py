@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.command import DbtBuild
     from dbt_watch.core.log.drift import OnDrift
+    from dbt_watch.lineage.settings import Lineage
     from dbt_watch.rendering.plan import Tests
     from dbt_watch.rendering.sensor_start import Sensors
     from dbt_watch.rendering.subgroups import GroupBy
@@ -204,6 +205,7 @@ class StandaloneApiNodeArguments(TaskArguments, total=False):
     sensors: Sensors
     on_drift: OnDrift
     on_warning_callback: Callbacks
+    lineage: Lineage
     build: DbtBuild
 
 

@@ -142,7 +142,8 @@ class ProjectFactory(Generic[P]):
         is_by_server = settings.runs_in == "server"
         if is_by_server:
             check_api_arguments(settings)
-        graph = load_manifest(resolve_manifest(settings.manifest, self._function))
+        manifest = resolve_manifest(settings.manifest, self._function)
+        graph = load_manifest(manifest)
         wanted = chosen(graph, settings)
         warn_of(wanted.unmatched, graph, self._function)
         plan = plan_tasks(graph, wanted.nodes, options["tests"])
@@ -169,7 +170,7 @@ class ProjectFactory(Generic[P]):
             warn=lambda obstacle: warn_of_obstacle(obstacle, self._function),
         )
         made_by = ApiOperators if is_by_server else PodOperators
-        operators = made_by(settings, graph, wanted, isolated, ends)
+        operators = made_by(settings, graph, wanted, isolated, ends, manifest=str(manifest))
         tasks = operators.tasks = GroupTasks(
             plan,
             graph,

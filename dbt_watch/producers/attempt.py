@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from dbt_watch.exceptions import DbtWatchError
+    from dbt_watch.lineage.plan import LineagePlan
     from dbt_watch.producers.build_watch import BuildWatch
+    from dbt_watch.producers.lineage import BuildLineage
 
 
 class Attempt:
@@ -41,6 +43,7 @@ class Attempt:
 
     def __init__(self, context: Context, stop: Callable[[], None]) -> None:
         task_instance: Any = context["ti"]
+        self.context = context
         self.task_instance = task_instance
         self.number: int = task_instance.try_number
         self.will_retry = will_retry(task_instance)
@@ -56,6 +59,10 @@ class Attempt:
         self.nodes: frozenset[str] = frozenset()
         """The nodes that it builds, once that is decided."""
         self.watch: BuildWatch | None = None
+        self.lineage_plan: LineagePlan | None = None
+        """What its OpenLineage events are made of, once it is known what it builds; None where there are none."""
+        self.lineage: BuildLineage | None = None
+        """Sends them, where the worker follows the build."""
         self._is_known: bool | None = None
         publication = Publication(self.writer, will_retry=self.will_retry, began=self.began)
         self._publisher = JournalPublisher(publication, self._push)
@@ -107,6 +114,8 @@ class Attempt:
             self._publisher.finish()
             end = self.watch.closed
             self._is_known = self.memory.remember_end(well=end is not None and end.exit_code == 0)
+            if self.lineage is not None:
+                self.lineage.close()
 
     @property
     def may_be_superseded(self) -> bool:

@@ -8,7 +8,7 @@ Airflow, and reads and writes nothing.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -28,8 +28,20 @@ from dbt_watch.core.text import one_line, sanitize
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from dbt_watch.core.log.end_of_run import DbtRun
+    from dbt_watch.core.log.queries import Queries
     from dbt_watch.core.log.stream import LogUpdate
     from dbt_watch.core.results import NodeResult, SelectedNode
+
+
+class BuildListener(Protocol):
+    """Who else wants to know what the journal is told. Whatever it does must not take time, and must not raise."""
+
+    def take(self, changes: Iterable[NodeResult], run: DbtRun, queries: Queries) -> None:
+        """Take the changes that some lines have brought, what the log says of its commands, and what dbt has sent last."""
+
+    def end(self, exit_code: int | None, reason: str | None, run: DbtRun, queries: Queries) -> None:
+        """Take the end of dbt, after the last changes."""
 
 
 class BuildWatch:
@@ -48,6 +60,7 @@ class BuildWatch:
     :param held: what is not built because of what came before
     :param warn: writes a warning to the task log
     :param fail: writes an error to the task log: why the attempt has ended badly, as soon as it has
+    :param listener: is told the same changes as the journal; the main query of each node is kept for it
     """
 
     def __init__(
@@ -64,6 +77,7 @@ class BuildWatch:
         held: HeldBack | None = None,
         warn: Callable[[str], None] = lambda _: None,
         fail: Callable[[str], None] = lambda _: None,
+        listener: BuildListener | None = None,
     ) -> None:
         self.writer = writer or JournalWriter(attempt=attempt)
         self.closed: Closed | None = None
@@ -75,6 +89,9 @@ class BuildWatch:
         self._warn = warn
         self._fail = fail
         self._ledger = Ledger(nodes, attempt=attempt, stale=self._stale)
+        self._listener = listener
+        if listener is not None:
+            self._ledger.queries.keep_main()
         self._stream = LogStream(self._ledger)
         self._progress = Progress(nodes)
         self._show = show
@@ -147,6 +164,9 @@ class BuildWatch:
         self.writer.close(self.closed.exit_code, reason=self.closed.reason)
         for line in self.failure_lines():
             self._fail(line)
+        if self._listener is not None:
+            why = self.closed.reason or self.summary()
+            self._listener.end(exit_code, why, self._ledger.run, self._ledger.queries)
         return True
 
     def _judged(self, closed: Closed) -> Closed:
@@ -209,6 +229,8 @@ class BuildWatch:
         changes = map(self._without_secrets, update.changes)
         news = [change for change in changes if self._is_news(change)]
         self.writer.add(news)
+        if self._listener is not None:
+            self._listener.take(news, self._ledger.run, self._ledger.queries)
         if news:
             self._is_catching_up = False
         if is_new and not self._is_catching_up:

@@ -30,6 +30,7 @@ from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.dbt_trigger import pack
 from dbt_watch.producers.ending import Ending, end_of_node
 from dbt_watch.producers.journal_store import stored_journal
+from dbt_watch.producers.lineage import BuildLineage, lineage_plan, packed_plan
 from dbt_watch.producers.retry_plan import AttemptPlan, named
 from dbt_watch.producers.secrets import hide, secrets_in
 from dbt_watch.producers.triggerer_capacity import has_place
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.manifest.node_meta import NodeSettings
     from dbt_watch.core.part import Part
     from dbt_watch.core.results import NodeResult
+    from dbt_watch.lineage.settings import LineageSource
     from dbt_watch.producers.attempt import Attempt
 
 
@@ -79,6 +81,7 @@ class DbtTaskMixin:
     :param sensors_told: what the log says of how the sensors start
     :param on_warning: called with the context when the isolated node that it builds ended with a warning
     :param project_dir: the directory of `dbt_project.yml` where dbt runs
+    :param lineage: what its OpenLineage events are made of; None where there are to be none
 
     What `rendering.pod_tasks` sets as well, since it may change while a DAG file is parsed:
 
@@ -113,6 +116,7 @@ class DbtTaskMixin:
         on_drift: OnDrift = "warn",
         on_warning: Sequence[Callable[[Context], object]] = (),
         project_dir: str | None = None,
+        lineage: LineageSource | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -126,6 +130,7 @@ class DbtTaskMixin:
         self.on_drift = on_drift
         self.on_warning = tuple(on_warning)
         self.project_dir = project_dir
+        self.lineage = lineage
         self.part: Part | None = None
         self.needs: frozenset[str] = frozenset()
         self.check: Callable[[], None] | None = None
@@ -364,6 +369,9 @@ class DbtTaskMixin:
         :param done: what is known of others, for the journal to tell
         """
         attempt.nodes = nodes
+        attempt.lineage_plan = lineage_plan(self.lineage, attempt.context, nodes)
+        if attempt.lineage_plan is not None:
+            attempt.lineage = BuildLineage(attempt.lineage_plan, is_worker=True)
         attempt.watch = self._watch_of(nodes, attempt)
         attempt.watch.adopt(done)
 
@@ -388,6 +396,7 @@ class DbtTaskMixin:
             fail=_say_nothing
             if self._stands_for or self.is_lone(attempt.task_instance)
             else lambda line: self._say_why([line]),
+            listener=attempt.lineage,
         )
 
     def _trigger_arguments(
@@ -395,6 +404,8 @@ class DbtTaskMixin:
     ) -> dict[str, Any]:
         """Return what a `DbtTrigger` needs that goes on with an attempt."""
         limit = self.execution_timeout
+        # When a deferral is resumed only to defer once more, there was no build to watch here.
+        plan = lineage_plan(self.lineage, context, nodes) if attempt.watch is None else attempt.lineage_plan
         return {
             "nodes": pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes, attempt), attempt.held),
             "attempt": attempt.number,
@@ -404,6 +415,7 @@ class DbtTaskMixin:
             if limit is None
             else context["ti"].start_date.timestamp() + limit.total_seconds(),
             "secrets": self._secrets,
+            "lineage": packed_plan(plan),
         }
 
     def _nodes(self, nodes: Iterable[str]) -> dict[str, Node]:

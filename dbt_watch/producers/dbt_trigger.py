@@ -35,6 +35,7 @@ from dbt_watch.core.task_states import DEFERRED
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
 from dbt_watch.producers.journal_store import JournalStore
+from dbt_watch.producers.lineage import BuildLineage
 from dbt_watch.producers.secrets import hide
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class DbtTrigger(BaseTrigger):
     :param began: when this attempt began, in seconds since the epoch
     :param deadline: when the task's execution_timeout is over, in seconds since the epoch
     :param secrets: what must not be shown; Airflow encrypts the arguments of a trigger in its database
+    :param lineage: what its OpenLineage events are made of, as the worker has packed it; empty where there are none
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class DbtTrigger(BaseTrigger):
         began: float,
         deadline: float | None = None,
         secrets: Sequence[str] = (),
+        lineage: str = "",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
         self.nodes = nodes
@@ -81,6 +84,8 @@ class DbtTrigger(BaseTrigger):
         self.began = began
         self.deadline = deadline
         self.secrets = list(secrets)
+        self.lineage = lineage
+        self._lineage: BuildLineage | None = None
         self._is_over = False
 
     def arguments(self) -> dict[str, Any]:
@@ -92,6 +97,7 @@ class DbtTrigger(BaseTrigger):
             "began": self.began,
             "deadline": self.deadline,
             "secrets": self.secrets,
+            "lineage": self.lineage,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -134,7 +140,11 @@ class DbtTrigger(BaseTrigger):
             return self._finished(
                 written.state.closed, "", failure_lines(written.state.entries, written.state.closed)
             )
-        return await self._follow(store, written)
+        try:
+            return await self._follow(store, written)
+        finally:
+            if self._lineage is not None:
+                self._lineage.close()
 
     async def _read_back(self, store: JournalStore) -> JournalReader:
         backoff = Backoff(1.0, 15.0)
@@ -153,6 +163,7 @@ class DbtTrigger(BaseTrigger):
     def _watch(self, written: JournalReader) -> BuildWatch:
         """Return what takes the lines of the log, some of which may have been told already."""
         packed = unpack(self.nodes)
+        self._lineage = BuildLineage.packed(self.lineage)
         return BuildWatch(
             packed.nodes,
             attempt=self.attempt,
@@ -163,6 +174,7 @@ class DbtTrigger(BaseTrigger):
             drift=packed.drift,
             held=packed.held,
             warn=lambda line: self.log.warning("%s", line),
+            listener=self._lineage,
         )
 
     def _publisher(

@@ -100,3 +100,52 @@ def test_control_characters_do_not_reach_a_terminal():
     queries = Queries()
     queries.note("model.a", "select '\x1b[31mred'")
     assert "\x1b" not in queries.last_of("model.a")
+
+
+CATALOG = "select name, kind, comment from the_catalog where lower(schema_name) = lower('main')"
+
+
+@pytest.mark.parametrize(
+    ("queries_of_node", "main"),
+    [
+        (["create table a as (select 1)", CATALOG, "COMMIT"], "create table a as (select 1)"),
+        (["create table a__tmp as (select 1)", "INSERT into a select * from a__tmp where created > 1"], None),
+        (
+            ["select count(*) from (select 1) dbt_internal_test", CATALOG],
+            "select count(*) from (select 1) dbt_internal_test",
+        ),
+        ([CATALOG, "COMMIT"], CATALOG),
+        ([], ""),
+    ],
+)
+@pytest.mark.parametrize("as_records", [True, False])
+def test_the_main_query_of_a_node_is_the_one_that_builds_or_checks_it(queries_of_node, main, as_records):
+    queries = Queries()
+    queries.keep_main()
+    for sql in queries_of_node:
+        if as_records:
+            data = {"node_info": {"unique_id": "model.shop.a"}, "sql": f'/* {{"app": "dbt"}} */\n{sql}'}
+            queries.note_record(json.dumps({"info": {"name": "SQLQuery"}, "data": data}).encode())
+        else:
+            queries.note("model.shop.a", sql)
+    assert queries.main_of("model.shop.a") == ((queries_of_node[-1] if main is None else main) or None)
+    assert queries.main_of("model.shop.a") is None
+
+
+def test_main_queries_are_kept_only_where_they_are_asked_for():
+    queries = Queries()
+    queries.note("model.shop.a", "create table a as (select 1)")
+    assert queries.main_of("model.shop.a") is None
+    assert queries.last_of("model.shop.a") == "create table a as (select 1)"
+
+
+def test_main_queries_take_bounded_room(monkeypatch):
+    monkeypatch.setattr("dbt_watch.core.log.queries._MAX_MAIN_BYTES", 1_000)
+    queries = Queries()
+    queries.keep_main()
+    for number in range(100):
+        queries.note(f"model.shop.m{number}", f"create table m{number} as (select '{'x' * 100}')")
+    kept = [number for number in range(100) if queries.main_of(f"model.shop.m{number}")]
+    assert kept == list(range(kept[0], 100))
+    assert 5 < len(kept) < 10
+    assert queries._main_bytes == 0

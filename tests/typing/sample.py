@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from typing_extensions import reveal_type
 
-from dbt_watch import NodeResult, PodSettings, dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
+from dbt_watch import (
+    DbtLineage,
+    NodeResult,
+    PodSettings,
+    dbt_api_project,
+    dbt_build,
+    dbt_k8s_project,
+    dbt_node,
+)
 
 if TYPE_CHECKING:
     from dbt_watch.core.command import DbtBuild
@@ -86,6 +94,9 @@ HEAVY = PodSettings(container_resources={"requests": {"memory": "64Gi"}}, pool="
 dbt_k8s_project("manifest.json", image="shop:1", isolate={"tag:heavy": HEAVY})
 dbt_k8s_project("manifest.json", image="shop:1", isolate=7)  # error: call-overload
 PodSettings(imge="shop:2")  # error: call-arg
+dbt_k8s_project("manifest.json", image="shop:1", lineage=DbtLineage(conn_id="warehouse"))
+dbt_k8s_project("manifest.json", image="shop:1", lineage="always")  # error: call-overload
+dbt_api_project("manifest.json", lineage=False)
 dbt_node("orders", before=True, on="any")  # error: call-overload
 dbt_node("orders", after="later")  # error: call-overload
 dbt_node()  # error: call-overload

@@ -68,6 +68,9 @@ class DbtCommand(msgspec.Struct, gc=False):
     :param count: how many nodes dbt counted, hooks and ephemeral models left out; None while that was not seen
     :param counts_all: whether `count` is of all nodes that are reported; else it is of those with a number ("3 of 40")
     :param crash: the time of a crash, and the error
+    :param began: the time of its first record, as dbt writes it; empty while that was not seen
+    :param ended: the time of its summary, or of a crash
+    :param version: of dbt, by its first record
     """
 
     has_begun: bool = False
@@ -75,6 +78,9 @@ class DbtCommand(msgspec.Struct, gc=False):
     count: int | None = None
     counts_all: bool = False
     crash: tuple[str, str] | None = None
+    began: str = ""
+    ended: str = ""
+    version: str = ""
 
 
 class DbtRun:
@@ -123,7 +129,10 @@ class DbtRun:
             return
         if role is Role.COMMAND:
             command.has_begun = True
-        elif role is Role.SUMMARY:
+            command.began, command.version = event.info.ts, (event.data.version or "").lstrip("=")
+            return
+        command.ended = max(command.ended, event.info.ts)
+        if role is Role.SUMMARY:
             command.is_completed = True
             count = nodes_processed(event.info.msg)
             if count is not None:

@@ -80,6 +80,7 @@ class Data(msgspec.Struct, gc=False):
     total_batches: int | None = None
     total: int | None = None
     sql: str | None = None
+    version: Word | None = None
 
 
 class DbtEvent(msgspec.Struct, gc=False):

@@ -1,0 +1,56 @@
+"""What a DAG author may say of lineage: `DbtLineage`, an option of the decorators."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dbt_watch.exceptions import ArgumentError
+
+
+class DbtLineage(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Where the datasets of a project are, which a manifest does not say.
+
+    At most one of the two is given; with neither, the namespace is that of BigQuery, or else the bare name of the adapter.
+
+    :param namespace: of the datasets, as OpenLineage names it: `postgres://db.example:5432`, `snowflake://org-account`
+    :param conn_id: Airflow's connection to the same warehouse, of which the namespace is made when dbt runs
+    """
+
+    namespace: str | None = None
+    conn_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("namespace", self.namespace), ("conn_id", self.conn_id)):
+            if value is not None and not (isinstance(value, str) and value.strip()):
+                raise ArgumentError(f"DbtLineage({name})", value, "text, or None")
+        if self.namespace is not None and self.conn_id is not None:
+            raise ArgumentError(
+                "DbtLineage(conn_id)", self.conn_id, "to be left out where a namespace is given"
+            )
+
+
+class LineageSource(msgspec.Struct, frozen=True):
+    """
+    What a project says of its lineage.
+
+    :param manifest: where its manifest lies
+    :param settings: where its datasets are
+    """
+
+    manifest: str
+    settings: DbtLineage
+
+
+Lineage = DbtLineage | bool
+"""What the option takes: whether there are events, or where the datasets are."""
+
+
+def check_lineage(argument: str, value: object) -> None:
+    """
+    Check the option.
+
+    :raises ArgumentError: when it is neither True, nor False, nor a `DbtLineage`
+    """
+    if not isinstance(value, bool | DbtLineage):
+        raise ArgumentError(argument, value, "True, False or DbtLineage(...)")

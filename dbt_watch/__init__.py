@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.results import NodeResult
     from dbt_watch.decorators import dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
     from dbt_watch.executor.node_executor import NodeExecutor
+    from dbt_watch.profiles.dbt_profile import DbtProfile
     from dbt_watch.project import DbtNode, DbtProject
     from dbt_watch.rendering.project_plan import ProjectPlan
 
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DbtNode",
+    "DbtProfile",
     "DbtProject",
     "NodeExecutor",
     "NodeResult",
@@ -37,6 +39,7 @@ __all__ = [
 
 _HOMES = {
     "DbtNode": "dbt_watch.project",
+    "DbtProfile": "dbt_watch.profiles.dbt_profile",
     "DbtProject": "dbt_watch.project",
     "NodeExecutor": "dbt_watch.executor.node_executor",
     "NodeResult": "dbt_watch.core.results",

@@ -150,11 +150,13 @@ class _Planner:
         if self.tasks.is_split:
             graph, selected = self.tasks.graph, self.tasks.selected
             selection = selection_of_part(graph, given["selection"], selected, nodes)
+        profile = given.get("profile")
         arguments = dbt_arguments(
             as_written(build),
             selection,
             project_dir=given["project_dir"],
             profiles_dir=given.get("profiles_dir"),
+            profile=None if profile is None else profile.profile_name(self.tasks.graph.project_name),
         )
         return [*given.get("cmds", ("dbt",)), *arguments]
 

@@ -179,9 +179,9 @@ class DbtTaskMixin:
 
     def _hide(self, secrets: Iterable[str]) -> None:
         """Have Airflow mask more that dbt is given, here and in a trigger that goes on."""
-        found = list(secrets)
-        self._secrets = [*self._secrets, *found]
-        hide(found)
+        more = [secret for secret in secrets if secret not in self._secrets]
+        self._secrets = [*self._secrets, *more]
+        hide(more)
 
     def on_kill(self) -> None:
         """Stop dbt, unless it is only this worker that has to go, and another attempt takes over."""

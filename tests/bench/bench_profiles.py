@@ -14,8 +14,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 from aiohttp import web
-from airflow.sdk import BaseHook
-from airflow.sdk.definitions.connection import Connection
+from airflow.sdk import BaseHook, Connection
 from kubernetes import client, config
 from kubernetes.client import models as k8s
 

@@ -5,8 +5,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import BaseHook
-from airflow.sdk.definitions.connection import Connection
+from airflow.sdk import BaseHook, Connection
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 
@@ -192,6 +191,23 @@ def test_what_an_earlier_attempt_has_left_is_replaced(profile, cluster):
     assert FILE_NAME in cluster.secrets[one.name].data
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_secret_that_may_be_there_though_the_answer_was_lost_is_deleted(profile, cluster, is_done):
+    cluster.fails["create secret"] = (Lost(), is_done)
+    with pytest.raises(Lost):
+        made(profile(), cluster)
+    assert cluster.asked == ["create secret", "delete secret"]
+    assert not cluster.secrets
+
+
+def test_the_connection_is_read_once(profile, cluster, connections):
+    one = profile()
+    one.read({})
+    connections.clear()
+    one.read({})
+    assert PASSWORD in one.secrets
+
+
 def test_without_the_secret_there_is_no_pod(profile, cluster):
     cluster.fails["create secret"] = (ApiException(status=403), False)
     with pytest.raises(ApiException):
@@ -312,11 +328,10 @@ def test_each_task_has_a_name_of_its_own_for_all_its_attempts():
 
 
 def test_the_target_that_dbt_is_called_with_is_that_of_the_file(profile, cluster):
-    one = profile(DbtProfile("{{ where }}", schema="marts", target="dev"))
-    one.read({"target": "prod"})
-    assert json.loads(one._file.text)["shop"]["target"] == "prod"
-    one.read({"target": ""})
-    assert json.loads(one._file.text)["shop"]["target"] == "dev"
+    for asked, target in (("prod", "prod"), ("", "dev"), (None, "dev")):
+        one = profile(DbtProfile("{{ where }}", schema="marts", target="dev"))
+        one.read({"target": asked})
+        assert json.loads(one._file.text)["shop"]["target"] == target
 
 
 def test_what_the_connection_lacks_is_told_before_there_is_anything(profile, cluster, connections):

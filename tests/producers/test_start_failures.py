@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow.sdk import BaseHook
-from airflow.sdk.definitions.connection import Connection
+from airflow.sdk import BaseHook, Connection
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 from kubernetes import client, config

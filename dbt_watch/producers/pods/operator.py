@@ -304,6 +304,8 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         project.await_others(namespace, attempt.tick)
         plan: AttemptPlan[k8s.V1Pod] | None = wanted.whole
         if ti.try_number > 1 or project.is_lone:
+            if profile is not None:
+                self._hide_profile(profile, wanted.build)  # the log of an earlier pod may be read
             earlier = PodsOfAttempts(self, context, attempt, namespace)
             plan = RetryPlanner(self, attempt, wanted.whole, earlier).plan()
         if self.has_left_pod:
@@ -337,7 +339,6 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
     ) -> None:
         """Have a pod that is to be made show its profile, or one that is followed own the Secret that it has."""
         if follows is not None:
-            self._hide_profile(profile, build)
             profile.adopt(follows)
             return
         profile.read(build)

@@ -54,6 +54,7 @@ class PodProfile:
         self._context = context
         self._namespace = namespace
         self._file: ProfileFile | None = None
+        self._conn_id = ""
         self.name = secret_name(context["ti"])
         """The name of the Secret."""
 
@@ -64,14 +65,17 @@ class PodProfile:
 
     def read(self, build: Mapping[str, Any]) -> None:
         """
-        Read the connection.
+        Read the connection, unless that was done before.
 
         :param build: the rendered options of dbt
         :raises ArgumentError: naming the connection, and what is missing or wrong
         :raises AirflowNotFoundException: when there is no such connection
         """
+        if self._file is not None:
+            return
         operator = self._operator
         profile = operator.profile.rendered(self._render)
+        self._conn_id = profile.conn_id
         self._file = profile.file(
             BaseHook.get_connection(profile.conn_id),
             adapter_type=operator.graph.facts.adapter_type,
@@ -79,7 +83,6 @@ class PodProfile:
             target=build.get("target") or None,
             names=tuple(operator.graph.nodes),
         )
-        log.info("The profile is made of connection %s, and is in Secret %s", profile.conn_id, self.name)
 
     def _render(self, text: str) -> Any:
         return text if is_literal(text) else self._operator.render_template(text, self._context)
@@ -115,7 +118,13 @@ class PodProfile:
         :param create: makes it, and returns it as it is in the cluster
         :raises ApiException: when the API refuses one of them, or does not answer
         """
-        self._create(pod)
+        try:
+            self._create(pod)
+        except BaseException as error:
+            if not _is_refusal(error):
+                self._delete_if_possible()
+            raise
+        log.info("The profile is made of connection %s, and is in Secret %s", self._conn_id, self.name)
         try:
             made = create(pod)
         except BaseException as error:

@@ -153,6 +153,13 @@ def clouds(session: nox.Session) -> None:
 
 
 @nox.session
+def profiles(session: nox.Session) -> None:
+    """Compare the profiles that are made of Airflow connections with the credentials of dbt's own adapters, which are large."""
+    session.install("-e", ".[profiles-tests]", env=UNCOMPILED)
+    run_pytest(session, "tests/profiles", *session.posargs)
+
+
+@nox.session
 def server(session: nox.Session) -> None:
     """Run the tests of the server: those that kill its processes, with both queues, and those with a real dbt as well.
 
@@ -227,6 +234,7 @@ def bench(session: nox.Session) -> None:
         "bench_parse.py",
         "bench_hubs.py",
         "bench_load.py",
+        "bench_profiles.py",
     ):
         session.run("python", f"tests/bench/{script}")
     session.run("python", "tests/bench/bench_log_level.py", *session.posargs)

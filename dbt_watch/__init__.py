@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dbt_watch.decorators import dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
     from dbt_watch.executor.node_executor import NodeExecutor
     from dbt_watch.lineage.settings import DbtLineage
+    from dbt_watch.profiles.dbt_profile import DbtProfile
     from dbt_watch.project import DbtNode, DbtProject
     from dbt_watch.rendering.project_plan import ProjectPlan
 
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DbtLineage",
     "DbtNode",
+    "DbtProfile",
     "DbtProject",
     "NodeExecutor",
     "NodeResult",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "DbtLineage": "dbt_watch.lineage.settings",
     "DbtNode": "dbt_watch.project",
+    "DbtProfile": "dbt_watch.profiles.dbt_profile",
     "DbtProject": "dbt_watch.project",
     "NodeExecutor": "dbt_watch.executor.node_executor",
     "NodeResult": "dbt_watch.core.results",

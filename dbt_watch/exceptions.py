@@ -4,7 +4,7 @@ Every error that dbt_watch raises, in one tree, and who raises it.
 DbtWatchError          the producer's task was stopped before dbt was, or its operator ran no pod: `producers.pods.operator`,
  │                      `producers.api.operator`
  ├── ArgumentError      an argument of ours is wrong (also a ValueError): while the DAG is parsed, `authoring`, `rendering`,
- │    │                 `core`; what a template renders to, when the producer runs
+ │    │                 `core`, `profiles`; what a template renders to, or a connection lacks, when the producer runs
  │    ├── ManifestError   the manifest is missing, foreign, damaged or too new: `core.manifest`
  │    └── SelectionError  a selection cannot be understood, or matches nothing: `core.selection`, `authoring`,
  │                      `producers.single_node`

@@ -14,10 +14,12 @@ import msgspec
 from dbt_watch.core.command import deps_arguments
 from dbt_watch.core.flags import check_flags
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.profiles.dbt_profile import PROFILES_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dbt_watch.authoring.options import ProjectOptions
     from dbt_watch.authoring.settings import ProjectSettings
 
 _DEFAULT: Final = ("dbt",)
@@ -46,7 +48,7 @@ def container_command(settings: ProjectSettings) -> ContainerCommand:
     if settings.options["deps"]:
         _check_can_be_called_twice(words, "deps", settings.options["deps"])
         arguments = deps_arguments(
-            project_dir=settings.options["project_dir"], profiles_dir=settings.options["profiles_dir"]
+            project_dir=settings.options["project_dir"], profiles_dir=profiles_dir_of(settings.options)
         )
         steps.append(f"{shlex.join([*words, *arguments])} || exit")
     if settings.options["freshness"] == "before":
@@ -55,6 +57,11 @@ def container_command(settings: ProjectSettings) -> ContainerCommand:
     if steps:
         words = _in_shell(words, steps)
     return ContainerCommand([], words) if settings.options["keep_entrypoint"] else ContainerCommand(words, [])
+
+
+def profiles_dir_of(options: ProjectOptions) -> str | None:
+    """Return the directory of profiles.yml in the container, where it is not with the project."""
+    return PROFILES_DIR if options["profile"] is not None else options["profiles_dir"]
 
 
 def dbt_words(cmds: Any) -> list[str]:

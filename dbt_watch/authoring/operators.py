@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dbt_watch.authoring.api_arguments import api_class
-from dbt_watch.authoring.container import container_command
+from dbt_watch.authoring.container import container_command, profiles_dir_of
 from dbt_watch.authoring.isolation import asked_by
 from dbt_watch.authoring.pod_arguments import watching_class
 from dbt_watch.lineage.settings import DbtLineage, LineageSource
@@ -114,7 +114,8 @@ class PodOperators(ProjectOperators):
             **_with_models(self._settings_of(home).pod),
             **super().arguments(home),
             "cmds": self._command(home).cmds,
-            "profiles_dir": self._settings.options["profiles_dir"],
+            "profiles_dir": profiles_dir_of(self._settings.options),
+            "profile": self._settings.options["profile"],
         }
 
     def leading(self, home: str | None) -> list[str]:

@@ -14,6 +14,7 @@ from dbt_watch.core.log.stale_sources import OnStale
 from dbt_watch.core.selection.source_freshness import Freshness
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.lineage.settings import Lineage, check_lineage
+from dbt_watch.profiles.dbt_profile import DbtProfile
 from dbt_watch.rendering.plan import TESTS, Tests
 from dbt_watch.rendering.sensor_start import Sensors
 from dbt_watch.rendering.subgroups import GroupBy
@@ -115,6 +116,8 @@ class OptionsBesideSelection(TypedDict, total=False):
     Whether OpenLineage is told what dbt builds, where Airflow's OpenLineage provider is installed and configured: True, the
     default, False, or `DbtLineage(namespace="postgres://db.example:5432")`, which says where the datasets are.
     """
+    profile: DbtProfile | None
+    """An Airflow connection that profiles.yml is made of, instead of one in the image; see docs/profiles.md."""
 
 
 class ProjectOptions(OptionsBesideSelection, total=False):
@@ -180,6 +183,7 @@ DEFAULTS: Final[ProjectOptions] = {
     "selector": None,
     "isolate": None,
     "lineage": True,
+    "profile": None,
 }
 
 # Airflow's own, which a producer and its sensors both take.
@@ -207,6 +211,7 @@ def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
         raise ArgumentError(
             "on_stale", options["on_stale"], 'freshness="before" beside it: nothing else is held back'
         )
+    _check_profile(options["profile"], options["profiles_dir"])
     return cast("ProjectOptions", options)
 
 
@@ -288,6 +293,17 @@ def _check_executor_config(argument: str, value: Any) -> None:
     # By its name: whoever has no such pod need not import Kubernetes for the check.
     if override is not None and type(override).__name__ != "V1Pod":
         raise ArgumentError(f"{argument}['pod_override']", override, "a V1Pod of kubernetes.client.models")
+
+
+def _check_profile(value: Any, profiles_dir: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, DbtProfile):
+        raise ArgumentError("profile", value, "DbtProfile(conn_id), or None")
+    if profiles_dir is not None:
+        raise ArgumentError(
+            "profiles_dir", profiles_dir, "to be left out beside profile=..., which makes the file"
+        )
 
 
 def _check_text(argument: str, value: Any) -> None:

@@ -132,7 +132,6 @@ ELSEWHERE: Final = {
         for name in DbtBuild.__struct_fields__
     },
     "dbt_vars": "dbt_build(vars=...) instead, as the return value of the decorated function",
-    "profile": 'dbt_build(flags=["--profile", ...]) instead, as the return value of the decorated function',
     "target_name": "dbt_build(target=...) instead, as the return value of the decorated function",
     "models": "select=..., as dbt's own --models is called today",
     "install_deps": "deps=True instead, which runs `dbt deps` before the build",
@@ -142,7 +141,8 @@ ELSEWHERE: Final = {
     "dbt_project_path": "project_dir=... instead, the place of the project in the image, beside manifest=...",
     "dbt_executable_path": "cmds=[...] instead, the words that call dbt in the image",
     "project_config": "manifest=... instead, and project_dir=... where the project lies in the image",
-    "profile_config": "profiles_dir=... instead, the place of profiles.yml in the image or in a volume",
+    "profile_config": "profile=DbtProfile(conn_id) instead, for a profile made of an Airflow connection, or profiles_dir=..., the"
+    " place of profiles.yml in the image or in a volume",
     "render_config": "select=..., exclude=..., selector=... and tests=... instead, each an argument of its own",
     "execution_config": "image=... and the other arguments of the pod instead: dbt always runs in one pod",
     "operator_args": "the operator's arguments one by one, beside the others, such as image=... and namespace=...",

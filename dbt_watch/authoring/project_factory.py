@@ -23,7 +23,7 @@ from dbt_watch.authoring.options import callbacks
 from dbt_watch.authoring.parse_warnings import warn_of, warn_of_obstacle
 from dbt_watch.authoring.pod_arguments import check_pod_arguments
 from dbt_watch.authoring.settings import chosen, resolve_manifest
-from dbt_watch.core.command import is_literal
+from dbt_watch.core.command import check_flags_beside_profile, is_literal
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection.run_time import nodes_left
 from dbt_watch.project import DbtProject
@@ -151,6 +151,8 @@ class ProjectFactory(Generic[P]):
         isolated = {} if is_by_server else isolation(graph, plan, settings, self._function)
         if not is_by_server:
             check_pod_arguments(settings.pod, isolated, options["operator_class"])
+            if options["profile"] is not None:
+                options["profile"].check_for(graph.facts.adapter_type)
         group = current_task_group()
         ends = callbacks_of(group, settings.pod)
         looks = Looks(
@@ -186,6 +188,8 @@ class ProjectFactory(Generic[P]):
         body = Body(DbtProject(tasks), tasks)
         build = body.run(self._function, args, kwargs)
         self._check_narrowing(build, graph, wanted)
+        if options["profile"] is not None:
+            check_flags_beside_profile(build.flags)
         tasks.begin(build.to_dict(), references([*args, *kwargs.values()]))
         project = DbtProject(tasks, body.ends)
         if (made := made_projects.get()) is not None:

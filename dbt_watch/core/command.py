@@ -102,6 +102,7 @@ def dbt_arguments(
     *,
     project_dir: str | None = None,
     profiles_dir: str | None = None,
+    profile: str | None = None,
 ) -> list[str]:
     """
     Return the arguments of dbt for one build, for one check of sources, or for both.
@@ -116,9 +117,10 @@ def dbt_arguments(
     :param selection: the nodes to build, and the sources to check
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
+    :param profile: the name of the profile there; by default what the project says
     :raises ArgumentError: when a rendered value is not of the kind that dbt expects
     """
-    shared = _shared_arguments(options, project_dir=project_dir, profiles_dir=profiles_dir)
+    shared = _shared_arguments(options, project_dir=project_dir, profiles_dir=profiles_dir, profile=profile)
     check, build = [], []
     if selection.sources:
         check = [*GLOBAL_FLAGS, "source", "freshness", *shared, "--select", *selection.sources]
@@ -195,12 +197,17 @@ def deps_arguments(*, project_dir: str | None = None, profiles_dir: str | None =
 
 
 def _shared_arguments(
-    options: Mapping[str, Any], *, project_dir: str | None, profiles_dir: str | None
+    options: Mapping[str, Any],
+    *,
+    project_dir: str | None,
+    profiles_dir: str | None,
+    profile: str | None = None,
 ) -> list[str]:
     """Return the options that all of these commands take."""
     return _given(
         ("--project-dir", project_dir),
         ("--profiles-dir", profiles_dir),
+        ("--profile", profile),
         ("--target", _text("target", options.get("target"))),
         ("--threads", _threads(options.get("threads"))),
         ("--vars", Reference(f"$({VARS_VARIABLE})") if _vars(options.get("vars")) is not None else None),
@@ -241,6 +248,27 @@ def check_literals(build: DbtBuild) -> None:
     dbt_arguments(known, Selection())
     for name in ("select", "exclude"):
         criteria(name, known.get(name))
+
+
+def check_flags_beside_profile(flags: Any) -> None:
+    """
+    Check that options of dbt name no other profile than the one that is made for it.
+
+    :param flags: the options, or what is not known yet
+    :raises ArgumentError: naming the option
+    """
+    for word in flags if isinstance(flags, Sequence) and not isinstance(flags, str) else ():
+        option = str(word).partition("=")[0]
+        if option in _PROFILE_OPTIONS:
+            raise ArgumentError("flags", list(flags), f"options without {option}: {_PROFILE_OPTIONS[option]}")
+
+
+_PROFILE_OPTIONS = {
+    "--profile": "profile=DbtProfile(..., name=...) names it",
+    "--profiles-dir": "profile=DbtProfile(...) makes the file",
+    "--target": "dbt_build(target=...) names the one target that there is",
+    "-t": "dbt_build(target=...) names the one target that there is",
+}
 
 
 def criteria(argument: str, value: Any) -> tuple[str, ...]:

@@ -179,8 +179,14 @@ class DbtTaskMixin:
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render as usual, and have Airflow mask what is secret among what dbt is given."""
         super().render_template_fields(context, jinja_env)  # type: ignore[misc]
-        self._secrets = secrets_in(self.values_by_name())
-        hide(self._secrets)
+        self._secrets = []
+        self._hide(secrets_in(self.values_by_name()))
+
+    def _hide(self, secrets: Iterable[str]) -> None:
+        """Have Airflow mask more that dbt is given, here and in a trigger that goes on."""
+        more = [secret for secret in secrets if secret not in self._secrets]
+        self._secrets = [*self._secrets, *more]
+        hide(more)
 
     def on_kill(self) -> None:
         """Stop dbt, unless it is only this worker that has to go, and another attempt takes over."""

@@ -159,11 +159,13 @@ class _Planner:
             names = names_of_vars(build.get("vars"))
             options = {**as_written(build), "vars": dict.fromkeys(names, "...") or None}
             return ["dbt", *server_arguments(options, selection)]
+        profile = given.get("profile")
         arguments = dbt_arguments(
             as_written(build),
             selection,
             project_dir=given["project_dir"],
             profiles_dir=given.get("profiles_dir"),
+            profile=None if profile is None else profile.profile_name(self.tasks.graph.project_name),
         )
         return [*given.get("cmds", ("dbt",)), *arguments]
 

@@ -1,17 +1,22 @@
 """What keeps dbt from running, or from coming to its nodes: one line says it, on a worker and in a triggerer alike."""
 
 import asyncio
+import json
 import sys
+import time
 import uuid
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.sdk import BaseHook, Connection
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
+from kubernetes import client, config
 from kubernetes.client import models as k8s
 
+from dbt_watch import DbtProfile
 from dbt_watch.core.command import Selection
 from dbt_watch.core.journal.reader import JournalReader, read_now
 from dbt_watch.core.outcome import Producer, decide
@@ -20,6 +25,7 @@ from dbt_watch.local.localkube import Image, LocalKube, Timings
 from dbt_watch.producers import dbt_trigger
 from dbt_watch.producers.pods import operator as pod
 from dbt_watch.producers.pods.operator import producer_class
+from dbt_watch.profiles.dbt_profile import PROFILES_DIR
 
 ORDERS = "model.jaffle_shop.orders"
 NOWHERE = "/nowhere/jaffle_shop.duckdb"
@@ -201,3 +207,52 @@ def test_a_quota_that_is_used_up_is_quoted(task_of, kube):
         say_why(task_of(), "exceeded quota: compute-quota", ["is forbidden"])
     finally:
         kube.faults.limit_pods("default", None)
+
+
+@pytest.fixture
+def warehouse(monkeypatch):
+    """A connection with a password that shows."""
+    found = Connection(conn_id="warehouse", conn_type="duckdb", password="m4rk-of-a-profile")  # noqa: S106 - made up
+    monkeypatch.setattr(BaseHook, "get_connection", lambda _: found)
+    return found
+
+
+@pytest.fixture
+def secrets_left(kube):
+    """Return the Secrets that there are once all pods are gone."""
+
+    def left():
+        with config.new_client_from_config(str(kube.kubeconfig)) as connection:
+            api = client.CoreV1Api(connection)
+            while api.list_namespaced_pod("default").items:
+                time.sleep(0.05)
+            return [item.metadata.name for item in api.list_namespaced_secret("default").items]
+
+    return left
+
+
+def test_what_a_database_says_of_a_profile_is_told_without_its_secret(task_of, warehouse, secrets_left):
+    profile = DbtProfile(
+        "warehouse", to_profile=lambda found: {"path": f"/nowhere/{found.password}/shop.duckdb"}
+    )
+    task = task_of(profile=profile, profiles_dir=PROFILES_DIR)
+    say_why(task, 'Cannot open file "*****": No such file', ["exit code 2"])
+    assert warehouse.password not in json.dumps(task.airflow.pages)
+    assert not secrets_left()
+
+
+def test_what_a_connection_lacks_is_told_and_nothing_is_made(task_of, kube, warehouse, secrets_left):
+    before = len(kube.pods())
+    task = task_of(profile=DbtProfile("warehouse", type="postgres", schema="shop"), profiles_dir=PROFILES_DIR)
+    say_why(task, "connection warehouse: conn_type='duckdb': expected postgres", [])
+    assert len(kube.pods()) == before
+    assert not secrets_left()
+
+
+def test_a_worker_without_the_right_to_make_secrets_is_told_so(task_of, kube, warehouse, secrets_left):
+    warehouse.host = "/tmp/shop.duckdb"  # noqa: S108 - in the pod
+    task = task_of(profile=DbtProfile("warehouse"), profiles_dir=PROFILES_DIR)
+    with kube.faults.answer(403, path="*/secrets", methods=["POST"]) as refused:
+        say_why(task, "the pod did not run dbt: ", [])
+    assert refused.hits
+    assert not secrets_left()

@@ -30,6 +30,7 @@ class Metadata(msgspec.Struct, frozen=True):
     dbt_schema_version: str = ""
     dbt_version: str = ""
     project_name: Text = None
+    adapter_type: Text = None
 
     @property
     def schema_version(self) -> int | None:
@@ -158,6 +159,7 @@ def graph_of(manifest: Manifest) -> Graph:
         disabled=tuple({*(manifest.disabled or ()), *configs.disabled}),
         selectors=manifest.selectors or {},
         other_files=tuple(sorted(set(_other_files(manifest, project)))),
+        adapter_type=manifest.metadata.adapter_type,
     )
     return Graph(facts, nodes, list(configs.indexes))
 

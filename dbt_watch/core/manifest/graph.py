@@ -71,6 +71,8 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     selectors: dict[str, Any] = {}
     #: files of the root project that define no node: macros, documentation, disabled resources
     other_files: tuple[str, ...] = ()
+    #: dbt's adapter, such as "postgres"
+    adapter_type: str | None = None
 
 
 class Graph:

@@ -31,6 +31,7 @@ from dbt_watch.local.localkube.api.objects import DEFAULT_NAMESPACE, LASTING_NAM
 from dbt_watch.local.localkube.containers import Machine, Timings
 from dbt_watch.local.localkube.events import EventRecorder
 from dbt_watch.local.localkube.faults import Faults
+from dbt_watch.local.localkube.garbage import GarbageCollector
 from dbt_watch.local.localkube.images import Image, Images
 from dbt_watch.local.localkube.isolation import Isolation, IsolationMode, choose, remove_tree
 from dbt_watch.local.localkube.kubelet import Kubelet
@@ -277,7 +278,7 @@ class LocalKube:
 
     def _make_store(self) -> Store:
         store = Store()
-        store.observers.append(self._facts.observe)
+        store.observers += [self._facts.observe, GarbageCollector(store).observe]
         for name in dict.fromkeys([*LASTING_NAMESPACES, *self._namespaces]):
             store.create(NAMESPACES, prepare(NAMESPACES, "", {"metadata": {"name": name}}))
         return store

@@ -169,6 +169,12 @@ def _metadata_causes(metadata: Item) -> list[Cause]:
                 "in at most 63 characters"
             )
             causes.append(Cause("metadata.labels", text))
+    for index, owner in enumerate(metadata.get("ownerReferences") or []):
+        causes += [
+            Cause(f"metadata.ownerReferences[{index}].{field}", "Required value", "FieldValueRequired")
+            for field in ("apiVersion", "kind", "name", "uid")
+            if not owner.get(field)
+        ]
     return causes
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.exceptions import DbtWatchError
     from dbt_watch.producers.pods.log_reader import ContainerEnd
+    from dbt_watch.producers.pods.pod_profile import PodProfile
 
 
 class PodAttempt(Attempt):
@@ -32,6 +33,8 @@ class PodAttempt(Attempt):
         self.end: ContainerEnd | None = None
         self.pod: V1Pod | None = None
         """The pod as it was seen last."""
+        self.profile: PodProfile | None = None
+        """What the pod that it makes has for a profile, where that is made of a connection."""
 
     @staticmethod
     def lost(why: str) -> DbtWatchError:

@@ -243,7 +243,7 @@ class StreamLines:
             self._on_lines([text for _, text in group], is_new)
 
 
-def status_of(error: Exception) -> int | None:
+def status_of(error: BaseException) -> int | None:
     """Return the HTTP status of an error of either client; None when it never came to an answer."""
     status = getattr(error, "status", None)
     return int(status) if status else None

@@ -42,6 +42,7 @@ from dbt_watch.producers.pods.earlier_pods import PodsOfAttempts
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
 from dbt_watch.producers.pods.log_reader import Position, container_end, has_started
 from dbt_watch.producers.pods.pod_manager import WatchingPodManager
+from dbt_watch.producers.pods.pod_profile import PodProfile
 from dbt_watch.producers.pods.pre_stop import interrupt_before_stop
 from dbt_watch.producers.pods.project_pods import ProjectPods
 from dbt_watch.producers.pods.trigger import DbtPodTrigger
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.results import NodeResult
     from dbt_watch.producers.attempt import Attempt
     from dbt_watch.producers.retry_plan import AttemptPlan
+    from dbt_watch.profiles.dbt_profile import DbtProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
     Runs dbt in the base container of a KubernetesPodOperator; see `DbtTaskMixin`.
 
     :param profiles_dir: the directory of `profiles.yml` in the image
+    :param profile: what `profiles.yml` is made of instead
     """
 
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -99,9 +102,12 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
     if TYPE_CHECKING:
         deferrable: bool
 
-    def __init__(self, *, profiles_dir: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, profiles_dir: str | None = None, profile: DbtProfile | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.profiles_dir = profiles_dir
+        self.profile = profile
         self._position = Position()
 
     # What `DbtTaskMixin` asks.
@@ -191,6 +197,8 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         attempt = self._attempt or PodAttempt(context, self.kill_pod)
         if self._attempt is not None:
             attempt.hand_over()
+        elif self.profile is not None:
+            self._hide_profile(PodProfile(self, context, ""), self.build)
         # When a deferral is resumed only to defer once more, what this attempt builds is not known here any more.
         if self._attempt is None and self.part is not None:
             attempt.held = self._held_back(ti, self.part, self.part.nodes)
@@ -287,19 +295,28 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         request = self.request_pod(context)
         wanted = self._wanted_now(context, attempt)
         namespace = request.metadata.namespace
+        profile = None if self.profile is None else PodProfile(self, context, namespace)
         if wanted.whole is None:
             if ti.try_number > 1:
                 PodsOfAttempts(self, context, attempt, namespace).clear_away(everything=True)
+                if profile is not None:
+                    profile.discard()
             return Prepared(done=wanted.left_out)
         project.await_others(namespace, attempt.tick)
         plan: AttemptPlan[k8s.V1Pod] | None = wanted.whole
         if ti.try_number > 1 or project.is_lone:
+            if profile is not None:
+                self._hide_profile(profile, wanted.build)  # the log of an earlier pod may be read
             earlier = PodsOfAttempts(self, context, attempt, namespace)
             plan = RetryPlanner(self, attempt, wanted.whole, earlier).plan()
         if self.has_left_pod:
             raise DbtWatchError("the task was stopped before there was a pod")
         if plan is None:
+            if profile is not None:
+                profile.discard()
             return Prepared(done=wanted.left_out)
+        if profile is not None:
+            self._prepare_profile(profile, wanted.build, request, plan.follows, attempt)
         # Of a pod in which dbt has ended there is a log to be read, but nothing to wait for.
         has_ended = (
             plan.follows is not None and container_end(plan.follows, self.base_container_name) is not None
@@ -313,10 +330,39 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             deferrable=deferrable and not has_ended,
         )
 
+    def _prepare_profile(
+        self,
+        profile: PodProfile,
+        build: Mapping[str, Any],
+        request: k8s.V1Pod,
+        follows: k8s.V1Pod | None,
+        attempt: Attempt,
+    ) -> None:
+        """Have a pod that is to be made show its profile, or one that is followed own the Secret that it has."""
+        if follows is not None:
+            profile.adopt(follows)
+            return
+        profile.read(build)
+        self._hide(profile.secrets)
+        profile.attach(request, self.base_container_name)
+        cast("PodAttempt", attempt).profile = profile
+
+    def _hide_profile(self, profile: PodProfile, build: Mapping[str, Any]) -> None:
+        """Have Airflow mask what is secret in the profile of a pod that is there already."""
+        try:
+            profile.read(build)
+        except Exception as error:  # noqa: BLE001 - dbt runs, and what it writes is masked by itself
+            self.log.warning("The profile of the pod cannot be read again: %s", words_of(error))
+        self._hide(profile.secrets)
+
     def _command(self, request: k8s.V1Pod, build: Mapping[str, Any], selection: Selection) -> list[str]:
         """Have the base container of a pod call dbt; return dbt's command line."""
         command = dbt_arguments(
-            build, selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
+            build,
+            selection,
+            project_dir=self.project_dir,
+            profiles_dir=self.profiles_dir,
+            profile=None if self.profile is None else self.profile.profile_name(self.graph.project_name),
         )
         arguments = [verbatim(argument) for argument in command]
         variables = environment(build)

@@ -12,6 +12,8 @@ from dbt_watch.airflow.pod_operator import FollowingPodManager
 from dbt_watch.producers.pods.log_reader import PodLogReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kubernetes.client import models as k8s
 
     from dbt_watch.producers.pods.attempt import PodAttempt
@@ -31,6 +33,12 @@ class WatchingPodManager(FollowingPodManager):
         super().__init__(operator)
         self._attempt = attempt
         self._position = position
+
+    def create_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+        """Make the pod, and the Secret that is to be there before it."""
+        create: Callable[[k8s.V1Pod], k8s.V1Pod] = super().create_pod
+        profile = self._attempt.profile
+        return create(pod) if profile is None else profile.make_with(pod, create)
 
     def read_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod:
         """Read the pod afresh. This happens often while it starts, when there is no log to be read yet."""

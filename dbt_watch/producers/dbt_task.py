@@ -25,6 +25,7 @@ from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.core.selection.source_freshness import readers_of
 from dbt_watch.exceptions import ProjectIsBusy
+from dbt_watch.producers.asset_report import report_builds
 from dbt_watch.producers.attempt import failure_of
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.dbt_trigger import pack
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from dbt_watch.core.assets import TrackedAssets
     from dbt_watch.core.command import Selection
     from dbt_watch.core.held_back import HeldBack
     from dbt_watch.core.manifest.graph import Graph, Node
@@ -86,9 +88,10 @@ class DbtTaskMixin:
     :ivar needs: the ids of the tasks whose values dbt is called with, and which must have ended well
     :ivar siblings: of a build of some nodes alone, the ids of all tasks of nodes of the project
     :ivar check: raises when the project would be split in another way now that the whole DAG file has been read
+    :ivar assets: the nodes of whose builds it tells Airflow when it ends well
     """
 
-    shallow_copy_attrs: Sequence[str] = ("check", "graph", "part")
+    shallow_copy_attrs: Sequence[str] = ("assets", "check", "graph", "part")
     ui_color = "#ff694a"
 
     attempt_class: ClassVar[type[Attempt]]
@@ -130,6 +133,7 @@ class DbtTaskMixin:
         self.needs: frozenset[str] = frozenset()
         self.check: Callable[[], None] | None = None
         self.siblings: tuple[str, ...] = ()
+        self.assets: TrackedAssets | None = None
         self._attempt: Attempt | None = None
         self._secrets: list[str] = []
 
@@ -248,14 +252,26 @@ class DbtTaskMixin:
         """
         ti = context["ti"]
         closed = Closed(told["exit_code"], told["reason"])
-        is_asked = bool(self._stands_for) or (closed.exit_code == 0 and ti.try_number > 1)
+        entries: Mapping[str, NodeResult] = {}
+        if self._stands_for or (closed.exit_code == 0 and ti.try_number > 1):
+            entries = patiently(lambda: stored_journal(key_of(ti))).entries
+        elif closed.exit_code == 0 and self.assets is not None:
+            entries = self._entries_for_assets(ti)
         ending = Ending(
             closed=closed,
             error=failure_of(closed.exit_code, closed.reason, told["summary"], self.attempt_class.lost),
-            entries=patiently(lambda: stored_journal(key_of(ti))).entries if is_asked else {},
+            entries=entries,
             was_held_back=told.get("was_held_back", False),
         )
         return self._end(context, ending, result)
+
+    def _entries_for_assets(self, task_instance: Any) -> Mapping[str, NodeResult]:
+        """Return what the journal tells; nothing where it cannot be read: that dbt has ended well is worth more."""
+        try:
+            return patiently(lambda: stored_journal(key_of(task_instance))).entries
+        except Exception as error:  # noqa: BLE001 - see above
+            self.log.warning("The journal cannot be read, so Airflow is not told of the builds: %s", error)
+            return {}
 
     @property
     def _stands_for(self) -> tuple[str, ...]:
@@ -275,6 +291,10 @@ class DbtTaskMixin:
             raise ending.failure from None
         if context["ti"].try_number > 1:
             self._raise_if_outdated(context["ti"], ending.entries)
+        # A sensor that has built its nodes alone tells of them itself.
+        if self.assets is not None and not self.is_lone(context["ti"]):
+            attempt = context["ti"].try_number
+            report_builds(context, self.assets, ending.entries.values(), attempt, self.watched)
         return result
 
     def _raise_if_outdated(self, task_instance: Any, entries: Mapping[str, NodeResult]) -> None:

@@ -31,7 +31,7 @@ from dbt_watch.core.manifest.graph import Facts, Graph, Node
 log = logging.getLogger(__name__)
 
 #: counts the changes of `Node`, `Facts` and of what decoding makes of a manifest
-FORMAT = 3
+FORMAT = 4
 #: without a limit, a deployment that gives each version of a DAG its own path would fill the disk
 _MOST_FILES = 64
 _MAGIC = b"dbt_watch graph\n"

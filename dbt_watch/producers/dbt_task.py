@@ -17,6 +17,7 @@ from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
 from dbt_watch.airflow.task_instances import key_of
+from dbt_watch.core.event_time import EVENT_TIME, RunDates, resolved
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
 from dbt_watch.core.log.stale_sources import OnStale, StaleSources
@@ -328,7 +329,9 @@ class DbtTaskMixin:
     def _wanted_now(self, context: Context, attempt: Attempt) -> Wanted:
         """Return what is wanted of an attempt."""
         ti = context["ti"]
-        build = attempt.memory.options_of_first_attempt(self.build) if ti.max_tries else self.build
+        build = self._build_now(context)
+        if ti.max_tries:
+            build = attempt.memory.options_of_first_attempt(build)
         narrow = narrowed(
             self.graph,
             self.selected,
@@ -350,6 +353,18 @@ class DbtTaskMixin:
             whole = AttemptPlan(nodes, selection_of_part(self.graph, self.selection, self.selected, nodes))
         attempt.wanted = whole.nodes
         return Wanted(build, whole, left_out)
+
+    def _build_now(self, context: Context) -> Mapping[str, Any]:
+        """Return the options of dbt for this run of the DAG."""
+        if EVENT_TIME not in self.build:
+            return self.build
+        build = resolved(self.build, RunDates.of(context["dag_run"]))
+        start, end = (build.get(f"event_time_{name}") for name in ("start", "end"))
+        if start is None:
+            self.log.info("This run has no data interval: dbt itself says which batches it builds")
+        else:
+            self.log.info("Microbatch models are built from %s to %s", start, end)
+        return build
 
     def _held_back(self, task_instance: Any, part: Part, nodes: Collection[str]) -> HeldBack:
         return held_back_of(task_instance, part, nodes, self.graph, on_stale=self.on_stale)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from typing_extensions import reveal_type
 
-from dbt_watch import NodeResult, PodSettings, dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
+from dbt_watch import (
+    NodeResult,
+    PodSettings,
+    dbt_api_project,
+    dbt_asset,
+    dbt_build,
+    dbt_k8s_project,
+    dbt_node,
+)
 
 if TYPE_CHECKING:
     from dbt_watch.core.command import DbtBuild
@@ -111,6 +119,13 @@ dbt_node("orders", manifest="manifest.json", image="shop:1", exclude="customers"
 dbt_node("orders", manifest="manifest.json", image="shop:1", task_id="check")  # error: call-overload
 dbt_node("orders", manifest="manifest.json", image="shop:1", build={"empty": True})  # error: call-overload
 dbt_build(full_refresh=3)  # error: arg-type
+dbt_build(event_time="day")  # error: arg-type
+dbt_k8s_project("manifest.json", image="shop:1", assets="selected:tag:mart", assets_when="built")
+dbt_k8s_project("manifest.json", image="shop:1", assets="each", assets_when="soon")  # error: call-overload
+reveal_type(dbt_asset("manifest.json", "orders"))
+# the type is AssetAlias
+reveal_type(dbt_asset("manifest.json", "orders", namespace="bigquery://"))
+# the type is Asset
 
 
 @dbt_api_project(

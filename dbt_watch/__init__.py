@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dbt_watch.authoring.assets import dbt_asset
     from dbt_watch.authoring.pod_settings import PodSettings
     from dbt_watch.core.results import NodeResult
     from dbt_watch.decorators import dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
@@ -34,6 +35,7 @@ __all__ = [
     "PodSettings",
     "ProjectPlan",
     "dbt_api_project",
+    "dbt_asset",
     "dbt_build",
     "dbt_k8s_project",
     "dbt_node",
@@ -49,6 +51,7 @@ _HOMES = {
     "PodSettings": "dbt_watch.authoring.pod_settings",
     "ProjectPlan": "dbt_watch.rendering.project_plan",
     "dbt_api_project": "dbt_watch.decorators",
+    "dbt_asset": "dbt_watch.authoring.assets",
     "dbt_build": "dbt_watch.decorators",
     "dbt_k8s_project": "dbt_watch.decorators",
     "dbt_node": "dbt_watch.decorators",

@@ -14,12 +14,13 @@ from dbt_watch.authoring.project_factory import ProjectFactory
 from dbt_watch.authoring.settings import DECORATORS, ProjectSettings
 from dbt_watch.authoring.standalone_node import standalone
 from dbt_watch.core.command import DbtBuild, check_literals
+from dbt_watch.core.event_time import as_stored
 from dbt_watch.exceptions import ArgumentError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from airflow.sdk import XComArg
     from typing_extensions import Unpack
@@ -50,6 +51,8 @@ def dbt_build(
     select: str | Sequence[str] | XComArg | None = None,
     exclude: str | Sequence[str] | XComArg | None = None,
     flags: Sequence[str] | XComArg = (),
+    event_time: Literal["data_interval"] | timedelta | None = None,
+    event_time_vars: tuple[str, str] | None = None,
 ) -> DbtBuild:
     """
     Say how dbt builds the project, as the return value of a function under `@dbt_k8s_project`.
@@ -68,6 +71,8 @@ def dbt_build(
         end skipped
     :param exclude: what this run leaves out
     :param flags: more options of `dbt build`, each an element of its own
+    :param event_time: both times at once, by the dates of the run: "data_interval", or the length of the time up to its date
+    :param event_time_vars: the names of two variables that get these times, too
     :raises ArgumentError: when a value that is known already is of the wrong kind
     """
     build = DbtBuild(
@@ -82,6 +87,8 @@ def dbt_build(
         select=select,
         exclude=exclude,
         flags=list(flags) if isinstance(flags, tuple) and flags else flags,
+        event_time=as_stored(event_time),
+        event_time_vars=list(event_time_vars) if isinstance(event_time_vars, tuple) else event_time_vars,
     )
     check_literals(build)
     return build

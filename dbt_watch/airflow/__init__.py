@@ -21,6 +21,7 @@ none of those whose name begins with `pod`: these bring in Kubernetes. The same 
 | `execution_api` | the requests of the execution API, its version in `airflow.sdk.api.datamodels._generated`, and the settings of `airflow.sdk.api.client` | 3.3.2 | the executor's tasks do not begin or end | the new requests; the API keeps its old versions for a while | `executor/test_watcher.py`, `e2e/test_executor.py` |
 | `execution_api` | that a task may begin and end at any time that is told, and begin twice if the same one says so | 3.3.2 | Airflow shows the times of the requests | none is needed | `e2e/test_executor.py` |
 | `execution_api` | `JWTGenerator` and `get_signing_args`, and that a token of the scope `execution` for a queued task may read | 3.3.2 | the executor reads no journal | the tokens of the workloads, which are valid for `task_queued_timeout` | `e2e/test_executor.py` |
+| `asset_events` | that a task may have outlets since it runs, and the form of outlets and events with the end of a task | 3.1.8, 3.3.2 | Airflow is not told of builds by assets | `outlets` while the DAG is parsed; the generated models of `TISuccessStatePayload` | `producers/test_asset_report.py`, `e2e/test_assets.py` |
 | `task_logs` | `init_log_file`, `logging_processors`, `load_remote_log_handler` and `upload_to_remote` of `airflow.sdk.log` | 3.3.2 | the executor's tasks have no log | look at `_configure_logging` of the supervisor | `executor/test_task_logs.py`, `e2e/test_executor.py` |
 | `scheduling` | the table of task instances, and that a task is queued for the default executor when it is `scheduled` and names none | 3.3.2 | what needs a worker stays queued | look at `_reschedule_stuck_task` of the scheduler | `e2e/test_executor.py` |
 | `scheduling` | the fields of `TaskCallbackRequest`, and that the dag-processor calls a callback for any task that it is told of | 3.3.2 | `on_failure_callback` is not called | look at what a `TaskFailedEvent` sends | `executor/test_node_executor.py`, `e2e/test_executor.py` |
@@ -46,8 +47,8 @@ none of those whose name begins with `pod`: these bring in Kubernetes. The same 
 | `openlineage` | `conf`, `OpenLineageAdapter` (`build_dag_run_id`, `build_task_instance_run_id`, `get_or_create_openlineage_client`) and `get_task_parent_run_facet`, `is_operator_disabled`, `is_selective_lineage_enabled` of the OpenLineage provider | 2.20.3 | OpenLineage is told nothing, with one warning; or its runs have no parents that are known | the macros `lineage_run_id` and `lineage_root_run_id` of the provider | `producers/test_lineage_of_builds.py`, `lineage/test_whole_runs.py` |
 | `compat` | where the exceptions of the SDK are | `airflow.exceptions` in 3.1.8, `airflow.sdk.exceptions` in 3.3.2 | nothing can be imported | another branch on the version | `test_imports.py` |
 
-Three public names are used elsewhere for more than their pages say: `XComArg` has a subclass in `rendering.results`, whose
+Four public names are used elsewhere for more than their pages say: `XComArg` has a subclass in `rendering.results`, whose
 `resolve` and `iter_references` are Airflow's to call; `XComArg.iter_xcom_references` finds the tasks that a project comes after,
-in `rendering.pod_tasks`; and `producers.pods.operator.producer_class` makes a class with an `execute` and an `__init__` of its
+in `rendering.pod_tasks`; `as_teardown` gives a task of `rendering.asset_tasks` that then gets another trigger rule; and `producers.pods.operator.producer_class` makes a class with an `execute` and an `__init__` of its
 own, since Airflow prepares an operator only for what its class defines itself.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import AssetAlias
 from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
 from airflow.sdk.definitions._internal.mixins import DependencyMixin
 from airflow.triggers.base import StartTriggerArgs
@@ -11,7 +12,7 @@ from airflow.triggers.base import StartTriggerArgs
 from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from airflow.sdk import BaseOperator, TaskGroup
 
@@ -19,6 +20,7 @@ __all__ = [
     "DependencyMixin",
     "connect",
     "current_task_group",
+    "declare_aliases",
     "disconnect",
     "start_from_trigger",
     "take_no_pool_slot",
@@ -66,6 +68,22 @@ def take_no_pool_slot(task: BaseOperator) -> None:
     Airflow's constructor takes no less than 1, but its scheduler adds the slots up and starts a task while any is open.
     """
     task.pool_slots = 0
+
+
+def declare_aliases(task: BaseOperator, aliases: Iterable[str]) -> None:
+    """
+    Let a task have aliases among its outlets, which it may have already.
+
+    Where that happens while the DAG is parsed, Airflow knows the aliases before any event: two tasks that tell the first one at the
+    same time would both make them.
+
+    :param task: the task
+    :param aliases: their names
+    """
+    known = {outlet.name for outlet in task.outlets if isinstance(outlet, AssetAlias)}
+    missing = [AssetAlias(name) for name in aliases if name not in known]
+    if missing:
+        task.outlets = [*task.outlets, *missing]
 
 
 def start_from_trigger(

@@ -20,6 +20,7 @@ from airflow.configuration import conf
 from airflow.sdk.api import client as airflow_client
 from airflow.sdk.api.datamodels._generated import API_VERSION
 
+from dbt_watch.airflow.asset_events import as_outlets
 from dbt_watch.airflow.supervisor import batches, from_stored, states_in, to_stored
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dbt_watch.airflow.task_instances import TaskKey
+    from dbt_watch.core.assets import AssetEvent
 
 CONNECTIONS: Final = 8
 # In seconds: a token is renewed when this much of its time is left at the latest.
@@ -182,19 +184,20 @@ class ExecutionApi:
         body = {"hostname": identity.hostname, "pid": identity.pid}
         await self._ask("PUT", f"task-instances/{task}/heartbeat", task, json=body)
 
-    async def end(self, task: str, state: str, when: datetime) -> None:
+    async def end(self, task: str, state: str, when: datetime, built: Iterable[AssetEvent] = ()) -> None:
         """
         End a running task.
 
         :param task: its id
         :param state: "success", "failed", "skipped" or "upstream_failed"
         :param when: since when it is over
+        :param built: of which builds Airflow is told by assets, if it ends as a success
         :raises ExecutionApiError: when there was no usable answer
         :raises TaskIsGone: when it does not run, and is not in that state either
         """
         body: dict[str, Any] = {"state": state, "end_date": when.isoformat()}
         if state == "success":
-            body |= {"task_outlets": [], "outlet_events": []}
+            body |= as_outlets(built)
         await self._ask("PATCH", f"task-instances/{task}/state", task, json=body)
 
     async def _ask(self, method: str, path: str, token_of: str, **request: Any) -> httpx.Response:

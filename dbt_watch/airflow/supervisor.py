@@ -18,7 +18,9 @@ from urllib.parse import quote
 
 import msgspec
 from airflow.sdk.execution_time.comms import (
+    AssetEventsResult,
     ErrorResponse,
+    GetAssetEventByAssetAlias,
     GetTaskStates,
     GetXCom,
     SetXCom,
@@ -31,7 +33,8 @@ from dbt_watch.core.backoff import Backoff
 from dbt_watch.exceptions import DbtWatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from dbt_watch.airflow.task_instances import TaskKey
 
@@ -186,6 +189,21 @@ def read_xcom_now(key: TaskKey, name: str) -> Any:
     """Read an XCom of a task, on a worker; None when it is not there."""
     answer = _stored(_comms().send(_ask_xcom(key, name)))
     return None if answer is None else _backend().deserialize_value(answer)
+
+
+def read_events_by_alias_now(alias: str, after: datetime) -> Sequence[Any]:
+    """
+    Return the events of assets that tasks have told by an alias, on a worker.
+
+    :param alias: its name
+    :param after: how far back; before Airflow 3.2, which cannot be told, all of them
+    :raises SupervisorError: when there was no usable answer
+    """
+    times: dict[str, Any] = {"after": after} if "after" in GetAssetEventByAssetAlias.model_fields else {}
+    answer = _comms().send(GetAssetEventByAssetAlias(alias_name=alias, **times))
+    if not isinstance(answer, AssetEventsResult):
+        raise SupervisorError(f"no events of assets but {answer!r}")
+    return answer.asset_events
 
 
 def patiently(ask: Callable[[], T], *, patience: float = PATIENCE) -> T:

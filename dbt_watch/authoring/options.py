@@ -9,6 +9,7 @@ them. The checks here go by the types. docs/authoring.md and docs/api.md list th
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypedDict, cast, get_args, get_origin, get_type_hints
 
+from dbt_watch.core.assets import check_namespace
 from dbt_watch.core.log.drift import OnDrift
 from dbt_watch.core.log.stale_sources import OnStale
 from dbt_watch.core.selection.source_freshness import Freshness
@@ -25,6 +26,7 @@ Text = str | None
 Criteria = str | Sequence[str] | None
 # Of `PodSettings`, which are made of the operator's arguments.
 Isolate = str | Sequence[str] | Mapping[str, Any] | None
+AssetsWhen = Literal["auto", "built", "end"]
 
 
 class SensorOptions(TypedDict, total=False):
@@ -116,8 +118,27 @@ class OptionsBesideSelection(TypedDict, total=False):
     Whether OpenLineage is told what dbt builds, where Airflow's OpenLineage provider is installed and configured: True, the
     default, False, or `DbtLineage(namespace="postgres://db.example:5432")`, which says where the datasets are.
     """
+
     profile: DbtProfile | None
     """An Airflow connection that profiles.yml is made of, instead of one in the image; see docs/profiles.md."""
+
+    assets: str
+    """
+    Of which builds Airflow is told by an event of an asset: "each": of each model, seed and snapshot; "selected:" and a selection in
+    dbt's syntax; "none", the default. See docs/assets.md.
+    """
+
+    assets_namespace: Text
+    """
+    Where the relations lie, as a URI without their names: "postgres://db.example:5432". By default assets are named
+    `dbt://PROJECT/UNIQUE_ID`.
+    """
+
+    assets_when: AssetsWhen
+    """
+    When Airflow is told: "built": as soon as a node is built, which takes a worker for each node's task unless `dbt_watch.NodeExecutor`
+    runs it; "end": when dbt has ended; "auto", the default: as soon where the executor runs the tasks of nodes, else at the end.
+    """
 
 
 class ProjectOptions(OptionsBesideSelection, total=False):
@@ -161,6 +182,9 @@ class ApiOptions(TypedDict, total=False):
     exclude: Criteria
     selector: Text
     lineage: Lineage
+    assets: str
+    assets_namespace: Text
+    assets_when: AssetsWhen
 
 
 DEFAULTS: Final[ProjectOptions] = {
@@ -184,6 +208,9 @@ DEFAULTS: Final[ProjectOptions] = {
     "isolate": None,
     "lineage": True,
     "profile": None,
+    "assets": "none",
+    "assets_namespace": None,
+    "assets_when": "auto",
 }
 
 # Airflow's own, which a producer and its sensors both take.
@@ -205,6 +232,8 @@ def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
     options: dict[str, Any] = {**DEFAULTS, **given}
     _check_tests(options["tests"])
     _check_sensor_options(options["sensor_options"], options["sensors"])
+    _check_assets(options["assets"])
+    check_namespace("assets_namespace", options["assets_namespace"])
     for name, check in _CHECKS.items():
         check(name, options[name])
     if options["on_stale"] != "fail" and options["freshness"] != "before":
@@ -304,6 +333,19 @@ def _check_profile(value: Any, profiles_dir: Any) -> None:
         raise ArgumentError(
             "profiles_dir", profiles_dir, "to be left out beside profile=..., which makes the file"
         )
+
+
+def _check_assets(value: Any) -> None:
+    is_selection = (
+        isinstance(value, str) and value.startswith(SELECTED) and value.removeprefix(SELECTED).strip()
+    )
+    if value not in ("none", "each") and not is_selection:
+        raise ArgumentError(
+            "assets", value, '"none", "each", or "selected:" and a selection in dbt\'s syntax'
+        )
+
+
+SELECTED: Final = "selected:"
 
 
 def _check_text(argument: str, value: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from dbt_watch.authoring.options import ApiOptions, OptionsBesideSelection, ProjectOptions
+from dbt_watch.authoring.options import ApiOptions, AssetsWhen, OptionsBesideSelection, ProjectOptions
 
 if TYPE_CHECKING:
     import os
@@ -207,6 +207,9 @@ class StandaloneApiNodeArguments(TaskArguments, total=False):
     on_warning_callback: Callbacks
     lineage: Lineage
     build: DbtBuild
+    assets: str
+    assets_namespace: str | None
+    assets_when: AssetsWhen
 
 
 class FunctionArguments(TaskArguments, total=False):

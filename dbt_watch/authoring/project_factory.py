@@ -16,6 +16,7 @@ from airflow.sdk import get_parsing_context, task_group
 
 from dbt_watch.airflow.dag_authoring import current_task_group
 from dbt_watch.authoring.api_arguments import check_api_arguments
+from dbt_watch.authoring.assets import project_assets
 from dbt_watch.authoring.isolation import isolation
 from dbt_watch.authoring.node_functions import Body
 from dbt_watch.authoring.operators import ApiOperators, PodOperators
@@ -183,6 +184,7 @@ class ProjectFactory(Generic[P]):
             operators=operators,
             isolated=isolated,
             sensor_options=sensor_options,
+            assets=project_assets(graph, plan, options, has_executor=start.executor is not None),
         )
         tasks.make_wanted()
         body = Body(DbtProject(tasks), tasks)

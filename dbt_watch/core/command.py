@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
 
+from dbt_watch.core import event_time
 from dbt_watch.core.flags import LOG_ENVIRONMENT, check_flags
 from dbt_watch.core.verbatim import Reference
 from dbt_watch.exceptions import ArgumentError
@@ -59,6 +60,8 @@ class DbtBuild(msgspec.Struct, frozen=True, kw_only=True):
     select: Any = None
     exclude: Any = None
     flags: Any = ()
+    event_time: Any = None
+    event_time_vars: Any = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that were set, as builtins: what Airflow renders."""
@@ -217,8 +220,8 @@ def _shared_arguments(
 def _build_arguments(options: Mapping[str, Any]) -> list[str]:
     """Return the options that `dbt build` alone takes."""
     arguments = _given(
-        ("--event-time-start", _text("event_time_start", options.get("event_time_start"))),
-        ("--event-time-end", _text("event_time_end", options.get("event_time_end"))),
+        ("--event-time-start", _moment("event_time_start", options.get("event_time_start"))),
+        ("--event-time-end", _moment("event_time_end", options.get("event_time_end"))),
     )
     for flag, name in (
         ("--full-refresh", "full_refresh"),
@@ -245,6 +248,7 @@ def check_literals(build: DbtBuild) -> None:
     :raises ArgumentError: see `dbt_arguments`
     """
     known = {name: value for name, value in build.to_dict().items() if is_literal(value)}
+    event_time.check(build.to_dict())
     dbt_arguments(known, Selection())
     for name in ("select", "exclude"):
         criteria(name, known.get(name))
@@ -305,6 +309,22 @@ def _text(argument: str, value: Any) -> str | None:
     if not isinstance(value, str):
         raise ArgumentError(argument, value, "text")
     return value
+
+
+def _moment(argument: str, value: Any) -> str | None:
+    """Return a time as dbt takes it: in UTC, without saying so, and without fractions of a second."""
+    text = _text(argument, value)
+    if text is None or isinstance(text, Unrendered):
+        return text
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return text  # dbt says what it takes
+    if moment.tzinfo is None and not moment.microsecond:
+        return text
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(timezone.utc).replace(tzinfo=None)
+    return moment.isoformat(timespec="seconds")
 
 
 def _boolean(argument: str, value: Any) -> bool:

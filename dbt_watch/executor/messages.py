@@ -10,6 +10,8 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from dbt_watch.core.assets import TrackedAssets
+
 UNIX_NAME: Final = "dbt_watch"
 """By whom Airflow sees these tasks run; a worker has the name of a user there."""
 
@@ -26,6 +28,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True, tag="watch"):
     :param hostname: the machine of that process; empty for this one
     :param has_begun: whether Airflow has been told that it runs
     :param task_instance: all that Airflow says of it, for those who keep its log
+    :param assets: the nodes of whose builds Airflow is told with the end of it
     """
 
     id: str
@@ -44,6 +47,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True, tag="watch"):
     hostname: str = ""
     has_begun: bool = False
     task_instance: dict[str, Any] = {}
+    assets: TrackedAssets | None = None
 
 
 class Told(msgspec.Struct, frozen=True, tag="told"):

@@ -237,8 +237,9 @@ class WatchedSensor:
         if watch.tells_failures and state == FAILED:
             self._report(Failing(watch.id, update.decision.reason))
             await self.told.wait()
+        built = watch.assets.events(update.results) if watch.assets is not None else []
         self._is_ending = True
-        await self._patiently(lambda: self._api.end(watch.id, state, end))
+        await self._patiently(lambda: self._api.end(watch.id, state, end, built))
         await self._upload_log()
         self._report(Ended(watch.id))
 

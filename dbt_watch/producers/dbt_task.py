@@ -17,6 +17,7 @@ from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
 from dbt_watch.airflow.task_instances import key_of
+from dbt_watch.core.event_time import EVENT_TIME, RunDates, resolved
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
 from dbt_watch.core.log.stale_sources import OnStale, StaleSources
@@ -25,6 +26,7 @@ from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.core.selection.source_freshness import readers_of
 from dbt_watch.exceptions import ProjectIsBusy
+from dbt_watch.producers.asset_report import report_builds
 from dbt_watch.producers.attempt import failure_of
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.dbt_trigger import pack
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from dbt_watch.core.assets import TrackedAssets
     from dbt_watch.core.command import Selection
     from dbt_watch.core.held_back import HeldBack
     from dbt_watch.core.manifest.graph import Graph, Node
@@ -89,9 +92,10 @@ class DbtTaskMixin:
     :ivar needs: the ids of the tasks whose values dbt is called with, and which must have ended well
     :ivar siblings: of a build of some nodes alone, the ids of all tasks of nodes of the project
     :ivar check: raises when the project would be split in another way now that the whole DAG file has been read
+    :ivar assets: the nodes of whose builds it tells Airflow when it ends well
     """
 
-    shallow_copy_attrs: Sequence[str] = ("check", "graph", "part")
+    shallow_copy_attrs: Sequence[str] = ("assets", "check", "graph", "part")
     ui_color = "#ff694a"
 
     attempt_class: ClassVar[type[Attempt]]
@@ -135,6 +139,7 @@ class DbtTaskMixin:
         self.needs: frozenset[str] = frozenset()
         self.check: Callable[[], None] | None = None
         self.siblings: tuple[str, ...] = ()
+        self.assets: TrackedAssets | None = None
         self._attempt: Attempt | None = None
         self._secrets: list[str] = []
 
@@ -261,11 +266,15 @@ class DbtTaskMixin:
         """
         ti = context["ti"]
         closed = Closed(told["exit_code"], told["reason"])
-        is_asked = bool(self._stands_for) or (closed.exit_code == 0 and ti.try_number > 1)
+        entries: Mapping[str, NodeResult] = {}
+        if self._stands_for or (closed.exit_code == 0 and ti.try_number > 1):
+            entries = patiently(lambda: stored_journal(key_of(ti))).entries
+        elif closed.exit_code == 0 and self.assets is not None:
+            entries = self._entries_for_assets(ti)
         ending = Ending(
             closed=closed,
             error=failure_of(closed.exit_code, closed.reason, told["summary"], self.attempt_class.lost),
-            entries=patiently(lambda: stored_journal(key_of(ti))).entries if is_asked else {},
+            entries=entries,
             was_held_back=told.get("was_held_back", False),
         )
         try:
@@ -290,6 +299,14 @@ class DbtTaskMixin:
         for line in lines:
             self.log.error("%s", line)
 
+    def _entries_for_assets(self, task_instance: Any) -> Mapping[str, NodeResult]:
+        """Return what the journal tells; nothing where it cannot be read: that dbt has ended well is worth more."""
+        try:
+            return patiently(lambda: stored_journal(key_of(task_instance))).entries
+        except Exception as error:  # noqa: BLE001 - see above
+            self.log.warning("The journal cannot be read, so Airflow is not told of the builds: %s", error)
+            return {}
+
     @property
     def _stands_for(self) -> tuple[str, ...]:
         """The nodes whose task this is: of an isolated node; none for a producer."""
@@ -308,6 +325,10 @@ class DbtTaskMixin:
             raise ending.failure from None
         if context["ti"].try_number > 1:
             self._raise_if_outdated(context["ti"], ending.entries)
+        # A sensor that has built its nodes alone tells of them itself.
+        if self.assets is not None and not self.is_lone(context["ti"]):
+            attempt = context["ti"].try_number
+            report_builds(context, self.assets, ending.entries.values(), attempt, self.watched)
         return result
 
     def _raise_if_outdated(self, task_instance: Any, entries: Mapping[str, NodeResult]) -> None:
@@ -341,7 +362,9 @@ class DbtTaskMixin:
     def _wanted_now(self, context: Context, attempt: Attempt) -> Wanted:
         """Return what is wanted of an attempt."""
         ti = context["ti"]
-        build = attempt.memory.options_of_first_attempt(self.build) if ti.max_tries else self.build
+        build = self._build_now(context)
+        if ti.max_tries:
+            build = attempt.memory.options_of_first_attempt(build)
         narrow = narrowed(
             self.graph,
             self.selected,
@@ -363,6 +386,18 @@ class DbtTaskMixin:
             whole = AttemptPlan(nodes, selection_of_part(self.graph, self.selection, self.selected, nodes))
         attempt.wanted = whole.nodes
         return Wanted(build, whole, left_out)
+
+    def _build_now(self, context: Context) -> Mapping[str, Any]:
+        """Return the options of dbt for this run of the DAG."""
+        if EVENT_TIME not in self.build:
+            return self.build
+        build = resolved(self.build, RunDates.of(context["dag_run"]))
+        start, end = (build.get(f"event_time_{name}") for name in ("start", "end"))
+        if start is None:
+            self.log.info("This run has no data interval: dbt itself says which batches it builds")
+        else:
+            self.log.info("Microbatch models are built from %s to %s", start, end)
+        return build
 
     def _held_back(self, task_instance: Any, part: Part, nodes: Collection[str]) -> HeldBack:
         return held_back_of(task_instance, part, nodes, self.graph, on_stale=self.on_stale)

@@ -18,11 +18,12 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TriggerRule
 
 from dbt_watch.airflow.dag_authoring import connect
+from dbt_watch.rendering.asset_tasks import AssetTasks
 from dbt_watch.rendering.barriers import Barriers
 from dbt_watch.rendering.pod_tasks import PodTasks, wanted_task
 from dbt_watch.rendering.rebuild import SensorRebuild
 from dbt_watch.rendering.split import split
-from dbt_watch.rendering.task_ids import START_ID
+from dbt_watch.rendering.task_ids import START_ID, report_id
 from dbt_watch.sensors.operator import DbtNodeSensor
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, TaskGroup
 
     from dbt_watch.core.manifest.graph import Graph
+    from dbt_watch.rendering.asset_tasks import ProjectAssets
     from dbt_watch.rendering.node_display import Looks
     from dbt_watch.rendering.plan import Plan
     from dbt_watch.rendering.pod_tasks import Operators
@@ -51,6 +53,7 @@ class GroupTasks:
     :param operators: how the tasks that run dbt are made
     :param isolated: the unique_ids of the nodes that get a pod of their own
     :param sensor_options: where the sensors run when they need a worker, as arguments of them
+    :param assets: of which builds Airflow is told by assets, and by which tasks; None for none
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class GroupTasks:
         operators: Operators,
         isolated: Collection[str] = (),
         sensor_options: Mapping[str, Any] = MappingProxyType({}),
+        assets: ProjectAssets | None = None,
     ) -> None:
         self.plan = plan
         self.graph = graph
@@ -79,6 +83,7 @@ class GroupTasks:
         self._isolated = frozenset(isolated)
         self._isolated_tasks = {plan.node_tasks[unique_id] for unique_id in isolated}
         self.barriers = Barriers(plan, group)
+        self._asset_tasks = AssetTasks(group, assets, sensor_options)
         self.pods = PodTasks(group, operators, start, count=len(plan.tasks))
         self._split()
 
@@ -117,6 +122,7 @@ class GroupTasks:
                 execution_timeout=None,
                 weight_rule="absolute",
                 rebuild=SensorRebuild(self, task_id),
+                **self._asset_tasks.of_sensor(planned),
                 **{"priority_weight": 1, **self._sensor_options, **self._looks.of(planned)},
                 **self._run_by,
             )
@@ -244,10 +250,22 @@ class GroupTasks:
             self._split()
             for task_id, sensor in self._sensors.items():
                 sensor.follow(self.group.child_id(self.part_of(task_id).task_id))
-        made = [part for part in self.parts if wanted_task() in {None, self.group.child_id(part.task_id)}]
-        watched = self._watched() if made else {}
+        made = [part for part in self.parts if self._is_wanted(part.task_id)]
+        reports = [
+            part
+            for part in self.parts
+            if self._asset_tasks.has_report(part) and self._is_wanted(report_id(part.task_id))
+        ]
+        watched = self._watched() if made or reports else {}
         for part in made:
             self._settle(part, watched[part.task_id])
+        for part in reports:
+            producer = self._runs_dbt(part) if part in made else None
+            self._asset_tasks.add_report(part, watched[part.task_id], producer)
+
+    def _is_wanted(self, task_id: str) -> bool:
+        """Return whether this process makes a task, by its id within the group: any, but for a worker, which runs one."""
+        return wanted_task() in {None, self.group.child_id(task_id)}
 
     def _watched(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Return the unique_ids that each task of nodes stands for, by its whole id, for each part."""
@@ -268,6 +286,7 @@ class GroupTasks:
             upstream=[*upstream, *self.barriers.tasks(part.barriers)],
             check=self.check if self.barriers else None,
         )
+        self._asset_tasks.settle(self._runs_dbt(part), part)
 
     # The group.
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.core.command import Unrendered, is_literal
+from dbt_watch.core.event_time import VARIABLES, as_planned
 from dbt_watch.producers.secrets import secrets_in
 from dbt_watch.rendering.pod_tasks import references
 
@@ -53,6 +54,11 @@ def _distinct(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
 def as_written(build: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a build with templates and references as text; of the variables there is no value in a command."""
     options = {name: _option(value) for name, value in build.items()}
+    if (times := as_planned(build)) is not None:
+        start, end = map(Unrendered, times)
+        options |= {"event_time_start": start, "event_time_end": end}
+    if build.get(VARIABLES):
+        options["vars"] = {}
     if options.get("vars") not in _NO_VARS:
         options["vars"] = {}
     return options

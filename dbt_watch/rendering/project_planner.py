@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from dbt_watch.core.command import dbt_arguments, is_literal, server_arguments
+from dbt_watch.core.event_time import VARIABLES
 from dbt_watch.core.resume import selection_of_part
 from dbt_watch.core.selection.run_time import Narrowed, narrowed
 from dbt_watch.rendering.plan_reasons import PodOrder
@@ -112,7 +113,7 @@ class _Planner:
             resources=None if resources is None else plain(resources, hidden),
             pool=written(given.get("pool") or "default_pool"),
             env_vars=names_of_variables(given.get("env_vars")),
-            vars=names_of_vars(build.get("vars")),
+            vars=(*names_of_vars(build.get("vars")), *build.get(VARIABLES, ())),
             settings=settings,
             hidden_settings=hidden_settings,
         )

@@ -25,8 +25,9 @@ _HASH_LENGTH: Final = 8
 PRODUCER_ID: Final = "dbt_build"
 ALL_TESTS_ID: Final = "tests"
 START_ID: Final = "dbt_start"
+_REPORT: Final = "assets"
 _PRODUCER: Final = re.compile(rf"{PRODUCER_ID}(_[0-9]+)?")
-_RESERVED: Final = re.compile(rf"{_PRODUCER.pattern}|{ALL_TESTS_ID}|{START_ID}")
+_RESERVED: Final = re.compile(rf"{_PRODUCER.pattern}(\.{_REPORT})?|{ALL_TESTS_ID}|{START_ID}")
 
 _ILLEGAL: Final = re.compile(r"[^\w.-]+")
 _REFERABLE: Final = frozenset({"model", "seed", "snapshot"})
@@ -97,6 +98,11 @@ def producer_id(number: int) -> str:
 def is_producer_id(task_id: str) -> bool:
     """Return whether an id within the group is that of a producer, and so no node's."""
     return _PRODUCER.fullmatch(task_id) is not None
+
+
+def report_id(producer: str) -> str:
+    """Return the id of the task that tells what a producer has built that has failed."""
+    return f"{producer}.{_REPORT}"
 
 
 def suffixed(task_id: str, suffix: str, identity: str) -> str:

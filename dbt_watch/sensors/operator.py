@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+import msgspec
 from airflow.sdk import BaseOperator, timezone
 
 from dbt_watch.airflow.compat import (
@@ -17,7 +18,7 @@ from dbt_watch.airflow.compat import (
     AirflowRescheduleException,
     AirflowSkipException,
 )
-from dbt_watch.airflow.dag_authoring import start_from_trigger, take_no_pool_slot
+from dbt_watch.airflow.dag_authoring import declare_aliases, start_from_trigger, take_no_pool_slot
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.outcome import Verdict
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.airflow.dag_authoring import DependencyMixin
     from dbt_watch.airflow.task_instances import TaskKey
+    from dbt_watch.core.assets import TrackedAssets
     from dbt_watch.core.journal.format import Closed
     from dbt_watch.core.results import NodeResult
     from dbt_watch.sensors.updates import Update
@@ -84,9 +86,12 @@ class DbtNodeSensor(BaseOperator):
     :param worker_for: the ends that need a worker, see `NodeTrigger`
     :param rebuild: how its nodes are built when it was cleared alone
     :param on_warning_callback: called with the context when a node ended with a warning; needs a worker for "warn"
+    :param assets: the nodes among them of whose builds Airflow is told by an asset
+    :param tells_assets: whether it tells so whenever it ends well, and not only when it was cleared alone and has built them itself;
+        then it goes on on a worker for that, unless its executor tells
     """
 
-    shallow_copy_attrs = ("_rebuild",)
+    shallow_copy_attrs = ("_rebuild", "assets")
 
     def __init__(
         self,
@@ -99,6 +104,8 @@ class DbtNodeSensor(BaseOperator):
         worker_for: Collection[str] = (),
         rebuild: Rebuild | None = None,
         on_warning_callback: Sequence[Callable[[Context], object]] = (),
+        assets: TrackedAssets | None = None,
+        tells_assets: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -113,6 +120,13 @@ class DbtNodeSensor(BaseOperator):
         self._rebuild = rebuild
         self._on_warning = tuple(on_warning_callback)
         self._is_run_by_executor = self.executor == NODE_EXECUTOR
+        self.assets = assets
+        self.tells_assets = tells_assets and assets is not None
+        if assets is not None and self.tells_assets:
+            declare_aliases(self, assets.aliases)
+            if not self._is_run_by_executor:
+                # A trigger that ends a task tells nothing.
+                self.worker_for = tuple(dict.fromkeys((*self.worker_for, Verdict.SUCCEED.value)))
         self._starts_from_trigger = from_trigger
         self._tell_starter()
 
@@ -143,8 +157,10 @@ class DbtNodeSensor(BaseOperator):
 
     def _executor_arguments(self) -> dict[str, Any]:
         """Return what the executor needs to know, which sees no more of a task than this and its name."""
-        tells_failures = bool(self.on_failure_callback)
-        return {**self._trigger_arguments(), "tells_failures": tells_failures}
+        arguments = {**self._trigger_arguments(), "tells_failures": bool(self.on_failure_callback)}
+        if self.tells_assets:
+            arguments["assets"] = msgspec.to_builtins(self.assets)
+        return arguments
 
     def execute(self, context: Context) -> Any:
         """End at once if the nodes are done already, else hand over to the trigger."""
@@ -184,14 +200,20 @@ class DbtNodeSensor(BaseOperator):
         trigger = NodeTrigger(**self._trigger_arguments(), from_worker=True, after=after)
         return self.defer(trigger=trigger, method_name="execute_complete")
 
-    def _end(self, context: Context, update: Update) -> Any:
-        """End on this worker, with the log that the trigger would write."""
+    def _end(self, context: Context, update: Update, *, has_built: bool = False) -> Any:
+        """
+        End on this worker, with the log that the trigger would write.
+
+        :param has_built: whether it has built its nodes itself
+        """
         from dbt_watch.core.xcom_values import xcom_value  # noqa: PLC0415 - as in `execute`
         from dbt_watch.sensors.trigger import decision_payload, write_log  # noqa: PLC0415
 
         # The exception of a failure tells its reason, that of a skip does not on every version.
         write_log(self.log, update, with_reason=update.decision.verdict is not Verdict.FAIL)
         event = {**decision_payload(update.decision), "results": xcom_value(update.results)}
+        if has_built and not self.tells_assets and update.decision.verdict is Verdict.SUCCEED:
+            self._tell_builds(context, update.results)
         return self.execute_complete(context, event)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -207,11 +229,20 @@ class DbtNodeSensor(BaseOperator):
         if verdict is Verdict.BUILD:
             return self._build(context)
         self._publish(context, event["results"], keep=verdict is not Verdict.SUCCEED)
+        if self.tells_assets and verdict is Verdict.SUCCEED:
+            self._tell_builds(context, results_in(event["results"]))
         if verdict is Verdict.FAIL:
             raise AirflowFailException(event["reason"])
         if verdict is Verdict.SKIP:
             raise AirflowSkipException(event["reason"])
         return event["results"]
+
+    def _tell_builds(self, context: Context, results: Iterable[NodeResult]) -> None:
+        if self.assets is None:
+            return
+        from dbt_watch.airflow.asset_events import tell  # noqa: PLC0415 - as in `execute`
+
+        tell(context, self.assets.events(results))
 
     def _publish(self, context: Context, value: Any, *, keep: bool) -> None:
         """
@@ -275,7 +306,7 @@ class DbtNodeSensor(BaseOperator):
         except ProjectIsBusy as busy:
             self.log.info("%s", busy)
             return self._wait()
-        return self._end(context, final_update(self.unique_ids, results, closed))
+        return self._end(context, final_update(self.unique_ids, results, closed), has_built=True)
 
     def _heed_barriers(self, key: TaskKey) -> None:
         """

@@ -80,6 +80,7 @@ class Way:
     :param settings: of Airflow, by the rest of the names of their environment variables
     :param dag: more arguments of the DAG
     :param at_most: the largest number of sensors that is measured
+    :param project: more arguments of `dbt_k8s_project`
     """
 
     name: str
@@ -87,6 +88,7 @@ class Way:
     settings: Mapping[str, str] = field(default_factory=dict)
     dag: Mapping[str, Any] = field(default_factory=dict)
     at_most: int = 10_000
+    project: Mapping[str, Any] = field(default_factory=dict)
 
 
 WAYS = {
@@ -211,6 +213,7 @@ class Scale:
             "way": self._way.name,
             "sensors": self._way.sensors,
             "dag": self._way.dag,
+            "project": self._way.project,
             "dag_id": dag_id,
             "manifest": str(manifest),
             "image": IMAGE,

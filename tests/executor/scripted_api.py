@@ -31,11 +31,12 @@ class Api:
     The API, with the tasks of one run.
 
     :ivar tasks: by the ids of their instances
+    :ivar told: the outlets, and the events of assets, that came with the end of a task, by its id
     :ivar outage: while it is set, what each request is answered with
     """
 
     def __init__(self):
-        self.tasks, self.xcoms, self.requests = {}, {}, []
+        self.tasks, self.xcoms, self.requests, self.told = {}, {}, [], {}
         self.outage = None
         self.refused_xcoms = False
         self.add(PRODUCER, state=None)
@@ -116,6 +117,8 @@ class Api:
         if task.state != "running":
             return httpx.Response(409, json={"detail": {"previous_state": task.state}})
         task.state, task.end = body["state"], datetime.fromisoformat(body["end_date"])
+        if "outlet_events" in body:
+            self.told[task.id] = (body["task_outlets"], body["outlet_events"])
         return httpx.Response(204)
 
     def results_of(self, task):

@@ -13,6 +13,7 @@ from scripted_api import RUN_ID, at, watch_of
 from dbt_watch.airflow import execution_api
 from dbt_watch.airflow.execution_api import ExecutionApi
 from dbt_watch.airflow.task_instances import TaskKey
+from dbt_watch.core.assets import TrackedAssets
 from dbt_watch.executor import watcher as module
 from dbt_watch.executor.messages import Begun, Ended, Failing, Gone, NeedsWorker, Told
 from dbt_watch.executor.watcher import Watcher, WatcherPace
@@ -98,6 +99,23 @@ async def test_a_sensor_runs_for_airflow_from_when_to_when_dbt_builds_its_node(
     assert (task.state, task.start, task.end) == ("success", at(10), at(13))
     assert api.results_of(task)["unique_id"] == ORDERS
     assert any("orders" in line for line in logged(folder, task.task_id))
+
+
+@scenario
+async def test_the_end_of_a_sensor_tells_airflow_of_the_build_by_an_asset(api, producer, process, folder):
+    assets = TrackedAssets("shop", {ORDERS: None, CUSTOMERS: None}, "postgres://db:5432")
+    tasks = {name: api.add(f"shop.{name}") for name in ("orders", "customers")}
+    for task, unique_id in zip(tasks.values(), (ORDERS, CUSTOMERS), strict=True):
+        process.take(watch_of(task, unique_id, assets=assets.only([unique_id])))
+    producer.begin()
+    producer.report(ORDERS, "success", relation_name='"shop"."public"."orders"', rows_affected=3)
+    producer.report(CUSTOMERS, "error")
+    await process.until(lambda: {task.state for task in tasks.values()} == {"success", "failed"})
+    outlets, (event,) = api.told[tasks["orders"].id]
+    assert outlets == [{"name": f"dbt://shop/{ORDERS}", "type": "AssetAlias"}]
+    assert event["dest_asset_key"]["uri"] == "postgres://db:5432/shop/public/orders"
+    assert (event["extra"]["rows"], event["extra"]["status"]) == (3, "success")
+    assert tasks["customers"].id not in api.told
 
 
 @scenario

@@ -1,11 +1,13 @@
 """How a sensor ends on a worker: as it was decided, with what dbt reported left for callbacks and for other tasks."""
 
+import contextlib
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG, BaseOperator
 
 from dbt_watch.airflow.compat import AirflowFailException, AirflowSkipException
+from dbt_watch.core.assets import TrackedAssets
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.outcome import Verdict
 from dbt_watch.core.results import NodeResult, NotRun
@@ -14,6 +16,7 @@ from dbt_watch.sensors.operator import DbtNodeSensor
 from dbt_watch.sensors.updates import final_update
 
 ORDERS = "model.shop.orders"
+ALIAS = f"dbt://shop/{ORDERS}"
 GOOD, BAD, WARNED = (
     NodeResult(unique_id=ORDERS, name="orders", resource_type="model", status=status)
     for status in ("success", "error", "warn")
@@ -143,3 +146,24 @@ def test_the_reason_of_a_failure_is_left_to_its_exception(context, log):
     with pytest.raises(AirflowFailException, match="orders: error"):
         sensor_with()._end(context, final_update([ORDERS], [BAD], Closed(1)))
     assert log == ["model orders: error"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "result", "expected"),
+    [(Verdict.SUCCEED, GOOD, [ALIAS]), (Verdict.SKIP, GOOD, []), (Verdict.FAIL, BAD, [])],
+)
+def test_a_sensor_that_tells_of_its_builds_does_so_when_it_ends_well(
+    context, monkeypatch, verdict, result, expected
+):
+    told = []
+    monkeypatch.setattr("dbt_watch.airflow.asset_events.tell", lambda _, events: told.extend(events))
+    sensor = sensor_with(assets=TrackedAssets("shop", {GOOD.unique_id: None}), tells_assets=True)
+    with contextlib.suppress(AirflowFailException, AirflowSkipException):
+        sensor.execute_complete(context, event(verdict, result))
+    assert [item.alias for item in told] == expected
+
+
+def test_a_sensor_whose_builds_are_told_by_another_task_tells_nothing(context, monkeypatch):
+    monkeypatch.setattr("dbt_watch.airflow.asset_events.tell", None)
+    sensor = sensor_with(assets=TrackedAssets("shop", {GOOD.unique_id: None}))
+    assert sensor.execute_complete(context, event(Verdict.SUCCEED, GOOD)) == GOOD.to_dict()

@@ -13,6 +13,7 @@ from dbt_watch.airflow.compat import (
     AirflowSkipException,
 )
 from dbt_watch.airflow.supervisor import SupervisorError
+from dbt_watch.core.assets import TrackedAssets
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.results import NodeResult
 from dbt_watch.exceptions import ProjectIsBusy
@@ -264,3 +265,12 @@ def test_one_that_does_not_learn_of_the_others_waits_for_its_turn(airflow, senso
     with pytest.raises(Deferred):
         sensor.execute(context())
     assert not sensor._rebuild.runs
+
+
+@pytest.mark.parametrize("tells_assets", [True, False])
+def test_a_node_that_was_built_alone_is_told_by_its_asset_once(airflow, sensor, monkeypatch, tells_assets):
+    told = []
+    monkeypatch.setattr("dbt_watch.airflow.asset_events.tell", lambda _, events: told.extend(events))
+    sensor.assets, sensor.tells_assets = TrackedAssets("shop", {ORDERS: None}), tells_assets
+    sensor.execute(context())
+    assert [event.alias for event in told] == [f"dbt://shop/{ORDERS}"]

@@ -16,6 +16,7 @@ from dbt_watch import (
     NodeResult,
     PodSettings,
     dbt_api_project,
+    dbt_asset,
     dbt_build,
     dbt_k8s_project,
     dbt_node,
@@ -122,6 +123,13 @@ dbt_node("orders", manifest="manifest.json", image="shop:1", exclude="customers"
 dbt_node("orders", manifest="manifest.json", image="shop:1", task_id="check")  # error: call-overload
 dbt_node("orders", manifest="manifest.json", image="shop:1", build={"empty": True})  # error: call-overload
 dbt_build(full_refresh=3)  # error: arg-type
+dbt_build(event_time="day")  # error: arg-type
+dbt_k8s_project("manifest.json", image="shop:1", assets="selected:tag:mart", assets_when="built")
+dbt_k8s_project("manifest.json", image="shop:1", assets="each", assets_when="soon")  # error: call-overload
+reveal_type(dbt_asset("manifest.json", "orders"))
+# the type is AssetAlias
+reveal_type(dbt_asset("manifest.json", "orders", namespace="bigquery://"))
+# the type is Asset
 
 
 @dbt_api_project(

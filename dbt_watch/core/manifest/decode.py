@@ -100,6 +100,7 @@ class _Resource(msgspec.Struct, frozen=True, gc=False):
     source_name: Text = None
     raw_code: msgspec.Raw = msgspec.Raw(b"null")
     freshness: msgspec.Raw = msgspec.Raw(b"")
+    relation_name: Text = None
 
 
 class _File(msgspec.Struct, frozen=True, gc=False):
@@ -212,6 +213,7 @@ class _Configs:
             config_index=index,
             # dbt 1.9 and older have it at the source itself only
             has_freshness=kind == "source" and _has_freshness(resource.freshness or config.freshness),
+            relation_name=resource.relation_name,
         )
 
 

@@ -57,6 +57,8 @@ class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     config_index: int = -1
     #: of a source, whether it has a freshness policy
     has_freshness: bool = False
+    #: its quoted name in the database, for the target that the manifest was made for
+    relation_name: str | None = None
 
 
 class Facts(msgspec.Struct, frozen=True, array_like=True):

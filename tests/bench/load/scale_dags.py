@@ -36,7 +36,9 @@ def project():
 
     with DAG(schedule=None, **DAG_ARGUMENTS):
 
-        @dbt_k8s_project(manifest=CASE["manifest"], sensors=CASE["sensors"], retries=0, **POD)
+        @dbt_k8s_project(
+            manifest=CASE["manifest"], sensors=CASE["sensors"], retries=0, **POD, **CASE["project"]
+        )
         def shop(): ...
 
         shop()

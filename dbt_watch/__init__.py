@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dbt_watch.authoring.pod_settings import PodSettings
+    from dbt_watch.core.artifacts import Artifacts
     from dbt_watch.core.results import NodeResult
     from dbt_watch.decorators import dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
     from dbt_watch.executor.node_executor import NodeExecutor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Artifacts",
     "DbtNode",
     "DbtProject",
     "NodeExecutor",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Artifacts": "dbt_watch.core.artifacts",
     "DbtNode": "dbt_watch.project",
     "DbtProject": "dbt_watch.project",
     "NodeExecutor": "dbt_watch.executor.node_executor",

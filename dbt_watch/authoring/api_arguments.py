@@ -85,6 +85,7 @@ _NOT_OF_A_SERVER: Final = {
     "on_stale": 'to be left out: with freshness="only" nothing is held back',
     "operator_class": _NO_PODS,
     "isolate": _NO_PODS,
+    "artifacts": "to be left out: what dbt writes there stays with the server, which has it for its own users",
 }
 _NO_CHECK_BEFORE: Final = (
     '"only", in a project of its own in front of this one: a server runs one command at a time, and which nodes a stale source'

@@ -69,6 +69,7 @@ class ProjectOperators:
             "on_stale": options["on_stale"],
             "on_drift": options["on_drift"],
             "project_dir": options["project_dir"],
+            "artifacts": options["artifacts"],
         }
 
     def leading(self, home: str | None) -> list[str]:

@@ -9,6 +9,7 @@ them. The checks here go by the types. docs/authoring.md and docs/api.md list th
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypedDict, cast, get_args, get_origin, get_type_hints
 
+from dbt_watch.core.artifacts import Artifacts, checked
 from dbt_watch.core.log.drift import OnDrift
 from dbt_watch.core.log.stale_sources import OnStale
 from dbt_watch.core.selection.source_freshness import Freshness
@@ -23,6 +24,7 @@ Text = str | None
 Criteria = str | Sequence[str] | None
 # Of `PodSettings`, which are made of the operator's arguments.
 Isolate = str | Sequence[str] | Mapping[str, Any] | None
+ToArtifacts = str | Artifacts | None
 
 
 class SensorOptions(TypedDict, total=False):
@@ -109,6 +111,13 @@ class OptionsBesideSelection(TypedDict, total=False):
     operator_class: type[Any] | None
     """KubernetesPodOperator, the default, or a subclass of it."""
 
+    artifacts: ToArtifacts
+    """
+    Where run_results.json goes when dbt has ended, well or not: a directory of an object store, such as
+    "s3://bucket/dbt/{dag_id}/{run_id}/{attempt}/", or `Artifacts(...)` with the other files that are to be kept. None, the
+    default: nowhere. See docs/artifacts.md; needs /bin/sh in the image.
+    """
+
 
 class ProjectOptions(OptionsBesideSelection, total=False):
     """The options of a project."""
@@ -167,6 +176,7 @@ DEFAULTS: Final[ProjectOptions] = {
     "on_drift": "warn",
     "on_warning_callback": None,
     "operator_class": None,
+    "artifacts": None,
     "select": None,
     "exclude": None,
     "selector": None,
@@ -192,6 +202,7 @@ def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
     options: dict[str, Any] = {**DEFAULTS, **given}
     _check_tests(options["tests"])
     _check_sensor_options(options["sensor_options"], options["sensors"])
+    options["artifacts"] = checked("artifacts", options["artifacts"])
     for name, check in _CHECKS.items():
         check(name, options[name])
     if options["on_stale"] != "fail" and options["freshness"] != "before":

@@ -109,6 +109,7 @@ OURS: Final = frozenset(
         "on_stale",
         "on_drift",
         "on_warning",
+        "artifacts",
         "sensors_told",
         "watched",
         "task_id",

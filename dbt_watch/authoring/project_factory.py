@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, overload
 
+import msgspec
 from airflow.sdk import get_parsing_context, task_group
 
 from dbt_watch.airflow.dag_authoring import current_task_group
@@ -23,9 +24,11 @@ from dbt_watch.authoring.options import callbacks
 from dbt_watch.authoring.parse_warnings import warn_of, warn_of_obstacle
 from dbt_watch.authoring.pod_arguments import check_pod_arguments
 from dbt_watch.authoring.settings import chosen, resolve_manifest
+from dbt_watch.core.artifacts import Artifacts, checked
 from dbt_watch.core.command import is_literal
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection.run_time import nodes_left
+from dbt_watch.exceptions import ArgumentError
 from dbt_watch.project import DbtProject
 from dbt_watch.rendering.callbacks import callbacks_of
 from dbt_watch.rendering.group import GroupTasks
@@ -37,6 +40,7 @@ from dbt_watch.rendering.sensor_start import choose_start
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow.sdk import TaskGroup
     from typing_extensions import Unpack
 
     from dbt_watch.authoring.pod_types import OverridingArguments
@@ -142,6 +146,8 @@ class ProjectFactory(Generic[P]):
         is_by_server = settings.runs_in == "server"
         if is_by_server:
             check_api_arguments(settings)
+        settings = _with_places(settings, current_task_group())
+        options = settings.options
         graph = load_manifest(resolve_manifest(settings.manifest, self._function))
         wanted = chosen(graph, settings)
         warn_of(wanted.unmatched, graph, self._function)
@@ -200,6 +206,27 @@ class ProjectFactory(Generic[P]):
         unmatched: list[Written] = []
         nodes_left(graph, wanted.nodes, wanted.selection, literal, unmatched.append)
         warn_of(unmatched, graph, self._function)
+
+
+def _with_places(settings: ProjectSettings, group: TaskGroup) -> ProjectSettings:
+    """
+    Return settings whose artifacts no other project of the DAG overwrites.
+
+    :raises ArgumentError: when they go where those of another project go, or those of all elements of a mapping
+    """
+    is_mapped = any(group.iter_mapped_task_groups())
+    artifacts = checked("artifacts", settings.options["artifacts"], is_mapped=is_mapped)
+    if artifacts is None:
+        return settings
+    if "{group_id}" not in artifacts.to and "{task_id}" not in artifacts.to:
+        others = (getattr(task, "artifacts", None) for task in group.dag.task_dict.values())
+        if any(isinstance(other, Artifacts) and other.to == artifacts.to for other in others):
+            raise ArgumentError(
+                "artifacts",
+                artifacts.to,
+                "a place with {group_id} in it: another project of this DAG has the same one",
+            )
+    return msgspec.structs.replace(settings, options={**settings.options, "artifacts": artifacts})
 
 
 def _project(made: Any) -> DbtProject:

@@ -27,6 +27,7 @@ from dbt_watch.core.text import one_line, sanitize
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from dbt_watch.core.log.enclosed_files import EnclosedFiles
     from dbt_watch.core.log.stream import LogUpdate
     from dbt_watch.core.results import NodeResult, SelectedNode
 
@@ -46,6 +47,7 @@ class BuildWatch:
     :param drift: what it means when the project that dbt runs is not the manifest's
     :param held: what is not built because of what came before
     :param warn: writes a warning to the task log
+    :param files: collects the files that the container puts into the log
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class BuildWatch:
         drift: Drift | None = None,
         held: HeldBack | None = None,
         warn: Callable[[str], None] = lambda _: None,
+        files: EnclosedFiles | None = None,
     ) -> None:
         self.writer = writer or JournalWriter(attempt=attempt)
         self.closed: Closed | None = None
@@ -71,7 +74,7 @@ class BuildWatch:
         self._held = held or HeldBack()
         self._warn = warn
         self._ledger = Ledger(nodes, attempt=attempt, stale=self._stale)
-        self._stream = LogStream(self._ledger)
+        self._stream = LogStream(self._ledger, files)
         self._show = show
         self._redact = redact
         self._adopted: list[NodeResult] = []
@@ -85,6 +88,11 @@ class BuildWatch:
     def was_held_back(self) -> bool:
         """Whether the attempt has ended badly only because of what came before, so that another would build no more."""
         return self.closed is not None and self._held.caused(self.closed)
+
+    @property
+    def files(self) -> EnclosedFiles:
+        """The files that the container has put into the log."""
+        return self._stream.files
 
     def adopt(self, results: Iterable[NodeResult]) -> None:
         """Take what an earlier pod has built as done; the nodes must not be among those of this attempt."""
@@ -121,7 +129,7 @@ class BuildWatch:
         """
         Take the end of the attempt: no node stays open.
 
-        :param run_results: dbt's own results, if they could be had
+        :param run_results: dbt's own results, if they could be had; by default those in the log
         :param no_log: why there is no log, where none could be had
         :returns: False when it has ended before; then nothing changes
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
 
@@ -25,6 +25,7 @@ from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.core.selection.source_freshness import readers_of
 from dbt_watch.exceptions import ProjectIsBusy
+from dbt_watch.producers.artifact_store import ArtifactStore
 from dbt_watch.producers.attempt import failure_of
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.dbt_trigger import pack
@@ -41,13 +42,19 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from dbt_watch.core.artifacts import Artifacts
     from dbt_watch.core.command import Selection
     from dbt_watch.core.held_back import HeldBack
+    from dbt_watch.core.log.enclosed_files import EnclosedFiles
     from dbt_watch.core.manifest.graph import Graph, Node
     from dbt_watch.core.manifest.node_meta import NodeSettings
     from dbt_watch.core.part import Part
     from dbt_watch.core.results import NodeResult
     from dbt_watch.producers.attempt import Attempt
+
+
+ARTIFACTS_KEY: Final = "dbt_watch_artifacts"
+"""The XCom of a task that runs dbt in which stands where its artifacts are, and which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class DbtTaskMixin:
     :param sensors_told: what the log says of how the sensors start
     :param on_warning: called with the context when the isolated node that it builds ended with a warning
     :param project_dir: the directory of `dbt_project.yml` where dbt runs
+    :param artifacts: which of dbt's artifacts are kept, and where
 
     What `rendering.pod_tasks` sets as well, since it may change while a DAG file is parsed:
 
@@ -88,7 +96,7 @@ class DbtTaskMixin:
     :ivar check: raises when the project would be split in another way now that the whole DAG file has been read
     """
 
-    shallow_copy_attrs: Sequence[str] = ("check", "graph", "part")
+    shallow_copy_attrs: Sequence[str] = ("artifacts", "check", "graph", "part")
     ui_color = "#ff694a"
 
     attempt_class: ClassVar[type[Attempt]]
@@ -113,6 +121,7 @@ class DbtTaskMixin:
         on_drift: OnDrift = "warn",
         on_warning: Sequence[Callable[[Context], object]] = (),
         project_dir: str | None = None,
+        artifacts: Artifacts | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -126,6 +135,8 @@ class DbtTaskMixin:
         self.on_drift = on_drift
         self.on_warning = tuple(on_warning)
         self.project_dir = project_dir
+        self.artifacts = artifacts
+        self.artifacts_told: dict[str, Any] = {}
         self.part: Part | None = None
         self.needs: frozenset[str] = frozenset()
         self.check: Callable[[], None] | None = None
@@ -231,6 +242,8 @@ class DbtTaskMixin:
                 raise
         if attempt.closed is None or attempt.watch is None:
             return result  # deferred, or left to another attempt
+        if attempt.nodes:
+            self._keep_artifacts(context, attempt.watch.files)
         ending = Ending(
             closed=attempt.closed,
             error=attempt.failure(),
@@ -239,13 +252,39 @@ class DbtTaskMixin:
         )
         return self._end(context, ending, result)
 
-    def _ended_as_told(self, context: Context, told: Mapping[str, Any], result: Any) -> Any:
+    def _keep_artifacts(self, context: Context, files: EnclosedFiles) -> None:
+        """
+        Write dbt's artifacts to their place, if they have one; no build fails for it.
+
+        :param files: what the container has put into its log
+        """
+        if self.artifacts is None:
+            return
+        ti: Any = context["ti"]
+        try:
+            group_id, _, name = ti.task_id.rpartition(".")
+            is_one_of_several = self.part is not None or self.is_lone(ti)
+            label = name if is_one_of_several else ""
+            store = ArtifactStore(self.artifacts, ti, group_id=group_id, label=label)
+            files_kept = store.keep(files)
+            if files_kept:
+                self.artifacts_told = {"place": store.places.attempt, "files": files_kept}
+                ti.xcom_push(key=ARTIFACTS_KEY, value=self.artifacts_told)
+        except Exception as error:  # noqa: BLE001 - each store has errors of its own
+            self.log.warning("No artifact is kept: %s: %s", type(error).__name__, error)
+
+    def _ended_as_told(
+        self, context: Context, told: Mapping[str, Any], result: Any, files: EnclosedFiles | None = None
+    ) -> Any:
         """
         End the task as a trigger has found.
 
         :param told: what the event holds under the key `END`
         :param result: what the operator itself returns
+        :param files: what the container has put into its log
         """
+        if files is not None:
+            self._keep_artifacts(context, files)
         ti = context["ti"]
         closed = Closed(told["exit_code"], told["reason"])
         is_asked = bool(self._stands_for) or (closed.exit_code == 0 and ti.try_number > 1)

@@ -32,6 +32,7 @@ from dbt_watch.airflow.pod_trigger import serialized
 from dbt_watch.airflow.supervisor import read_states_now
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.command import dbt_arguments, environment
+from dbt_watch.core.log.enclosed_files import EnclosedFiles
 from dbt_watch.core.resume import remaining_nodes
 from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, DbtWatchError
@@ -40,6 +41,7 @@ from dbt_watch.producers.dbt_trigger import END
 from dbt_watch.producers.pods.attempt import PodAttempt
 from dbt_watch.producers.pods.earlier_pods import PodsOfAttempts
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
+from dbt_watch.producers.pods.files_again import FILE_TAIL, MAX_TAIL, read_files
 from dbt_watch.producers.pods.log_reader import Position, container_end, has_started
 from dbt_watch.producers.pods.pod_manager import WatchingPodManager
 from dbt_watch.producers.pods.pre_stop import interrupt_before_stop
@@ -103,6 +105,8 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         super().__init__(**kwargs)
         self.profiles_dir = profiles_dir
         self._position = Position()
+        self._files: EnclosedFiles | None = None
+        self._tail = 0
 
     # What `DbtTaskMixin` asks.
 
@@ -211,6 +215,8 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         """
         told = event.get(END)
         if told is not None:
+            self._tail = told.get(FILE_TAIL, MAX_TAIL)
+            self._files = EnclosedFiles()
             Memory(context).remember_end(well=told["exit_code"] == 0)
         try:
             result = super().trigger_reentry(context, event)  # type: ignore[misc]
@@ -220,7 +226,12 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             if told is None or told["exit_code"] == 0:
                 raise
             result = None
-        return result if told is None else self._ended_as_told(context, told, result)
+        return result if told is None else self._ended_as_told(context, told, result, self._files)
+
+    def after_deferral(self, pod: k8s.V1Pod) -> None:
+        """Read the files at the end of the log once more, which the trigger has only counted."""
+        if self.artifacts is not None and self._tail:
+            self._files = read_files(self.client, pod, self.base_container_name, self._tail)
 
     # One attempt.
 
@@ -315,7 +326,11 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
     def _command(self, request: k8s.V1Pod, build: Mapping[str, Any], selection: Selection) -> list[str]:
         """Have the base container of a pod call dbt; return dbt's command line."""
         command = dbt_arguments(
-            build, selection, project_dir=self.project_dir, profiles_dir=self.profiles_dir
+            build,
+            selection,
+            project_dir=self.project_dir,
+            profiles_dir=self.profiles_dir,
+            docs=self.artifacts is not None and self.artifacts.catalog,
         )
         arguments = [verbatim(argument) for argument in command]
         variables = environment(build)

@@ -50,6 +50,7 @@ def dbt_build(
     select: str | Sequence[str] | XComArg | None = None,
     exclude: str | Sequence[str] | XComArg | None = None,
     flags: Sequence[str] | XComArg = (),
+    defer: bool | str | XComArg | None = None,
 ) -> DbtBuild:
     """
     Say how dbt builds the project, as the return value of a function under `@dbt_k8s_project`.
@@ -68,6 +69,7 @@ def dbt_build(
         end skipped
     :param exclude: what this run leaves out
     :param flags: more options of `dbt build`, each an element of its own
+    :param defer: let what is not built here be read where the run of `state=` has built it; without a state nothing is deferred
     :raises ArgumentError: when a value that is known already is of the wrong kind
     """
     build = DbtBuild(
@@ -82,6 +84,7 @@ def dbt_build(
         select=select,
         exclude=exclude,
         flags=list(flags) if isinstance(flags, tuple) and flags else flags,
+        defer=defer,
     )
     check_literals(build)
     return build

@@ -22,6 +22,27 @@ kept=$(mktemp -d 2> /dev/null) && : > "$kept/began" || kept=
 """What comes before anything else: only what is newer than this is sent."""
 
 
+# What `--defer` reads comes in environment variables, since a pod has no other place for it without a right or a volume.
+STATE: Final = r"""
+if [ -n "$DBT_WATCH_STATE_0" ]; then
+    mkdir "$kept/state" || exit
+    number=0
+    while eval "chunk=\${DBT_WATCH_STATE_$number-}" && [ -n "$chunk" ]; do
+        printf %s "$chunk"
+        number=$((number + 1))
+    done | base64 -d | gzip -dc > "$kept/state/manifest.json" || exit
+    DBT_STATE=$kept/state DBT_ENGINE_STATE=$kept/state
+    export DBT_STATE DBT_ENGINE_STATE
+    number=0
+    while [ "$number" -lt 10 ]; do
+        unset "DBT_WATCH_STATE_$number"
+        number=$((number + 1))
+    done
+fi
+""".strip()
+"""What makes a directory for dbt's `--state` of the variables of `producers.state_store`."""
+
+
 def sending(words: Sequence[str], names: Sequence[str], *, project_dir: str | None) -> str:
     """
     Return the end of the script.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from dbt_watch.authoring.artifact_script import BEGINNING, sending
+from dbt_watch.authoring.artifact_script import BEGINNING, STATE, sending
 from dbt_watch.core.artifacts import checked
 from dbt_watch.core.command import deps_arguments
 from dbt_watch.core.flags import check_flags
@@ -55,9 +55,13 @@ def container_command(settings: ProjectSettings) -> ContainerCommand:
         _check_can_be_called_twice(words, "freshness", settings.options["freshness"])
         steps.append(_FRESHNESS.replace("DBT", shlex.join(words)))
     artifacts = checked("artifacts", settings.options["artifacts"])
+    if settings.options["state"] is not None:
+        _check_can_be_called_twice(words, "state", settings.options["state"])
+        steps = [BEGINNING, STATE, *steps]
+    elif artifacts is not None:
+        steps = [BEGINNING, *steps]
     if artifacts is not None:
         _check_can_be_called_twice(words, "artifacts", artifacts.to)
-        steps.insert(0, BEGINNING)
         end = sending(words, artifacts.names, project_dir=settings.options["project_dir"])
         words = _in_shell(words, steps, end)
     elif steps:

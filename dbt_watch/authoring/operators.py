@@ -103,6 +103,8 @@ class PodOperators(ProjectOperators):
             **super().arguments(home),
             "cmds": self._command(home).cmds,
             "profiles_dir": self._settings.options["profiles_dir"],
+            "state": self._settings.options["state"],
+            "manifest": str(self._settings.manifest),
         }
 
     def leading(self, home: str | None) -> list[str]:

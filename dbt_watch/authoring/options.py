@@ -9,7 +9,9 @@ them. The checks here go by the types. docs/authoring.md and docs/api.md list th
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypedDict, cast, get_args, get_origin, get_type_hints
 
-from dbt_watch.core.artifacts import Artifacts, checked
+import msgspec
+
+from dbt_watch.core.artifacts import LAST_SUCCESS, Artifacts, checked
 from dbt_watch.core.log.drift import OnDrift
 from dbt_watch.core.log.stale_sources import OnStale
 from dbt_watch.core.selection.source_freshness import Freshness
@@ -122,6 +124,12 @@ class OptionsBesideSelection(TypedDict, total=False):
 class ProjectOptions(OptionsBesideSelection, total=False):
     """The options of a project."""
 
+    state: Text
+    """
+    What `state:` and `result:` in `dbt_build(select=...)` compare with, and what `defer` reads from: "last_success", the last good
+    run of this project, which is kept beside its `artifacts`; or a directory with a manifest.json. See docs/state.md.
+    """
+
     select: Criteria
     """The nodes to build, in dbt's selection syntax; by default all."""
 
@@ -177,6 +185,7 @@ DEFAULTS: Final[ProjectOptions] = {
     "on_warning_callback": None,
     "operator_class": None,
     "artifacts": None,
+    "state": None,
     "select": None,
     "exclude": None,
     "selector": None,
@@ -203,6 +212,7 @@ def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
     _check_tests(options["tests"])
     _check_sensor_options(options["sensor_options"], options["sensors"])
     options["artifacts"] = checked("artifacts", options["artifacts"])
+    _check_state(options)
     for name, check in _CHECKS.items():
         check(name, options[name])
     if options["on_stale"] != "fail" and options["freshness"] != "before":
@@ -238,6 +248,25 @@ def callbacks(argument: str, value: Any) -> list[Callback]:
                 argument, value, "a function that takes the context, or a list of such functions"
             )
     return items
+
+
+def _check_state(options: dict[str, Any]) -> None:
+    """
+    Check that the last good run can be kept, where it is asked for, and have its manifest kept.
+
+    :raises ArgumentError: when it cannot
+    """
+    if options["state"] != LAST_SUCCESS:
+        return
+    if options["artifacts"] is None:
+        raise ArgumentError("state", LAST_SUCCESS, "artifacts=... beside it, where the last good run is kept")
+    if options["isolate"] is not None:
+        raise ArgumentError(
+            "state",
+            LAST_SUCCESS,
+            "a project without isolate=...: whether all of its pods have ended well, none of them knows",
+        )
+    options["artifacts"] = msgspec.structs.replace(options["artifacts"], manifest=True)
 
 
 # What it was called in the first days of this library.

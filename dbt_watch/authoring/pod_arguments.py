@@ -110,6 +110,8 @@ OURS: Final = frozenset(
         "on_drift",
         "on_warning",
         "artifacts",
+        "state",
+        "manifest",
         "sensors_told",
         "watched",
         "task_id",

@@ -10,7 +10,7 @@ import functools
 import inspect
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, cast, overload
 
 import msgspec
 from airflow.sdk import get_parsing_context, task_group
@@ -24,10 +24,11 @@ from dbt_watch.authoring.options import callbacks
 from dbt_watch.authoring.parse_warnings import warn_of, warn_of_obstacle
 from dbt_watch.authoring.pod_arguments import check_pod_arguments
 from dbt_watch.authoring.settings import chosen, resolve_manifest
-from dbt_watch.core.artifacts import Artifacts, checked
-from dbt_watch.core.command import is_literal
+from dbt_watch.core.artifacts import LAST_SUCCESS, Artifacts, checked
+from dbt_watch.core.command import criteria, is_literal
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection.run_time import nodes_left
+from dbt_watch.core.selection.state import needs_state
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.project import DbtProject
 from dbt_watch.rendering.callbacks import callbacks_of
@@ -148,7 +149,9 @@ class ProjectFactory(Generic[P]):
             check_api_arguments(settings)
         settings = _with_places(settings, current_task_group())
         options = settings.options
-        graph = load_manifest(resolve_manifest(settings.manifest, self._function))
+        settings = _with_whole_paths(settings, self._function)
+        options = settings.options
+        graph = load_manifest(settings.manifest)
         wanted = chosen(graph, settings)
         warn_of(wanted.unmatched, graph, self._function)
         plan = plan_tasks(graph, wanted.nodes, options["tests"])
@@ -203,9 +206,25 @@ class ProjectFactory(Generic[P]):
             return
         known = {name: getattr(build, name) for name in ("select", "exclude")}
         literal = {name: value for name, value in known.items() if is_literal(value)}
+        if any(needs_state(criteria(name, value)) for name, value in literal.items()):
+            if self._settings.options["state"] is None:
+                name = next(name for name, value in literal.items() if needs_state(criteria(name, value)))
+                raise ArgumentError(name, literal[name], "state=... of @dbt_k8s_project, to compare with")
+            return  # what has changed is known when dbt runs
+        if is_literal(build.defer) and build.defer and self._settings.options["state"] is None:
+            raise ArgumentError("defer", build.defer, "state=... of @dbt_k8s_project, to read from")
         unmatched: list[Written] = []
         nodes_left(graph, wanted.nodes, wanted.selection, literal, unmatched.append)
         warn_of(unmatched, graph, self._function)
+
+
+def _with_whole_paths(settings: ProjectSettings, function: Callable[..., Any]) -> ProjectSettings:
+    """Return settings whose paths are the same wherever they are read."""
+    state = settings.options["state"]
+    if state not in {None, LAST_SUCCESS}:
+        state = str(resolve_manifest(cast("str", state), function)).rstrip("/")
+    manifest = resolve_manifest(settings.manifest, function)
+    return msgspec.structs.replace(settings, manifest=manifest, options={**settings.options, "state": state})
 
 
 def _with_places(settings: ProjectSettings, group: TaskGroup) -> ProjectSettings:

@@ -65,6 +65,9 @@ class Places(msgspec.Struct, frozen=True):
     kept: str
 
 
+LAST_SUCCESS: Final = "last_success"
+"""The value of `state` that stands for the last good run of the same project."""
+
 PLACEHOLDERS: Final = ("dag_id", "run_id", "group_id", "task_id", "map_index", "attempt")
 _ADDED: Final = "{dag_id}/{run_id}/{group_id}/{attempt}"
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
@@ -122,7 +125,7 @@ def places(artifacts: Artifacts, values: Mapping[str, Any], *, label: str = "") 
     return Places(
         _filled(own, values),
         _filled(_up_to(to, _OF_AN_ATTEMPT), values),
-        f"{_filled(_up_to(to, _OF_A_RUN), values)}/last_success/{group}{mapped}",
+        f"{_filled(_up_to(to, _OF_A_RUN), values)}/{LAST_SUCCESS}/{group}{mapped}",
     )
 
 

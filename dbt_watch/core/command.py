@@ -62,6 +62,7 @@ class DbtBuild(msgspec.Struct, frozen=True, kw_only=True):
     select: Any = None
     exclude: Any = None
     flags: Any = ()
+    defer: Any = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that were set, as builtins: what Airflow renders."""
@@ -226,6 +227,7 @@ def _build_arguments(options: Mapping[str, Any]) -> list[str]:
         ("--full-refresh", "full_refresh"),
         ("--fail-fast", "fail_fast"),
         ("--empty", "empty"),
+        ("--defer", "defer"),
     ):
         value = options.get(name)
         if isinstance(value, Unrendered):

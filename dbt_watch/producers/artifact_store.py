@@ -15,7 +15,7 @@ from dbt_watch.core.artifacts import Places, merged, places
 from dbt_watch.core.log.enclosed_files import COMPILED, RUN_RESULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from dbt_watch.core.artifacts import Artifacts
     from dbt_watch.core.log.enclosed_files import EnclosedFile, EnclosedFiles
@@ -115,6 +115,15 @@ def read(place: str) -> bytes:
 def exists(place: str) -> bool:
     """Return whether there is a file."""
     return bool(_path(place).exists())
+
+
+def remove(places_of_files: Iterable[str]) -> None:
+    """Remove files, as far as they are there."""
+    for place in places_of_files:
+        try:
+            _path(place).unlink()
+        except Exception as error:  # noqa: BLE001, PERF203 - each store has errors of its own
+            log.debug("Removing %s failed: %s", place, error)
 
 
 def _path(place: str) -> Any:

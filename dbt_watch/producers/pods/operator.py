@@ -12,7 +12,7 @@ import functools
 import sys
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from airflow.sdk import get_current_context
@@ -83,6 +83,9 @@ class Prepared:
     pod: k8s.V1Pod | None = None
     arguments: list[str] = field(default_factory=list)
     deferrable: bool = False
+
+
+_DEFER: Final = "--defer"
 
 
 class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
@@ -319,11 +322,13 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             done=(*wanted.left_out, *plan.adopted),
             request=request,
             pod=plan.follows,
-            arguments=self._command(request, wanted.build, plan.selection),
+            arguments=self._command(request, wanted.build, plan.selection, ti),
             deferrable=deferrable and not has_ended,
         )
 
-    def _command(self, request: k8s.V1Pod, build: Mapping[str, Any], selection: Selection) -> list[str]:
+    def _command(
+        self, request: k8s.V1Pod, build: Mapping[str, Any], selection: Selection, task_instance: Any = None
+    ) -> list[str]:
         """Have the base container of a pod call dbt; return dbt's command line."""
         command = dbt_arguments(
             build,
@@ -332,8 +337,15 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             profiles_dir=self.profiles_dir,
             docs=self.artifacts is not None and self.artifacts.catalog,
         )
-        arguments = [verbatim(argument) for argument in command]
         variables = environment(build)
+        if _DEFER in command and self.state is not None:
+            state = self._earlier_state(task_instance)
+            if state is None:
+                self.log.warning("There is no state yet, so nothing is deferred")
+                command = [word for word in command if word != _DEFER]
+            else:
+                variables = {**variables, **state.variables()}
+        arguments = [verbatim(argument) for argument in command]
         container = self._base_container(request)
         container.args = arguments
         container.env = [

@@ -370,8 +370,8 @@ class DbtTaskMixin:
         if not narrow.nodes:
             self.log.info("Nothing is to be built: %s", narrow.left_out[0].message if narrow.left_out else "")
             attempt.wanted = frozenset()
-            ours = self.selected if self.part is None else self.part.nodes
-            return Wanted(build, None, tuple(entry for entry in narrow.left_out if entry.unique_id in ours))
+            own = self.selected if self.part is None else self.part.nodes
+            return Wanted(build, None, tuple(entry for entry in narrow.left_out if entry.unique_id in own))
         whole: AttemptPlan[Any] = AttemptPlan(narrow.nodes, narrow.selection)
         left_out = narrow.left_out
         if self.part is not None:

@@ -21,13 +21,23 @@ WITH_SOURCES = "landed-shop:examples"
 # In the order in which the tests ask for them.
 EXAMPLE_RUNS = (
     "regions", "one_region_fails", "values", "values of a part", "watchers", "watchers with a failure", "told",
-    "one_node", "tests", "twice", "container", "pods", "freshness", "landed_late", "artifacts",
+    "one_node", "tests", "twice", "container", "pods", "freshness", "landed_late", "artifacts", "nightly",
 )  # fmt: skip
 # What an older Airflow may do otherwise: it maps tasks, calls back, and ends tasks that are left out. The rest is dbt's and
 # the cluster's, and runs on the newest alone.
 ON_EACH = {"regions", "one_region_fails", "values of a part", "told"}
 CONF = {"watchers with a failure": {"break_model": "orders"}, "values of a part": {"only": "raw_orders+"}}
-EXAMPLES = ("regions", "values", "watchers", "one_node", "tests", "container", "freshness", "artifacts")
+EXAMPLES = (
+    "regions",
+    "values",
+    "watchers",
+    "one_node",
+    "tests",
+    "container",
+    "freshness",
+    "artifacts",
+    "slim_ci",
+)
 WARNING = """
 {{ config(severity='warn') }}
 select * from {{ ref('stg_payments') }} where amount > 1

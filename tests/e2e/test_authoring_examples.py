@@ -5,7 +5,7 @@ import json
 
 import pytest
 from example_runs import WITHOUT_SHELL
-from harness import until
+from harness import Run, until
 from kubernetes import client, config
 
 KILLED = 137
@@ -326,3 +326,20 @@ def test_what_dbt_has_written_lies_in_the_store_and_not_in_the_log(run_of, lake)
     assert set(told["files"]) == set(files)
     log = run.log("build.dbt_build", until="Artifacts in ")
     assert "dbt-watch-file" not in log
+
+
+def pods_of_both(kube):
+    return sum(pod.labels.get("dag_id") in {"nightly", "pull_request"} for pod in kube.pods())
+
+
+def test_what_has_not_changed_since_the_last_good_run_is_not_built(run_of, kube):
+    first = run_of("nightly")
+    assert set(first.states.values()) == {"success"}
+    pods = pods_of_both(kube)
+    for dag_id in ("nightly", "pull_request"):
+        again = Run.start(first.airflow, dag_id).ended()
+        assert again.states.pop("build.dbt_build") == "success"
+        assert set(again.states.values()) == {"skipped"}
+        words = "unchanged since"
+        assert words in again.log("build.stg_orders", until=words)
+    assert pods == pods_of_both(kube)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dbt_watch.authoring.assets import dbt_asset
     from dbt_watch.authoring.pod_settings import PodSettings
+    from dbt_watch.core.artifacts import Artifacts
     from dbt_watch.core.results import NodeResult
     from dbt_watch.decorators import dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
     from dbt_watch.executor.node_executor import NodeExecutor
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Artifacts",
     "DbtLineage",
     "DbtNode",
     "DbtProfile",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Artifacts": "dbt_watch.core.artifacts",
     "DbtLineage": "dbt_watch.lineage.settings",
     "DbtNode": "dbt_watch.project",
     "DbtProfile": "dbt_watch.profiles.dbt_profile",

@@ -53,6 +53,7 @@ def dbt_build(
     flags: Sequence[str] | XComArg = (),
     event_time: Literal["data_interval"] | timedelta | None = None,
     event_time_vars: tuple[str, str] | None = None,
+    defer: bool | str | XComArg | None = None,
 ) -> DbtBuild:
     """
     Say how dbt builds the project, as the return value of a function under `@dbt_k8s_project`.
@@ -73,6 +74,7 @@ def dbt_build(
     :param flags: more options of `dbt build`, each an element of its own
     :param event_time: both times at once, by the dates of the run: "data_interval", or the length of the time up to its date
     :param event_time_vars: the names of two variables that get these times, too
+    :param defer: let what is not built here be read where the run of `state=` has built it; without a state nothing is deferred
     :raises ArgumentError: when a value that is known already is of the wrong kind
     """
     build = DbtBuild(
@@ -89,6 +91,7 @@ def dbt_build(
         flags=list(flags) if isinstance(flags, tuple) and flags else flags,
         event_time=as_stored(event_time),
         event_time_vars=list(event_time_vars) if isinstance(event_time_vars, tuple) else event_time_vars,
+        defer=defer,
     )
     check_literals(build)
     return build

@@ -123,6 +123,13 @@ class PodOperatorMixin:
         """Return what makes, reads and follows the pod; called again when the credentials for the API have expired."""
         return plain_pod_manager(self)
 
+    def after_deferral(self, pod: k8s.V1Pod) -> None:
+        """
+        Do what is to be done when the task goes on after a deferral, with the cluster within reach and the pod still there.
+
+        :param pod: in which the base container has ended
+        """
+
     # What the operator itself calls.
 
     @cached_property
@@ -138,8 +145,9 @@ class PodOperatorMixin:
         """
         return True
 
-    def _write_logs(self, *_: Any, **__: Any) -> None:
+    def _write_logs(self, pod: k8s.V1Pod, *_: Any, **__: Any) -> None:
         """Leave out what the operator does after a deferral: the trigger has written the log."""
+        self.after_deferral(pod)
 
 
 class InsideExecute(KubernetesPodOperator):

@@ -86,6 +86,8 @@ _NOT_OF_A_SERVER: Final = {
     "operator_class": _NO_PODS,
     "isolate": _NO_PODS,
     "profile": _SERVERS,
+    "artifacts": "to be left out: what dbt writes there stays with the server, which has it for its own users",
+    "state": "to be left out: a server has no place for the state of an earlier run",
 }
 _NO_CHECK_BEFORE: Final = (
     '"only", in a project of its own in front of this one: a server runs one command at a time, and which nodes a stale source'

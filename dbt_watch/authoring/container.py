@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dbt_watch.authoring.artifact_script import BEGINNING, STATE, sending
+from dbt_watch.core.artifacts import checked
 from dbt_watch.core.command import deps_arguments
 from dbt_watch.core.flags import check_flags
 from dbt_watch.exceptions import ArgumentError
@@ -54,7 +56,17 @@ def container_command(settings: ProjectSettings) -> ContainerCommand:
     if settings.options["freshness"] == "before":
         _check_can_be_called_twice(words, "freshness", settings.options["freshness"])
         steps.append(_FRESHNESS.replace("DBT", shlex.join(words)))
-    if steps:
+    artifacts = checked("artifacts", settings.options["artifacts"])
+    if settings.options["state"] is not None:
+        _check_can_be_called_twice(words, "state", settings.options["state"])
+        steps = [BEGINNING, STATE, *steps]
+    elif artifacts is not None:
+        steps = [BEGINNING, *steps]
+    if artifacts is not None:
+        _check_can_be_called_twice(words, "artifacts", artifacts.to)
+        end = sending(words, artifacts.names, project_dir=settings.options["project_dir"])
+        words = _in_shell(words, steps, end)
+    elif steps:
         words = _in_shell(words, steps)
     return ContainerCommand([], words) if settings.options["keep_entrypoint"] else ContainerCommand(words, [])
 
@@ -91,14 +103,16 @@ def _check_can_be_called_twice(words: Sequence[str], argument: str, value: objec
         raise ArgumentError(argument, value, "cmds that name dbt; an ENTRYPOINT is called once only")
 
 
-def _in_shell(words: Sequence[str], steps: Sequence[str]) -> list[str]:
+def _in_shell(words: Sequence[str], steps: Sequence[str], end: str | None = None) -> list[str]:
     """
     Let a shell call dbt after other steps, in the same container: what these write lies in the project's directory.
 
     Only what the DAG's author wrote stands in the script, each word quoted; dbt's arguments follow it as arguments. The
     last call replaces the shell, so that signals reach dbt.
+
+    :param end: what calls dbt instead, and sees to its signals itself
     """
-    script = "\n".join([*steps, f'exec {shlex.join(words)} "$@"'])
+    script = "\n".join([*steps, f'exec {shlex.join(words)} "$@"' if end is None else end])
     return ["/bin/sh", "-c", script, words[-1]]
 
 

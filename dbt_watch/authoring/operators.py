@@ -75,6 +75,7 @@ class ProjectOperators:
             "on_drift": options["on_drift"],
             "project_dir": options["project_dir"],
             "lineage": self._lineage,
+            "artifacts": options["artifacts"],
         }
 
     @property
@@ -116,6 +117,8 @@ class PodOperators(ProjectOperators):
             "cmds": self._command(home).cmds,
             "profiles_dir": profiles_dir_of(self._settings.options),
             "profile": self._settings.options["profile"],
+            "state": self._settings.options["state"],
+            "manifest": str(self._settings.manifest),
         }
 
     def leading(self, home: str | None) -> list[str]:

@@ -9,6 +9,9 @@ them. The checks here go by the types. docs/authoring.md and docs/api.md list th
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypedDict, cast, get_args, get_origin, get_type_hints
 
+import msgspec
+
+from dbt_watch.core.artifacts import LAST_SUCCESS, Artifacts, checked
 from dbt_watch.core.assets import check_namespace
 from dbt_watch.core.log.drift import OnDrift
 from dbt_watch.core.log.stale_sources import OnStale
@@ -27,6 +30,7 @@ Criteria = str | Sequence[str] | None
 # Of `PodSettings`, which are made of the operator's arguments.
 Isolate = str | Sequence[str] | Mapping[str, Any] | None
 AssetsWhen = Literal["auto", "built", "end"]
+ToArtifacts = str | Artifacts | None
 
 
 class SensorOptions(TypedDict, total=False):
@@ -140,9 +144,22 @@ class OptionsBesideSelection(TypedDict, total=False):
     runs it; "end": when dbt has ended; "auto", the default: as soon where the executor runs the tasks of nodes, else at the end.
     """
 
+    artifacts: ToArtifacts
+    """
+    Where run_results.json goes when dbt has ended, well or not: a directory of an object store, such as
+    "s3://bucket/dbt/{dag_id}/{run_id}/{attempt}/", or `Artifacts(...)` with the other files that are to be kept. None, the
+    default: nowhere. See docs/artifacts.md; needs /bin/sh in the image.
+    """
+
 
 class ProjectOptions(OptionsBesideSelection, total=False):
     """The options of a project."""
+
+    state: Text
+    """
+    What `state:` and `result:` in `dbt_build(select=...)` compare with, and what `defer` reads from: "last_success", the last good
+    run of this project, which is kept beside its `artifacts`; or a directory with a manifest.json. See docs/state.md.
+    """
 
     select: Criteria
     """The nodes to build, in dbt's selection syntax; by default all."""
@@ -202,6 +219,8 @@ DEFAULTS: Final[ProjectOptions] = {
     "on_drift": "warn",
     "on_warning_callback": None,
     "operator_class": None,
+    "artifacts": None,
+    "state": None,
     "select": None,
     "exclude": None,
     "selector": None,
@@ -234,6 +253,8 @@ def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
     _check_sensor_options(options["sensor_options"], options["sensors"])
     _check_assets(options["assets"])
     check_namespace("assets_namespace", options["assets_namespace"])
+    options["artifacts"] = checked("artifacts", options["artifacts"])
+    _check_state(options)
     for name, check in _CHECKS.items():
         check(name, options[name])
     if options["on_stale"] != "fail" and options["freshness"] != "before":
@@ -270,6 +291,25 @@ def callbacks(argument: str, value: Any) -> list[Callback]:
                 argument, value, "a function that takes the context, or a list of such functions"
             )
     return items
+
+
+def _check_state(options: dict[str, Any]) -> None:
+    """
+    Check that the last good run can be kept, where it is asked for, and have its manifest kept.
+
+    :raises ArgumentError: when it cannot
+    """
+    if options["state"] != LAST_SUCCESS:
+        return
+    if options["artifacts"] is None:
+        raise ArgumentError("state", LAST_SUCCESS, "artifacts=... beside it, where the last good run is kept")
+    if options["isolate"] is not None:
+        raise ArgumentError(
+            "state",
+            LAST_SUCCESS,
+            "a project without isolate=...: whether all of its pods have ended well, none of them knows",
+        )
+    options["artifacts"] = msgspec.structs.replace(options["artifacts"], manifest=True)
 
 
 # What it was called in the first days of this library.

@@ -10,8 +10,9 @@ import functools
 import inspect
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, cast, overload
 
+import msgspec
 from airflow.sdk import get_parsing_context, task_group
 
 from dbt_watch.airflow.dag_authoring import current_task_group
@@ -24,9 +25,12 @@ from dbt_watch.authoring.options import callbacks
 from dbt_watch.authoring.parse_warnings import warn_of, warn_of_obstacle
 from dbt_watch.authoring.pod_arguments import check_pod_arguments
 from dbt_watch.authoring.settings import chosen, resolve_manifest
-from dbt_watch.core.command import check_flags_beside_profile, is_literal
+from dbt_watch.core.artifacts import LAST_SUCCESS, Artifacts, checked
+from dbt_watch.core.command import check_flags_beside_profile, criteria, is_literal
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection.run_time import nodes_left
+from dbt_watch.core.selection.state import needs_state
+from dbt_watch.exceptions import ArgumentError
 from dbt_watch.project import DbtProject
 from dbt_watch.rendering.callbacks import callbacks_of
 from dbt_watch.rendering.group import GroupTasks
@@ -38,6 +42,7 @@ from dbt_watch.rendering.sensor_start import choose_start
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow.sdk import TaskGroup
     from typing_extensions import Unpack
 
     from dbt_watch.authoring.pod_types import OverridingArguments
@@ -143,8 +148,11 @@ class ProjectFactory(Generic[P]):
         is_by_server = settings.runs_in == "server"
         if is_by_server:
             check_api_arguments(settings)
-        manifest = resolve_manifest(settings.manifest, self._function)
-        graph = load_manifest(manifest)
+        settings = _with_places(settings, current_task_group())
+        options = settings.options
+        settings = _with_whole_paths(settings, self._function)
+        options = settings.options
+        graph = load_manifest(settings.manifest)
         wanted = chosen(graph, settings)
         warn_of(wanted.unmatched, graph, self._function)
         plan = plan_tasks(graph, wanted.nodes, options["tests"])
@@ -173,7 +181,7 @@ class ProjectFactory(Generic[P]):
             warn=lambda obstacle: warn_of_obstacle(obstacle, self._function),
         )
         made_by = ApiOperators if is_by_server else PodOperators
-        operators = made_by(settings, graph, wanted, isolated, ends, manifest=str(manifest))
+        operators = made_by(settings, graph, wanted, isolated, ends, manifest=str(settings.manifest))
         tasks = operators.tasks = GroupTasks(
             plan,
             graph,
@@ -204,9 +212,46 @@ class ProjectFactory(Generic[P]):
             return
         known = {name: getattr(build, name) for name in ("select", "exclude")}
         literal = {name: value for name, value in known.items() if is_literal(value)}
+        if any(needs_state(criteria(name, value)) for name, value in literal.items()):
+            if self._settings.options["state"] is None:
+                name = next(name for name, value in literal.items() if needs_state(criteria(name, value)))
+                raise ArgumentError(name, literal[name], "state=... of @dbt_k8s_project, to compare with")
+            return  # what has changed is known when dbt runs
+        if is_literal(build.defer) and build.defer and self._settings.options["state"] is None:
+            raise ArgumentError("defer", build.defer, "state=... of @dbt_k8s_project, to read from")
         unmatched: list[Written] = []
         nodes_left(graph, wanted.nodes, wanted.selection, literal, unmatched.append)
         warn_of(unmatched, graph, self._function)
+
+
+def _with_whole_paths(settings: ProjectSettings, function: Callable[..., Any]) -> ProjectSettings:
+    """Return settings whose paths are the same wherever they are read."""
+    state = settings.options["state"]
+    if state not in {None, LAST_SUCCESS}:
+        state = str(resolve_manifest(cast("str", state), function)).rstrip("/")
+    manifest = resolve_manifest(settings.manifest, function)
+    return msgspec.structs.replace(settings, manifest=manifest, options={**settings.options, "state": state})
+
+
+def _with_places(settings: ProjectSettings, group: TaskGroup) -> ProjectSettings:
+    """
+    Return settings whose artifacts no other project of the DAG overwrites.
+
+    :raises ArgumentError: when they go where those of another project go, or those of all elements of a mapping
+    """
+    is_mapped = any(group.iter_mapped_task_groups())
+    artifacts = checked("artifacts", settings.options["artifacts"], is_mapped=is_mapped)
+    if artifacts is None:
+        return settings
+    if "{group_id}" not in artifacts.to and "{task_id}" not in artifacts.to:
+        others = (getattr(task, "artifacts", None) for task in group.dag.task_dict.values())
+        if any(isinstance(other, Artifacts) and other.to == artifacts.to for other in others):
+            raise ArgumentError(
+                "artifacts",
+                artifacts.to,
+                "a place with {group_id} in it: another project of this DAG has the same one",
+            )
+    return msgspec.structs.replace(settings, options={**settings.options, "artifacts": artifacts})
 
 
 def _project(made: Any) -> DbtProject:

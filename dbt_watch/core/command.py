@@ -25,6 +25,9 @@ from dbt_watch.exceptions import ArgumentError
 # `--log-format json` would turn that into debug JSON as well.
 GLOBAL_FLAGS = ("--log-format", "json", "--log-level", "debug", "--log-level-file", "none", "--no-use-colors")
 
+# What `dbt docs generate` writes is read only when it fails, by people.
+DOCS_FLAGS = ("--log-format", "text", "--log-level", "error", "--log-level-file", "none", "--no-use-colors")
+
 # The same where a server runs dbt. It may read the log from dbt's file, which is left as the server wants it.
 SERVER_FLAGS = ("--log-format", "json", "--log-level", "debug", "--no-use-colors")
 
@@ -62,6 +65,7 @@ class DbtBuild(msgspec.Struct, frozen=True, kw_only=True):
     flags: Any = ()
     event_time: Any = None
     event_time_vars: Any = None
+    defer: Any = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that were set, as builtins: what Airflow renders."""
@@ -106,11 +110,13 @@ def dbt_arguments(
     project_dir: str | None = None,
     profiles_dir: str | None = None,
     profile: str | None = None,
+    docs: bool = False,
 ) -> list[str]:
     """
     Return the arguments of dbt for one build, for one check of sources, or for both.
 
-    The arguments of both stand one after the other, and in front of them how many belong to the first. The container needs
+    The arguments of both stand one after the other, and in front of them how many belong to the first. So do those of
+    `dbt docs generate`, between the two, as `docs:` and a number. The container needs
     the variables that `environment` returns. What is `Unrendered` stands among them as it is written; where it decides whether
     there is an option at all, in brackets: `[--full-refresh if {{ params.full }}]`.
 
@@ -121,16 +127,20 @@ def dbt_arguments(
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
     :param profile: the name of the profile there; by default what the project says
+    :param docs: whether `dbt docs generate` follows the build
     :raises ArgumentError: when a rendered value is not of the kind that dbt expects
     """
     shared = _shared_arguments(options, project_dir=project_dir, profiles_dir=profiles_dir, profile=profile)
-    check, build = [], []
+    check, build, catalog = [], [], []
     if selection.sources:
         check = [*GLOBAL_FLAGS, "source", "freshness", *shared, "--select", *selection.sources]
     if selection.builds:
         build = [*GLOBAL_FLAGS, "build", *shared, *_build_arguments(options), *selection.arguments()]
+    if docs and build:
+        catalog = [*DOCS_FLAGS, "docs", "generate", *shared, "--no-compile"]
+        catalog.insert(0, f"docs:{len(catalog)}")
     count = [str(len(check))] if check and build else []
-    return [*options.get("leading", ()), *count, *check, *build]
+    return [*options.get("leading", ()), *count, *check, *catalog, *build]
 
 
 def server_arguments(options: Mapping[str, Any], selection: Selection) -> list[str]:
@@ -227,6 +237,7 @@ def _build_arguments(options: Mapping[str, Any]) -> list[str]:
         ("--full-refresh", "full_refresh"),
         ("--fail-fast", "fail_fast"),
         ("--empty", "empty"),
+        ("--defer", "defer"),
     ):
         value = options.get(name)
         if isinstance(value, Unrendered):

@@ -28,6 +28,7 @@ from dbt_watch.core.text import one_line, sanitize
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from dbt_watch.core.log.enclosed_files import EnclosedFiles
     from dbt_watch.core.log.end_of_run import DbtRun
     from dbt_watch.core.log.queries import Queries
     from dbt_watch.core.log.stream import LogUpdate
@@ -61,6 +62,7 @@ class BuildWatch:
     :param warn: writes a warning to the task log
     :param fail: writes an error to the task log: why the attempt has ended badly, as soon as it has
     :param listener: is told the same changes as the journal; the main query of each node is kept for it
+    :param files: collects the files that the container puts into the log
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class BuildWatch:
         warn: Callable[[str], None] = lambda _: None,
         fail: Callable[[str], None] = lambda _: None,
         listener: BuildListener | None = None,
+        files: EnclosedFiles | None = None,
     ) -> None:
         self.writer = writer or JournalWriter(attempt=attempt)
         self.closed: Closed | None = None
@@ -92,7 +95,7 @@ class BuildWatch:
         self._listener = listener
         if listener is not None:
             self._ledger.queries.keep_main()
-        self._stream = LogStream(self._ledger)
+        self._stream = LogStream(self._ledger, files)
         self._progress = Progress(nodes)
         self._show = show
         self._redact = redact
@@ -107,6 +110,11 @@ class BuildWatch:
     def was_held_back(self) -> bool:
         """Whether the attempt has ended badly only because of what came before, so that another would build no more."""
         return self.closed is not None and self._held.caused(self.closed)
+
+    @property
+    def files(self) -> EnclosedFiles:
+        """The files that the container has put into the log."""
+        return self._stream.files
 
     def adopt(self, results: Iterable[NodeResult]) -> None:
         """Take what an earlier pod has built as done; the nodes must not be among those of this attempt."""
@@ -148,7 +156,7 @@ class BuildWatch:
         """
         Take the end of the attempt: no node stays open.
 
-        :param run_results: dbt's own results, if they could be had
+        :param run_results: dbt's own results, if they could be had; by default those in the log
         :param no_log: why there is no log, where none could be had
         :returns: False when it has ended before; then nothing changes
         """

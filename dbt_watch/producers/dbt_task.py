@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
 
@@ -17,6 +18,8 @@ from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
 from dbt_watch.airflow.task_instances import key_of
+from dbt_watch.core.artifacts import LAST_SUCCESS
+from dbt_watch.core.command import criteria
 from dbt_watch.core.event_time import EVENT_TIME, RunDates, resolved
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
@@ -25,7 +28,9 @@ from dbt_watch.core.resume import outdated_tasks, selection_of_part
 from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.core.selection.source_freshness import readers_of
-from dbt_watch.exceptions import ProjectIsBusy
+from dbt_watch.core.selection.state import needs_state, takes_all_changes
+from dbt_watch.exceptions import ArgumentError, ProjectIsBusy
+from dbt_watch.producers.artifact_store import ArtifactStore
 from dbt_watch.producers.asset_report import report_builds
 from dbt_watch.producers.attempt import failure_of
 from dbt_watch.producers.build_watch import BuildWatch
@@ -34,7 +39,9 @@ from dbt_watch.producers.ending import Ending, end_of_node
 from dbt_watch.producers.journal_store import stored_journal
 from dbt_watch.producers.lineage import BuildLineage, lineage_plan, packed_plan
 from dbt_watch.producers.retry_plan import AttemptPlan, named
+from dbt_watch.producers.retry_state import Memory
 from dbt_watch.producers.secrets import hide, secrets_in
+from dbt_watch.producers.state_store import State, keep, nothing
 from dbt_watch.producers.triggerer_capacity import has_place
 from dbt_watch.producers.upstreams import held_back_of, raise_if_missing
 
@@ -44,15 +51,21 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from dbt_watch.core.artifacts import Artifacts
     from dbt_watch.core.assets import TrackedAssets
     from dbt_watch.core.command import Selection
     from dbt_watch.core.held_back import HeldBack
+    from dbt_watch.core.log.enclosed_files import EnclosedFiles
     from dbt_watch.core.manifest.graph import Graph, Node
     from dbt_watch.core.manifest.node_meta import NodeSettings
     from dbt_watch.core.part import Part
     from dbt_watch.core.results import NodeResult
     from dbt_watch.lineage.settings import LineageSource
     from dbt_watch.producers.attempt import Attempt
+
+
+ARTIFACTS_KEY: Final = "dbt_watch_artifacts"
+"""The XCom of a task that runs dbt in which stands where its artifacts are, and which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,9 @@ class DbtTaskMixin:
     :param on_warning: called with the context when the isolated node that it builds ended with a warning
     :param project_dir: the directory of `dbt_project.yml` where dbt runs
     :param lineage: what its OpenLineage events are made of; None where there are to be none
+    :param artifacts: which of dbt's artifacts are kept, and where
+    :param state: where the state of an earlier run is, or "last_success"
+    :param manifest: where the manifest is that the DAG was made of
 
     What `rendering.pod_tasks` sets as well, since it may change while a DAG file is parsed:
 
@@ -95,7 +111,7 @@ class DbtTaskMixin:
     :ivar assets: the nodes of whose builds it tells Airflow when it ends well
     """
 
-    shallow_copy_attrs: Sequence[str] = ("assets", "check", "graph", "part")
+    shallow_copy_attrs: Sequence[str] = ("artifacts", "assets", "check", "graph", "part")
     ui_color = "#ff694a"
 
     attempt_class: ClassVar[type[Attempt]]
@@ -121,6 +137,9 @@ class DbtTaskMixin:
         on_warning: Sequence[Callable[[Context], object]] = (),
         project_dir: str | None = None,
         lineage: LineageSource | None = None,
+        artifacts: Artifacts | None = None,
+        state: str | None = None,
+        manifest: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -135,6 +154,10 @@ class DbtTaskMixin:
         self.on_warning = tuple(on_warning)
         self.project_dir = project_dir
         self.lineage = lineage
+        self.artifacts = artifacts
+        self.state = state
+        self.manifest = manifest
+        self.artifacts_told: dict[str, Any] = {}
         self.part: Part | None = None
         self.needs: frozenset[str] = frozenset()
         self.check: Callable[[], None] | None = None
@@ -249,6 +272,9 @@ class DbtTaskMixin:
                 raise
         if attempt.closed is None or attempt.watch is None:
             return result  # deferred, or left to another attempt
+        if attempt.nodes:
+            self._keep_artifacts(context, attempt.watch.files)
+            self._keep_state(context, attempt.closed, attempt.watch.files)
         ending = Ending(
             closed=attempt.closed,
             error=attempt.failure(),
@@ -257,15 +283,39 @@ class DbtTaskMixin:
         )
         return self._end(context, ending, result)
 
-    def _ended_as_told(self, context: Context, told: Mapping[str, Any], result: Any) -> Any:
+    def _keep_artifacts(self, context: Context, files: EnclosedFiles) -> None:
+        """
+        Write dbt's artifacts to their place, if they have one; no build fails for it.
+
+        :param files: what the container has put into its log
+        """
+        if self.artifacts is None:
+            return
+        ti: Any = context["ti"]
+        try:
+            store = self._store(ti)
+            files_kept = store.keep(files)
+            if files_kept:
+                self.artifacts_told = {"place": store.places.attempt, "files": files_kept}
+                ti.xcom_push(key=ARTIFACTS_KEY, value=self.artifacts_told)
+        except Exception as error:  # noqa: BLE001 - each store has errors of its own
+            self.log.warning("No artifact is kept: %s: %s", type(error).__name__, error)
+
+    def _ended_as_told(
+        self, context: Context, told: Mapping[str, Any], result: Any, files: EnclosedFiles | None = None
+    ) -> Any:
         """
         End the task as a trigger has found.
 
         :param told: what the event holds under the key `END`
         :param result: what the operator itself returns
+        :param files: what the container has put into its log
         """
         ti = context["ti"]
         closed = Closed(told["exit_code"], told["reason"])
+        if files is not None:
+            self._keep_artifacts(context, files)
+            self._keep_state(context, closed, files)
         entries: Mapping[str, NodeResult] = {}
         if self._stands_for or (closed.exit_code == 0 and ti.try_number > 1):
             entries = patiently(lambda: stored_journal(key_of(ti))).entries
@@ -366,13 +416,18 @@ class DbtTaskMixin:
         if ti.max_tries:
             build = attempt.memory.options_of_first_attempt(build)
         narrow = narrowed(
-            self.graph,
+            self._compared(ti, build),
             self.selected,
             self.selection,
             build,
             attempt=attempt.number,
             on_unmatched=lambda found: self.log.warning("%s", complaint(self.graph, found)),
         )
+        if not narrow.nodes:
+            self.log.info("Nothing is to be built: %s", narrow.left_out[0].message if narrow.left_out else "")
+            attempt.wanted = frozenset()
+            own = self.selected if self.part is None else self.part.nodes
+            return Wanted(build, None, tuple(entry for entry in narrow.left_out if entry.unique_id in own))
         whole: AttemptPlan[Any] = AttemptPlan(narrow.nodes, narrow.selection)
         left_out = narrow.left_out
         if self.part is not None:
@@ -398,6 +453,66 @@ class DbtTaskMixin:
         else:
             self.log.info("Microbatch models are built from %s to %s", start, end)
         return build
+
+    def _compared(self, task_instance: Any, build: Mapping[str, Any]) -> Graph:
+        """
+        Return the project, with what an earlier run knew of it where the options of a build ask.
+
+        :raises ArgumentError: when they do, and no state is named
+        """
+        words = [*criteria("select", build.get("select")), *criteria("exclude", build.get("exclude"))]
+        if not needs_state(words):
+            return self.graph
+        if self.state is None:
+            raise ArgumentError("select", " ".join(words), "state=... of @dbt_k8s_project, to compare with")
+        found = self._earlier_state(task_instance)
+        if found is None:
+            self.log.warning("There is no state to compare with yet: all is new")
+        compared = nothing(self.manifest) if found is None else found.comparison(self.manifest)
+        return self.graph.compared_with(compared)
+
+    def _earlier_state(self, task_instance: Any) -> State | None:
+        """Return the state that `state` names; None when there is none."""
+        if self.state is None:
+            return None
+        place = self._store(task_instance).places.kept if self.state == LAST_SUCCESS else self.state
+        return State.find(place)
+
+    def _store(self, task_instance: Any) -> ArtifactStore:
+        assert self.artifacts is not None  # noqa: S101 - a state of our own is refused without
+        group_id, _, name = task_instance.task_id.rpartition(".")
+        is_one_of_several = self.part is not None or self.is_lone(task_instance)
+        label = name if is_one_of_several else ""
+        return ArtifactStore(self.artifacts, task_instance, group_id=group_id, label=label)
+
+    def _keep_state(self, context: Context, closed: Closed, files: EnclosedFiles) -> None:
+        """
+        Keep the state of a run that has ended well and has built all that had changed.
+
+        :param closed: how dbt has ended
+        :param files: what the container has put into its log
+        """
+        ti: Any = context["ti"]
+        if self.state != LAST_SUCCESS or closed.exit_code != 0 or self.is_lone(ti):
+            return
+        if self.part is not None:
+            self.log.warning("The state of this run is not kept: the project is split over several pods")
+            return
+        build = Memory(context).options_of_first_attempt(self.build) if ti.max_tries else self.build
+        if not takes_all_changes(*(criteria(name, build.get(name)) for name in ("select", "exclude"))):
+            self.log.info("The state of this run is not kept: it may not have built all that has changed")
+            return
+        try:
+            keep(
+                self._store(ti).places.kept,
+                self.manifest,
+                {file.name: file.content for file in files.found()[0]},
+                run_id=ti.run_id,
+                attempt=ti.try_number,
+                at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            )
+        except Exception as error:  # noqa: BLE001 - each store has errors of its own
+            self.log.warning("The state of this run is not kept: %s: %s", type(error).__name__, error)
 
     def _held_back(self, task_instance: Any, part: Part, nodes: Collection[str]) -> HeldBack:
         return held_back_of(task_instance, part, nodes, self.graph, on_stale=self.on_stale)

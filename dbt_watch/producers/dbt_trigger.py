@@ -28,6 +28,7 @@ from dbt_watch.core.journal.format import JournalError
 from dbt_watch.core.journal.reader import JournalReader
 from dbt_watch.core.journal.writer import Publication
 from dbt_watch.core.log.drift import Drift
+from dbt_watch.core.log.enclosed_files import RESULTS, EnclosedFiles
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.log.task_log import failure_lines
 from dbt_watch.core.results import NodeInfo
@@ -175,6 +176,8 @@ class DbtTrigger(BaseTrigger):
             held=packed.held,
             warn=lambda line: self.log.warning("%s", line),
             listener=self._lineage,
+            # The rest is read again on a worker, which writes it: it may be megabytes, and a triggerer follows many builds.
+            files=EnclosedFiles(only=RESULTS),
         )
 
     def _publisher(

@@ -10,10 +10,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from dbt_watch.core.command import dbt_arguments, is_literal, server_arguments
+from dbt_watch.core.command import criteria, dbt_arguments, is_literal, server_arguments
 from dbt_watch.core.event_time import VARIABLES
 from dbt_watch.core.resume import selection_of_part
 from dbt_watch.core.selection.run_time import Narrowed, narrowed
+from dbt_watch.core.selection.state import needs_state
 from dbt_watch.rendering.plan_reasons import PodOrder
 from dbt_watch.rendering.plan_values import (
     Hidden,
@@ -108,7 +109,7 @@ class _Planner:
             command=tuple(hidden.of(word) for word in self._command(given, build, nodes)),
             keeps_entrypoint="cmds" in given and not given["cmds"],
             narrowed_by={
-                name: written(build[name]) for name in _NARROWING if not is_literal(build.get(name))
+                name: written(build[name]) for name in _NARROWING if not is_known(name, build.get(name))
             },
             resources=None if resources is None else plain(resources, hidden),
             pool=written(given.get("pool") or "default_pool"),
@@ -137,7 +138,7 @@ class _Planner:
         part = self.tasks.parts[0]
         given = self.tasks.pods.arguments_of(part, self.tasks.looks_of(part))
         build = self.tasks.pods.build_of(part)
-        known = {name: build[name] for name in _NARROWING if name in build and is_literal(build[name])}
+        known = {name: build[name] for name in _NARROWING if name in build and is_known(name, build[name])}
         return narrowed(self.tasks.graph, self.tasks.selected, given["selection"], known)
 
     def _nodes(self, part: PlannedPart) -> frozenset[str]:
@@ -270,3 +271,8 @@ _SHOWN: Final = frozenset(
         "termination_grace_period", "tolerations", "weight_rule",
     }
 )  # fmt: skip
+
+
+def is_known(name: str, value: Any) -> bool:
+    """Return whether it is known before dbt runs what a part of the build's selection leaves."""
+    return is_literal(value) and not needs_state(criteria(name, value))

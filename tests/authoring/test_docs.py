@@ -22,6 +22,8 @@ PAGES = (
     "profiles",
     "assets",
     "backfill",
+    "artifacts",
+    "state",
 )
 
 

@@ -21,13 +21,23 @@ WITH_SOURCES = "landed-shop:examples"
 # In the order in which the tests ask for them.
 EXAMPLE_RUNS = (
     "regions", "one_region_fails", "values", "values of a part", "watchers", "watchers with a failure", "told",
-    "one_node", "tests", "twice", "container", "pods", "freshness", "landed_late",
+    "one_node", "tests", "twice", "container", "pods", "freshness", "landed_late", "artifacts", "nightly",
 )  # fmt: skip
 # What an older Airflow may do otherwise: it maps tasks, calls back, and ends tasks that are left out. The rest is dbt's and
 # the cluster's, and runs on the newest alone.
 ON_EACH = {"regions", "one_region_fails", "values of a part", "told"}
 CONF = {"watchers with a failure": {"break_model": "orders"}, "values of a part": {"only": "raw_orders+"}}
-EXAMPLES = ("regions", "values", "watchers", "one_node", "tests", "container", "freshness")
+EXAMPLES = (
+    "regions",
+    "values",
+    "watchers",
+    "one_node",
+    "tests",
+    "container",
+    "freshness",
+    "artifacts",
+    "slim_ci",
+)
 WARNING = """
 {{ config(severity='warn') }}
 select * from {{ ref('stg_payments') }} where amount > 1
@@ -127,7 +137,13 @@ def told(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run_of_example(airflow, ahead, example_cluster, shop, landed_shop, told, tmp_path_factory):
+def lake(tmp_path_factory):
+    """Where the examples keep artifacts."""
+    return tmp_path_factory.mktemp("lake")
+
+
+@pytest.fixture(scope="session")
+def run_of_example(airflow, ahead, example_cluster, shop, landed_shop, told, lake, tmp_path_factory):
     """Return the finished run of an example."""
     template = tmp_path_factory.mktemp("template") / "pod.yaml"
     template.write_text(POD_TEMPLATE.format(image=WITHOUT_SHELL))
@@ -141,6 +157,7 @@ def run_of_example(airflow, ahead, example_cluster, shop, landed_shop, told, tmp
         "LANDED_SHOP_IMAGE": WITH_SOURCES,
         "JAFFLE_SHOP_NAMESPACE": "default",
         "TOLD": str(told.path),
+        "JAFFLE_SHOP_LAKE": f"file://{lake}",
         "POD_TEMPLATE": str(template),
     }
     files = [ROOT / f"examples/{name}_dag.py" for name in EXAMPLES if name != "container"]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from example_runs import WITHOUT_SHELL
-from harness import until
+from harness import Run, until
 from kubernetes import client, config
 
 KILLED = 137
@@ -300,3 +300,47 @@ def test_a_source_whose_task_is_cleared_alone_is_checked_alone(run_of, kube):
     assert sorted(pod.labels["task_id"] for pod in pods) == [
         "build.dbt_build", "check.dbt_build", "skip.dbt_build", task_id,
     ]  # fmt: skip
+
+
+def test_what_dbt_has_written_lies_in_the_store_and_not_in_the_log(run_of, lake):
+    run = run_of("artifacts")
+    assert run.state == "success"
+    (place,) = (path for path in (lake / "artifacts").iterdir() if path.name != "last_success")
+    files = {path.name: path for path in (place / "1").iterdir()}
+    assert set(files) == {
+        "run_results.json",
+        "manifest.json",
+        "catalog.json",
+        "index.html",
+        "compiled.tar.gz",
+    }
+    built = {
+        item["unique_id"]: item["status"]
+        for item in json.loads(files["run_results.json"].read_bytes())["results"]
+    }
+    assert built["model.jaffle_shop.stg_orders"] == "success"
+    assert "model.jaffle_shop.stg_orders" in json.loads(files["catalog.json"].read_bytes())["nodes"]
+    assert json.loads((place / "run_results.json").read_bytes())["results"]
+    told = run.xcom("build.dbt_build", "dbt_watch_artifacts")
+    assert told["place"].endswith("/1")
+    assert set(told["files"]) == set(files)
+    log = run.log("build.dbt_build", until="Artifacts in ")
+    assert "dbt-watch-file" not in log
+
+
+def pods_of_both(kube):
+    return sum(pod.labels.get("dag_id") in {"nightly", "pull_request"} for pod in kube.pods())
+
+
+def test_what_has_not_changed_since_the_last_good_run_is_not_built(run_of, kube):
+    first = run_of("nightly")
+    assert set(first.states.values()) == {"success"}
+    pods = pods_of_both(kube)
+    for dag_id in ("nightly", "pull_request"):
+        again = Run.start(first.airflow, dag_id).ended()
+        states = dict(again.states)
+        assert states.pop("build.dbt_build") == "success"
+        assert set(states.values()) == {"skipped"}
+        words = "unchanged since"
+        assert words in again.log("build.stg_orders", until=words)
+    assert pods == pods_of_both(kube)

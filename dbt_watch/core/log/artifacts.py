@@ -1,8 +1,8 @@
 """
 Reads dbt's own results: `run_results.json` (v6) and `sources.json` (v3).
 
-`core.log.ledger` reads one when a log is closed, if there is one: `dbt-watch replay --run-results` has it, the producer does
-not. Nothing is raised: an artifact that cannot be read counts as missing. Source: schemas.getdbt.com/dbt/run-results and
+`core.log.ledger` reads one when a log is closed, if there is one: the container has put it into the log, with `artifacts=`, or
+`dbt-watch replay --run-results` has it. Nothing is raised: an artifact that cannot be read counts as missing. Source: schemas.getdbt.com/dbt/run-results and
 /sources.
 """
 

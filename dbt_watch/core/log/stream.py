@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from dbt_watch.core.log.enclosed_files import EnclosedFiles
 from dbt_watch.core.log.event_roles import MEANS, PARSED, Role
 from dbt_watch.core.log.events import QUERY, DbtEvent, decode_lines, is_noise, is_query, read_line
 from dbt_watch.core.log.invocations import Invocations
@@ -47,13 +48,15 @@ class LogStream:
     time, so a repetition of it cannot be recognised here; that is up to the reader.
 
     :param ledger: collects the state of the nodes
+    :param files: collects the files that the container has put into the log
     :ivar has_begun: whether dbt has written anything
     :ivar has_parsed: whether the latest command has parsed the project
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, files: EnclosedFiles | None = None) -> None:
         self.ledger = ledger
         self.has_begun = self.has_parsed = False
+        self.files = files or EnclosedFiles()
         self._invocations = Invocations(ledger.run.is_over)
         self._splitter = LineSplitter()
         self._has_debug = False
@@ -66,6 +69,7 @@ class LogStream:
 
     def feed_lines(self, lines: list[bytes]) -> LogUpdate:
         """Read whole lines, without their ends; not to be mixed with `feed`."""
+        lines = self.files.sift(lines)
         # In a debug log most lines are noise, which is cheaper not to decode at all.
         events = decode_lines(lines) if not self._has_debug else None
         return self._take(events if events is not None else self._read(lines))
@@ -82,14 +86,15 @@ class LogStream:
         End the log.
 
         :param exit_code: dbt's; None when it is not known
-        :param run_results: the content of run_results.json, if there is one
+        :param run_results: the content of run_results.json, if there is one; by default the one in the log
         :param reason: why dbt ended, where that is known from outside
         :param no_log: see `Ledger.close`
         """
         update = self.feed_lines(self._splitter.flush())
         for event in self._invocations.rest():
             update.changes += self.ledger.apply(event)
-        changes = self.ledger.close(exit_code, run_results, reason=reason, no_log=no_log)
+        results = self.files.results if run_results is None else run_results
+        changes = self.ledger.close(exit_code, results, reason=reason, no_log=no_log)
         tell_end(update.lines, changes, self._told)
         update.changes += changes
         return update

@@ -7,6 +7,7 @@ once it is made, so all of them may share one.
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from functools import cached_property
 from types import MappingProxyType
@@ -16,6 +17,8 @@ import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from dbt_watch.core.selection.state import Comparison
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -91,6 +94,14 @@ class Graph:
         self.nodes: Mapping[str, Node] = MappingProxyType({node.unique_id: node for node in nodes})
         self.disabled = frozenset(facts.disabled)
         self.configs = tuple(configs)
+        self.compared: Comparison | None = None
+        """What it was in an earlier run, for the parts of a selection that ask; see `compared_with`."""
+
+    def compared_with(self, comparison: Comparison) -> Graph:
+        """Return the same graph, with what an earlier run knew of it."""
+        graph = copy.copy(self)
+        graph.compared = comparison
+        return graph
 
     def __repr__(self) -> str:
         return f"<Graph {self.project_name}: {len(self.nodes)} nodes, dbt {self.facts.dbt_version}>"

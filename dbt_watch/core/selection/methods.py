@@ -2,7 +2,7 @@
 The methods of dbt's node selection: what `tag:`, `path:`, `config.materialized:` and the others find.
 
 Source: https://docs.getdbt.com/reference/node-selection/methods. `evaluator` and `near` call `find`; `parser`
-checks a name against `METHODS` and against `UNKNOWABLE`, the methods that need the state of an earlier run.
+checks a name against `METHODS`. Some of these need an earlier run (`state`), which a graph has only when dbt is about to run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from dbt_watch.core.selection import state
 from dbt_watch.core.selection.index import Ids, Index, QualifiedName, index_of
 from dbt_watch.exceptions import SelectionError
 
@@ -84,6 +85,8 @@ def find(graph: Graph, criterion: Criterion, *, argument: str) -> set[str]:
     :raises SelectionError: when its value is none that its method takes
     """
     value = criterion.value
+    if (reason := UNKNOWABLE.get(criterion.method)) is not None and graph.compared is None:
+        raise SelectionError(argument, criterion.text, f"no `{criterion.method}:`, since {reason}")
     if criterion.method == "config":
         return set(_config(graph, criterion))
     if not isinstance(value, str):
@@ -251,6 +254,22 @@ def _has(value: Any, criterion: Criterion) -> bool:
     return (text == "true" and True in values) or (text == "false" and False in values)
 
 
+def _compared(query: _Query) -> Iterable[str]:
+    method = query.criterion.method
+    value = ".".join([query.value, *query.criterion.arguments])
+    compared = query.graph.compared
+    found = compared.find(method, value, query.graph.nodes) if compared is not None else None
+    if found is None:
+        raise query.refuse("what `state:` takes", known=state.VALUES)
+    return found
+
+
+def _freshness_status(query: _Query) -> Iterable[str]:
+    raise query.refuse(
+        'no `source_status:`, since dbt checks sources in the pod: freshness="before" leaves out what reads from stale ones'
+    )
+
+
 def _indexed(ids: Callable[[Index], Ids]) -> Method:
     return lambda query: _matching(ids(query.indexes), query.value)
 
@@ -277,9 +296,12 @@ METHODS: Mapping[str, Method] = {
     "package": _package,
     "path": _path,
     "resource_type": _resource_type,
+    "result": _compared,
     "saved_query": _by_name("saved_query"),
     "semantic_model": _by_name("semantic_model"),
     "source": _source,
+    "source_status": _freshness_status,
+    "state": _compared,
     "tag": _indexed(lambda index: index.tags),
     "test_name": _indexed(lambda index: index.test_names),
     "test_type": _test_type,

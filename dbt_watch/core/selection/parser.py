@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from dbt_watch.core.selection.methods import METHODS, UNKNOWABLE
+from dbt_watch.core.selection.methods import METHODS
 from dbt_watch.core.selection.spec import (
     UNLIMITED,
     Criterion,
@@ -88,10 +88,8 @@ def check_criterion(criterion: Criterion, *, argument: str) -> None:
     """
     Refuse what can have no answer.
 
-    :raises SelectionError: for an unknown method, one that compares with an earlier run, or contradictory operators
+    :raises SelectionError: for an unknown method, or contradictory operators
     """
-    if (reason := UNKNOWABLE.get(criterion.method)) is not None:
-        raise SelectionError(argument, criterion.text, f"no `{criterion.method}:`, since {reason}")
     if criterion.method not in METHODS and criterion.method != "selector":
         raise SelectionError(
             argument,

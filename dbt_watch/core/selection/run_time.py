@@ -18,6 +18,7 @@ from dbt_watch.core.resume import selection_of
 from dbt_watch.core.selection import Written, select_nodes
 from dbt_watch.core.selection.near import alternatives
 from dbt_watch.core.selection.source_freshness import sources_read_by, sources_selected
+from dbt_watch.core.selection.state import needs_state
 from dbt_watch.exceptions import SelectionError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def narrowed(
     """
     nodes = nodes_left(graph, selected, selection, options, on_unmatched)
     select, exclude = _criteria(options)
-    if not (select or exclude):
+    if nodes == selected:
         return Narrowed(selected, selection)
     words = " ".join(
         part
@@ -71,7 +72,9 @@ def narrowed(
         if value
         for part in (f"--{name}", *value)
     )
-    asked = selection_of(graph, nodes)
+    if graph.compared is not None and needs_state((*select, *exclude)):
+        words += f": unchanged since {graph.compared.since}"
+    asked = selection_of(graph, nodes) if nodes else selection
     if asked is None:
         raise SelectionError("select", words, "nodes that dbt can be asked for one by one")
     left_out = [_left_out(graph, unique_id, words, attempt) for unique_id in sorted(selected - nodes)]
@@ -90,7 +93,7 @@ def nodes_left(
 
     :param graph: see `narrowed`, and so for the others
     :param on_unmatched: is told of each part of `select` and `exclude` that matches nothing, unless nothing is left
-    :raises SelectionError: when nothing is left
+    :raises SelectionError: when nothing is left, unless that is so because nothing has changed
     :raises ArgumentError: when `select` or `exclude` is no selection
     """
     select, exclude = _criteria(options)
@@ -108,6 +111,8 @@ def nodes_left(
         nodes = built | (selected & sources_read_by(graph, built))
     else:
         nodes = selected & sources_selected(graph, **asked)
+    if graph.compared is not None and needs_state((*select, *exclude)):
+        return nodes
     if not nodes:
         name, value = ("select", select) if select else ("exclude", exclude)
         sought, known = alternatives(graph, unmatched[0].text) if unmatched else (None, [])

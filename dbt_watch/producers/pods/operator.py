@@ -12,7 +12,7 @@ import functools
 import sys
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException, AirflowTaskTimeout
 from airflow.sdk import get_current_context
@@ -32,6 +32,7 @@ from dbt_watch.airflow.pod_trigger import serialized
 from dbt_watch.airflow.supervisor import read_states_now
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.command import dbt_arguments, environment
+from dbt_watch.core.log.enclosed_files import EnclosedFiles
 from dbt_watch.core.resume import remaining_nodes
 from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, DbtWatchError
@@ -40,6 +41,7 @@ from dbt_watch.producers.dbt_trigger import END
 from dbt_watch.producers.pods.attempt import PodAttempt
 from dbt_watch.producers.pods.earlier_pods import PodsOfAttempts
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
+from dbt_watch.producers.pods.files_again import FILE_TAIL, MAX_TAIL, read_files
 from dbt_watch.producers.pods.log_reader import Position, container_end, has_started
 from dbt_watch.producers.pods.pod_manager import WatchingPodManager
 from dbt_watch.producers.pods.pod_profile import PodProfile
@@ -85,6 +87,9 @@ class Prepared:
     deferrable: bool = False
 
 
+_DEFER: Final = "--defer"
+
+
 class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
     """
     Runs dbt in the base container of a KubernetesPodOperator; see `DbtTaskMixin`.
@@ -109,6 +114,8 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         self.profiles_dir = profiles_dir
         self.profile = profile
         self._position = Position()
+        self._files: EnclosedFiles | None = None
+        self._tail = 0
 
     # What `DbtTaskMixin` asks.
 
@@ -219,6 +226,8 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         """
         told = event.get(END)
         if told is not None:
+            self._tail = told.get(FILE_TAIL, MAX_TAIL)
+            self._files = EnclosedFiles()
             Memory(context).remember_end(well=told["exit_code"] == 0)
             self._say_at_once(told)
         try:
@@ -229,7 +238,12 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             if told is None or told["exit_code"] == 0:
                 raise
             result = None
-        return result if told is None else self._ended_as_told(context, told, result)
+        return result if told is None else self._ended_as_told(context, told, result, self._files)
+
+    def after_deferral(self, pod: k8s.V1Pod) -> None:
+        """Read the files at the end of the log once more, which the trigger has only counted."""
+        if self.artifacts is not None and self._tail:
+            self._files = read_files(self.client, pod, self.base_container_name, self._tail)
 
     # One attempt.
 
@@ -326,7 +340,7 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             done=(*wanted.left_out, *plan.adopted),
             request=request,
             pod=plan.follows,
-            arguments=self._command(request, wanted.build, plan.selection),
+            arguments=self._command(request, wanted.build, plan.selection, ti),
             deferrable=deferrable and not has_ended,
         )
 
@@ -355,7 +369,9 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             self.log.warning("The profile of the pod cannot be read again: %s", words_of(error))
         self._hide(profile.secrets)
 
-    def _command(self, request: k8s.V1Pod, build: Mapping[str, Any], selection: Selection) -> list[str]:
+    def _command(
+        self, request: k8s.V1Pod, build: Mapping[str, Any], selection: Selection, task_instance: Any = None
+    ) -> list[str]:
         """Have the base container of a pod call dbt; return dbt's command line."""
         command = dbt_arguments(
             build,
@@ -363,9 +379,17 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             project_dir=self.project_dir,
             profiles_dir=self.profiles_dir,
             profile=None if self.profile is None else self.profile.profile_name(self.graph.project_name),
+            docs=self.artifacts is not None and self.artifacts.catalog,
         )
-        arguments = [verbatim(argument) for argument in command]
         variables = environment(build)
+        if _DEFER in command and self.state is not None:
+            state = self._earlier_state(task_instance)
+            if state is None:
+                self.log.warning("There is no state yet, so nothing is deferred")
+                command = [word for word in command if word != _DEFER]
+            else:
+                variables = {**variables, **state.variables()}
+        arguments = [verbatim(argument) for argument in command]
         container = self._base_container(request)
         container.args = arguments
         container.env = [

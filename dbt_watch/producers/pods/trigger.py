@@ -17,6 +17,7 @@ from dbt_watch.airflow.pod_trigger import StockPodTrigger
 from dbt_watch.producers.dbt_trigger import END, DbtTrigger, Following, ended
 from dbt_watch.producers.pods.async_log_reader import AsyncPodLogReader
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
+from dbt_watch.producers.pods.files_again import FILE_TAIL
 from dbt_watch.producers.pods.log_reader import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, Position, status_of
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ class DbtPodTrigger(DbtTrigger):
         follower.result()
         end = following.watch.closed
         assert end is not None  # noqa: S101 - a follower that is done has closed the journal
-        return self._finished(end, following.watch.summary(), following.watch.failure_lines())
+        event = self._finished(end, following.watch.summary(), following.watch.failure_lines())
+        event[END][FILE_TAIL] = following.watch.files.tail
+        return event
 
     def _make_event(self, status: str, message: str) -> dict[str, Any]:
         return self._stock.make_event(status, message)

@@ -6,7 +6,7 @@ import { around, type Lineage, lineageOf } from "../model/graph";
 import type { LayoutAnswer, LayoutQuestion } from "../model/layout.worker";
 import { LOOKS, type Look, SIGNS, WORDS } from "../model/looks";
 import type { NodeRecord } from "../types";
-import { optionsFor, styleOf } from "./graphStyle";
+import { LARGE, optionsFor, styleOf } from "./graphStyle";
 import { openNode, useLook, useNodes, useRun } from "./hooks";
 import { Empty, NodeList, StateMark } from "./parts";
 
@@ -44,7 +44,9 @@ export default function Graph() {
           {search.words}
         </span>
         <Checkbox className="checkbox" isSelected={withTests} onChange={setWithTests}>
-          <span className="box" aria-hidden="true" />
+          <span className="box" aria-hidden="true">
+            {withTests ? "✓" : ""}
+          </span>
           All tests
         </Checkbox>
         {about && (
@@ -169,11 +171,12 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
               width: widthOf(node),
             },
             position: places.get(node.unique_id) ?? { x: 0, y: 0 },
+            classes: nodes.length > LARGE ? "plain" : "",
           })),
           ...edges.map((edge) => ({
             group: "edges" as const,
             data: { id: `${edge.from}\n${edge.to}`, source: edge.from, target: edge.to },
-            classes: nodes.length > 400 ? "plain" : "",
+            classes: nodes.length > LARGE ? "plain" : "",
           })),
         ]);
       });

@@ -3,7 +3,7 @@ import { useEffect, useMemo } from "react";
 import { goToRun, useStore } from "../data/store";
 import { isFramed } from "../host";
 import { clock, counted, duration, number, running, secondsBetween } from "../model/format";
-import { classOf, LOOKS, type Look, WORDS } from "../model/looks";
+import { classOf, isEphemeral, LOOKS, type Look, WORDS } from "../model/looks";
 import type { RecordAnswer, Run } from "../types";
 import { useLook, useRun, useServerNow } from "./hooks";
 import { AirflowLink, StateMark } from "./parts";
@@ -85,8 +85,9 @@ function Totals() {
   const lookOf = useLook();
   const counts = useMemo(() => {
     const found = new Map<Look, number>();
-    for (const node of record.nodes) found.set(lookOf(node), (found.get(lookOf(node)) ?? 0) + 1);
-    const unknown = live.is_over ? 0 : Math.max(live.counts.total - record.nodes.length, 0);
+    const known = record.nodes.filter((node) => !isEphemeral(node));
+    for (const node of known) found.set(lookOf(node), (found.get(lookOf(node)) ?? 0) + 1);
+    const unknown = live.is_over ? 0 : Math.max(live.counts.total - known.length, 0);
     if (unknown > 0) found.set("waiting", (found.get("waiting") ?? 0) + unknown);
     return LOOKS.flatMap((look) => ((found.get(look) ?? 0) > 0 ? [[look, found.get(look) ?? 0] as const] : []));
   }, [record.nodes, lookOf, live.is_over, live.counts.total]);

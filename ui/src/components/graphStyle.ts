@@ -1,8 +1,9 @@
 /** How the graph is drawn. A canvas knows no style sheet, so the colours are read from it. */
 import type cytoscape from "cytoscape";
-import { LOOKS } from "../model/looks";
+import { LOOKS, type Look } from "../model/looks";
 
-const LARGE = 400;
+export const LARGE = 400;
+const STANDING_OUT: ReadonlySet<Look> = new Set<Look>(["failure", "warning", "running", "skipped"]);
 
 /** Return what makes a large graph move without a stutter. */
 export function optionsFor(count: number) {
@@ -53,6 +54,11 @@ export function styleOf(): cytoscape.StylesheetJson {
     { selector: 'node[kind = "source"], node[kind = "seed"]', style: { shape: "barrel" } },
     { selector: 'node[kind = "test"], node[kind = "unit_test"]', style: { shape: "rectangle", "font-size": 11 } },
     ...looks,
+    // From afar, what is of interest stands out by a full colour.
+    ...LOOKS.filter((look) => STANDING_OUT.has(look)).map((look) => ({
+      selector: `node.plain[look = "${look}"]`,
+      style: { "background-color": color(look.replace(" ", "-")), color: color("on-state") },
+    })),
     {
       selector: "edge",
       style: {

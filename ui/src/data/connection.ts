@@ -22,6 +22,8 @@ export const TIMES = {
   silence: 20_000,
   poll: 2_000,
   pollHidden: 30_000,
+  /** After a reset, which makes the page fetch the whole record. */
+  afterReset: 5_000,
   firstRetry: 1_000,
   lastRetry: 30_000,
   /** After how many failures in turn the page asks at intervals instead. */
@@ -40,6 +42,7 @@ export class Connection {
   #failures = 0;
   #isCut = false;
   #isClosed = false;
+  #wasReset = false;
   readonly #place: Place;
   readonly #listener: Listener;
   readonly #since: () => number;
@@ -75,6 +78,7 @@ export class Connection {
     const abort = new AbortController();
     this.#abort = abort;
     const byEvents = !this.#isCut && !document.hidden;
+    this.#wasReset = false;
     try {
       if (byEvents) await this.#stream(abort);
       else await this.#poll(abort.signal);
@@ -85,8 +89,15 @@ export class Connection {
     }
     if (this.#isClosed || abort.signal.aborted) return;
     this.#failures = 0;
+    this.#next(this.#pause(byEvents));
+  }
+
+  /** Return after how long to go on, when all went well. */
+  #pause(byEvents: boolean): number {
+    if (document.hidden) return TIMES.pollHidden;
+    if (this.#wasReset) return TIMES.afterReset;
     // A stream that the server ended goes on at once.
-    this.#next(byEvents ? 100 : document.hidden ? TIMES.pollHidden : TIMES.poll);
+    return byEvents ? 100 : TIMES.poll;
   }
 
   #failed(error: unknown, byEvents: boolean): void {
@@ -136,7 +147,7 @@ export class Connection {
         this.#failures = 0;
         this.#listener.onLink("events");
         for (const { event, data } of events.push(decoder.decode(value, { stream: true }))) {
-          if (event === "over") this.#listener.onReset();
+          if (event === "over") this.#reset();
           else if (event === "change" && data) this.#take(JSON.parse(data) as Changes);
         }
       }
@@ -146,7 +157,12 @@ export class Connection {
   }
 
   #take(changes: Changes): void {
-    if (changes.reset) this.#listener.onReset();
+    if (changes.reset) this.#reset();
     else this.#listener.onChanges(changes);
+  }
+
+  #reset(): void {
+    this.#wasReset = true;
+    this.#listener.onReset();
   }
 }

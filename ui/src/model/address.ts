@@ -22,14 +22,18 @@ function oneOf<T extends string>(words: readonly T[], word: string | null): T | 
   return words.find((candidate) => candidate === word) ?? null;
 }
 
+/** Airflow leaves these in an address where it has no value. */
+const PLACEHOLDER = /^\{[A-Z_]+\}$/;
+
 export function addressIn(query: string): Address {
   const params = new URLSearchParams(query);
+  const given = (key: string) => (params.get(key) ?? "").replace(PLACEHOLDER, "");
   return {
-    dagId: params.get("dag_id") ?? "",
-    runId: params.get("run_id") ?? "",
-    project: params.get("project") ?? "",
-    mapIndex: params.get("map_index") ?? "",
-    taskId: params.get("task_id") ?? "",
+    dagId: given("dag_id"),
+    runId: given("run_id"),
+    project: given("project"),
+    mapIndex: given("map_index"),
+    taskId: given("task_id"),
     view: oneOf(VIEWS, params.get("view")),
     node: params.get("node") || null,
     filter: oneOf(FILTERS, params.get("filter")) ?? "all",

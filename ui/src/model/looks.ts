@@ -56,3 +56,6 @@ export function lookOf(live: Live): (node: NodeRecord) => Look {
 export function wordOf(node: NodeRecord, look: Look): string {
   return look === "waiting" || look === "running" ? WORDS[look] : node.state;
 }
+
+/** Whether there is nothing to build of a node: its SQL becomes part of others. */
+export const isEphemeral = (node: NodeRecord): boolean => node.not_run === "ephemeral";

@@ -1,6 +1,6 @@
 /** Which nodes the table shows, and in which order. */
 import type { HistoryAnswer, NodeRecord } from "../types";
-import { LOOKS, type Look } from "./looks";
+import { isEphemeral, LOOKS, type Look } from "./looks";
 
 export const FILTERS = ["all", "failed", "warned", "unbuilt", "running", "slowest", "changed"] as const;
 export type Filter = (typeof FILTERS)[number];
@@ -57,7 +57,7 @@ export function keepers(rows: readonly Row[]): Record<Filter, (row: Row) => bool
     all: () => true,
     failed: (row) => row.look === "failure",
     warned: (row) => row.look === "warning",
-    unbuilt: (row) => row.look === "skipped" || row.look === "not run",
+    unbuilt: (row) => row.look === "skipped" || (row.look === "not run" && !isEphemeral(row.node)),
     running: (row) => row.look === "running",
     slowest: (row) => slowest.has(row.id),
     changed: (row) => row.isChanged,

@@ -38,6 +38,15 @@ describe("changes of nodes", () => {
     expect(after.record.nodes[0]?.state).toBe("error");
   });
 
+  test("tasks that a change does not name stay as they were", () => {
+    const task = (state: string) => ({ task_id: "t", map_index: -1, state, try_number: 1 });
+    const before = run([node("a")], { live: { tasks: { a: task("running"), b: task("deferred") } } });
+    const first = gathered(null, { version: 2, live: live({ tasks: { a: task("success") } }) });
+    const both = gathered(first, { version: 3, live: live({ tasks: {} }) });
+    const { tasks } = applied(before, both).live;
+    expect([tasks.a?.state, tasks.b?.state]).toEqual(["success", "deferred"]);
+  });
+
   test("without changed nodes the list of nodes stays the same object", () => {
     const before = run([node("a")]);
     const after = applied(before, gathered(null, { version: 2, live: live({ phase: "parsing" }) }));

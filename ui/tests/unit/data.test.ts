@@ -46,6 +46,9 @@ describe("the address", () => {
   test("words that mean nothing are as if they were not there", () => {
     expect(addressIn("?view=nonsense&filter=nonsense")).toMatchObject({ view: null, filter: "all" });
   });
+  test("what Airflow has no value for counts as not given", () => {
+    expect(addressIn("?dag_id=d&run_id={RUN_ID}&map_index=%7BMAP_INDEX%7D")).toMatchObject({ runId: "", mapIndex: "" });
+  });
   test("questions leave out what is empty", () => {
     expect(addressOf("record", { dag_id: "d g", run_id: "", since: 0, map_index: -1, x: undefined })).toBe(
       "api/record?dag_id=d+g&since=0&map_index=-1",

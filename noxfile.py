@@ -259,3 +259,19 @@ def typing(session: nox.Session) -> None:
     session.install("-e", ".[typing]", env=UNCOMPILED)
     session.run("mypy")
     session.run("pytest", "tests/typing")
+
+
+@nox.session(python=False)
+def ui_build(session: nox.Session) -> None:
+    """Check, test and build the page in `ui/` with npm; `-- --browser` tests it in Chromium as well. What is built is committed."""
+    session.chdir("ui")
+    for command in (
+        ("npm", "ci"),
+        ("npx", "biome", "check"),
+        ("npx", "tsc", "--noEmit"),
+        ("npx", "vitest", "run", "--project", "unit"),
+        ("npx", "vite", "build"),
+    ):
+        session.run(*command, external=True)
+    if "--browser" in session.posargs:
+        session.run("npx", "vitest", "run", "--project", "browser", external=True)

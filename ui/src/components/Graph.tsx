@@ -1,0 +1,357 @@
+/** Graph: the lineage of the project, coloured by state. A canvas draws it; the keys and the list beside it say the same in words. */
+import cytoscape from "cytoscape";
+import { type KeyboardEvent, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { Button, Checkbox, Input, Label, SearchField } from "react-aria-components";
+import { around, type Lineage, lineageOf } from "../model/graph";
+import type { LayoutAnswer, LayoutQuestion } from "../model/layout.worker";
+import { LOOKS, type Look, SIGNS, WORDS } from "../model/looks";
+import type { NodeRecord } from "../types";
+import { LARGE, optionsFor, styleOf } from "./graphStyle";
+import { openNode, useLook, useNodes, useRun } from "./hooks";
+import { Empty, NodeList, StateMark } from "./parts";
+
+/** Up to so many nodes, tests are shown from the start. */
+const FEW = 60;
+const CHARACTER = 6.9;
+const LONGEST = 30;
+
+const labelOf = (node: NodeRecord, look: Look) => `${SIGNS[look]} ${node.name}`;
+const widthOf = (node: NodeRecord) => Math.min(node.name.length + 2, LONGEST) * CHARACTER + 20;
+
+export default function Graph() {
+  const { record } = useRun();
+  const lookOf = useLook();
+  const [withTests, setWithTests] = useState(record.nodes.length <= FEW);
+  const [about, setAbout] = useState<ReadonlySet<string> | null>(null);
+  const [chosen, setChosen] = useState<string | null>(null);
+  const lineage = useMemo(
+    () => lineageOf(record.nodes, lookOf, withTests, about),
+    [record.nodes, lookOf, withTests, about],
+  );
+  const hasEdges = lineage.edges.length > 0;
+  const search = useSearch(lineage, setChosen);
+  return (
+    <div className="graph-view">
+      <div className="tools">
+        <SearchField className="search" value={search.text} onChange={search.set} onSubmit={search.next}>
+          <Label className="visually-hidden">Search a node; Enter goes to the next one</Label>
+          <Input placeholder="Search" />
+          <Button className="clear" aria-label="Clear the search">
+            ✕
+          </Button>
+        </SearchField>
+        <span className="quiet" role="status">
+          {search.words}
+        </span>
+        <Checkbox className="checkbox" isSelected={withTests} onChange={setWithTests}>
+          <span className="box" aria-hidden="true">
+            {withTests ? "✓" : ""}
+          </span>
+          All tests
+        </Checkbox>
+        {about && (
+          <Button className="button" onPress={() => setAbout(null)}>
+            Whole project
+          </Button>
+        )}
+      </div>
+      {!hasEdges && <Empty>What depends on what is not known, so the nodes stand side by side.</Empty>}
+      <div className="graph-body">
+        <Canvas lineage={lineage} lookOf={lookOf} chosen={chosen} onChoose={setChosen} />
+        {chosen && (
+          <Chosen
+            id={chosen}
+            lineage={lineage}
+            onAbout={() => setAbout(around(lineageOf(record.nodes, lookOf, withTests), chosen))}
+            onClose={() => setChosen(null)}
+          />
+        )}
+      </div>
+      <ul className="legend small" aria-label="What the signs mean">
+        {LOOKS.filter((look) => lineage.nodes.some((node) => lookOf(node) === look)).map((look) => (
+          <li key={look}>
+            <StateMark look={look}>{WORDS[look]}</StateMark>
+          </li>
+        ))}
+        <li className="quiet">Drag moves, the wheel zooms; arrow keys go along the lines, Enter opens a node.</li>
+      </ul>
+    </div>
+  );
+}
+
+function useSearch(lineage: Lineage, choose: (id: string) => void) {
+  const [text, setText] = useState("");
+  const [at, setAt] = useState(0);
+  const found = useMemo(() => {
+    const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+    if (words.length === 0) return [];
+    return lineage.nodes
+      .filter((node) => words.every((word) => node.unique_id.toLowerCase().includes(word)))
+      .map((node) => node.unique_id);
+  }, [lineage.nodes, text]);
+  const show = (index: number) => {
+    setAt(index);
+    const id = found[index];
+    if (id) choose(id);
+  };
+  return {
+    text,
+    set: (value: string) => {
+      setText(value);
+      setAt(-1);
+    },
+    next: () => found.length > 0 && show((at + 1) % found.length),
+    words: !text
+      ? ""
+      : found.length === 0
+        ? "none"
+        : at >= 0
+          ? `${at + 1} of ${found.length}`
+          : `${found.length} found, Enter shows`,
+  };
+}
+
+interface CanvasProps {
+  lineage: Lineage;
+  lookOf: (node: NodeRecord) => Look;
+  chosen: string | null;
+  onChoose: (id: string | null) => void;
+}
+
+function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
+  const box = useRef<HTMLDivElement>(null);
+  const [graph, setGraph] = useState<cytoscape.Core | null>(null);
+  const [isPlacing, setPlacing] = useState(true);
+  // States change often and places do not: only another set of nodes is placed anew.
+  const shape = useMemo(
+    () => `${lineage.nodes.map((node) => node.unique_id).join("\n")}\n\n${lineage.edges.length}`,
+    [lineage],
+  );
+  const current = useRef({ lineage, lookOf, onChoose });
+  current.current = { lineage, lookOf, onChoose };
+
+  useEffect(() => {
+    if (!box.current) return;
+    const container = box.current;
+    const core = cytoscape({ container, ...optionsFor(0), style: styleOf(), elements: [] });
+    core.on("tap", (event) =>
+      current.current.onChoose(event.target === core ? null : event.target.isNode() ? event.target.id() : null),
+    );
+    core.on("dbltap", "node", (event) => openNode(event.target.id()));
+    const restyle = () => core.style(styleOf());
+    window.addEventListener("themechange", restyle);
+    setGraph(core);
+    return () => {
+      window.removeEventListener("themechange", restyle);
+      setGraph(null);
+      core.destroy();
+    };
+  }, []);
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `shape` stands for the lineage
+  useEffect(() => {
+    if (!graph) return;
+    setPlacing(true);
+    const worker = new Worker(new URL("../model/layout.worker.ts", import.meta.url), { type: "module" });
+    const { nodes, edges } = current.current.lineage;
+    worker.onmessage = (event: MessageEvent<LayoutAnswer>) => {
+      const places = new Map(event.data.places);
+      const look = current.current.lookOf;
+      graph.json({ ...optionsFor(nodes.length), elements: [] });
+      graph.batch(() => {
+        graph.elements().remove();
+        graph.add([
+          ...nodes.map((node) => ({
+            group: "nodes" as const,
+            data: {
+              id: node.unique_id,
+              label: labelOf(node, look(node)),
+              look: look(node),
+              kind: node.kind,
+              width: widthOf(node),
+            },
+            position: places.get(node.unique_id) ?? { x: 0, y: 0 },
+            classes: nodes.length > LARGE ? "plain" : "",
+          })),
+          ...edges.map((edge) => ({
+            group: "edges" as const,
+            data: { id: `${edge.from}\n${edge.to}`, source: edge.from, target: edge.to },
+            classes: nodes.length > LARGE ? "plain" : "",
+          })),
+        ]);
+      });
+      graph.fit(undefined, 24);
+      if (graph.zoom() > 1) {
+        graph.zoom(1);
+        graph.center();
+      }
+      setPlacing(false);
+    };
+    const question: LayoutQuestion = {
+      nodes: nodes.map((node) => ({ id: node.unique_id, width: widthOf(node) })),
+      edges,
+      number: 0,
+    };
+    worker.postMessage(question);
+    return () => worker.terminate();
+  }, [graph, shape]);
+
+  useEffect(() => {
+    if (!graph || isPlacing) return;
+    graph.batch(() => {
+      for (const node of lineage.nodes) {
+        const element = graph.getElementById(node.unique_id);
+        const look = lookOf(node);
+        if (element.nonempty() && element.data("look") !== look) element.data({ look, label: labelOf(node, look) });
+      }
+    });
+  }, [graph, isPlacing, lineage, lookOf]);
+
+  useEffect(() => {
+    if (!graph || isPlacing) return;
+    const element = chosen ? graph.getElementById(chosen) : graph.collection();
+    graph.batch(() => {
+      graph.elements().removeClass("dim chosen near");
+      if (element.empty()) return;
+      const near = element.closedNeighborhood();
+      graph.elements().not(near).addClass("dim");
+      near.addClass("near");
+      element.addClass("chosen");
+    });
+    if (element.nonempty()) show(graph, element);
+  }, [graph, isPlacing, chosen]);
+
+  const onKey = useKeys(graph, lineage, chosen, onChoose);
+  const count = lineage.nodes.length;
+  return (
+    <div className="graph-frame">
+      <div
+        ref={box}
+        className="graph __________cytoscape_container"
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: it takes the arrow keys
+        tabIndex={0}
+        role="application"
+        aria-label={`Lineage of ${count} nodes. Left and right go to what a node depends on and what needs it, up and down to its neighbours, Enter opens it.`}
+        aria-busy={isPlacing}
+        onKeyDown={onKey}
+      />
+      <div className="graph-zoom" role="group" aria-label="Zoom">
+        <Button className="button" aria-label="Zoom out" onPress={() => graph && zoomBy(graph, 1 / 1.4)}>
+          −
+        </Button>
+        <Button className="button" aria-label="Zoom in" onPress={() => graph && zoomBy(graph, 1.4)}>
+          +
+        </Button>
+        <Button className="button" aria-label="Fit the whole graph" onPress={() => graph?.fit(undefined, 24)}>
+          Fit
+        </Button>
+      </div>
+    </div>
+  );
+}
+
+function zoomBy(graph: cytoscape.Core, factor: number): void {
+  graph.zoom({ level: graph.zoom() * factor, renderedPosition: { x: graph.width() / 2, y: graph.height() / 2 } });
+}
+
+/** Bring a node into sight, large enough to be read. */
+function show(graph: cytoscape.Core, element: cytoscape.CollectionReturnValue): void {
+  const READABLE = 0.7;
+  if (graph.zoom() < READABLE) graph.zoom({ level: READABLE, position: element.position() });
+  const { x1, x2, y1, y2 } = element.renderedBoundingBox();
+  if (x1 < 0 || y1 < 0 || x2 > graph.width() || y2 > graph.height()) graph.center(element);
+}
+
+/** Return what the arrow keys do: along the lines, or to the next node of the same column. */
+function useKeys(
+  graph: cytoscape.Core | null,
+  lineage: Lineage,
+  chosen: string | null,
+  onChoose: (id: string | null) => void,
+) {
+  return useCallback(
+    (event: KeyboardEvent) => {
+      if (!graph || lineage.nodes.length === 0) return;
+      const place = (id: string) => graph.getElementById(id).position();
+      const next = (): string | null | undefined => {
+        if (!chosen) return lineage.nodes[0]?.unique_id;
+        const from = place(chosen);
+        const nearest = (ids: readonly string[]) =>
+          [...ids].sort((a, b) => Math.abs(place(a).y - from.y) - Math.abs(place(b).y - from.y))[0] ?? null;
+        if (event.key === "ArrowLeft") return nearest(lineage.parents.get(chosen) ?? []);
+        if (event.key === "ArrowRight") return nearest(lineage.children.get(chosen) ?? []);
+        const isUp = event.key === "ArrowUp";
+        const column = lineage.nodes
+          .map((node) => node.unique_id)
+          .filter(
+            (id) =>
+              id !== chosen &&
+              Math.abs(place(id).x - from.x) < 160 &&
+              (isUp ? place(id).y < from.y : place(id).y > from.y),
+          );
+        return nearest(column);
+      };
+      if (event.key.startsWith("Arrow")) {
+        event.preventDefault();
+        const to = next();
+        if (to) onChoose(to);
+      } else if (event.key === "Enter" && chosen) {
+        openNode(chosen);
+      } else if (event.key === "Escape" && chosen) {
+        event.preventDefault();
+        onChoose(null);
+      }
+    },
+    [graph, lineage, chosen, onChoose],
+  );
+}
+
+interface ChosenProps {
+  id: string;
+  lineage: Lineage;
+  onAbout: () => void;
+  onClose: () => void;
+}
+
+function Chosen({ id, lineage, onAbout, onClose }: ChosenProps) {
+  const node = useNodes().get(id);
+  const lookOf = useLook();
+  if (!node) return null;
+  const parents = lineage.parents.get(id) ?? [];
+  const children = lineage.children.get(id) ?? [];
+  const look = lookOf(node);
+  return (
+    <aside className="chosen" aria-label="The chosen node">
+      <p className="visually-hidden" role="status">
+        {node.name}, {node.kind}, {WORDS[look]}; depends on {parents.length}, needed by {children.length}
+      </p>
+      <h3>{node.name}</h3>
+      <p>
+        <StateMark look={look}>{WORDS[look]}</StateMark> <span className="quiet">{node.kind}</span>
+      </p>
+      <p className="group">
+        <Button className="button" onPress={() => openNode(id)}>
+          Open
+        </Button>
+        <Button className="button" onPress={onAbout}>
+          Only its lineage
+        </Button>
+        <Button className="button" aria-label="Choose none" onPress={onClose}>
+          ✕
+        </Button>
+      </p>
+      {parents.length > 0 && (
+        <>
+          <h4>Depends on</h4>
+          <NodeList ids={parents} />
+        </>
+      )}
+      {children.length > 0 && (
+        <>
+          <h4>Needed by</h4>
+          <NodeList ids={children} />
+        </>
+      )}
+    </aside>
+  );
+}

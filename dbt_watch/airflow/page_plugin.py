@@ -35,7 +35,7 @@ _TABS: Final = {
     "task": "dag_id={DAG_ID}&task_id={TASK_ID}",
     "task_instance": "dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}",
 }
-_ICON: Final = f"{PREFIX.removeprefix('/')}/icon.svg"
+_ICON: Final = f"{PREFIX.removeprefix('/')}/assets/icon.svg"
 
 
 def is_page_wanted() -> bool:

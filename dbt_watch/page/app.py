@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -40,7 +40,6 @@ def create_app(database: RunDatabase, rights: list[Any], root: str) -> FastAPI:
     app.include_router(pages.router, dependencies=rights)
     # Of no secret, and the same for everybody.
     app.mount("/assets", _Assets(directory=pages.STATIC / "assets", check_dir=False))
-    app.add_api_route("/icon.svg", _icon)
     app.add_middleware(SafeHeaders)
 
     async def refuse(request: Request, error: Exception) -> Response:
@@ -54,10 +53,6 @@ def create_app(database: RunDatabase, rights: list[Any], root: str) -> FastAPI:
 
     app.add_exception_handler(HTTPException, refuse)
     return app
-
-
-async def _icon() -> Response:
-    return FileResponse(pages.STATIC.parent / "icon.svg", media_type="image/svg+xml")
 
 
 class _Assets(StaticFiles):

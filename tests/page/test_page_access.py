@@ -37,7 +37,7 @@ def test_the_page_is_refused_to_one_who_may_not_see_the_dag(page):
 
 def test_every_answer_allows_nothing_but_its_own_scripts_and_airflows_frame(page, shop):
     shop.begin()
-    for address in ("/run", "/api/record", "/api/nothing", "/icon.svg"):
+    for address in ("/run", "/api/record", "/api/nothing", "/assets/icon.svg"):
         headers = page.get(address, params=QUERY).headers
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy

@@ -21,7 +21,7 @@ def opened(page, url):
 
 
 def test_a_run_is_followed_from_before_its_first_node_to_its_end(start, tab, address, picture):
-    run = start("made_live")
+    run = start("jaffle_live")
     page = tab()
     run.when("shop.dbt_build", "running")
     opened(page, address(run))
@@ -29,7 +29,7 @@ def test_a_run_is_followed_from_before_its_first_node_to_its_end(start, tab, add
     picture(page, "live-before")
     page.get_by_text("live", exact=True).wait_for()
     page.get_by_role("heading", name="Running now").wait_for()
-    expect_text(page, re.compile(r"m000\d"))
+    expect_text(page, re.compile("raw_|stg_"))
     picture(page, "live-now")
     requests = []
     page.on("request", lambda request: requests.append(request.url))
@@ -44,13 +44,13 @@ def test_a_run_is_followed_from_before_its_first_node_to_its_end(start, tab, add
 def test_a_failed_run_begins_with_its_culprit_and_one_click_leads_from_airflow_to_it(
     ended, tab, airflow, address, picture
 ):
-    run = ended("made_failing")
+    run = ended("jaffle_failing")
     page = tab()
     opened(page, address(run))
     cause = page.get_by_role("article").first
     cause.get_by_text("Binder Error").first.wait_for()
-    cause.get_by_text("select order_totl from raw").first.wait_for()
-    assert "m0000" in cause.inner_text()
+    cause.get_by_text(re.compile("select order_totl")).first.wait_for()
+    assert "orders" in cause.inner_text()
     picture(page, "failed-why")
     # The same within Airflow, on the tab of the run.
     page = tab()
@@ -67,12 +67,12 @@ def test_the_tab_of_a_task_shows_its_node(ended, tab, airflow, picture):
         f"{airflow.url}/dags/{run.dag_id}/runs/{run.run_id}/tasks/shop.m0003/plugin/dbt_watch_task_instance"
     )
     frame = page.frame_locator("iframe")
-    frame.get_by_role("complementary", name=re.compile("m0003")).wait_for()
+    frame.get_by_role("complementary", name=re.compile("stg_orders")).wait_for()
     picture(page, "task-in-airflow")
 
 
 def test_no_script_in_a_name_or_a_message_runs(ended, tab, address):
-    run = ended("made_failing")
+    run = ended("made_hostile")
     page = tab()
     for view in ("why", "table", "graph", "timeline"):
         opened(page, address(run, view=view))
@@ -85,7 +85,7 @@ def test_no_script_in_a_name_or_a_message_runs(ended, tab, address):
 @pytest.mark.parametrize("view", ["why", "timeline", "graph", "table"])
 def test_each_view_in_light_and_dark(ended, tab, address, picture, view, scheme):
     page = tab(color_scheme=scheme)
-    opened(page, address(ended("made_failing"), view=view))
+    opened(page, address(ended("jaffle_failing"), view=view))
     page.wait_for_timeout(1500)
     picture(page, f"{view}-{scheme}")
 

@@ -107,6 +107,7 @@ function Body({ run }: { run: RecordAnswer }) {
           </TabList>
           {VIEWS.map((key) => (
             <TabPanel key={key} id={key} className={`panel panel-${key}`}>
+              <h2 className="visually-hidden">{TITLES[key]}</h2>
               {CONTENTS[key]()}
             </TabPanel>
           ))}

@@ -33,10 +33,11 @@ export function NodePanel({ id, isModal }: { id: string; isModal: boolean }) {
   const close = () => go({ node: null });
   const title = node?.name ?? id;
   return (
-    // biome-ignore lint/a11y/useAriaPropsSupportedByRole: it is a dialog exactly when it is modal
-    <aside
+    // biome-ignore lint/a11y/noStaticElementInteractions: Escape closes it wherever the focus is in it
+    // biome-ignore lint/a11y/useAriaPropsSupportedByRole: it is modal only as a dialog
+    <div
       className="node-panel"
-      role={isModal ? "dialog" : undefined}
+      role={isModal ? "dialog" : "complementary"}
       aria-modal={isModal || undefined}
       aria-label={`Node ${title}`}
       onKeyDown={(event) => {
@@ -52,7 +53,7 @@ export function NodePanel({ id, isModal }: { id: string; isModal: boolean }) {
         </Button>
       </div>
       {node ? <Content node={node} look={lookOf(node)} asked={asked} /> : <p>This run does not know the node {id}.</p>}
-    </aside>
+    </div>
   );
 }
 

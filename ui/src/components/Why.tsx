@@ -22,7 +22,6 @@ export function Why() {
   const rest = causes.slice(SHOWN);
   return (
     <div className="why">
-      <h2 className="visually-hidden">Why</h2>
       {causes.length === 0 && (
         <Empty>{run.live.is_over ? "Nothing failed, and nothing was left out." : "Nothing has failed so far."}</Empty>
       )}

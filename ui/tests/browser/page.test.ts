@@ -48,7 +48,7 @@ async function opened(query: string, { dark = false, width = 1280, height = 800 
     colorScheme: dark ? "dark" : "light",
     acceptDownloads: true,
   });
-  context.setDefaultTimeout(30_000);
+  context.setDefaultTimeout(60_000);
   const page = await context.newPage();
   page.on("console", (message) => {
     if (message.type() === "error" || message.type() === "warning") problems.push(message.text());

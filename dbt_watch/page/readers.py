@@ -34,6 +34,7 @@ PACE_WHEN_OVER: Final = 5.0
 FORGOTTEN_AFTER: Final = 60.0
 """How long a reader is kept that nobody asks."""
 HISTORY_EVERY: Final = 60.0
+ESTIMATE_EVERY: Final = 10.0
 MAX_READERS: Final = 32
 """How many readers a process keeps; one of 3,000 nodes takes about 10 MB."""
 
@@ -104,8 +105,14 @@ class SharedReader:
     def _look(self) -> None:
         changes = self.source.look()
         self._read_history()
-        if changes or self.live is None:
+        if changes or self.live is None or self._is_outdated(self.live):
             self._take(changes)
+
+    @staticmethod
+    def _is_outdated(live: Live) -> bool:
+        """Return whether it is time to say anew when the run may be over, though nothing has changed."""
+        age = datetime.now(timezone.utc) - live.now
+        return bool(live.running) and age.total_seconds() > ESTIMATE_EVERY
 
     def _take(self, changes: Changes) -> None:
         self.live = live_of(self.source, self.history, datetime.now(timezone.utc))

@@ -1,5 +1,6 @@
 """The page in a real api-server: Airflow's login, its rights, its database, and what it lists of the plugin."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +18,9 @@ def found(desk, tmp_path_factory):
     at_desk = desk(home)
     at_desk.run("made_shop", "made_shop")
 
-    def asked(prefix, **env):
+    @functools.cache
+    def asked(prefix):
+        env = {"AIRFLOW__API__BASE_URL": f"http://testserver{prefix}"}
         output = at_desk.python(str(HERE / "ask_api_server.py"), prefix, **env)
         (line,) = [line for line in output.splitlines() if line.startswith("FOUND ")]
         return json.loads(line.removeprefix("FOUND "))
@@ -27,7 +30,7 @@ def found(desk, tmp_path_factory):
 
 @pytest.mark.parametrize("path", ["", "/air/flow"])
 def test_the_page_is_behind_airflows_login_and_reads_its_database(found, path):
-    answers = found(path, AIRFLOW__API__BASE_URL=f"http://testserver{path}")
+    answers = found(path)
     assert answers["runs"][1]["runs"][0]["run_id"] == answers["run_id"]
     (project,) = answers["projects"][1]["projects"]
     assert (project["group_id"], project["producers"]) == ("build", ["build.dbt_build"])

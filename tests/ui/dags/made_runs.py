@@ -66,8 +66,13 @@ def lineage(count):
 
 
 class DbtNodeSensor(BaseOperator):
+    def __init__(self, *, fails=False, **kwargs):
+        super().__init__(**kwargs)
+        self.fails = fails
+
     def execute(self, context):
-        pass
+        if self.fails:
+            raise RuntimeError("not built")
 
 
 class DbtKubernetesPodOperator(BaseOperator):
@@ -98,7 +103,7 @@ class DbtKubernetesPodOperator(BaseOperator):
         writer = JournalWriter(attempt=ti.try_number)
         publication = Publication(writer, will_retry=False, began=time.time(), interval=0)
         self.flush(ti, publication)
-        time.sleep(self.pace * 3)
+        time.sleep(self.pace * 2)
         begin, results, failed = datetime.now(timezone.utc), [], set()
         free, ends = [0.0] * THREADS, {}
         for number, (key, before) in enumerate(parents.items()):
@@ -107,6 +112,9 @@ class DbtKubernetesPodOperator(BaseOperator):
             start = max([free[thread], *(ends[parent] for parent in before)])
             free[thread] = ends[key] = start + took
             at, end = begin + timedelta(seconds=start), begin + timedelta(seconds=start + took)
+            if self.pace:
+                at = datetime.now(timezone.utc)
+                end = at + timedelta(seconds=took * self.pace)
             told = {
                 "unique_id": key, "resource_type": key.split(".")[0], "started_at": at, "attempt": ti.try_number,
                 "invocation_id": "i",
@@ -131,7 +139,7 @@ class DbtKubernetesPodOperator(BaseOperator):
             if self.pace:
                 writer.add([NodeResult(**told, status="started")])
                 self.flush(ti, publication)
-                time.sleep(self.pace)
+                time.sleep((end - at).total_seconds())
                 writer.add([result])
                 self.flush(ti, publication)
         exit_code = int(bool(failed))
@@ -161,8 +169,10 @@ def task_of(key):
 def project(group, count, **options):
     producer = DbtKubernetesPodOperator(task_id="dbt_build", count=count, group=group, **options)
     if len(parents_of(count)) <= SMALL:
-        for key in parents_of(count):
-            producer >> DbtNodeSensor(task_id=task_of(key), trigger_rule="all_done")
+        failed = {options.get("failing")}
+        for key, before in parents_of(count).items():
+            failed |= {key} if failed & set(before) else set()
+            producer >> DbtNodeSensor(task_id=task_of(key), trigger_rule="all_done", fails=key in failed)
 
 
 def made(dag_id, *groups, mapped=False, **options):
@@ -182,7 +192,7 @@ def made(dag_id, *groups, mapped=False, **options):
     make()
 
 
-made("jaffle_live", ("shop", 0), pace=1.0)
+made("jaffle_live", ("shop", 0), pace=3)
 made("jaffle_failing", ("shop", 0), failing="model.jaffle_shop.orders")
 made("made_hostile", ("shop", 4), failing="model.shop.m0000", hostile=True)
 made("made_two", ("shop", 4), ("bank", 5))

@@ -34,7 +34,7 @@ def test_of_a_failed_run_the_page_has_the_culprit_its_sql_and_the_way_to_its_tas
     assert cause["node"] == "model.jaffle_shop.orders"
     assert "model.jaffle_shop.customers" in cause["blocked"]
     assert named(answer, "orders")["depends_on"]
-    assert named(answer, "orders")["path"] == "models/orders.sql"
+    assert named(answer, "orders")["path"] == "models/marts/orders.sql"
     assert answer["record"]["critical_path"]["nodes"]
     assert answer["live"]["is_over"] is True
     details = page(run, "node", node="model.jaffle_shop.orders")

@@ -133,7 +133,11 @@ class DbtKubernetesPodOperator(BaseOperator):
             else:
                 kind = "pass" if key.startswith("test.") else "success"
                 result = NodeResult(
-                    **told, status=kind, finished_at=end, execution_time=took, rows_affected=number
+                    **told,
+                    status=kind,
+                    finished_at=end,
+                    execution_time=(end - at).total_seconds(),
+                    rows_affected=number,
                 )
             results.append(result)
             if self.pace:

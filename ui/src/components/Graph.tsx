@@ -15,6 +15,17 @@ const FEW = 60;
 const CHARACTER = 6.9;
 const LONGEST = 30;
 
+/** So many nodes or lines come into the graph with each frame, so that thousands do not stop the page. */
+const AT_ONCE = 250;
+/** Around the whole graph, in pixels. */
+const MARGIN = 24;
+
+const nextFrame = () =>
+  new Promise((resolve) => {
+    if (document.hidden) setTimeout(resolve);
+    else requestAnimationFrame(resolve);
+  });
+
 const labelOf = (node: NodeRecord, look: Look) => `${SIGNS[look]} ${node.name}`;
 const widthOf = (node: NodeRecord) => Math.min(node.name.length + 2, LONGEST) * CHARACTER + 20;
 
@@ -56,8 +67,15 @@ export default function Graph() {
         )}
       </div>
       {!hasEdges && <Empty>What depends on what is not known, so the nodes stand side by side.</Empty>}
+      <ChosenStatus id={chosen} lineage={lineage} />
       <div className="graph-body">
-        <Canvas lineage={lineage} lookOf={lookOf} chosen={chosen} onChoose={setChosen} />
+        <Canvas
+          lineage={lineage}
+          lookOf={lookOf}
+          part={`${withTests} ${about ? [...about][0] : ""}`}
+          chosen={chosen}
+          onChoose={setChosen}
+        />
         {chosen && (
           <Chosen
             id={chosen}
@@ -114,11 +132,14 @@ function useSearch(lineage: Lineage, choose: (id: string) => void) {
 interface CanvasProps {
   lineage: Lineage;
   lookOf: (node: NodeRecord) => Look;
+  /** Names the part of the project that is shown: another part is shown whole, else what is in sight stays. */
+  part: string;
   chosen: string | null;
   onChoose: (id: string | null) => void;
 }
 
-function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
+function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
+  const shownPart = useRef<string | null>(null);
   const box = useRef<HTMLDivElement>(null);
   const [graph, setGraph] = useState<cytoscape.Core | null>(null);
   const [isPlacing, setPlacing] = useState(true);
@@ -127,13 +148,15 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
     () => `${lineage.nodes.map((node) => node.unique_id).join("\n")}\n\n${lineage.edges.length}`,
     [lineage],
   );
-  const current = useRef({ lineage, lookOf, onChoose });
-  current.current = { lineage, lookOf, onChoose };
+  const current = useRef({ lineage, lookOf, part, onChoose });
+  current.current = { lineage, lookOf, part, onChoose };
+
+  const isLarge = lineage.nodes.length > LARGE;
 
   useEffect(() => {
     if (!box.current) return;
     const container = box.current;
-    const core = cytoscape({ container, ...optionsFor(0), style: styleOf(), elements: [] });
+    const core = cytoscape({ container, ...optionsFor(isLarge), style: styleOf(), elements: [] });
     core.on("tap", (event) =>
       current.current.onChoose(event.target === core ? null : event.target.isNode() ? event.target.id() : null),
     );
@@ -144,9 +167,10 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
     return () => {
       window.removeEventListener("themechange", restyle);
       setGraph(null);
+      shownPart.current = null;
       core.destroy();
     };
-  }, []);
+  }, [isLarge]);
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: `shape` stands for the lineage
   useEffect(() => {
@@ -154,36 +178,39 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
     setPlacing(true);
     const worker = new Worker(new URL("../model/layout.worker.ts", import.meta.url), { type: "module" });
     const { nodes, edges } = current.current.lineage;
-    worker.onmessage = (event: MessageEvent<LayoutAnswer>) => {
+    let isWanted = true;
+    worker.onmessage = async (event: MessageEvent<LayoutAnswer>) => {
       const places = new Map(event.data.places);
       const look = current.current.lookOf;
-      graph.json({ ...optionsFor(nodes.length), elements: [] });
-      graph.batch(() => {
-        graph.elements().remove();
-        graph.add([
-          ...nodes.map((node) => ({
-            group: "nodes" as const,
-            data: {
-              id: node.unique_id,
-              label: labelOf(node, look(node)),
-              look: look(node),
-              kind: node.kind,
-              width: widthOf(node),
-            },
-            position: places.get(node.unique_id) ?? { x: 0, y: 0 },
-            classes: nodes.length > LARGE ? "plain" : "",
-          })),
-          ...edges.map((edge) => ({
-            group: "edges" as const,
-            data: { id: `${edge.from}\n${edge.to}`, source: edge.from, target: edge.to },
-            classes: nodes.length > LARGE ? "plain" : "",
-          })),
-        ]);
-      });
-      graph.fit(undefined, 24);
-      if (graph.zoom() > 1) {
-        graph.zoom(1);
-        graph.center();
+      const classes = nodes.length > LARGE ? "plain" : "";
+      const elements: cytoscape.ElementDefinition[] = [
+        ...nodes.map((node) => ({
+          group: "nodes" as const,
+          data: {
+            id: node.unique_id,
+            label: labelOf(node, look(node)),
+            look: look(node),
+            kind: node.kind,
+            width: widthOf(node),
+          },
+          position: places.get(node.unique_id) ?? { x: 0, y: 0 },
+          classes,
+        })),
+        ...edges.map((edge) => ({
+          group: "edges" as const,
+          data: { id: `${edge.from}\n${edge.to}`, source: edge.from, target: edge.to },
+          classes,
+        })),
+      ];
+      graph.elements().remove();
+      if (shownPart.current !== current.current.part) {
+        shownPart.current = current.current.part;
+        fitTo(graph, [...places.values()]);
+      }
+      for (let at = 0; at < elements.length; at += AT_ONCE) {
+        graph.batch(() => graph.add(elements.slice(at, at + AT_ONCE)));
+        await nextFrame();
+        if (!isWanted) return;
       }
       setPlacing(false);
     };
@@ -193,7 +220,10 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
       number: 0,
     };
     worker.postMessage(question);
-    return () => worker.terminate();
+    return () => {
+      isWanted = false;
+      worker.terminate();
+    };
   }, [graph, shape]);
 
   useEffect(() => {
@@ -211,15 +241,16 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
     if (!graph || isPlacing) return;
     const element = chosen ? graph.getElementById(chosen) : graph.collection();
     graph.batch(() => {
-      graph.elements().removeClass("dim chosen near");
+      graph.elements(".dim, .chosen, .near").removeClass("dim chosen near");
       if (element.empty()) return;
       const near = element.closedNeighborhood();
-      graph.elements().not(near).addClass("dim");
+      // In a large graph this would be thousands of changes for each step.
+      if (!isLarge) graph.elements().not(near).addClass("dim");
       near.addClass("near");
       element.addClass("chosen");
     });
     if (element.nonempty()) show(graph, element);
-  }, [graph, isPlacing, chosen]);
+  }, [graph, isPlacing, isLarge, chosen]);
 
   const onKey = useKeys(graph, lineage, chosen, onChoose);
   const count = lineage.nodes.length;
@@ -242,12 +273,41 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
         <Button className="button" aria-label="Zoom in" onPress={() => graph && zoomBy(graph, 1.4)}>
           +
         </Button>
-        <Button className="button" aria-label="Fit the whole graph" onPress={() => graph?.fit(undefined, 24)}>
+        <Button className="button" aria-label="Fit the whole graph" onPress={() => graph?.fit(undefined, MARGIN)}>
           Fit
         </Button>
       </div>
     </div>
   );
+}
+
+/** Show all of these places, but nothing larger than it is. */
+function fitTo(graph: cytoscape.Core, places: readonly { x: number; y: number }[]): void {
+  const LONG = LONGEST * CHARACTER;
+  const bounds = places.reduce(
+    (all, { x, y }) => ({
+      x1: Math.min(all.x1, x - LONG / 2),
+      x2: Math.max(all.x2, x + LONG / 2),
+      y1: Math.min(all.y1, y - 20),
+      y2: Math.max(all.y2, y + 20),
+    }),
+    {
+      x1: Number.POSITIVE_INFINITY,
+      x2: Number.NEGATIVE_INFINITY,
+      y1: Number.POSITIVE_INFINITY,
+      y2: Number.NEGATIVE_INFINITY,
+    },
+  );
+  if (places.length === 0) return;
+  const [width, height] = [bounds.x2 - bounds.x1, bounds.y2 - bounds.y1];
+  const zoom = Math.min((graph.width() - 2 * MARGIN) / width, (graph.height() - 2 * MARGIN) / height, 1);
+  graph.viewport({
+    zoom,
+    pan: {
+      x: graph.width() / 2 - (zoom * (bounds.x1 + bounds.x2)) / 2,
+      y: graph.height() / 2 - (zoom * (bounds.y1 + bounds.y2)) / 2,
+    },
+  });
 }
 
 function zoomBy(graph: cytoscape.Core, factor: number): void {
@@ -306,6 +366,19 @@ function useKeys(
   );
 }
 
+/** Says which node is chosen; it is there before one is, so that screen readers take notice. */
+function ChosenStatus({ id, lineage }: { id: string | null; lineage: Lineage }) {
+  const node = useNodes().get(id ?? "");
+  const lookOf = useLook();
+  const count = (others: Map<string, string[]>) => others.get(id ?? "")?.length ?? 0;
+  return (
+    <p className="visually-hidden" role="status">
+      {node &&
+        `${node.name}, ${node.kind}, ${WORDS[lookOf(node)]}; depends on ${count(lineage.parents)}, needed by ${count(lineage.children)}`}
+    </p>
+  );
+}
+
 interface ChosenProps {
   id: string;
   lineage: Lineage;
@@ -322,9 +395,6 @@ function Chosen({ id, lineage, onAbout, onClose }: ChosenProps) {
   const look = lookOf(node);
   return (
     <aside className="chosen" aria-label="The chosen node">
-      <p className="visually-hidden" role="status">
-        {node.name}, {node.kind}, {WORDS[look]}; depends on {parents.length}, needed by {children.length}
-      </p>
       <h3>{node.name}</h3>
       <p>
         <StateMark look={look}>{WORDS[look]}</StateMark> <span className="quiet">{node.kind}</span>

@@ -2,7 +2,9 @@
 import cytoscape from "cytoscape";
 import { type KeyboardEvent, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Button, Checkbox, Input, Label, SearchField } from "react-aria-components";
+import { useStore } from "../data/store";
 import { around, type Lineage, lineageOf } from "../model/graph";
+import type { Place } from "../model/layered";
 import type { LayoutAnswer, LayoutQuestion } from "../model/layout.worker";
 import { LOOKS, type Look, SIGNS, WORDS } from "../model/looks";
 import type { NodeRecord } from "../types";
@@ -20,6 +22,9 @@ const AT_ONCE = 250;
 /** Around the whole graph, in pixels. */
 const MARGIN = 24;
 
+/** Names can be read from this zoom on. */
+const READABLE = 0.7;
+
 const nextFrame = () =>
   new Promise((resolve) => {
     if (document.hidden) setTimeout(resolve);
@@ -34,7 +39,11 @@ export default function Graph() {
   const lookOf = useLook();
   const [withTests, setWithTests] = useState(record.nodes.length <= FEW);
   const [about, setAbout] = useState<ReadonlySet<string> | null>(null);
-  const [chosen, setChosen] = useState<string | null>(null);
+  const open = useStore((state) => state.address.node);
+  const [chosen, setChosen] = useState<string | null>(open);
+  useEffect(() => {
+    if (open) setChosen(open);
+  }, [open]);
   const lineage = useMemo(
     () => lineageOf(record.nodes, lookOf, withTests, about),
     [record.nodes, lookOf, withTests, about],
@@ -76,7 +85,7 @@ export default function Graph() {
           chosen={chosen}
           onChoose={setChosen}
         />
-        {chosen && (
+        {chosen && chosen !== open && (
           <Chosen
             id={chosen}
             lineage={lineage}
@@ -163,8 +172,11 @@ function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
     core.on("dbltap", "node", (event) => openNode(event.target.id()));
     const restyle = () => core.style(styleOf());
     window.addEventListener("themechange", restyle);
+    const observer = new ResizeObserver(() => core.resize());
+    observer.observe(container);
     setGraph(core);
     return () => {
+      observer.disconnect();
       window.removeEventListener("themechange", restyle);
       setGraph(null);
       shownPart.current = null;
@@ -205,7 +217,9 @@ function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
       graph.elements().remove();
       if (shownPart.current !== current.current.part) {
         shownPart.current = current.current.part;
-        fitTo(graph, [...places.values()]);
+        const first =
+          nodes.find((node) => look(node) === "failure") ?? nodes.find((node) => look(node) === "running") ?? nodes[0];
+        fitTo(graph, [...places.values()], nodes.length > LARGE ? undefined : places.get(first?.unique_id ?? ""));
       }
       for (let at = 0; at < elements.length; at += AT_ONCE) {
         graph.batch(() => graph.add(elements.slice(at, at + AT_ONCE)));
@@ -281,8 +295,8 @@ function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
   );
 }
 
-/** Show all of these places, but nothing larger than it is. */
-function fitTo(graph: cytoscape.Core, places: readonly { x: number; y: number }[]): void {
+/** Show all of these places, but nothing larger than it is; where names could not be read then, show what is around `centre` instead. */
+function fitTo(graph: cytoscape.Core, places: readonly Place[], centre?: Place): void {
   const LONG = LONGEST * CHARACTER;
   const bounds = places.reduce(
     (all, { x, y }) => ({
@@ -301,6 +315,13 @@ function fitTo(graph: cytoscape.Core, places: readonly { x: number; y: number }[
   if (places.length === 0) return;
   const [width, height] = [bounds.x2 - bounds.x1, bounds.y2 - bounds.y1];
   const zoom = Math.min((graph.width() - 2 * MARGIN) / width, (graph.height() - 2 * MARGIN) / height, 1);
+  if (centre && zoom < READABLE) {
+    graph.viewport({
+      zoom: READABLE,
+      pan: { x: graph.width() / 2 - READABLE * centre.x, y: graph.height() / 2 - READABLE * centre.y },
+    });
+    return;
+  }
   graph.viewport({
     zoom,
     pan: {
@@ -316,7 +337,6 @@ function zoomBy(graph: cytoscape.Core, factor: number): void {
 
 /** Bring a node into sight, large enough to be read. */
 function show(graph: cytoscape.Core, element: cytoscape.CollectionReturnValue): void {
-  const READABLE = 0.7;
   if (graph.zoom() < READABLE) graph.zoom({ level: READABLE, position: element.position() });
   const { x1, x2, y1, y2 } = element.renderedBoundingBox();
   if (x1 < 0 || y1 < 0 || x2 > graph.width() || y2 > graph.height()) graph.center(element);

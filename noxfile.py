@@ -167,6 +167,13 @@ def server(session: nox.Session) -> None:
 
 
 @nox.session
+def ui(session: nox.Session) -> None:
+    """Look at the page in a browser of this machine, in a real Airflow; minutes. `PICTURES=DIR` keeps what was seen."""
+    session.install("-e", ".[ui-tests]")
+    run_pytest(session, "tests/ui", "--ui", *session.posargs)
+
+
+@nox.session
 def mutation(session: nox.Session) -> None:
     """Change the code in small ways, and list the changes that no unit test notices. A module follows `--`: sensors/hub."""
     session.install("-e", ".[mutation]")

@@ -23,7 +23,7 @@ ROOT = TESTS.parent
 PARSED = os.environ.get("DBT_WATCH_PARSED")
 # What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
 SLOW = (
-    "clouds/", "e2e/", "faults/", "fuzz/", "k8s_executor/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
+    "clouds/", "e2e/", "faults/", "page/test_in_airflow.py", "ui/", "fuzz/", "k8s_executor/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
     "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
     "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "test_warm_dbt.py",
 )  # fmt: skip
@@ -62,6 +62,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--k8s-figures", type=Path, metavar="FILE", help="write what is counted there into a file"
     )
+    parser.addoption("--ui", action="store_true", help="look at the page in a browser, in a real Airflow")
     parser.addoption(
         "--quick", action="store_true", help="an answer within two minutes: leave out what is slow"
     )
@@ -98,6 +99,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s server` runs it"))
         if item.get_closest_marker("k8s_executor") and not config.getoption("--k8s-executor"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s k8s_executor` runs it"))
+        if item.get_closest_marker("ui") and not config.getoption("--ui"):
+            item.add_marker(pytest.mark.skip(reason="needs a browser; `nox -s ui` runs it"))
         is_fault = item.get_closest_marker("faults") is not None
         if is_fault and not is_quick(item) and not config.getoption("--faults"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))

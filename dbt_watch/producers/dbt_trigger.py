@@ -34,6 +34,7 @@ from dbt_watch.core.task_states import DEFERRED
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
 from dbt_watch.producers.journal_store import JournalStore
+from dbt_watch.producers.notes import AsyncNoteWriter
 from dbt_watch.producers.secrets import hide
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class DbtTrigger(BaseTrigger):
     :param began: when this attempt began, in seconds since the epoch
     :param deadline: when the task's execution_timeout is over, in seconds since the epoch
     :param secrets: what must not be shown; Airflow encrypts the arguments of a trigger in its database
+    :param group: the id of the project's task group
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class DbtTrigger(BaseTrigger):
         began: float,
         deadline: float | None = None,
         secrets: Sequence[str] = (),
+        group: str = "",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
         self.nodes = nodes
@@ -80,6 +83,7 @@ class DbtTrigger(BaseTrigger):
         self.began = began
         self.deadline = deadline
         self.secrets = list(secrets)
+        self.group = group
         self._is_over = False
 
     def arguments(self) -> dict[str, Any]:
@@ -91,6 +95,7 @@ class DbtTrigger(BaseTrigger):
             "began": self.began,
             "deadline": self.deadline,
             "secrets": self.secrets,
+            "group": self.group,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -175,6 +180,10 @@ class DbtTrigger(BaseTrigger):
         )
         return AsyncJournalPublisher(publication, store.push)
 
+    def _notes(self, store: JournalStore) -> AsyncNoteWriter:
+        """Return what tells of the attempt beside the journal."""
+        return AsyncNoteWriter(store.push, self.attempt, self.group)
+
     def _time_left(self) -> float | None:
         """Return how many seconds of the task's execution_timeout are left; None where it has none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.time())
@@ -248,14 +257,20 @@ class Following:
 
     :param watch: takes the lines
     :param publisher: writes what the watch tells
+    :param notes: tells of the attempt beside the journal
     :param follow: reads the log to the end of dbt, and hands the lines to the watch
     """
 
     def __init__(
-        self, watch: BuildWatch, publisher: AsyncJournalPublisher, follow: Callable[[], Awaitable[HasEnded]]
+        self,
+        watch: BuildWatch,
+        publisher: AsyncJournalPublisher,
+        notes: AsyncNoteWriter,
+        follow: Callable[[], Awaitable[HasEnded]],
     ) -> None:
         self.watch = watch
         self._publisher = publisher
+        self._notes = notes
         self._follow = follow
 
     async def run(self) -> None:
@@ -268,7 +283,12 @@ class Following:
         self._take_end(end)
         if self.watch.was_held_back:
             self._publisher.give_up()
+        await self._finish()
+
+    async def _finish(self) -> None:
         await self._publisher.finish()
+        closed = self.watch.closed
+        await self._notes.summary(self.watch.results, closed.exit_code if closed is not None else None)
 
     def _take_end(self, end: HasEnded) -> None:
         self.watch.end(end.exit_code, end.reason)
@@ -276,13 +296,17 @@ class Following:
     async def break_off(self, reason: str) -> dict[str, Any]:
         """Close the journal before dbt has ended; return what the event tells of that."""
         self.watch.end(None, reason)
-        await self._publisher.finish()
+        await self._finish()
         return {"exit_code": None, "reason": reason, "summary": self.watch.summary()}
 
     async def _tick(self) -> None:
         while True:
             await self._publisher.write()
+            await self._tell_phase()
             await asyncio.sleep(TICK)
+
+    async def _tell_phase(self) -> None:
+        """Tell what happens before dbt comes to its first node."""
 
 
 async def ended(task: asyncio.Future[None]) -> None:

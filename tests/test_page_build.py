@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -113,3 +114,18 @@ def test_the_licences_of_all_that_is_built_in_are_named():
 
 def test_the_lock_file_names_no_registry():
     assert '"resolved"' not in (SOURCES / "package-lock.json").read_text()
+
+
+def test_the_wheel_has_all_files_of_the_page():
+    assert 'packages = ["dbt_watch"]' in (ROOT / "pyproject.toml").read_text()
+    if not (ROOT / ".git").exists():
+        pytest.skip("what is left out of the wheel is what git ignores, and this is no clone")
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--no-index", *(str(path) for path in FILES)],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ignored.stdout == ""
+    assert ignored.returncode == 1

@@ -1,10 +1,10 @@
 /** The page: its head, its views as tabs, and the node that is open beside them. */
-import { lazy, Suspense, useEffect, useState } from "react";
+import { lazy, Suspense, useEffect, useRef, useState } from "react";
 import { Button, Tab, TabList, TabPanel, Tabs } from "react-aria-components";
 import { go, load, useStore } from "../data/store";
 import { VIEWS, type View } from "../model/address";
 import { causesOf } from "../model/causes";
-import { number } from "../model/format";
+import { counted, number } from "../model/format";
 import type { RecordAnswer } from "../types";
 import { Head } from "./Head";
 import { useMedia } from "./hooks";
@@ -38,7 +38,9 @@ function viewFor(run: RecordAnswer): View {
 }
 
 export function App() {
-  const { error, isLoading, run, projects } = useStore((state) => state);
+  const { error, isLoading, run, projects, address } = useStore((state) => state);
+  const isNarrow = useMedia("(max-width: 60rem)");
+  const isCovered = isNarrow && address.node !== null;
   if (!run) {
     return (
       <main className="message">
@@ -63,10 +65,12 @@ export function App() {
   }
   return (
     <div className="app">
-      <a className="skip-link" href="#content">
-        Skip to the content
-      </a>
-      <Head />
+      <div className="upper" inert={isCovered}>
+        <a className="skip-link" href="#content">
+          Skip to the content
+        </a>
+        <Head />
+      </div>
       {error && (
         <p className="banner" role="alert">
           {error}{" "}
@@ -75,7 +79,7 @@ export function App() {
           </Button>
         </p>
       )}
-      <Body run={run} />
+      <Body run={run} isNarrow={isNarrow} />
       <Announcer />
     </div>
   );
@@ -84,18 +88,16 @@ export function App() {
 const noProject = (run: string | undefined) =>
   `${run ? `The run ${run}` : "This run"} has no dbt project of dbt_watch.`;
 
-function Body({ run }: { run: RecordAnswer }) {
+function Body({ run, isNarrow }: { run: RecordAnswer; isNarrow: boolean }) {
   const chosen = useStore((state) => state.address.view);
   const node = useStore((state) => state.address.node);
-  const isNarrow = useMedia("(max-width: 60rem)");
   // What was shown first stays when the run ends, so that nothing moves under who reads it.
   const [first] = useState(() => viewFor(run));
   const view = chosen ?? first;
   const causes = causesOf(run).length;
-  const isCovered = isNarrow && node !== null;
   return (
     <div className={node ? "body with-node" : "body"}>
-      <main className="views" id="content" tabIndex={-1} inert={isCovered}>
+      <main className="views" id="content" tabIndex={-1} inert={isNarrow && node !== null}>
         <Tabs selectedKey={view} onSelectionChange={(key) => go({ view: key as View })}>
           <TabList aria-label="Views of the run" className="tabs">
             {VIEWS.map((key) => (
@@ -123,19 +125,20 @@ const ANNOUNCED_EVERY = 15_000;
 /** Tells screen readers how far the run is, seldom enough to be bearable. */
 function Announcer() {
   const [text, setText] = useState("");
+  const [wasLive, setWasLive] = useState(false);
   const counts = useStore((state) => state.run?.live.counts);
   const isOver = useStore((state) => state.run?.live.is_over ?? true);
   const outcome = useStore((state) => state.run?.record.outcome);
-  const [wasLive, setWasLive] = useState(false);
-  const words = counts
-    ? `${counts.done} of ${counts.total} nodes done${counts.failed ? `, ${counts.failed} failed` : ""}`
+  const words = useRef("");
+  words.current = counts
+    ? `${number(counts.done)} of ${counted(counts.total, "node")} done${counts.failed ? `, ${number(counts.failed)} failed` : ""}`
     : "";
   useEffect(() => {
     if (isOver) return;
     setWasLive(true);
-    const timer = setTimeout(() => setText(words), ANNOUNCED_EVERY);
-    return () => clearTimeout(timer);
-  }, [isOver, words]);
+    const timer = setInterval(() => setText(words.current), ANNOUNCED_EVERY);
+    return () => clearInterval(timer);
+  }, [isOver]);
   return (
     <p className="visually-hidden" role="status">
       {isOver ? (wasLive ? `The run is over: ${outcome}` : "") : text}

@@ -2,7 +2,9 @@
 import cytoscape from "cytoscape";
 import { type KeyboardEvent, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Button, Checkbox, Input, Label, SearchField } from "react-aria-components";
+import { useStore } from "../data/store";
 import { around, type Lineage, lineageOf } from "../model/graph";
+import type { Place } from "../model/layered";
 import type { LayoutAnswer, LayoutQuestion } from "../model/layout.worker";
 import { LOOKS, type Look, SIGNS, WORDS } from "../model/looks";
 import type { NodeRecord } from "../types";
@@ -15,6 +17,20 @@ const FEW = 60;
 const CHARACTER = 6.9;
 const LONGEST = 30;
 
+/** So many nodes or lines come into the graph with each frame, so that thousands do not stop the page. */
+const AT_ONCE = 250;
+/** Around the whole graph, in pixels. */
+const MARGIN = 24;
+
+/** Names can be read from this zoom on. */
+const READABLE = 0.7;
+
+const nextFrame = () =>
+  new Promise((resolve) => {
+    if (document.hidden) setTimeout(resolve);
+    else requestAnimationFrame(resolve);
+  });
+
 const labelOf = (node: NodeRecord, look: Look) => `${SIGNS[look]} ${node.name}`;
 const widthOf = (node: NodeRecord) => Math.min(node.name.length + 2, LONGEST) * CHARACTER + 20;
 
@@ -23,7 +39,11 @@ export default function Graph() {
   const lookOf = useLook();
   const [withTests, setWithTests] = useState(record.nodes.length <= FEW);
   const [about, setAbout] = useState<ReadonlySet<string> | null>(null);
-  const [chosen, setChosen] = useState<string | null>(null);
+  const open = useStore((state) => state.address.node);
+  const [chosen, setChosen] = useState<string | null>(open);
+  useEffect(() => {
+    if (open) setChosen(open);
+  }, [open]);
   const lineage = useMemo(
     () => lineageOf(record.nodes, lookOf, withTests, about),
     [record.nodes, lookOf, withTests, about],
@@ -56,9 +76,16 @@ export default function Graph() {
         )}
       </div>
       {!hasEdges && <Empty>What depends on what is not known, so the nodes stand side by side.</Empty>}
+      <ChosenStatus id={chosen} lineage={lineage} />
       <div className="graph-body">
-        <Canvas lineage={lineage} lookOf={lookOf} chosen={chosen} onChoose={setChosen} />
-        {chosen && (
+        <Canvas
+          lineage={lineage}
+          lookOf={lookOf}
+          part={`${withTests} ${about ? [...about][0] : ""}`}
+          chosen={chosen}
+          onChoose={setChosen}
+        />
+        {chosen && chosen !== open && (
           <Chosen
             id={chosen}
             lineage={lineage}
@@ -114,11 +141,14 @@ function useSearch(lineage: Lineage, choose: (id: string) => void) {
 interface CanvasProps {
   lineage: Lineage;
   lookOf: (node: NodeRecord) => Look;
+  /** Names the part of the project that is shown: another part is shown whole, else what is in sight stays. */
+  part: string;
   chosen: string | null;
   onChoose: (id: string | null) => void;
 }
 
-function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
+function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
+  const shownPart = useRef<string | null>(null);
   const box = useRef<HTMLDivElement>(null);
   const [graph, setGraph] = useState<cytoscape.Core | null>(null);
   const [isPlacing, setPlacing] = useState(true);
@@ -127,26 +157,32 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
     () => `${lineage.nodes.map((node) => node.unique_id).join("\n")}\n\n${lineage.edges.length}`,
     [lineage],
   );
-  const current = useRef({ lineage, lookOf, onChoose });
-  current.current = { lineage, lookOf, onChoose };
+  const current = useRef({ lineage, lookOf, part, onChoose });
+  current.current = { lineage, lookOf, part, onChoose };
+
+  const isLarge = lineage.nodes.length > LARGE;
 
   useEffect(() => {
     if (!box.current) return;
     const container = box.current;
-    const core = cytoscape({ container, ...optionsFor(0), style: styleOf(), elements: [] });
+    const core = cytoscape({ container, ...optionsFor(isLarge), style: styleOf(), elements: [] });
     core.on("tap", (event) =>
       current.current.onChoose(event.target === core ? null : event.target.isNode() ? event.target.id() : null),
     );
     core.on("dbltap", "node", (event) => openNode(event.target.id()));
     const restyle = () => core.style(styleOf());
     window.addEventListener("themechange", restyle);
+    const observer = new ResizeObserver(() => core.resize());
+    observer.observe(container);
     setGraph(core);
     return () => {
+      observer.disconnect();
       window.removeEventListener("themechange", restyle);
       setGraph(null);
+      shownPart.current = null;
       core.destroy();
     };
-  }, []);
+  }, [isLarge]);
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: `shape` stands for the lineage
   useEffect(() => {
@@ -154,36 +190,41 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
     setPlacing(true);
     const worker = new Worker(new URL("../model/layout.worker.ts", import.meta.url), { type: "module" });
     const { nodes, edges } = current.current.lineage;
-    worker.onmessage = (event: MessageEvent<LayoutAnswer>) => {
+    let isWanted = true;
+    worker.onmessage = async (event: MessageEvent<LayoutAnswer>) => {
       const places = new Map(event.data.places);
       const look = current.current.lookOf;
-      graph.json({ ...optionsFor(nodes.length), elements: [] });
-      graph.batch(() => {
-        graph.elements().remove();
-        graph.add([
-          ...nodes.map((node) => ({
-            group: "nodes" as const,
-            data: {
-              id: node.unique_id,
-              label: labelOf(node, look(node)),
-              look: look(node),
-              kind: node.kind,
-              width: widthOf(node),
-            },
-            position: places.get(node.unique_id) ?? { x: 0, y: 0 },
-            classes: nodes.length > LARGE ? "plain" : "",
-          })),
-          ...edges.map((edge) => ({
-            group: "edges" as const,
-            data: { id: `${edge.from}\n${edge.to}`, source: edge.from, target: edge.to },
-            classes: nodes.length > LARGE ? "plain" : "",
-          })),
-        ]);
-      });
-      graph.fit(undefined, 24);
-      if (graph.zoom() > 1) {
-        graph.zoom(1);
-        graph.center();
+      const classes = nodes.length > LARGE ? "plain" : "";
+      const elements: cytoscape.ElementDefinition[] = [
+        ...nodes.map((node) => ({
+          group: "nodes" as const,
+          data: {
+            id: node.unique_id,
+            label: labelOf(node, look(node)),
+            look: look(node),
+            kind: node.kind,
+            width: widthOf(node),
+          },
+          position: places.get(node.unique_id) ?? { x: 0, y: 0 },
+          classes,
+        })),
+        ...edges.map((edge) => ({
+          group: "edges" as const,
+          data: { id: `${edge.from}\n${edge.to}`, source: edge.from, target: edge.to },
+          classes,
+        })),
+      ];
+      graph.elements().remove();
+      if (shownPart.current !== current.current.part) {
+        shownPart.current = current.current.part;
+        const first =
+          nodes.find((node) => look(node) === "failure") ?? nodes.find((node) => look(node) === "running") ?? nodes[0];
+        fitTo(graph, [...places.values()], nodes.length > LARGE ? undefined : places.get(first?.unique_id ?? ""));
+      }
+      for (let at = 0; at < elements.length; at += AT_ONCE) {
+        graph.batch(() => graph.add(elements.slice(at, at + AT_ONCE)));
+        await nextFrame();
+        if (!isWanted) return;
       }
       setPlacing(false);
     };
@@ -193,7 +234,10 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
       number: 0,
     };
     worker.postMessage(question);
-    return () => worker.terminate();
+    return () => {
+      isWanted = false;
+      worker.terminate();
+    };
   }, [graph, shape]);
 
   useEffect(() => {
@@ -211,15 +255,16 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
     if (!graph || isPlacing) return;
     const element = chosen ? graph.getElementById(chosen) : graph.collection();
     graph.batch(() => {
-      graph.elements().removeClass("dim chosen near");
+      graph.elements(".dim, .chosen, .near").removeClass("dim chosen near");
       if (element.empty()) return;
       const near = element.closedNeighborhood();
-      graph.elements().not(near).addClass("dim");
+      // In a large graph this would be thousands of changes for each step.
+      if (!isLarge) graph.elements().not(near).addClass("dim");
       near.addClass("near");
       element.addClass("chosen");
     });
     if (element.nonempty()) show(graph, element);
-  }, [graph, isPlacing, chosen]);
+  }, [graph, isPlacing, isLarge, chosen]);
 
   const onKey = useKeys(graph, lineage, chosen, onChoose);
   const count = lineage.nodes.length;
@@ -242,12 +287,48 @@ function Canvas({ lineage, lookOf, chosen, onChoose }: CanvasProps) {
         <Button className="button" aria-label="Zoom in" onPress={() => graph && zoomBy(graph, 1.4)}>
           +
         </Button>
-        <Button className="button" aria-label="Fit the whole graph" onPress={() => graph?.fit(undefined, 24)}>
+        <Button className="button" aria-label="Fit the whole graph" onPress={() => graph?.fit(undefined, MARGIN)}>
           Fit
         </Button>
       </div>
     </div>
   );
+}
+
+/** Show all of these places, but nothing larger than it is; where names could not be read then, show what is around `centre` instead. */
+function fitTo(graph: cytoscape.Core, places: readonly Place[], centre?: Place): void {
+  const LONG = LONGEST * CHARACTER;
+  const bounds = places.reduce(
+    (all, { x, y }) => ({
+      x1: Math.min(all.x1, x - LONG / 2),
+      x2: Math.max(all.x2, x + LONG / 2),
+      y1: Math.min(all.y1, y - 20),
+      y2: Math.max(all.y2, y + 20),
+    }),
+    {
+      x1: Number.POSITIVE_INFINITY,
+      x2: Number.NEGATIVE_INFINITY,
+      y1: Number.POSITIVE_INFINITY,
+      y2: Number.NEGATIVE_INFINITY,
+    },
+  );
+  if (places.length === 0) return;
+  const [width, height] = [bounds.x2 - bounds.x1, bounds.y2 - bounds.y1];
+  const zoom = Math.min((graph.width() - 2 * MARGIN) / width, (graph.height() - 2 * MARGIN) / height, 1);
+  if (centre && zoom < READABLE) {
+    graph.viewport({
+      zoom: READABLE,
+      pan: { x: graph.width() / 2 - READABLE * centre.x, y: graph.height() / 2 - READABLE * centre.y },
+    });
+    return;
+  }
+  graph.viewport({
+    zoom,
+    pan: {
+      x: graph.width() / 2 - (zoom * (bounds.x1 + bounds.x2)) / 2,
+      y: graph.height() / 2 - (zoom * (bounds.y1 + bounds.y2)) / 2,
+    },
+  });
 }
 
 function zoomBy(graph: cytoscape.Core, factor: number): void {
@@ -256,7 +337,6 @@ function zoomBy(graph: cytoscape.Core, factor: number): void {
 
 /** Bring a node into sight, large enough to be read. */
 function show(graph: cytoscape.Core, element: cytoscape.CollectionReturnValue): void {
-  const READABLE = 0.7;
   if (graph.zoom() < READABLE) graph.zoom({ level: READABLE, position: element.position() });
   const { x1, x2, y1, y2 } = element.renderedBoundingBox();
   if (x1 < 0 || y1 < 0 || x2 > graph.width() || y2 > graph.height()) graph.center(element);
@@ -306,6 +386,19 @@ function useKeys(
   );
 }
 
+/** Says which node is chosen; it is there before one is, so that screen readers take notice. */
+function ChosenStatus({ id, lineage }: { id: string | null; lineage: Lineage }) {
+  const node = useNodes().get(id ?? "");
+  const lookOf = useLook();
+  const count = (others: Map<string, string[]>) => others.get(id ?? "")?.length ?? 0;
+  return (
+    <p className="visually-hidden" role="status">
+      {node &&
+        `${node.name}, ${node.kind}, ${WORDS[lookOf(node)]}; depends on ${count(lineage.parents)}, needed by ${count(lineage.children)}`}
+    </p>
+  );
+}
+
 interface ChosenProps {
   id: string;
   lineage: Lineage;
@@ -322,9 +415,6 @@ function Chosen({ id, lineage, onAbout, onClose }: ChosenProps) {
   const look = lookOf(node);
   return (
     <aside className="chosen" aria-label="The chosen node">
-      <p className="visually-hidden" role="status">
-        {node.name}, {node.kind}, {WORDS[look]}; depends on {parents.length}, needed by {children.length}
-      </p>
       <h3>{node.name}</h3>
       <p>
         <StateMark look={look}>{WORDS[look]}</StateMark> <span className="quiet">{node.kind}</span>

@@ -44,7 +44,9 @@ function chipOf({ record, live }: RecordAnswer): [Look, string] {
 
 function Facts() {
   const { record, live } = useRun();
-  const place = useStore((state) => state.place);
+  // The link to this page follows what it shows.
+  useStore((state) => state.address);
+  const isLoading = useStore((state) => state.isLoading);
   const now = useServerNow();
   const facts: string[] = [];
   if (record.dbt_version) facts.push(`dbt ${record.dbt_version}`);
@@ -57,8 +59,8 @@ function Facts() {
   return (
     <p className="facts">
       {facts.join(" · ")}
-      <LinkState />
-      {isFramed() && place && (
+      {isLoading ? <span role="status">is being read anew</span> : <LinkState />}
+      {isFramed() && (
         <AirflowLink href={location.href} className="link push">
           Open this page by itself
         </AirflowLink>

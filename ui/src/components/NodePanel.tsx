@@ -79,12 +79,18 @@ function Content({ node, look, asked }: { node: NodeRecord; look: Look; asked: A
         <code>{node.unique_id}</code>
         <AirflowLink href={answer?.task_url}>Task in Airflow</AirflowLink>
       </p>
-      <Facts node={node} look={look} />
+      <p className="where">
+        <StateMark look={look}>{wordOf(node, look)}</StateMark>
+        <span>
+          {[node.kind, node.materialized].filter((word, at, all) => word && all.indexOf(word) === at).join(", ")}
+        </span>
+      </p>
       {node.message && (
         <Section title={failed ? "Error" : "Message"}>
           <Code text={node.message} label={failed ? "Error" : "Message"} className={failed ? "error" : ""} />
         </Section>
       )}
+      <Facts node={node} look={look} />
       {node.because && node.because.length > 0 && (
         <Section title="Not built because of">
           <NodeList ids={node.because} withState />
@@ -167,14 +173,7 @@ function Facts({ node, look }: { node: NodeRecord; look: Look }) {
   const history = useStore((state) => state.history);
   const median = history?.nodes[node.unique_id]?.median ?? null;
   const facts: [string, ReactNode][] = [
-    [
-      "State",
-      <StateMark key="state" look={look}>
-        {wordOf(node, look)}
-      </StateMark>,
-    ],
     ["Why", look === "waiting" ? null : node.not_run],
-    ["Kind", [node.kind, node.materialized].filter(Boolean).join(", ")],
     ["File", node.path && <code key="file">{node.path}</code>],
     ["Relation", node.relation && <code key="relation">{node.relation}</code>],
     ["Took", node.seconds == null ? null : duration(node.seconds)],

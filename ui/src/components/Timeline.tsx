@@ -1,10 +1,19 @@
 /** Timeline: a lane for each thread of dbt, a bar for each node, with the times that dbt gives; all attempts. */
-import { type CSSProperties, type KeyboardEvent, memo, useLayoutEffect, useMemo, useRef, useState } from "react";
+import {
+  type CSSProperties,
+  type KeyboardEvent,
+  memo,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 import { Button } from "react-aria-components";
 import { clock, counted, duration, secondsBetween } from "../model/format";
 import { commandsOf, MAIN_THREAD, roomFor, startOf, stepOf, titleOf } from "../model/lanes";
 import { classOf, type Look, SIGNS, WORDS } from "../model/looks";
-import type { Bar, Command, Lane } from "../types";
+import type { Bar, Command } from "../types";
 import { openNode, useMedia, useNodes, useRun, useServerNow } from "./hooks";
 import { Empty, NodeLink, Unfolding } from "./parts";
 
@@ -23,6 +32,7 @@ export function Timeline() {
   const width = useWidth(scroller);
   const isNarrow = useMedia("(max-width: 45rem)");
   const [zoom, setZoom] = useState(1);
+  const limit = useGrowing(commands.reduce((sum, command) => sum + barsIn(command), 0));
   const critical = useMemo(() => new Set(run.live.is_over ? run.record.critical_path?.nodes : []), [run]);
   const start = useMemo(() => startOf(run), [run]);
   const now = secondsBetween(start, useServerNow());
@@ -37,6 +47,7 @@ export function Timeline() {
   const label = isNarrow ? LABEL_NARROW : LABEL;
   const scale = (Math.max(width - label - 2, 100) / span) * zoom;
   const nameOf = (id: string) => nodes.get(id)?.name ?? id;
+  let placed = 0;
 
   function zoomBy(factor: number) {
     const box = scroller.current;
@@ -73,25 +84,46 @@ export function Timeline() {
           aria-label="Timeline. Arrow keys move from bar to bar, Enter opens a node."
           onKeyDown={moveAmongBars}
         >
-          {commands.map((command, index) => (
-            <CommandBlock
-              key={`${command.attempt} ${command.label} ${command.begin}`}
-              command={command}
-              startedAt={commands.length > 1 ? start + command.begin * 1000 : null}
-              isFirst={index === 0}
-              span={span}
-              scale={scale}
-              critical={critical}
-              nameOf={nameOf}
-              isGoing={isGoing(command)}
-            />
-          ))}
+          {commands.map((command, index) => {
+            const room = limit - placed;
+            placed += barsIn(command);
+            return (
+              <CommandBlock
+                key={`${command.attempt} ${command.label} ${command.begin}`}
+                command={command}
+                startedAt={commands.length > 1 ? start + command.begin * 1000 : null}
+                isFirst={index === 0}
+                span={span}
+                scale={scale}
+                critical={critical}
+                nameOf={nameOf}
+                isGoing={isGoing(command)}
+                room={room}
+              />
+            );
+          })}
         </div>
       </div>
       <Hints commands={commands} />
       <CriticalPath />
     </div>
   );
+}
+
+const barsIn = (command: Command) => command.lanes.reduce((sum, lane) => sum + lane.bars.length, 0);
+
+/** So many bars come into the page with each frame, so that thousands do not stop it. */
+const AT_ONCE = 300;
+
+/** Return how many of `total` things to show: more with each frame, until it is all of them. */
+function useGrowing(total: number): number {
+  const [limit, setLimit] = useState(AT_ONCE);
+  useEffect(() => {
+    if (limit >= total) return;
+    const frame = requestAnimationFrame(() => setLimit(limit + AT_ONCE));
+    return () => cancelAnimationFrame(frame);
+  }, [limit, total]);
+  return limit;
 }
 
 function useWidth(element: React.RefObject<HTMLElement | null>): number {
@@ -156,12 +188,25 @@ interface CommandBlockProps {
   isFirst: boolean;
   isGoing: boolean;
   span: number;
+  /** How many bars may be shown as yet. */
+  room: number;
   scale: number;
   critical: ReadonlySet<string>;
   nameOf: (id: string) => string;
 }
 
-function CommandBlock({ command, startedAt, isFirst, isGoing, span, scale, critical, nameOf }: CommandBlockProps) {
+function CommandBlock({
+  command,
+  startedAt,
+  isFirst,
+  isGoing,
+  span,
+  room,
+  scale,
+  critical,
+  nameOf,
+}: CommandBlockProps) {
+  let left = room;
   const firstLane = command.lanes.findIndex((lane) => lane.bars.length > 0);
   return (
     <section className="command" aria-label={command.label} style={{ "--begin": command.begin } as CSSProperties}>
@@ -174,6 +219,8 @@ function CommandBlock({ command, startedAt, isFirst, isGoing, span, scale, criti
       {command.lanes.map((lane, index) => {
         const title = titleOf(lane, index);
         const isMain = lane.name === MAIN_THREAD;
+        const bars = lane.bars.slice(0, Math.max(left, 0));
+        left -= lane.bars.length;
         const idle = isMain || isGoing ? "" : `, idle ${duration(lane.idle)}`;
         return (
           // biome-ignore lint/suspicious/noArrayIndexKey: lanes without a name are told apart by their place alone
@@ -185,7 +232,7 @@ function CommandBlock({ command, startedAt, isFirst, isGoing, span, scale, criti
             <div className="bars" role="group" aria-label={`${title}: ${counted(lane.bars.length, "node")}${idle}`}>
               {!isMain && <IdleStretch command={command} isGoing={isGoing} />}
               <Bars
-                lane={lane}
+                bars={bars}
                 isFirst={isFirst && index === firstLane}
                 scale={scale}
                 critical={critical}
@@ -210,15 +257,15 @@ function IdleStretch({ command, isGoing }: { command: Command; isGoing: boolean 
 }
 
 interface BarsProps {
-  lane: Lane;
+  bars: readonly Bar[];
   isFirst: boolean;
   scale: number;
   critical: ReadonlySet<string>;
   nameOf: (id: string) => string;
 }
 
-function Bars({ lane, isFirst, scale, critical, nameOf }: BarsProps) {
-  return lane.bars.map((bar, index) => (
+function Bars({ bars, isFirst, scale, critical, nameOf }: BarsProps) {
+  return bars.map((bar, index) => (
     <BarButton
       key={bar.node}
       node={bar.node}

@@ -6,8 +6,7 @@ export const LARGE = 400;
 const STANDING_OUT: ReadonlySet<Look> = new Set<Look>(["failure", "warning", "running", "skipped"]);
 
 /** Return what makes a large graph move without a stutter. */
-export function optionsFor(count: number) {
-  const isLarge = count > LARGE;
+export function optionsFor(isLarge: boolean) {
   return {
     minZoom: 0.02,
     maxZoom: 2.5,

@@ -1,5 +1,5 @@
 /** The small parts that all views are made of. */
-import type { ReactNode } from "react";
+import { type ReactNode, useState } from "react";
 import { Button, Disclosure, DisclosurePanel, Heading } from "react-aria-components";
 import { follow, safeHref } from "../host";
 import { classOf, type Look, SIGNS } from "../model/looks";
@@ -30,32 +30,44 @@ export function StateSign({ look }: { look: Look }) {
 export function NodeLink({ id, className = "link" }: { id: string; className?: string }) {
   const node = useNodes().get(id);
   if (!node) return <span className="quiet">{id}</span>;
+  // A plain button: there may be thousands.
   return (
-    <Button className={className} onPress={() => openNode(id)}>
+    <button type="button" className={className} onClick={() => openNode(id)}>
       {node.name}
-    </Button>
+    </button>
   );
 }
+
+/** Of a longer list so many are shown at first. */
+const LISTED = 200;
 
 /** Names of nodes with their states, as a list. */
 export function NodeList({ ids, withState = false }: { ids: readonly string[]; withState?: boolean }) {
   const nodes = useNodes();
   const lookOf = useLook();
+  const [isWhole, setWhole] = useState(ids.length <= LISTED);
   return (
-    <ul className="node-list">
-      {ids.map((id) => {
-        const node = nodes.get(id);
-        return (
-          <li key={id}>
-            {node && <StateSign look={lookOf(node)} />}
-            <span>
-              <NodeLink id={id} />
-              {withState && <span className="quiet"> {node ? node.state : "not in this run"}</span>}
-            </span>
-          </li>
-        );
-      })}
-    </ul>
+    <>
+      <ul className="node-list">
+        {(isWhole ? ids : ids.slice(0, LISTED)).map((id) => {
+          const node = nodes.get(id);
+          return (
+            <li key={id}>
+              {node && <StateSign look={lookOf(node)} />}
+              <span>
+                <NodeLink id={id} />
+                {withState && <span className="quiet"> {node ? node.state : "not in this run"}</span>}
+              </span>
+            </li>
+          );
+        })}
+      </ul>
+      {!isWhole && (
+        <Button className="button" onPress={() => setWhole(true)}>
+          Show {ids.length - LISTED} more
+        </Button>
+      )}
+    </>
   );
 }
 

@@ -63,9 +63,18 @@ export function go(part: Partial<Address>, replace = false): void {
   const address = { ...before, ...part };
   const query = queryOf(address);
   if (query === queryOf(before)) return;
-  if (replace) history.replaceState(null, "", query);
-  else history.pushState(null, "", query);
+  remember(query, replace);
   arrive(address);
+}
+
+/** Put what is seen into the address. */
+function remember(query: string, replace: boolean): void {
+  try {
+    if (replace) history.replaceState(null, "", query);
+    else history.pushState(null, "", query);
+  } catch {
+    // Browsers refuse it when it comes too often, as it may while one types.
+  }
 }
 
 function arrive(address: Address): void {
@@ -80,19 +89,30 @@ export function goToRun(part: Pick<Partial<Address>, "runId" | "project" | "mapI
   go({ ...part, taskId: "" });
 }
 
+/** How often it is asked whether a run that was over goes on, in milliseconds. */
+const LOOK_AGAIN_EVERY = 60_000;
+
 export function start(): void {
   window.addEventListener("popstate", () => arrive(addressIn(location.search)));
-  document.addEventListener("visibilitychange", () => {
-    // A task may have been cleared meanwhile, so that the run goes on.
+  const look = () => {
     if (!document.hidden && state.run?.live.is_over && state.place) void lookAgain(state.place);
-  });
+  };
+  document.addEventListener("visibilitychange", look);
+  setInterval(look, LOOK_AGAIN_EVERY);
   void load();
 }
 
+/** Fetch the record of a run that was over, if it goes on, as after a task was cleared. */
 async function lookAgain(place: Place): Promise<void> {
   try {
-    const changes = await api.changes(place, state.run?.version ?? 0);
-    if (place === state.place && (changes.reset || changes.version !== state.run?.version)) await loadRecord(place);
+    const { live, reset } = await api.changes(place, state.run?.version ?? 0);
+    let goesOn = live !== undefined && !live.is_over;
+    if (reset) {
+      // Another process of the server does not know what this one has seen.
+      const { run_state } = await api.projects({ dag_id: place.dag_id, run_id: place.run_id });
+      goesOn = run_state === "running" || run_state === "queued";
+    }
+    if (goesOn && place === state.place) await loadRecord(place);
   } catch {
     // What is shown stays as it is.
   }
@@ -122,7 +142,7 @@ export async function load(): Promise<void> {
     if (chosen && chosen.map_index >= 0) address.mapIndex = String(chosen.map_index);
     if (taskId && !address.node && projects.selected?.node) address.node = projects.selected.node;
     address.taskId = "";
-    history.replaceState(null, "", queryOf(address));
+    remember(queryOf(address), true);
     const place = chosen && {
       dag_id: dagId,
       run_id: address.runId,

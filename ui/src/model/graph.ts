@@ -29,7 +29,7 @@ export function lineageOf(
   withTests: boolean,
   about: ReadonlySet<string> | null = null,
 ): Lineage {
-  const bad: ReadonlySet<Look> = new Set<Look>(["failure", "warning", "running"]);
+  const bad: ReadonlySet<Look> = new Set<Look>(["failure", "warning"]);
   const nodes = all.filter((node) => {
     if (HOOKS.has(node.kind) || (about !== null && !about.has(node.unique_id))) return false;
     return withTests || !TESTS.has(node.kind) || bad.has(look(node));

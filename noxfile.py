@@ -186,6 +186,13 @@ def lineage(session: nox.Session) -> None:
 
 
 @nox.session
+def ui(session: nox.Session) -> None:
+    """Look at the page in a browser of this machine, in a real Airflow; minutes. `PICTURES=DIR` keeps what was seen."""
+    session.install("-e", ".[ui-tests]")
+    run_pytest(session, "tests/ui", "--ui", *session.posargs)
+
+
+@nox.session
 def mutation(session: nox.Session) -> None:
     """Change the code in small ways, and list the changes that no unit test notices. A module follows `--`: sensors/hub."""
     session.install("-e", ".[mutation]")
@@ -291,3 +298,19 @@ def typing(session: nox.Session) -> None:
     session.install("-e", ".[typing]", env=UNCOMPILED)
     session.run("mypy")
     session.run("pytest", "tests/typing")
+
+
+@nox.session(python=False)
+def ui_build(session: nox.Session) -> None:
+    """Check, test and build the page in `ui/` with npm; `-- --browser` tests it in Chromium as well. What is built is committed."""
+    session.chdir("ui")
+    for command in (
+        ("npm", "ci"),
+        ("npx", "biome", "check"),
+        ("npx", "tsc", "--noEmit"),
+        ("npx", "vitest", "run", "--project", "unit"),
+        ("npx", "vite", "build"),
+    ):
+        session.run(*command, external=True)
+    if "--browser" in session.posargs:
+        session.run("npx", "vitest", "run", "--project", "browser", external=True)

@@ -15,8 +15,8 @@ DbtWatchError          the producer's task was stopped before dbt was, or its op
  └── ProjectIsBusy      dbt runs for the same project and run elsewhere: `producers.pods.project_pods`,
                         `producers.api.earlier_invocations`
 
-Where a room's own callers catch an error, it is defined in that room: `JournalError` in `core.journal.format`, `JournalLost` in
-`producers.journal_store`, `SupervisorError` in `airflow.supervisor`, `DagFileError` in `planning.loading`, `RecordError` in
+Where a room's own callers catch an error, it is defined in that room: `JournalError` in `core.journal.format`, `PackedError` in
+`core.packed`, `JournalLost` in `producers.journal_store`, `SupervisorError` in `airflow.supervisor`, `DagFileError` in `planning.loading`, `RecordError` in
 `reporting.run_record`, `AirflowApiError` in `reporting.dag_runs`, and, for the demo,
 `CannotRun` in `local.airflow.waiting` and `RestError` in `local.airflow.rest`.
 `local.localkube` imports nothing of the rest, and has errors of its own.

@@ -23,7 +23,7 @@ ROOT = TESTS.parent
 PARSED = os.environ.get("DBT_WATCH_PARSED")
 # What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
 SLOW = (
-    "clouds/", "e2e/", "faults/", "fuzz/", "k8s_executor/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
+    "clouds/", "e2e/", "faults/", "page/test_in_airflow.py", "ui/", "fuzz/", "k8s_executor/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
     "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
     "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "test_warm_dbt.py",
 )  # fmt: skip
@@ -65,6 +65,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--k8s-figures", type=Path, metavar="FILE", help="write what is counted there into a file"
     )
+    parser.addoption("--ui", action="store_true", help="look at the page in a browser, in a real Airflow")
     parser.addoption(
         "--quick", action="store_true", help="an answer within two minutes: leave out what is slow"
     )
@@ -89,6 +90,15 @@ def pytest_configure(config):
         raise pytest.UsageError("--kubeconfig and --image go together")
 
 
+# The marks of tests that run in a session of nox alone, which has an option of the same name, and why.
+SESSIONS = {
+    "server": "takes long; `nox -s server` runs it",
+    "lineage": "takes long; `nox -s lineage` runs it",
+    "k8s_executor": "takes long; `nox -s k8s_executor` runs it",
+    "ui": "needs a browser; `nox -s ui` runs it",
+}
+
+
 # Before pytest itself looks at the marks that `-m` asks for.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
@@ -97,12 +107,9 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.slow)
         if is_of(item, NEWEST):
             item.add_marker(pytest.mark.newest)
-        if item.get_closest_marker("server") and not config.getoption("--server"):
-            item.add_marker(pytest.mark.skip(reason="takes long; `nox -s server` runs it"))
-        if item.get_closest_marker("lineage") and not config.getoption("--lineage"):
-            item.add_marker(pytest.mark.skip(reason="takes long; `nox -s lineage` runs it"))
-        if item.get_closest_marker("k8s_executor") and not config.getoption("--k8s-executor"):
-            item.add_marker(pytest.mark.skip(reason="takes long; `nox -s k8s_executor` runs it"))
+        for mark, reason in SESSIONS.items():
+            if item.get_closest_marker(mark) and not config.getoption(f"--{mark.replace('_', '-')}"):
+                item.add_marker(pytest.mark.skip(reason=reason))
         is_fault = item.get_closest_marker("faults") is not None
         if is_fault and not is_quick(item) and not config.getoption("--faults"):
             item.add_marker(pytest.mark.skip(reason="takes long; `nox -s faults` runs it"))

@@ -16,6 +16,7 @@ from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.exceptions import DbtRunFailed
 from dbt_watch.producers.journal_publisher import JournalPublisher
+from dbt_watch.producers.notes import NoteWriter
 from dbt_watch.producers.retry_state import Memory
 from dbt_watch.producers.termination import StopSignal
 
@@ -66,6 +67,8 @@ class Attempt:
         self._is_known: bool | None = None
         publication = Publication(self.writer, will_retry=self.will_retry, began=self.began)
         self._publisher = JournalPublisher(publication, self._push)
+        self.notes = NoteWriter(self._push, self.number)
+        """What it tells beside the journal."""
         self._supervisor = SupervisorProcess()
 
     @staticmethod
@@ -114,6 +117,7 @@ class Attempt:
             self._publisher.finish()
             end = self.watch.closed
             self._is_known = self.memory.remember_end(well=end is not None and end.exit_code == 0)
+            self.notes.summary(self.watch.results, end.exit_code if end is not None else None)
             if self.lineage is not None:
                 self.lineage.close()
 

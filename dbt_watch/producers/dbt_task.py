@@ -25,6 +25,7 @@ from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
 from dbt_watch.core.log.stale_sources import OnStale, StaleSources
 from dbt_watch.core.resume import outdated_tasks, selection_of_part
+from dbt_watch.core.run_notes import outline_of
 from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.core.selection.source_freshness import readers_of
@@ -109,6 +110,7 @@ class DbtTaskMixin:
     :ivar siblings: of a build of some nodes alone, the ids of all tasks of nodes of the project
     :ivar check: raises when the project would be split in another way now that the whole DAG file has been read
     :ivar assets: the nodes of whose builds it tells Airflow when it ends well
+    :ivar project_group: the id of the project's task group
     """
 
     shallow_copy_attrs: Sequence[str] = ("artifacts", "assets", "check", "graph", "part")
@@ -163,6 +165,7 @@ class DbtTaskMixin:
         self.check: Callable[[], None] | None = None
         self.siblings: tuple[str, ...] = ()
         self.assets: TrackedAssets | None = None
+        self.project_group = ""
         self._attempt: Attempt | None = None
         self._secrets: list[str] = []
 
@@ -530,6 +533,13 @@ class DbtTaskMixin:
             attempt.lineage = BuildLineage(attempt.lineage_plan, is_worker=True)
         attempt.watch = self._watch_of(nodes, attempt)
         attempt.watch.adopt(done)
+        self._tell_outline(attempt)
+
+    def _tell_outline(self, attempt: Attempt) -> None:
+        """Tell what is built, unless the task is a sensor, whose producer has done so."""
+        if not self.is_lone(attempt.task_instance):
+            shown = self._wanted(attempt).union(*self.watched.values())
+            attempt.notes.outline(outline_of(self.graph, shown, self.watched, self.project_group))
 
     def _close(self, attempt: Attempt, reason: str) -> None:
         """End the journal of an attempt in which dbt has not come to its end."""
@@ -572,6 +582,7 @@ class DbtTaskMixin:
             else context["ti"].start_date.timestamp() + limit.total_seconds(),
             "secrets": self._secrets,
             "lineage": packed_plan(plan),
+            "group": self.project_group,
         }
 
     def _nodes(self, nodes: Iterable[str]) -> dict[str, Node]:

@@ -37,6 +37,7 @@ from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
 from dbt_watch.producers.journal_store import JournalStore
 from dbt_watch.producers.lineage import BuildLineage
+from dbt_watch.producers.notes import AsyncNoteWriter
 from dbt_watch.producers.secrets import hide
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class DbtTrigger(BaseTrigger):
     :param deadline: when the task's execution_timeout is over, in seconds since the epoch
     :param secrets: what must not be shown; Airflow encrypts the arguments of a trigger in its database
     :param lineage: what its OpenLineage events are made of, as the worker has packed it; empty where there are none
+    :param group: the id of the project's task group
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class DbtTrigger(BaseTrigger):
         deadline: float | None = None,
         secrets: Sequence[str] = (),
         lineage: str = "",
+        group: str = "",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of LoggingMixin
         self.nodes = nodes
@@ -87,6 +90,7 @@ class DbtTrigger(BaseTrigger):
         self.secrets = list(secrets)
         self.lineage = lineage
         self._lineage: BuildLineage | None = None
+        self.group = group
         self._is_over = False
 
     def arguments(self) -> dict[str, Any]:
@@ -99,6 +103,7 @@ class DbtTrigger(BaseTrigger):
             "deadline": self.deadline,
             "secrets": self.secrets,
             "lineage": self.lineage,
+            "group": self.group,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -193,6 +198,10 @@ class DbtTrigger(BaseTrigger):
         )
         return AsyncJournalPublisher(publication, store.push)
 
+    def _notes(self, store: JournalStore) -> AsyncNoteWriter:
+        """Return what tells of the attempt beside the journal."""
+        return AsyncNoteWriter(store.push, self.attempt, self.group)
+
     def _time_left(self) -> float | None:
         """Return how many seconds of the task's execution_timeout are left; None where it has none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.time())
@@ -276,14 +285,20 @@ class Following:
 
     :param watch: takes the lines
     :param publisher: writes what the watch tells
+    :param notes: tells of the attempt beside the journal
     :param follow: reads the log to the end of dbt, and hands the lines to the watch
     """
 
     def __init__(
-        self, watch: BuildWatch, publisher: AsyncJournalPublisher, follow: Callable[[], Awaitable[HasEnded]]
+        self,
+        watch: BuildWatch,
+        publisher: AsyncJournalPublisher,
+        notes: AsyncNoteWriter,
+        follow: Callable[[], Awaitable[HasEnded]],
     ) -> None:
         self.watch = watch
         self._publisher = publisher
+        self._notes = notes
         self._follow = follow
 
     async def run(self) -> None:
@@ -296,7 +311,12 @@ class Following:
         self._take_end(end)
         if self.watch.was_held_back:
             self._publisher.give_up()
+        await self._finish()
+
+    async def _finish(self) -> None:
         await self._publisher.finish()
+        closed = self.watch.closed
+        await self._notes.summary(self.watch.results, closed.exit_code if closed is not None else None)
 
     def _take_end(self, end: HasEnded) -> None:
         self.watch.end(end.exit_code, end.reason)
@@ -304,7 +324,7 @@ class Following:
     async def break_off(self, reason: str) -> dict[str, Any]:
         """Close the journal before dbt has ended; return what the event tells of that."""
         self.watch.end(None, reason)
-        await self._publisher.finish()
+        await self._finish()
         return {
             "exit_code": None,
             "reason": reason,
@@ -316,7 +336,11 @@ class Following:
         while True:
             await self._publisher.write()
             self.watch.tell_progress()
+            await self._tell_phase()
             await asyncio.sleep(TICK)
+
+    async def _tell_phase(self) -> None:
+        """Tell what happens before dbt comes to its first node."""
 
 
 async def ended(task: asyncio.Future[None]) -> None:

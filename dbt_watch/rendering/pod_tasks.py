@@ -104,6 +104,7 @@ class PodTasks:
                 sensors_told="" if part.home else told(self._start, self._count),
                 **self.arguments_of(part, looks),
             )
+            operator.project_group = self._group.group_id or ""
             if "kind" in looks:
                 operator.custom_operator_name = looks["kind"]
             self._operators[part.task_id] = operator

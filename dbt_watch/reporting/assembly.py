@@ -51,7 +51,7 @@ def record_of(evidence: Evidence, manifest: ManifestFacts | None = None) -> RunR
     results, notes = evidence.results, list(evidence.notes)
     started_at, finished_at = _span(evidence)
     nodes = sorted(
-        (_node(result, manifest) for result in results.values()),
+        (node_record(result, manifest) for result in results.values()),
         key=lambda node: (node.started_at or _NEVER, node.unique_id),
     )
     path = None
@@ -94,7 +94,8 @@ def with_comparison(record: RunRecord, other: RunRecord) -> RunRecord:
 # The nodes.
 
 
-def _node(result: NodeResult, manifest: ManifestFacts | None) -> NodeRecord:
+def node_record(result: NodeResult, manifest: ManifestFacts | None = None) -> NodeRecord:
+    """Return what is shown of a node."""
     unique_id = result.unique_id
     known = manifest.graph.nodes.get(unique_id) if manifest is not None else None
     record = NodeRecord(

@@ -15,23 +15,21 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
 import httpx
-import msgspec
 
 from dbt_watch.core.journal.format import part_key
 from dbt_watch.core.log.entries import moment
-from dbt_watch.core.xcom_values import results_in
 from dbt_watch.exceptions import ArgumentError, DbtWatchError
-from dbt_watch.reporting.evidence import Evidence, key_of, of_pods, with_later
-from dbt_watch.reporting.sources import decoded_xcom, evidence_of_journal
+from dbt_watch.reporting.evidence import of_pods, with_later
+from dbt_watch.reporting.sources import evidence_of_journal, evidence_of_sensors, results_of_sensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from dbt_watch.core.results import NodeResult
+    from dbt_watch.reporting.evidence import Evidence
 
 TOKEN_VARIABLE: Final = "DBT_WATCH_AIRFLOW_TOKEN"  # noqa: S105 - the name of a variable, not its value
 """The environment variable that holds a token of Airflow's API."""
@@ -82,26 +80,16 @@ def evidence_of_dag_run(
                 for task in producers
             ]
             others = _of(run.tasks_with(_RETURN_VALUE), group, map_index)
-            left = _left_by_sensors(run, _that_may_know_more(others, producers, run.tries()))
-            return with_later(of_pods(parts, source), dict(left))
-        results = dict(_left_by_sensors(run, _of(run.tasks_with(_RETURN_VALUE), group, map_index)))
-    if not results:
+            others = _that_may_know_more(others, producers, run.tries())
+            left = results_of_sensors(run.xcom(task, _RETURN_VALUE) for task in others)
+            return with_later(of_pods(parts, source), left)
+        others = _of(run.tasks_with(_RETURN_VALUE), group, map_index)
+        evidence = evidence_of_sensors((run.xcom(task, _RETURN_VALUE) for task in others), source)
+    if evidence is None:
         raise ArgumentError(
             OPTION, f"{dag_id} {run_id}", "a run of a DAG in which dbt has run: it holds no journal"
         )
-    tries = {key_of(result): result for result in results.values() if result.started_at is not None}
-    any_failed = any(result.is_failure for result in results.values())
-    note = (
-        "the journal of the producer is gone, as after it was cleared: this is what the tasks of nodes have left, and"
-        " nodes whose tasks left nothing are missing"
-    )
-    return Evidence(
-        source=source,
-        outcome="failure" if any_failed else "success",
-        results=results,
-        tries=tries,
-        notes=(note,),
-    )
+    return evidence
 
 
 def _of(tasks: list[_Task], group: str | None, map_index: int | None) -> list[_Task]:
@@ -149,15 +137,6 @@ def _that_may_know_more(
         if task not in producers and (is_of_an_earlier_attempt or is_built_again):
             found.append(task)
     return found
-
-
-def _left_by_sensors(run: _Run, tasks: list[_Task]) -> Iterator[tuple[str, NodeResult]]:
-    for task in tasks:
-        try:
-            results = results_in(decoded_xcom(run.xcom(task, _RETURN_VALUE)))
-        except (msgspec.MsgspecError, TypeError, ValueError, AttributeError):
-            continue  # it is another task
-        yield from ((result.unique_id, result) for result in results)
 
 
 class _Run:

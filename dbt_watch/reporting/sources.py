@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -25,6 +26,7 @@ from dbt_watch.core.log.skip_causes import SkipCauses
 from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.results import NodeResult, NotRun, shortened
 from dbt_watch.core.text import sanitize
+from dbt_watch.core.xcom_values import results_in
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.reporting.evidence import CommandFacts, Evidence, TryKey, key_of
 from dbt_watch.reporting.log_facts import LogFacts
@@ -33,6 +35,7 @@ from dbt_watch.reporting.run_record import RecordError, RunRecord, record_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from dbt_watch.core.journal.reader import JournalState
     from dbt_watch.core.results import SelectedNode
     from dbt_watch.reporting.run_record import Outcome
 
@@ -269,7 +272,11 @@ def evidence_of_journal(ask: Callable[[str], Any], source: str, label: str = "")
         read_now(reader, lambda key: decoded_xcom(ask(key)))
     except JournalError as error:
         raise ArgumentError("FILE", source, f"a journal ({error})") from error
-    state = reader.state
+    return evidence_of_state(reader.state, source, label)
+
+
+def evidence_of_state(state: JournalState, source: str, label: str = "") -> Evidence:
+    """Return what a journal tells that has been read; see `evidence_of_journal`."""
     results = dict(state.entries)
     notes = []
     if state.attempt > 1:
@@ -294,6 +301,45 @@ def evidence_of_journal(ask: Callable[[str], Any], source: str, label: str = "")
         why=why,
         notes=tuple(notes),
     )
+
+
+def evidence_of_sensors(values: Iterable[Any], source: str) -> Evidence | None:
+    """
+    Return what the tasks of nodes have left, where there is no journal; None where none of them is one.
+
+    :param values: what tasks returned, as XCom gives it back
+    :param source: where they come from, in words
+    """
+    results = results_of_sensors(values)
+    if not results:
+        return None
+    any_failed = any(result.is_failure for result in results.values())
+    return Evidence(
+        source=source,
+        outcome="failure" if any_failed else "success",
+        results=results,
+        tries={key_of(result): result for result in results.values() if result.started_at is not None},
+        notes=(LEFT_BY_SENSORS,),
+    )
+
+
+def results_of_sensors(values: Iterable[Any]) -> dict[str, NodeResult]:
+    """Return the results that the tasks of nodes have left; what other tasks returned counts for nothing."""
+    results: dict[str, NodeResult] = {}
+    for value in values:
+        try:
+            found = results_in(decoded_xcom(value))
+        except (msgspec.MsgspecError, zlib.error, TypeError, ValueError, AttributeError):
+            continue
+        results.update((result.unique_id, result) for result in found)
+    return results
+
+
+LEFT_BY_SENSORS: Final = (
+    "the journal of the producer is gone, as after it was cleared: this is what the tasks of nodes have left, and nodes whose"
+    " tasks left nothing are missing"
+)
+"""The note of such a report."""
 
 
 def decoded_xcom(value: Any) -> Any:

@@ -125,6 +125,7 @@ class Watch:
     """What has been seen of a build, for the end of an attempt."""
 
     was_held_back = False
+    results = ()
 
     def __init__(self):
         self.closed = None

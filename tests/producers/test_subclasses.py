@@ -67,6 +67,7 @@ def operator(graph, monkeypatch):
         made, "_close", lambda _, reason: (made.seen.append(reason), setattr(attempt, "closed", reason))
     )
     monkeypatch.setattr(made, "_watch_of", lambda *_: watch)
+    monkeypatch.setattr(made, "_tell_outline", lambda _: None)
     attempt.close = lambda code: setattr(attempt, "closed", SimpleNamespace(exit_code=code))
     made.attempt = attempt
     return made

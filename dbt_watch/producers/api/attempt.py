@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dbt_watch.exceptions import InvocationLost
 from dbt_watch.producers.attempt import Attempt
 
 if TYPE_CHECKING:
+    from dbt_watch.core.run_notes import Phase
     from dbt_watch.exceptions import DbtWatchError
+
+ON_THE_SERVER: Final[tuple[Phase, str]] = (
+    "parsing",
+    "the server has the invocation; dbt has not come to a node",
+)
+"""The phase of an attempt whose invocation is followed."""
 
 
 class ApiAttempt(Attempt):

@@ -17,7 +17,7 @@ from dbt_watch.airflow.task_instances import generation_of, key_of
 from dbt_watch.core.command import server_arguments
 from dbt_watch.core.text import one_line
 from dbt_watch.exceptions import DbtWatchError
-from dbt_watch.producers.api.attempt import ApiAttempt
+from dbt_watch.producers.api.attempt import ON_THE_SERVER, ApiAttempt
 from dbt_watch.producers.dbt_task import DbtTaskMixin
 from dbt_watch.producers.dbt_trigger import END
 from dbt_watch.producers.retry_plan import RetryPlanner
@@ -210,6 +210,7 @@ class DbtApiOperator(DbtTaskMixin, BaseOperator):
         from dbt_watch.producers.api.invocation_log import InvocationFollowing  # noqa: PLC0415
 
         assert attempt.watch is not None  # noqa: S101 - `_watch_build` has made it
+        attempt.notes.phase(*ON_THE_SERVER)
         following = InvocationFollowing(
             client.server, invocation.task_id, attempt.watch, results=self._results
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbt_watch.core.text import one_line
 from dbt_watch.exceptions import DbtWatchError
+from dbt_watch.producers.api.attempt import ON_THE_SERVER
 from dbt_watch.producers.api.client import TriggererClient
 from dbt_watch.producers.api.invocation_log import InvocationFollowing
 from dbt_watch.producers.dbt_trigger import END, DbtTrigger, Following, ended
@@ -64,7 +65,7 @@ class DbtApiTrigger(DbtTrigger):
                 ).steps()
                 return await client.run(steps)
 
-        following = FollowingInvocation(watch, publisher, follow)
+        following = FollowingInvocation(watch, publisher, self._notes(store), follow)
         follower = asyncio.ensure_future(following.run())
         try:
             await asyncio.wait({follower}, timeout=self._time_left())
@@ -107,6 +108,9 @@ class DbtApiTrigger(DbtTrigger):
 
 class FollowingInvocation(Following):
     """The way of an invocation's log into the journal."""
+
+    async def _tell_phase(self) -> None:
+        await self._notes.phase(*ON_THE_SERVER)
 
     def _take_end(self, end: HasEnded) -> None:
         told: Any = end

@@ -36,12 +36,17 @@ def broken_off(words: str, pod: V1Pod | None, container: str, events: Sequence[C
     """
     if pod is not None and has_started(pod, container):
         return f"the pod did not run dbt to its end: {words}"
-    obstacle = "" if pod is None else next(filter(None, _obstacles(pod, container, events)), "")
+    obstacle = "" if pod is None else obstacle_of(pod, container, events)
     if not obstacle:
         return f"the pod did not run dbt: {words}"
     if obstacle.partition(":")[0] in words:
         return f"the pod did not run dbt: {obstacle}"
     return f"the pod did not run dbt: {words.removesuffix(_ADVICE).rstrip('.')}: {obstacle}"
+
+
+def obstacle_of(pod: V1Pod, container: str, events: Sequence[CoreV1Event] = ()) -> str:
+    """Return what Kubernetes says keeps dbt's container from starting; empty where the pod is just on its way."""
+    return next(filter(None, _obstacles(pod, container, events)), "")
 
 
 def words_of(error: BaseException | str) -> str:

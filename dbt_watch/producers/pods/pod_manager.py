@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbt_watch.airflow.pod_operator import FollowingPodManager
-from dbt_watch.producers.pods.log_reader import PodLogReader
+from dbt_watch.producers.pods.log_reader import PodLogReader, has_started
+from dbt_watch.producers.pods.pod_phase import PARSING, PodPhase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kubernetes.client import models as k8s
 
@@ -33,6 +34,7 @@ class WatchingPodManager(FollowingPodManager):
         super().__init__(operator)
         self._attempt = attempt
         self._position = position
+        self._phase = PodPhase(self.container)
 
     def create_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod:
         """Make the pod, and the Secret that is to be there before it."""
@@ -43,14 +45,30 @@ class WatchingPodManager(FollowingPodManager):
     def read_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod:
         """Read the pod afresh. This happens often while it starts, when there is no log to be read yet."""
         self._attempt.tick()
-        self._attempt.pod = super().read_pod(pod)
-        return self._attempt.pod
+        seen = self._attempt.pod = super().read_pod(pod)
+        self._tell_phase(seen)
+        return seen
+
+    def _tell_phase(self, pod: k8s.V1Pod) -> None:
+        if has_started(pod, self.container):
+            self._attempt.notes.phase(*PARSING)
+            return
+        if self._phase.wants_events(pod):
+            self._phase.events = self._events(pod)
+        self._attempt.notes.phase("pod", self._phase.text(pod))
+
+    def _events(self, pod: k8s.V1Pod) -> Sequence[k8s.CoreV1Event]:
+        try:
+            return self.read_pod_events(pod).items or ()
+        except Exception:  # noqa: BLE001 - the pod's own status may say enough
+            return ()
 
     def follow_log(self, pod: k8s.V1Pod) -> bool:
         """Follow the log until dbt has ended, and close the journal with what it ended as; False when nobody watches it."""
         attempt = self._attempt
         if attempt.watch is None:
             return False
+        attempt.notes.phase(*PARSING)
         reader = PodLogReader(
             self.api,
             super().read_pod,

@@ -19,6 +19,7 @@ from dbt_watch.producers.pods.async_log_reader import AsyncPodLogReader
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
 from dbt_watch.producers.pods.files_again import FILE_TAIL
 from dbt_watch.producers.pods.log_reader import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, Position, status_of
+from dbt_watch.producers.pods.pod_phase import PARSING, PodPhase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dbt_watch.producers.build_watch import BuildWatch
     from dbt_watch.producers.journal_publisher import AsyncJournalPublisher
     from dbt_watch.producers.journal_store import JournalStore
+    from dbt_watch.producers.notes import AsyncNoteWriter
 
 TRIGGER_CLASS: Final = "dbt_watch.producers.pods.trigger.DbtPodTrigger"
 
@@ -71,7 +73,8 @@ class DbtPodTrigger(DbtTrigger):
             position=Position(),
             on_lines=watch.take_lines,
         )
-        return FollowingPod(watch, self._publisher(watch, store, written), reader, self._stock.container)
+        publisher = self._publisher(watch, store, written)
+        return FollowingPod(watch, publisher, self._notes(store), reader, self._stock.container)
 
     async def _first_of(
         self,
@@ -145,16 +148,32 @@ class FollowingPod(Following):
 
     :param watch: takes the lines
     :param publisher: writes what the watch tells
+    :param notes: tells of the attempt beside the journal
     :param reader: reads the log of the pod, and hands the lines to the watch
     :param container: the container in which dbt runs
     """
 
     def __init__(
-        self, watch: BuildWatch, publisher: AsyncJournalPublisher, reader: AsyncPodLogReader, container: str
+        self,
+        watch: BuildWatch,
+        publisher: AsyncJournalPublisher,
+        notes: AsyncNoteWriter,
+        reader: AsyncPodLogReader,
+        container: str,
     ) -> None:
-        super().__init__(watch, publisher, reader.follow)
+        super().__init__(watch, publisher, notes, reader.follow)
         self._reader = reader
         self._container = container
+        self._phase = PodPhase(container)
+
+    async def _tell_phase(self) -> None:
+        pod = self._reader.pod
+        if self.has_started:
+            await self._notes.phase(*PARSING)
+        elif pod is not None:
+            if self._phase.wants_events(pod):
+                self._phase.events = await self._reader.events()
+            await self._notes.phase("pod", self._phase.text(pod))
 
     @property
     def has_started(self) -> bool:

@@ -10,13 +10,16 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from dbt_watch.airflow.artifact_pages import PREFIX, ArtifactsLink, DocsLink, PagesMount
 from dbt_watch.airflow.light_triggerer import lighten_if_wanted
 
 
 class DbtWatchPlugin(AirflowPlugin):
-    """Makes the triggerer light, where the configuration asks for it."""
+    """Shows the artifacts of dbt, and makes the triggerer light, where the configuration asks for it."""
 
     name = "dbt_watch"
+    fastapi_apps: list[Any] = [{"app": PagesMount(), "url_prefix": PREFIX, "name": "dbt artifacts"}]  # noqa: RUF012 - as Airflow declares it
+    operator_extra_links: list[Any] = [ArtifactsLink(), DocsLink()]  # noqa: RUF012
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:

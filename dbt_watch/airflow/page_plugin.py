@@ -7,18 +7,16 @@ itself is made in the api-server, when it is asked for first.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlencode
 
 from airflow.configuration import conf
 from airflow.sdk import BaseOperatorLink
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+from dbt_watch.airflow.web_parts import POD_OPERATORS, NamedOperator
 
-    AsgiMessage = MutableMapping[str, Any]
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 SECTION: Final = "dbt_watch"
 OPTION: Final = "page"
@@ -65,29 +63,14 @@ def external_views() -> list[dict[str, Any]]:
     ]
 
 
-class _Named:
-    """Stands for an operator of ours, whose module need not be imported for a link to it: Airflow compares names."""
-
-    def __init__(self, name: str, module: str) -> None:
-        self.__name__ = name
-        self.__module__ = module
-
-
-_POD_MODULE: Final = "dbt_watch.producers.pods.operator"
-
-
 class PageLink(BaseOperatorLink):
     """The link from a task of a node, and from one that runs dbt, to its place in the page."""
 
     name: ClassVar[str] = "dbt"
     operators: ClassVar[list[Any]] = [
-        _Named("DbtNodeSensor", "dbt_watch.sensors.operator"),
-        _Named("DbtApiOperator", "dbt_watch.producers.api.operator"),
-        # Those of other subclasses of KubernetesPodOperator have the tab alone.
-        *(
-            _Named(f"Dbt{name}", _POD_MODULE)
-            for name in ("KubernetesPodOperator", "GKEStartPodOperator", "EksPodOperator")
-        ),
+        NamedOperator("DbtNodeSensor", "dbt_watch.sensors.operator"),
+        NamedOperator("DbtApiOperator", "dbt_watch.producers.api.operator"),
+        *POD_OPERATORS,
     ]
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
@@ -99,27 +82,8 @@ class PageLink(BaseOperatorLink):
         return f"{_ADDRESS}?{urlencode(query)}"
 
 
-class PageMount:
-    """The page as Airflow mounts it: an ASGI application, which is made by its first request."""
+def page() -> FastAPI:
+    """Return the page."""
+    from dbt_watch.page.app import page_of_airflow  # noqa: PLC0415 - see the docstring of the module
 
-    def __init__(self) -> None:
-        self._app: Any = None
-        self._making = threading.Lock()
-
-    async def __call__(
-        self,
-        scope: AsgiMessage,
-        receive: Callable[[], Awaitable[AsgiMessage]],
-        send: Callable[[AsgiMessage], Awaitable[None]],
-    ) -> None:
-        """Answer a request."""
-        if self._app is None:
-            await asyncio.to_thread(self._make)
-        await self._app(scope, receive, send)
-
-    def _make(self) -> None:
-        with self._making:
-            if self._app is None:
-                from dbt_watch.page.app import page_of_airflow  # noqa: PLC0415 - see the docstring of the module
-
-                self._app = page_of_airflow()
+    return page_of_airflow()

@@ -51,7 +51,7 @@ class Artifacts(msgspec.Struct, frozen=True):
         return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
 
-class Places(msgspec.Struct, frozen=True):
+class ArtifactPlaces(msgspec.Struct, frozen=True):
     """
     Where the artifacts of one attempt go.
 
@@ -109,7 +109,7 @@ def checked(argument: str, value: Any, *, is_mapped: bool = False) -> Artifacts 
     return msgspec.structs.replace(artifacts, to=to)
 
 
-def places(artifacts: Artifacts, values: Mapping[str, Any], *, label: str = "") -> Places:
+def places(artifacts: Artifacts, values: Mapping[str, Any], *, label: str = "") -> ArtifactPlaces:
     """
     Return where an attempt's artifacts go.
 
@@ -122,7 +122,7 @@ def places(artifacts: Artifacts, values: Mapping[str, Any], *, label: str = "") 
     group = re.sub(_UNFIT, "_", str(values["group_id"])) or "project"
     index = values["map_index"]
     mapped = "" if index in {-1, None} else f".{index}"
-    return Places(
+    return ArtifactPlaces(
         _filled(own, values),
         _filled(_up_to(to, _OF_AN_ATTEMPT), values),
         f"{_filled(_up_to(to, _OF_A_RUN), values)}/{LAST_SUCCESS}/{group}{mapped}",

@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from dbt_watch.core.artifacts import Places, merged, places
+from dbt_watch.core.artifacts import ArtifactPlaces, merged, places
 from dbt_watch.core.log.enclosed_files import COMPILED, RUN_RESULTS
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ArtifactStore:
             "map_index": task_instance.map_index,
             "attempt": task_instance.try_number,
         }
-        self.places: Places = places(artifacts, values, label=label)
+        self.places: ArtifactPlaces = places(artifacts, values, label=label)
 
     def keep(self, files: EnclosedFiles) -> dict[str, int]:
         """

@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
 
+from dbt_watch.airflow.artifact_pages import ARTIFACTS_KEY
 from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
@@ -63,10 +64,6 @@ if TYPE_CHECKING:
     from dbt_watch.core.results import NodeResult
     from dbt_watch.lineage.settings import LineageSource
     from dbt_watch.producers.attempt import Attempt
-
-
-ARTIFACTS_KEY: Final = "dbt_watch_artifacts"
-"""The XCom of a task that runs dbt in which stands where its artifacts are, and which."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import msgspec
 from dbt_watch.core.artifacts import merged
 from dbt_watch.core.log.enclosed_files import MANIFEST, RUN_RESULTS, SOURCES
 from dbt_watch.core.manifest.location import place_of
-from dbt_watch.core.selection.state import Comparison, decode_state, reduced
+from dbt_watch.core.selection.state import StateComparison, decode_state, reduced
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.producers.artifact_store import exists, read, remove, write
 
@@ -82,13 +82,13 @@ class State:
             return cls(pointer.directory, f"{pointer.run_id} of {pointer.at}")
         return cls(place, place) if exists(f"{place}/{MANIFEST}") else None
 
-    def comparison(self, manifest: str) -> Comparison:
+    def comparison(self, manifest: str) -> StateComparison:
         """
         Return what to compare with.
 
         :param manifest: where the manifest is that the DAG was made of
         """
-        return Comparison(
+        return StateComparison(
             decode_state(place_of(manifest, argument="manifest").read(), location=manifest),
             decode_state(self._read(PARSED) or self._read(MANIFEST) or b"", location=self.directory),
             _statuses(self._read(RUN_RESULTS)),
@@ -117,13 +117,13 @@ class State:
         return read(place) if exists(place) else None
 
 
-def nothing(manifest: str) -> Comparison:
+def nothing(manifest: str) -> StateComparison:
     """
     Return what to compare with when there is no state: all is new.
 
     :param manifest: where the manifest is that the DAG was made of
     """
-    return Comparison(
+    return StateComparison(
         decode_state(place_of(manifest, argument="manifest").read(), location=manifest),
         None,
         since="nothing: there is no state",

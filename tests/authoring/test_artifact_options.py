@@ -1,11 +1,18 @@
 """What `artifacts` and `state` take while the DAG is parsed, and how dbt is called then."""
 
+import gzip
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
+from kubernetes.client import models as k8s
 
 from dbt_watch import Artifacts, dbt_build, dbt_k8s_project
 from dbt_watch.core.command import dbt_arguments
+from dbt_watch.core.journal.format import Closed
+from dbt_watch.core.log.enclosed_files import EnclosedFiles, lines_of
 from dbt_watch.core.selection.run_time import narrowed
-from dbt_watch.core.selection.state import Comparison, decode_state
+from dbt_watch.core.selection.state import StateComparison, decode_state
 from dbt_watch.exceptions import ArgumentError, SelectionError
 
 PLACE = "s3://lake/{dag_id}/{run_id}/{attempt}"
@@ -120,10 +127,10 @@ def test_two_projects_of_a_dag_do_not_overwrite_each_other(make):
 
 def left(project, before, **options):
     producer = project.producer
-    content = open(producer.manifest, "rb").read()  # noqa: SIM115, PTH123
+    content = Path(producer.manifest).read_bytes()
     now = decode_state(content, location="now")
     earlier = decode_state(before(content), location="before")
-    graph = producer.graph.compared_with(Comparison(now, earlier, since="run one of yesterday"))
+    graph = producer.graph.compared_with(StateComparison(now, earlier, since="run one of yesterday"))
     return narrowed(graph, producer.selected, producer.selection, options)
 
 
@@ -141,3 +148,82 @@ def test_when_nothing_has_changed_nothing_is_built_and_that_is_no_error(make):
     found = left(project, lambda content: content, select="state:modified+")
     assert found.nodes == frozenset()
     assert {entry.unique_id for entry in found.left_out} == project.producer.selected
+
+
+class Attempted:
+    """An attempt of a task, and what it leaves in XCom."""
+
+    def __init__(self, producer, *, run_id="one", tries=1):
+        self.xcoms = {}
+        self.ti = SimpleNamespace(
+            dag_id="shop", run_id=run_id, task_id=producer.task_id, map_index=-1, try_number=tries, max_tries=0,
+            xcom_push=lambda key, value: self.xcoms.update({key: value}),
+        )  # fmt: skip
+        self.context = {"ti": self.ti}
+        self.producer = producer
+        self.attempt = SimpleNamespace(number=tries, wanted=None)
+
+    def wanted(self):
+        return self.producer._wanted_now(self.context, self.attempt)
+
+    def ends(self, code=0, **contents):
+        files = EnclosedFiles()
+        for name, content in {"run_results": b'{"metadata": {}, "results": []}', **contents}.items():
+            files.sift([*lines_of(f"{name}.json", gzip.compress(content))])
+        self.producer._keep_artifacts(self.context, files)
+        self.producer._keep_state(self.context, Closed(code), files)
+
+
+@pytest.fixture
+def nightly(make, tmp_path):
+    def nightly(build, **more):
+        arguments = {
+            "artifacts": f"file://{tmp_path}/{{dag_id}}/{{run_id}}/{{attempt}}",
+            "state": "last_success",
+        }
+        return make(build, **{**arguments, **more}).producer
+
+    return nightly
+
+
+def test_after_a_good_run_only_changes_are_built_and_without_any_there_is_no_pod(nightly):
+    producer = nightly(dbt_build(select="state:modified+"))
+    first = Attempted(producer)
+    assert first.wanted().whole.nodes == producer.selected
+    first.ends()
+    assert set(first.xcoms["dbt_watch_artifacts"]["files"]) == {"run_results.json"}
+    again = Attempted(producer, run_id="two").wanted()
+    assert again.whole is None
+    assert {entry.unique_id for entry in again.left_out} == producer.selected
+    assert "unchanged since one of 20" in again.left_out[0].message
+
+
+@pytest.mark.parametrize("build", [dbt_build(select="orders"), dbt_build(exclude="orders")])
+def test_a_run_of_a_part_keeps_no_state(nightly, build):
+    producer = nightly(build)
+    Attempted(producer).ends()
+    assert producer._earlier_state(Attempted(producer).ti) is None
+
+
+def test_a_run_that_fails_keeps_its_artifacts_and_no_state(nightly, tmp_path):
+    producer = nightly(None)
+    Attempted(producer).ends(1)
+    assert (tmp_path / "shop/one/1/run_results.json").exists()
+    assert producer._earlier_state(Attempted(producer).ti) is None
+
+
+def container_of(producer, ti):
+    container = k8s.V1Container(name="base")
+    request = k8s.V1Pod(spec=k8s.V1PodSpec(containers=[container]))
+    producer._command(request, producer.build, producer.selection, ti)
+    return container
+
+
+def test_what_is_deferred_reaches_the_container_by_variables(nightly, project):
+    producer = nightly(dbt_build(select="state:modified+", defer=True))
+    first = Attempted(producer)
+    assert "--defer" not in container_of(producer, first.ti).args
+    first.ends(manifest=(project / "target/manifest.json").read_bytes())
+    container = container_of(producer, first.ti)
+    assert "--defer" in container.args
+    assert "DBT_WATCH_STATE_0" in {item.name for item in container.env}

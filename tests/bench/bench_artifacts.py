@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt_watch.authoring.artifact_script import BEGINNING, sending
 from dbt_watch.core.log.enclosed_files import EnclosedFiles
-from dbt_watch.core.selection.state import Comparison, decode_state, reduced
+from dbt_watch.core.selection.state import StateComparison, decode_state, reduced
 from dbt_watch.producers.state_store import State
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def figures(content: bytes) -> dict[str, Any]:
         assert found == content
         (root / "manifest.json").write_bytes(content)
         compare, changed = timed(
-            lambda: Comparison(decode_state(content, location=""), decode_state(content, location="")).find(
-                "state", "modified", json.loads(content)["nodes"]
-            )
+            lambda: StateComparison(
+                decode_state(content, location=""), decode_state(content, location="")
+            ).find("state", "modified", json.loads(content)["nodes"])
         )
         assert changed == []
         small, names = timed(lambda: reduced(content, location=""))

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dbt_watch.core.selection.state import (
-    Comparison,
+    StateComparison,
     decode_state,
     needs_state,
     reduced,
@@ -55,7 +55,7 @@ def compared(now, before=BEFORE, results=None):
     def decode(manifest):
         return decode_state(json.dumps(manifest).encode(), location="x")
 
-    return Comparison(decode(now), None if before is None else decode(before), results)
+    return StateComparison(decode(now), None if before is None else decode(before), results)
 
 
 def found(value, now, before=BEFORE, method="state", **more):

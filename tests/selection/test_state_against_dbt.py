@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dbt_watch.core.selection.state import VALUES, Comparison, decode_state, reduced
+from dbt_watch.core.selection.state import VALUES, StateComparison, decode_state, reduced
 
 ORDERS, CUSTOMERS = "model.jaffle_shop.orders", "model.jaffle_shop.stg_customers"
 SEED = "seed.jaffle_shop.raw_orders"
@@ -105,7 +105,7 @@ def test_what_is_selected_by_state_is_what_dbt_selects(dbt, manifest, now, chang
     earlier = SimpleNamespace(manifest=dbt.read(content))
     sections = ("nodes", "sources", "unit_tests", "exposures", "metrics", "semantic_models", "saved_queries")
     everything = [unique_id for section in sections for unique_id in manifest.get(section) or ()]
-    compared = Comparison(
+    compared = StateComparison(
         decode_state(json.dumps(manifest).encode(), location="now"),
         decode_state(content.encode(), location="before"),
     )

@@ -18,7 +18,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from dbt_watch.core.selection.state import Comparison
+    from dbt_watch.core.selection.state import StateComparison
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -94,10 +94,10 @@ class Graph:
         self.nodes: Mapping[str, Node] = MappingProxyType({node.unique_id: node for node in nodes})
         self.disabled = frozenset(facts.disabled)
         self.configs = tuple(configs)
-        self.compared: Comparison | None = None
+        self.compared: StateComparison | None = None
         """What it was in an earlier run, for the parts of a selection that ask; see `compared_with`."""
 
-    def compared_with(self, comparison: Comparison) -> Graph:
+    def compared_with(self, comparison: StateComparison) -> Graph:
         """Return the same graph, with what an earlier run knew of it."""
         graph = copy.copy(self)
         graph.compared = comparison

@@ -1,7 +1,7 @@
 """
 What has changed since an earlier run: the methods `state:` and `result:` of dbt's node selection.
 
-Two manifests are compared, as dbt compares them: what the project was when it was built last, and what it is now. `methods` calls `Comparison.find`.
+Two manifests are compared, as dbt compares them: what the project was when it was built last, and what it is now. `methods` calls `StateComparison.find`.
 Source: https://docs.getdbt.com/reference/node-selection/methods#state, and `same_contents` of each kind of node in dbt-core 1.8 to
 1.11; the differential tests hold this against dbt itself.
 """
@@ -125,7 +125,7 @@ def decode_state(content: bytes, *, location: str) -> StateManifest:
         raise ManifestError("state", location, f"a manifest.json of dbt ({error})") from error
 
 
-class Comparison:
+class StateComparison:
     """
     The project as it is, beside what it was.
 
@@ -294,16 +294,16 @@ _OF_A_TEST: Final = (
     "severity", "where", "limit", "fail_calc", "warn_if", "error_if", "store_failures", "store_failures_as",
 )  # fmt: skip
 
-_CHECKS: Final[Mapping[str, Callable[[Comparison, str], bool]]] = {
-    "new": Comparison.is_new,
+_CHECKS: Final[Mapping[str, Callable[[StateComparison, str], bool]]] = {
+    "new": StateComparison.is_new,
     "old": lambda compared, unique_id: not compared.is_new(unique_id),
-    "modified": Comparison.is_modified,
+    "modified": StateComparison.is_modified,
     "unmodified": lambda compared, unique_id: not compared.is_modified(unique_id),
     "modified.body": lambda compared, unique_id: compared.differs(_body, unique_id),
     "modified.configs": lambda compared, unique_id: compared.differs(_configured, unique_id),
     "modified.persisted_descriptions": lambda compared, unique_id: compared.differs(_descriptions, unique_id),
     "modified.relation": lambda compared, unique_id: compared.differs(_relation, unique_id),
-    "modified.macros": Comparison.has_other_macros,
+    "modified.macros": StateComparison.has_other_macros,
     "modified.contract": lambda compared, unique_id: compared.differs(_contract, unique_id),
 }
 VALUES: Final = tuple(_CHECKS)

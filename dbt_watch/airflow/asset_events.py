@@ -19,9 +19,9 @@ from dbt_watch.core.assets import identity_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
 
-    from dbt_watch.core.assets import AssetEvent
+    from dbt_watch.core.assets import AssetEvent, TrackedAssets
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,26 @@ def asset_of(uri: str, alias: str) -> Asset:
         log.warning("%s is no URI of an asset: %s", uri, error)
         uri = alias
     return Asset(name=uri, uri=uri)
+
+
+def make_known(task: BaseOperator, assets: TrackedAssets) -> None:
+    """
+    Let Airflow know assets before any event of them, as outlets of a task, which drops them before it ends: see `tell_only_aliases`.
+
+    Airflow makes an asset with its first event, where it does not know it. Of two tasks that tell one at the same time, as the
+    elements of a mapped project may, it would then refuse one, and fail that task.
+
+    :param task: the task
+    :param assets: their names, as the manifest has them
+    """
+    known = {outlet.uri for outlet in task.outlets if isinstance(outlet, Asset)}
+    found = [asset_of(uri, alias) for alias, uri in assets.uris]
+    task.outlets = [*task.outlets, *(asset for asset in found if asset.uri not in known)]
+
+
+def tell_only_aliases(task: BaseOperator) -> None:
+    """Have a task that runs here tell nothing of its outlets that are assets, each of which would else have an event when it ends well."""
+    task.outlets = [outlet for outlet in task.outlets if isinstance(outlet, AssetAlias)]
 
 
 def tell(context: Context, events: Iterable[AssetEvent]) -> None:

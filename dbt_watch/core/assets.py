@@ -69,6 +69,15 @@ class TrackedAssets(msgspec.Struct, frozen=True):
         """The names of all aliases."""
         return [alias_name(self.project, unique_id) for unique_id in self.relations]
 
+    @property
+    def uris(self) -> list[tuple[str, str]]:
+        """The alias of each node, and its asset as far as the manifest tells."""
+        found = []
+        for unique_id, relation in self.relations.items():
+            alias = alias_name(self.project, unique_id)
+            found.append((alias, asset_uri(alias, self.namespace, relation)))
+        return found
+
     def events(self, results: Iterable[NodeResult]) -> list[AssetEvent]:
         """
         Return what Airflow is told of some nodes: nothing of such as were not built.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from dbt_watch.airflow.asset_events import tell, untold
+from dbt_watch.airflow.asset_events import tell, tell_only_aliases, untold
 from dbt_watch.airflow.compat import AirflowSkipException
 from dbt_watch.airflow.supervisor import patiently, read_xcom_now
 from dbt_watch.airflow.task_instances import key_of
@@ -114,6 +114,7 @@ class DbtAssetReport(BaseOperator):
         :raises AirflowSkipException: when there is nothing to tell
         """
         ti = context["ti"]
+        tell_only_aliases(ti.task)
         state = patiently(lambda: stored_journal(key_of(ti, self.producer_task_id)))
         count = 0
         if self.assets is not None:

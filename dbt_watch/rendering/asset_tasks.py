@@ -94,11 +94,12 @@ class AssetTasks:
         tracked = self._told_at_the_end(part)
         if tracked is None:
             return
+        # Not for a worker that runs a sensor.
+        from dbt_watch.airflow.asset_events import make_known  # noqa: PLC0415
+        from dbt_watch.producers.asset_report import DbtAssetReport  # noqa: PLC0415
+
         report = self._reports.get(part.task_id)
         if report is None:
-            # Not for a worker that runs a sensor.
-            from dbt_watch.producers.asset_report import DbtAssetReport  # noqa: PLC0415
-
             report = self._reports[part.task_id] = DbtAssetReport(
                 task_id=report_id(part.task_id),
                 task_group=self._group,
@@ -116,5 +117,6 @@ class AssetTasks:
             report.trigger_rule = TriggerRule.ALL_FAILED
         report.assets, report.watched = tracked, watched
         declare_aliases(report, tracked.aliases)
+        make_known(report, tracked)
         if producer is not None:
             connect(producer, report)

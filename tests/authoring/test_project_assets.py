@@ -47,7 +47,9 @@ def test_the_task_that_runs_dbt_tells_of_models_seeds_and_snapshots_at_its_end(d
 
 
 def test_what_a_failed_run_has_built_is_told_by_a_task_that_leaves_the_failure_a_failure(dag, decorate):
-    @decorate(assets="selected:orders raw_orders", sensor_options={"queue": "small"})
+    @decorate(
+        assets="selected:orders raw_orders", assets_namespace=NAMESPACE, sensor_options={"queue": "small"}
+    )
     def build(): ...
 
     project = build()
@@ -57,6 +59,10 @@ def test_what_a_failed_run_has_built_is_told_by_a_task_that_leaves_the_failure_a
     assert report.trigger_rule == TriggerRule.ALL_FAILED
     assert report.queue == "small"
     assert aliases_of(report) == {"orders", "raw_orders"}
+    # Airflow knows the assets before the first build; see `asset_events.make_known`.
+    assert {asset.uri for asset in report.outlets if isinstance(asset, Asset)} == {
+        f"{NAMESPACE}/jaffle_shop/main/{name}" for name in ("orders", "raw_orders")
+    }
     assert report.watched["build.orders"] == ("model.jaffle_shop.orders",)
     assert report not in project.leaves
     assert project.producers == [dag.task_dict["build.dbt_build"]]

@@ -15,7 +15,7 @@ from airflow.sdk.execution_time.comms import (
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from dbt_watch.airflow import asset_events, supervisor
-from dbt_watch.airflow.asset_events import as_outlets, asset_of, tell, untold
+from dbt_watch.airflow.asset_events import as_outlets, asset_of, make_known, tell, untold
 from dbt_watch.airflow.compat import AirflowSkipException
 from dbt_watch.core.assets import AssetEvent, TrackedAssets, alias_name
 from dbt_watch.core.journal.writer import JournalWriter, Publication
@@ -207,10 +207,14 @@ def report(monkeypatch):
     return report
 
 
-def test_what_a_failed_run_has_built_is_told(airflow, report):
+def test_what_a_failed_run_has_built_is_told_and_none_of_the_assets_that_it_only_makes_known(airflow, report):
     journal_of(airflow, result(RAW), result(ORDERS, "error"), result(CUSTOMERS, "skipped"))
     context = context_of("shop.dbt_build.assets")
+    make_known(context["ti"].task, ASSETS)
+    make_known(context["ti"].task, ASSETS)
+    assert [asset.uri for asset in context["ti"].task.outlets] == ASSETS.aliases
     assert report.execute(context) == 1
+    assert context["ti"].task.outlets == [AssetAlias(alias_name("shop", RAW))]
     assert set(told_by(context)) == {RAW}
     assert not airflow.asked
 

@@ -24,6 +24,7 @@ PAGES = (
     "backfill",
     "artifacts",
     "state",
+    "lineage",
 )
 
 

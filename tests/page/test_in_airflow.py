@@ -67,9 +67,10 @@ def test_airflow_lists_the_tabs_of_the_page(found):
         "task_instance",
     }
     assert all(view["href"].startswith("dbt_watch/run?dag_id={DAG_ID}") for view in plugin["external_views"])
-    assert plugin["fastapi_apps"] == [
-        {"app": "dbt_watch.airflow.page_plugin.PageMount", "name": "dbt_watch", "url_prefix": "/dbt_watch"}
-    ]
+    assert {app["url_prefix"]: app["name"] for app in plugin["fastapi_apps"]} == {
+        "/dbt_watch": "dbt_watch",
+        "/dbt_watch_artifacts": "dbt artifacts",
+    }
 
 
 def test_a_deployment_can_do_without_the_page(desk, tmp_path):
@@ -78,4 +79,4 @@ def test_a_deployment_can_do_without_the_page(desk, tmp_path):
         "from dbt_watch.airflow.plugin import DbtWatchPlugin as plugin; plugin.on_load();"
         " print('APPS', len(plugin.fastapi_apps), len(plugin.external_views), len(plugin.operator_extra_links))"
     )
-    assert "APPS 0 0 0" in desk(tmp_path).python("-c", script, AIRFLOW__DBT_WATCH__PAGE="False")
+    assert "APPS 1 0 2" in desk(tmp_path).python("-c", script, AIRFLOW__DBT_WATCH__PAGE="False")

@@ -6,7 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from dbt_watch.airflow.page_plugin import PageLink, PageMount, external_views
+from dbt_watch.airflow.page_plugin import PageLink, external_views, page
+from dbt_watch.airflow.web_parts import LateMount
 from dbt_watch.producers.api.operator import DbtApiOperator
 from dbt_watch.producers.pods.operator import producer_class
 from dbt_watch.sensors.operator import DbtNodeSensor
@@ -42,19 +43,19 @@ def test_each_tab_has_a_route_of_its_own_and_an_address_without_a_host():
 def test_the_page_is_made_by_its_first_request_and_once(monkeypatch):
     made, answered = [], []
 
-    async def page(*arguments):
+    async def shown(*arguments):
         answered.append(arguments)
 
     def make():
-        made.append(page)
-        return page
+        made.append(shown)
+        return shown
 
     async def ask():
         for request in ("first", "second"):
             await mount(request, None, None)
 
     monkeypatch.setattr("dbt_watch.page.app.page_of_airflow", make)
-    mount = PageMount()
+    mount = LateMount(page)
     assert not made
     asyncio.run(ask())
     assert (len(made), [arguments[0] for arguments in answered]) == (1, ["first", "second"])

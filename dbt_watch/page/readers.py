@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PACE: Final = 1.0
 PACE_WHEN_OVER: Final = 5.0
 """How often a reader looks whether a run goes on that was over, since somebody has cleared a task."""
-FORGOTTEN_AFTER: Final = 60.0
+FORGOTTEN_AFTER: Final = 300.0
 """How long a reader is kept that nobody asks."""
 HISTORY_EVERY: Final = 60.0
 ESTIMATE_EVERY: Final = 10.0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "page"))
 
-from conftest import DAG, GROUP, RUN, AirflowOfATest, MadeProject
+from made_airflow import DAG, GROUP, RUN, AirflowOfATest, MadeProject
 
 from dbt_watch.core.run_notes import (
     OUTLINE_KEY,

@@ -1,7 +1,7 @@
 """Who sees the page and its data, with which headers, and behind which proxy."""
 
 import pytest
-from conftest import DAG, RUN
+from made_airflow import DAG, RUN
 
 DATA = ("runs", "projects", "record", "changes", "events", "history", "node")
 QUERY = {"dag_id": DAG, "run_id": RUN}

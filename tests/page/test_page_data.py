@@ -1,6 +1,6 @@
 """What the page is told of a run: from its first second to its end, by attempts, and when nothing but the tasks' XComs is left."""
 
-from conftest import DAG, RUN, at, model
+from made_airflow import DAG, RUN, at, model
 
 
 def nodes_of(answer):

@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
-from conftest import DAG, GROUP, RUN, model
+from made_airflow import DAG, GROUP, RUN, model
 
 from dbt_watch.page import events as page_events
 from dbt_watch.page import readers

@@ -1,6 +1,6 @@
 """Which projects a run of a DAG has, and to which of them a task belongs."""
 
-from conftest import model
+from made_airflow import model
 
 
 def groups(answer):

@@ -41,7 +41,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def made_dags(airflow):
-    with dags_in(airflow, HERE / "dags/made_runs.py", env={}):
+    with dags_in(airflow, HERE / "dags/made_projects.py", env={}):
         yield
 
 

@@ -1,6 +1,5 @@
 """The process that watches, as the scheduler's part begins it, speaks with it, and begins it anew."""
 
-import itertools
 import os
 import signal
 import subprocess
@@ -92,16 +91,17 @@ def test_a_process_that_was_killed_is_begun_again_after_a_pause_and_the_caller_k
     assert reports_of(child, 1) == [Begun("3")]
 
 
-def test_pauses_grow_for_a_process_that_ends_at_once(begin):
+def test_pauses_grow_for_a_process_that_ends_at_once(begin, monkeypatch):
     child = begin("raise SystemExit(3)")
-    begun = []
-    deadline = time.monotonic() + 3
-    while time.monotonic() < deadline and len(begun) < 4:
-        if child.revive():
-            begun.append(time.monotonic())
+    pauses, following = [], child._pauses.next
+    monkeypatch.setattr(child._pauses, "next", lambda: pauses.append(following()) or pauses[-1])
+    deadline = time.monotonic() + 60
+    while len(pauses) < 4:
+        assert time.monotonic() < deadline
+        child.revive()
         time.sleep(0.01)
-    pauses = [later - earlier for earlier, later in itertools.pairwise(begun)]
     assert pauses == sorted(pauses)
+    assert pauses[0] < pauses[-1]
 
 
 def test_a_process_that_does_not_answer_is_killed(begin, monkeypatch):

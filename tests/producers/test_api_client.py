@@ -234,11 +234,11 @@ def test_a_token_that_is_not_valid_fails_after_a_while_and_is_not_shown(client_o
 
 
 def test_a_token_that_is_renewed_in_the_connection_is_used_in_mid_run(client_of, server, connections):
-    server.authorizations = {"Bearer first"}
-    client = client_of({"token": "first"})
+    server.authorizations = {"Bearer t0ken-1"}
+    client = client_of({"token": "t0ken-1"})
     client.ask("post", COMMAND, "nightly-1", None)
-    server.authorizations = {"Bearer second"}
-    connections["dbt_api"][0]["token"] = "second"  # noqa: S105
+    server.authorizations = {"Bearer t0ken-2"}
+    connections["dbt_api"][0]["token"] = "t0ken-2"  # noqa: S105
     assert client.ask("look", "nightly-1").state == "STARTED"
 
 

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbt_watch.producers.api.invocation_ids import MAX_CHARS, AttemptKey, marks_of
@@ -38,6 +38,7 @@ KEY = AttemptKey(
 )
 
 
+@settings(deadline=None)  # a busy machine may take long for any of them
 @given(keys)
 def test_any_id_is_one_that_the_server_takes_and_tells_what_it_belongs_to(key):
     task_id = key.invocation_id
@@ -49,11 +50,13 @@ def test_any_id_is_one_that_the_server_takes_and_tells_what_it_belongs_to(key):
     assert key.invocation_id == task_id
 
 
+@settings(deadline=None)
 @given(keys, keys)
 def test_two_attempts_never_share_an_id(one, other):
     assert (one.invocation_id == other.invocation_id) is (one == other)
 
 
+@settings(deadline=None)
 @given(keys, st.sampled_from(AttemptKey.__struct_fields__), keys)
 def test_an_attempt_that_differs_in_one_thing_alone_has_another_id(one, field, other):
     changed = msgspec.structs.replace(one, **{field: getattr(other, field)})

@@ -9,6 +9,7 @@ import duckdb
 import pytest
 from example_runs import (  # noqa: F401 - these are fixtures
     example_cluster,
+    metered_database,
     run_of_example,
     shop,
     shop_with_packages,

@@ -119,7 +119,12 @@ def dbt_environment(session: nox.Session, version: str) -> Path:
 def faults(session: nox.Session) -> None:
     """Strike a run with each fault in turn and print what became of it; takes an hour."""
     session.install("-e", ".[tests]")
-    where = ("tests/faults", "tests/e2e/test_producer_failures.py", "tests/e2e/test_executor.py")
+    where = (
+        "tests/faults",
+        "tests/e2e/test_producer_failures.py",
+        "tests/e2e/test_executor.py",
+        "tests/e2e/test_microbatch.py",
+    )
     run_pytest(session, *where, "--faults", *session.posargs)
 
 
@@ -221,11 +226,17 @@ def bench(session: nox.Session) -> None:
     Measure: log to journal, a long journal, a large DAG and its parse, many projects, dbt's log levels, selection.
 
     Options go to the log levels. `-- scale`: what a task for each node costs, by size and way to start; hours. `-- pods`: one pod,
-    several, or one for each node; half an hour. Options follow, such as --sizes 100. `-- server`: a server of dbt. `-- lineage`: what OpenLineage is told.
+        several, or one for each node; half an hour. Options follow, such as --sizes 100. `-- server`: a server of dbt. `-- lineage`: what OpenLineage is told.
+
+    `-- assets`: what it costs to tell Airflow of builds.
     """
     session.install("-e", ".[tests]")
     if session.posargs[:1] in (["scale"], ["pods"]):
         bench_beside_peer(session, *session.posargs)
+        return
+    if session.posargs[:1] == ["assets"]:
+        session.run("python", "tests/bench/bench_asset_events.py")
+        session.run("python", "tests/bench/bench_assets.py", *session.posargs[1:])
         return
     if session.posargs[:1] == ["server"]:
         session.install("-e", ".[server]")

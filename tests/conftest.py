@@ -30,7 +30,12 @@ SLOW = (
 CLUSTERS = {"kube", "cluster"}
 # Where all tests are that ask for `airflow`, and which of them start or clear runs themselves.
 ON_AIRFLOW = ("e2e/", "faults/")
-STARTERS = ("e2e/test_clears.py", "e2e/test_marks.py", "e2e/test_producer_failures.py")
+STARTERS = (
+    "e2e/test_clears.py",
+    "e2e/test_marks.py",
+    "e2e/test_microbatch.py",
+    "e2e/test_producer_failures.py",
+)
 # Beside what depends on Airflow stands what depends on dbt, on a text or on nothing at all.
 NEWEST = (
     "producers/test_real_dbt.py", "authoring/test_docs.py", "authoring/test_container_script.py",
@@ -205,6 +210,12 @@ def project(parse, tmp_path_factory):
 def landed_shop(parse, tmp_path_factory):
     """The example project with sources, likewise."""
     return parse(copied("landed_shop", tmp_path_factory))
+
+
+@pytest.fixture(scope="session")
+def metered_shop(parse, tmp_path_factory):
+    """The example project with a microbatch model, likewise."""
+    return parse(copied("metered_shop", tmp_path_factory))
 
 
 def copied(name, tmp_path_factory):

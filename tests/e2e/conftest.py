@@ -10,6 +10,7 @@ import pytest
 from example_runs import (  # noqa: F401 - these are fixtures
     example_cluster,
     lake,
+    metered_database,
     run_of_example,
     shop,
     shop_with_packages,

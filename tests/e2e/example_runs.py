@@ -18,15 +18,20 @@ ROOT = HERE.parents[1]
 IMAGE = "jaffle-shop:examples"
 WITH_ENTRYPOINT = "jaffle-shop:entrypoint"
 WITH_SOURCES = "landed-shop:examples"
+WITH_MICROBATCH = "metered-shop:examples"
 # In the order in which the tests ask for them.
 EXAMPLE_RUNS = (
     "regions", "one_region_fails", "values", "values of a part", "watchers", "watchers with a failure", "told",
-    "one_node", "tests", "twice", "container", "pods", "freshness", "landed_late", "artifacts", "nightly",
+    "one_node", "tests", "twice", "container", "pods", "freshness", "landed_late", "artifacts", "nightly", "assets", "assets with a failure",
 )  # fmt: skip
-# What an older Airflow may do otherwise: it maps tasks, calls back, and ends tasks that are left out. The rest is dbt's and
+# What an older Airflow may do otherwise: it maps tasks, calls back, ends tasks that are left out, and is told of assets. The rest is dbt's and
 # the cluster's, and runs on the newest alone.
-ON_EACH = {"regions", "one_region_fails", "values of a part", "told"}
-CONF = {"watchers with a failure": {"break_model": "orders"}, "values of a part": {"only": "raw_orders+"}}
+ON_EACH = {"regions", "one_region_fails", "values of a part", "told", "assets", "assets with a failure"}
+CONF = {
+    "watchers with a failure": {"break_model": "orders"},
+    "values of a part": {"only": "raw_orders+"},
+    "assets with a failure": {"break_model": "customers"},
+}
 EXAMPLES = (
     "regions",
     "values",
@@ -37,6 +42,8 @@ EXAMPLES = (
     "freshness",
     "artifacts",
     "slim_ci",
+    "assets",
+    "microbatch",
 )
 WARNING = """
 {{ config(severity='warn') }}
@@ -96,7 +103,15 @@ def shop_with_packages(shop, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def example_cluster(cluster, warm_dbt, shop, shop_with_packages, landed_shop, tmp_path_factory):
+def metered_database(tmp_path_factory):
+    """Where the example with a microbatch model builds, run after run."""
+    return tmp_path_factory.mktemp("metered") / "metered_shop.duckdb"
+
+
+@pytest.fixture(scope="session")
+def example_cluster(
+    cluster, warm_dbt, shop, shop_with_packages, landed_shop, metered_shop, metered_database, tmp_path_factory
+):
     if cluster is None:
         pytest.skip("the examples bring images that a cluster of your own has not")
 
@@ -114,6 +129,7 @@ def example_cluster(cluster, warm_dbt, shop, shop_with_packages, landed_shop, tm
         WITH_ENTRYPOINT: image(shop_with_packages, entrypoint=start),
         WITHOUT_SHELL: image(shop, {"/bin/sh": Mount(no_shell, shared=True)}),
         WITH_SOURCES: image(landed_shop, {"/warehouse": warehouse}),
+        WITH_MICROBATCH: image(metered_shop, {"/warehouse": Mount(metered_database.parent, shared=True)}),
     }
     with LocalKube(images) as kube:
         core = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
@@ -143,7 +159,9 @@ def lake(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run_of_example(airflow, ahead, example_cluster, shop, landed_shop, told, lake, tmp_path_factory):
+def run_of_example(
+    airflow, ahead, example_cluster, shop, landed_shop, metered_shop, told, lake, tmp_path_factory
+):
     """Return the finished run of an example."""
     template = tmp_path_factory.mktemp("template") / "pod.yaml"
     template.write_text(POD_TEMPLATE.format(image=WITHOUT_SHELL))
@@ -155,6 +173,8 @@ def run_of_example(airflow, ahead, example_cluster, shop, landed_shop, told, lak
         "JAFFLE_SHOP_IMAGE": IMAGE,
         "LANDED_SHOP_MANIFEST": str(landed_shop / "target/manifest.json"),
         "LANDED_SHOP_IMAGE": WITH_SOURCES,
+        "METERED_SHOP_MANIFEST": str(metered_shop / "target/manifest.json"),
+        "METERED_SHOP_IMAGE": WITH_MICROBATCH,
         "JAFFLE_SHOP_NAMESPACE": "default",
         "TOLD": str(told.path),
         "JAFFLE_SHOP_LAKE": f"file://{lake}",

@@ -20,6 +20,7 @@ from local_postgres import airflow_on
 from dbt_watch.airflow.compat import HAS_WORKLOAD_TOKENS
 from dbt_watch.core.xcom_values import results_in
 from dbt_watch.executor.messages import UNIX_NAME
+from dbt_watch.local.airflow.rest import parse_time
 
 pytestmark = pytest.mark.skipif(not HAS_WORKLOAD_TOKENS, reason="the executor needs Airflow 3.3")
 
@@ -49,6 +50,8 @@ def airflow(postgres, tmp_path_factory, pytestconfig):
         **NOTICED_SOON,
         **DEATHS_ARE_NOTICED_SOON,
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor,dbt_watch.NodeExecutor",
+        # One DAG is scheduled by an asset.
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
         # Far fewer than there are sensors.
         "AIRFLOW__CORE__PARALLELISM": "6",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
@@ -116,6 +119,26 @@ def test_airflow_shows_dbts_own_times(run_of):
         finished = max(result.finished_at for result in results)
         assert abs(item.start_date - started) < NEAR, task_id
         assert abs(item.end_date - finished) < NEAR, task_id
+
+
+def test_each_build_is_told_when_it_is_done_and_a_consumer_runs_while_dbt_goes_on(run_of):
+    run = run_of("x_good")
+    client = run.airflow.client
+    found = client.get("assets/events", source_dag_id=run.dag_id, source_run_id=run.run_id, limit=100)
+    events = {event["source_task_id"]: event for event in found["asset_events"]}
+    assert len(events) == found["total_entries"]
+    assert {event["extra"]["unique_id"].rpartition(".")[2] for event in events.values()} == {
+        "customers", "daily_revenue", "orders", "stg_customers", "stg_orders", "stg_payments", "raw_customers", "raw_orders",
+        "raw_payments", "order_status_history",
+    }  # fmt: skip
+    told = events["shop.raw_orders"]
+    assert parse_time(told["timestamp"]) < run.tasks[PRODUCER].end_date
+    (report,) = until(
+        lambda: client.get("dags/x_report/dagRuns", state="success")["dag_runs"], "no consumer has run"
+    )
+    assert report["run_type"] == "asset_triggered"
+    assert parse_time(report["queued_at"]) < run.tasks[PRODUCER].end_date
+    assert Run(run.airflow, "x_report", report["dag_run_id"]).xcom("notice") == [told["extra"]]
 
 
 def test_a_sensors_log_tells_of_its_node(run_of):

@@ -214,6 +214,25 @@ class AirflowClient:
         """Mark a run as `success` or `failed`."""
         self._answer("PATCH", _run(dag_id, run_id), json={"state": state})
 
+    def create_backfill(self, dag_id: str, first: datetime, last: datetime, *, at_once: int = 1) -> int:
+        """
+        Have a DAG run for its dates of the past, and return the id of that.
+
+        :param first: the first date
+        :param last: the last one
+        :param at_once: how many runs go on at a time
+        """
+        body = {
+            "dag_id": dag_id,
+            "from_date": first.isoformat(),
+            "to_date": last.isoformat(),
+            "run_backwards": False,
+            "dag_run_conf": {},
+            "reprocess_behavior": "none",
+            "max_active_runs": at_once,
+        }
+        return int(self._answer("POST", "backfills", json=body)["id"])
+
     def create_pool(self, name: str, slots: int, *, include_deferred: bool = False) -> None:
         """Create a pool; with `include_deferred`, tasks that wait in a triggerer take slots of it too."""
         body = {"name": name, "slots": slots, "include_deferred": include_deferred}

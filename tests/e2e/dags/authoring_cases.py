@@ -31,11 +31,11 @@ def one_region_fails():
 def twice():
     """One project used twice in a DAG, with different selections."""
 
-    @dbt_k8s_project(**ARGUMENTS, select="raw_orders", tests="none")
+    @dbt_k8s_project(**ARGUMENTS, select="raw_orders", tests="none", assets="each", assets_when="built")
     def shop():
         pass
 
-    shop() >> shop.override(group_id="again", select="raw_payments")()
+    shop() >> shop.override(group_id="again", select="raw_payments", assets_when="end")()
 
 
 def tell(context):

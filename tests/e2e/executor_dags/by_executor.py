@@ -7,7 +7,7 @@ from pathlib import Path
 from airflow.sdk import dag, get_parsing_context, task
 from gated import gated
 
-from dbt_watch import dbt_build, dbt_k8s_project
+from dbt_watch import dbt_asset, dbt_build, dbt_k8s_project
 
 PLACES = 64
 ARGUMENTS = {
@@ -43,6 +43,26 @@ def case(dag_id, build=None, before=None, **overrides):
     make()
 
 
+def report(node):
+    """Make a DAG that runs when a node of `x_good` was built."""
+    dag_id, asset = "x_report", dbt_asset(ARGUMENTS["manifest"], node)
+    if get_parsing_context().dag_id not in {None, dag_id}:
+        return
+
+    @dag(dag_id=dag_id, schedule=[asset], start_date=datetime(2026, 1, 1), catchup=False)
+    def make():
+        @task
+        def notice(triggering_asset_events=None):
+            return [event.extra for event in triggering_asset_events[asset]]
+
+        notice()
+
+    make()
+
+
+report("raw_orders")
+
+
 def refuse():
     raise RuntimeError("nothing has landed")
 
@@ -58,7 +78,7 @@ def tell(kind):
     return told
 
 
-case("x_good")
+case("x_good", assets="each")
 case(
     "x_broken",
     env_vars={**ARGUMENTS["env_vars"], "BREAK_MODEL": "orders"},

@@ -26,6 +26,7 @@ def landed_late():
         retries=1,
         retry_delay=timedelta(seconds=1),
         on_finish_action="keep_pod",
+        assets="each",
     )
     def shop():
         pass

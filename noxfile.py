@@ -226,9 +226,8 @@ def bench(session: nox.Session) -> None:
     Measure: log to journal, a long journal, a large DAG and its parse, many projects, dbt's log levels, selection.
 
     Options go to the log levels. `-- scale`: what a task for each node costs, by size and way to start; hours. `-- pods`: one pod,
-        several, or one for each node; half an hour. Options follow, such as --sizes 100. `-- server`: a server of dbt. `-- lineage`: what OpenLineage is told.
-
-    `-- assets`: what it costs to tell Airflow of builds.
+    several, or one for each node; half an hour. Options follow, such as --sizes 100. `-- server`: a server of dbt. `-- lineage`:
+    what OpenLineage is told. `-- assets`: what it costs to tell Airflow of builds.
     """
     session.install("-e", ".[tests]")
     if session.posargs[:1] in (["scale"], ["pods"]):

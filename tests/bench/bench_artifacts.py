@@ -3,7 +3,7 @@ What it costs to bring dbt's files out by the log, and to compare a project with
 
 Usage: python tests/bench/bench_artifacts.py MANIFEST [--nodes N] [--json]. MANIFEST is the manifest.json of the example project. The larger one
 is made of its nodes, again and again under other names. The shell's script is the real one, with a program in the place of dbt that only
-copies files. `nox -s bench` runs it.
+copies files.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from example_runs import (  # noqa: F401 - these are fixtures
     example_cluster,
     run_of_example,
     shop,
+    shop_login,
     shop_with_packages,
     told,
 )

@@ -13,6 +13,7 @@ from example_runs import (  # noqa: F401 - these are fixtures
     metered_database,
     run_of_example,
     shop,
+    shop_login,
     shop_with_packages,
     told,
 )

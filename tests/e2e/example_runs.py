@@ -1,11 +1,13 @@
 """The examples of the documentation: their projects, their cluster and their runs. `conftest.py` has these fixtures for all tests."""
 
 import base64
+import contextlib
 import json
 import shutil
 import sys
 from pathlib import Path
 
+import psycopg2
 import pytest
 from harness import dags_in
 from kubernetes import client, config
@@ -18,11 +20,12 @@ ROOT = HERE.parents[1]
 IMAGE = "jaffle-shop:examples"
 WITH_ENTRYPOINT = "jaffle-shop:entrypoint"
 WITH_SOURCES = "landed-shop:examples"
+WITH_POSTGRES = "jaffle-shop:postgres"
 WITH_MICROBATCH = "metered-shop:examples"
 # In the order in which the tests ask for them.
 EXAMPLE_RUNS = (
     "regions", "one_region_fails", "values", "values of a part", "watchers", "watchers with a failure", "told",
-    "one_node", "tests", "twice", "container", "pods", "freshness", "landed_late", "artifacts", "nightly", "assets", "assets with a failure",
+    "one_node", "tests", "twice", "container", "pods", "profile", "freshness", "landed_late", "artifacts", "nightly", "assets", "assets with a failure",
 )  # fmt: skip
 # What an older Airflow may do otherwise: it maps tasks, calls back, ends tasks that are left out, and is told of assets. The rest is dbt's and
 # the cluster's, and runs on the newest alone.
@@ -102,6 +105,26 @@ def shop_with_packages(shop, tmp_path_factory):
     return directory
 
 
+# The role of the shop in the warehouse, which asks for its password as it asks no other.
+SHOP_LOGIN, SHOP_PASSWORD = "shop_dbt", "m4rk-password-of-the-shop"
+WAREHOUSE = "warehouse"
+
+
+@pytest.fixture(scope="session")
+def shop_login(postgres):
+    """Make that role."""
+    with contextlib.closing(psycopg2.connect(host=postgres, user="postgres", dbname=WAREHOUSE)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(f"create role {SHOP_LOGIN} login password '{SHOP_PASSWORD}'")
+        cursor.execute(f"grant create on database {WAREHOUSE} to {SHOP_LOGIN}")
+        cursor.execute("show hba_file")
+        file = Path(cursor.fetchone()[0])
+        file.write_text(f"local {WAREHOUSE} {SHOP_LOGIN} scram-sha-256\n{file.read_text()}")
+        cursor.execute("select pg_reload_conf()")
+    return {"host": postgres, "login": SHOP_LOGIN, "password": SHOP_PASSWORD, "schema": WAREHOUSE}
+
+
 @pytest.fixture(scope="session")
 def metered_database(tmp_path_factory):
     """Where the example with a microbatch model builds, run after run."""
@@ -110,7 +133,15 @@ def metered_database(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def example_cluster(
-    cluster, warm_dbt, shop, shop_with_packages, landed_shop, metered_shop, metered_database, tmp_path_factory
+    cluster,
+    warm_dbt,
+    shop,
+    shop_with_packages,
+    landed_shop,
+    metered_shop,
+    metered_database,
+    postgres,
+    tmp_path_factory,
 ):
     if cluster is None:
         pytest.skip("the examples bring images that a cluster of your own has not")
@@ -130,6 +161,7 @@ def example_cluster(
         WITHOUT_SHELL: image(shop, {"/bin/sh": Mount(no_shell, shared=True)}),
         WITH_SOURCES: image(landed_shop, {"/warehouse": warehouse}),
         WITH_MICROBATCH: image(metered_shop, {"/warehouse": Mount(metered_database.parent, shared=True)}),
+        WITH_POSTGRES: image(shop, {postgres: Mount(Path(postgres), shared=True)}),
     }
     with LocalKube(images) as kube:
         core = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
@@ -160,12 +192,13 @@ def lake(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run_of_example(
-    airflow, ahead, example_cluster, shop, landed_shop, metered_shop, told, lake, tmp_path_factory
+    airflow, ahead, example_cluster, shop, landed_shop, metered_shop, told, lake, shop_login, tmp_path_factory
 ):
     """Return the finished run of an example."""
     template = tmp_path_factory.mktemp("template") / "pod.yaml"
     template.write_text(POD_TEMPLATE.format(image=WITHOUT_SHELL))
     airflow.client.create_pool("warehouse", slots=4)
+    airflow.client.create_connection("warehouse", "postgres", **shop_login)
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(example_cluster.kubeconfig)}}
     environment = {
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
@@ -182,7 +215,7 @@ def run_of_example(
     }
     files = [ROOT / f"examples/{name}_dag.py" for name in EXAMPLES if name != "container"]
     files += [HERE / "landed_dags/landed_late.py", HERE / "dags/authoring_cases.py"]
-    container = ROOT / "examples/container_dag.py"
+    container, profile = (ROOT / f"examples/{name}_dag.py" for name in ("container", "profile"))
     names = [name for name in EXAMPLE_RUNS if STARTS_FROM_TRIGGER or name in ON_EACH]
 
     def get(name):
@@ -193,6 +226,7 @@ def run_of_example(
     with (
         dags_in(airflow, *files, env=environment),
         dags_in(airflow, container, env={**environment, "JAFFLE_SHOP_IMAGE": WITH_ENTRYPOINT}),
+        dags_in(airflow, profile, env={**environment, "JAFFLE_SHOP_IMAGE": WITH_POSTGRES}),
     ):
         for name in names:
             ahead.add(name, name.split()[0], CONF.get(name))

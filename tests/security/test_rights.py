@@ -16,6 +16,10 @@ pytestmark = pytest.mark.timeout(900)
 
 # What is enough for a build, for one that fails and whose pod is kept, and for one that does not start.
 WITH_THE_ROLE = ("plain", "kept", "unpullable")
+WITH_ANOTHER_ROLE = {
+    "with_xcom": "dbt-watch-xcom", "with_profile": "dbt-watch-profile", "refused_profile": "dbt-watch-profile"
+}  # fmt: skip
+WAREHOUSE = {"conn_type": "duckdb", "host": "/tmp/jaffle_shop.duckdb"}  # noqa: S108 - in the pod
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +28,15 @@ def kubeconfigs(kube, roles):
         dag_id: kube.kubeconfig_for(roles["dbt-watch"], namespace="dbt", name=dag_id)
         for dag_id in WITH_THE_ROLE
     }
-    both = [*roles["dbt-watch"], *roles["dbt-watch-xcom"]]
-    return {**files, "with_xcom": kube.kubeconfig_for(both, namespace="dbt", name="with-xcom")}
+    for dag_id, more in WITH_ANOTHER_ROLE.items():
+        both = [*roles["dbt-watch"], *roles[more]]
+        files[dag_id] = kube.kubeconfig_for(both, namespace="dbt", name=dag_id.replace("_", "-"))
+    return files
 
 
 @pytest.fixture(scope="module")
 def outcomes(run_dags, kubeconfigs):
-    return run_dags("rights", kubeconfigs)
+    return run_dags("rights", kubeconfigs, AIRFLOW_CONN_WAREHOUSE=json.dumps(WAREHOUSE))
 
 
 def granted(rules):
@@ -60,7 +66,7 @@ def test_a_pod_that_does_not_start_says_why(outcomes):
     assert "not found" in outcomes["unpullable"].log
 
 
-@pytest.mark.parametrize("dag_id", ["plain", "kept", "unpullable", "with_xcom"])
+@pytest.mark.parametrize("dag_id", [*WITH_THE_ROLE, *WITH_ANOTHER_ROLE])
 def test_nothing_was_refused(outcomes, dag_id):
     assert "is forbidden" not in outcomes[dag_id].log
 
@@ -69,12 +75,33 @@ def test_the_result_of_a_pod_is_read_with_the_other_role(outcomes):
     assert outcomes["with_xcom"].state == "success"
 
 
+@pytest.fixture(scope="module")
+def secrets_left(outcomes, kube):
+    api = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
+    found = [item.metadata.name for item in api.list_namespaced_secret("dbt").items]
+    api.api_client.close()
+    return [name for name in found if name.startswith("dbt-profile-")]
+
+
+def test_a_pod_has_its_profile_with_the_third_role_and_takes_it_along(outcomes, secrets_left):
+    assert outcomes["with_profile"].state == "success"
+    assert not secrets_left
+
+
+def test_a_pod_that_the_api_refuses_leaves_no_secret(outcomes, secrets_left):
+    assert outcomes["refused_profile"].state == "failed"
+    assert "volumeMounts" in outcomes["refused_profile"].log
+    assert not secrets_left
+
+
 def test_every_right_is_used_and_no_other(outcomes, kubeconfigs, recorder, roles):
     """What the role grants and nobody has asked for would not be the least."""
     used = {dag_id: recorder.by(path) for dag_id, path in kubeconfigs.items()}
     assert set().union(*(used[dag_id] for dag_id in WITH_THE_ROLE)) == granted(roles["dbt-watch"])
     # This cluster is older than 1.35, and asks for one of the two.
     assert used["with_xcom"] - granted(roles["dbt-watch"]) == {("get", "pods/exec")}
+    of_profiles = (used["with_profile"] | used["refused_profile"]) - granted(roles["dbt-watch"])
+    assert of_profiles == granted(roles["dbt-watch-profile"])
 
 
 @pytest.fixture

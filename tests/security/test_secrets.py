@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 
@@ -13,7 +14,7 @@ from dbt_watch.local.localkube.environment import expand
 # A DAG with each runs in a real Airflow, on a machine that may be slow.
 pytestmark = pytest.mark.timeout(900)
 
-MARKS = {name: f"m4rk-{name}-7f3a9c" for name in ("secret", "vars", "env", "plain")}
+MARKS = {name: f"m4rk-{name}-7f3a9c" for name in ("secret", "vars", "env", "plain", "profile")}
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +23,10 @@ def outcomes(kube, run_dags):
     secret = {"metadata": {"name": "warehouse"}, "stringData": {"password": MARKS["secret"]}}
     api.create_namespaced_secret("dbt", secret)
     api.api_client.close()
-    kubeconfigs = dict.fromkeys(("in_secret", "not_started", "in_vars"), kube.kubeconfig)
+    kubeconfigs = dict.fromkeys(("in_secret", "not_started", "in_vars", "in_profile"), kube.kubeconfig)
     variables = {"AIRFLOW_VAR_FIRST": MARKS["vars"], "AIRFLOW_VAR_SECOND": MARKS["env"]}
+    warehouse = {"conn_type": "duckdb", "password": MARKS["profile"]}
+    variables["AIRFLOW_CONN_WAREHOUSE"] = json.dumps(warehouse)
     return run_dags("secret", kubeconfigs, MARK_PLAIN=MARKS["plain"], **variables)
 
 
@@ -48,6 +51,7 @@ def test_the_builds_failed_and_said_why(outcomes):
     assert {outcome.state for outcome in outcomes.values()} == {"failed"}
     # The error that names the password, with dbt's asterisks in its place.
     assert "/nowhere/*****" in outcomes["in_secret"].log
+    assert 'Cannot open file "*****"' in outcomes["in_profile"].log
     assert "not found" in outcomes["not_started"].log
     assert "dbt ended with exit code" in outcomes["in_vars"].log
 
@@ -58,15 +62,20 @@ def test_the_journal_and_the_rendered_fields_are_among_what_is_looked_through(st
     assert "shop.dbt_build" in stored["rendered_task_instance_fields"]
 
 
-def test_a_kubernetes_secret_is_nowhere_in_airflow(outcomes, stored):
-    assert not tables_with(stored, MARKS["secret"])
-    assert not [dag_id for dag_id, outcome in outcomes.items() if MARKS["secret"] in outcome.log]
+@pytest.mark.parametrize("mark", ["secret", "profile"])
+def test_a_kubernetes_secret_is_nowhere_in_airflow_even_where_it_is_made_of_a_connection(
+    outcomes, stored, mark
+):
+    for text in (MARKS[mark], base64.b64encode(MARKS[mark].encode()).decode()):
+        assert not tables_with(stored, text)
+        assert not [dag_id for dag_id, outcome in outcomes.items() if text in outcome.log]
 
 
 def test_a_kubernetes_secret_is_not_in_the_pod_that_airflow_asks_for(outcomes, recorder):
     pods = json.dumps(recorder.pods)
     assert "DBT_ENV_SECRET_PASSWORD" in pods
-    assert MARKS["secret"] not in pods
+    assert "DBT_ENV_SECRET_PROFILE_PATH" in pods
+    assert not [mark for mark in ("secret", "profile") if MARKS[mark] in pods]
 
 
 @pytest.mark.parametrize("mark", ["vars", "env"])

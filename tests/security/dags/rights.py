@@ -6,7 +6,7 @@ from datetime import datetime
 from airflow.sdk import dag
 from kubernetes.client import models as k8s
 
-from dbt_watch import dbt_build, dbt_k8s_project
+from dbt_watch import DbtProfile, dbt_build, dbt_k8s_project
 
 ARGUMENTS = {
     "manifest": os.environ["JAFFLE_SHOP_MANIFEST"],
@@ -42,3 +42,7 @@ case("plain", init_containers=[WAIT])
 case("kept", BROKEN, select="stg_customers", on_finish_action="keep_pod")
 case("unpullable", image="registry.invalid/none:1", startup_timeout_seconds=8)
 case("with_xcom", do_xcom_push=True)
+PROFILE = {"profile": DbtProfile("warehouse"), "profiles_dir": None}
+case("with_profile", **PROFILE)
+# A pod that the API refuses.
+case("refused_profile", **PROFILE, volume_mounts=[k8s.V1VolumeMount(name="nowhere", mount_path="/nowhere")])

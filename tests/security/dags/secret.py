@@ -6,7 +6,7 @@ from datetime import datetime
 from airflow.providers.cncf.kubernetes.secret import Secret
 from airflow.sdk import dag
 
-from dbt_watch import dbt_build, dbt_k8s_project
+from dbt_watch import DbtProfile, dbt_build, dbt_k8s_project
 
 PASSWORD = "DBT_ENV_SECRET_PASSWORD"  # noqa: S105 - the name of a variable: dbt takes such ones out of its log
 ARGUMENTS = {
@@ -50,4 +50,11 @@ case(
     dbt_build(vars={"api_token": "{{ var.value.first }}", "reference": "$(PLAIN)"}),
     profiles_dir="/usr/app/talkative_profiles",
     env_vars={"API_TOKEN": "{{ var.value.second }}", "PLAIN": os.environ["MARK_PLAIN"]},
+)
+# The same of a connection, which dbt gets as a profile of its own.
+case(
+    "in_profile",
+    profile=DbtProfile(
+        "warehouse", to_profile=lambda found: {"path": f"/nowhere/{found.password}/warehouse.duckdb"}
+    ),
 )

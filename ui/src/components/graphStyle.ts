@@ -42,7 +42,7 @@ export function styleOf(): cytoscape.StylesheetJson {
         label: "data(label)",
         color: color("text"),
         "font-size": 12,
-        "font-family": "Inter, system-ui, Roboto, Helvetica, Arial, sans-serif",
+        "font-family": "Inter, Segoe UI, Helvetica, Arial, sans-serif",
         "text-valign": "center",
         "text-halign": "center",
         "text-wrap": "ellipsis",

@@ -34,7 +34,17 @@ export function applied(run: RecordAnswer, pending: Pending): RecordAnswer {
     // What a manifest says of a node does not change while dbt runs, so changes may leave it out.
     return { ...stable(node), ...changed };
   });
-  return { version, live, record: { ...run.record, nodes: [...nodes, ...left.values()] } };
+  const all = [...nodes, ...left.values()];
+  return { version, live, record: { ...run.record, nodes: all, started_at: run.record.started_at ?? firstStart(all) } };
+}
+
+/** Return when the first node began; null where none has. */
+function firstStart(nodes: readonly NodeRecord[]): string | null {
+  let first: string | null = null;
+  for (const { started_at: began } of nodes) {
+    if (began && (first === null || Date.parse(began) < Date.parse(first))) first = began;
+  }
+  return first;
 }
 
 function stable(node: NodeRecord): Partial<NodeRecord> {

@@ -84,7 +84,8 @@ export const MAIN_THREAD = "MainThread";
 /** Return what a lane is called. */
 export function titleOf(lane: Lane, index: number): string {
   if (lane.name === MAIN_THREAD) return "hooks";
-  return lane.name ? (lane.name.split(" ")[0] ?? lane.name) : `${index + 1}`;
+  if (/^\d*$/.test(lane.name)) return `lane ${lane.name || index + 1}`;
+  return lane.name.split(" ")[0] ?? lane.name;
 }
 
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400];

@@ -252,23 +252,27 @@ test("hostile texts stay texts: no script runs, in any view", async () => {
 });
 
 describe("3,000 nodes", () => {
-  test("are painted soon, and the page goes on answering", async () => {
-    const page = await opened("dag_id=big&view=table");
+  test("cost the page little to paint, in any view", async () => {
+    const page = await opened("dag_id=ten&view=table");
+    await shown(page);
+    const busy = await busyTime(page);
+    await page.goto(page.url().replace("dag_id=ten", "dag_id=big"));
     await page.waitForSelector("tbody tr[data-index]");
-    const paint = await page.evaluate(() => performance.now());
+    const costs: Record<string, number> = { load: await busy() };
+    console.log(
+      `3,000 nodes: the table stood ${Math.round(await page.evaluate(() => performance.now()))} ms after the request`,
+    );
     expect(await page.locator("tbody tr").count()).toBeLessThan(80);
     const slowest: Record<string, number> = {};
     for (const view of ["Timeline", "Graph", "Why", "Table"] as const) {
       const frames = slowestFrame(page);
       await page.getByRole("tab", { name: view }).click();
       await shown(page);
-      slowest[view] = await frames;
+      slowest[view] = Math.round(await frames);
+      costs[view] = await busy();
     }
-    console.log(
-      `3,000 nodes: the table stood ${Math.round(paint)} ms after the request; slowest frame by view, ms:`,
-      slowest,
-    );
-    expect(paint).toBeLessThan(15_000);
+    console.log("processor time of the page, ms:", costs, "slowest frame as the clock goes, ms:", slowest);
+    for (const cost of Object.values(costs)) expect(cost).toBeLessThan(5000);
   });
 
   test("500 changes at once do not stop it", async () => {
@@ -279,6 +283,27 @@ describe("3,000 nodes", () => {
     expect(slowest).toBeLessThan(3000);
   });
 });
+
+/**
+ * Return a function that returns for how many milliseconds the page's thread had the processor since it was called before.
+ *
+ * What the clock says depends on what else the machine does.
+ */
+async function busyTime(page: Page): Promise<() => Promise<number>> {
+  const session = await page.context().newCDPSession(page);
+  await session.send("Performance.enable", { timeDomain: "threadTicks" });
+  const read = async () => {
+    const { metrics } = await session.send("Performance.getMetrics");
+    return (metrics.find(({ name }) => name === "TaskDuration")?.value ?? 0) * 1000;
+  };
+  let before = await read();
+  return async () => {
+    const now = await read();
+    const spent = Math.round(now - before);
+    before = now;
+    return spent;
+  };
+}
 
 /** Return how long the longest frame took, in milliseconds. */
 function slowestFrame(page: Page, during = 2500): Promise<number> {

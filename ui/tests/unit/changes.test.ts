@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { applied, gathered } from "../../src/model/changes";
-import { live, node, run } from "./made";
+import { at, live, node, run } from "./made";
 
 describe("changes of nodes", () => {
   test("a node that did not change stays the same object", () => {
@@ -36,6 +36,12 @@ describe("changes of nodes", () => {
     const after = applied(run([node("a")]), both);
     expect(after.version).toBe(3);
     expect(after.record.nodes[0]?.state).toBe("error");
+  });
+
+  test("a run that had not begun begins with its first node", () => {
+    const before = run([node("a"), node("b")], { record: { started_at: null } });
+    const nodes = [node("a", { started_at: at(5) }), node("b", { started_at: at(3) })];
+    expect(applied(before, gathered(null, { version: 2, nodes })).record.started_at).toBe(at(3));
   });
 
   test("tasks that a change does not name stay as they were", () => {

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dbt_watch.authoring.pod_settings import PodSettings
     from dbt_watch.core.results import NodeResult
-    from dbt_watch.decorators import dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
+    from dbt_watch.decorators import (
+        dbt_api_project,
+        dbt_build,
+        dbt_command,
+        dbt_k8s_project,
+        dbt_node,
+        dbt_run_operation,
+    )
     from dbt_watch.executor.node_executor import NodeExecutor
     from dbt_watch.project import DbtNode, DbtProject
     from dbt_watch.rendering.project_plan import ProjectPlan
@@ -31,8 +38,10 @@ __all__ = [
     "ProjectPlan",
     "dbt_api_project",
     "dbt_build",
+    "dbt_command",
     "dbt_k8s_project",
     "dbt_node",
+    "dbt_run_operation",
 ]
 
 _HOMES = {
@@ -44,8 +53,10 @@ _HOMES = {
     "ProjectPlan": "dbt_watch.rendering.project_plan",
     "dbt_api_project": "dbt_watch.decorators",
     "dbt_build": "dbt_watch.decorators",
+    "dbt_command": "dbt_watch.decorators",
     "dbt_k8s_project": "dbt_watch.decorators",
     "dbt_node": "dbt_watch.decorators",
+    "dbt_run_operation": "dbt_watch.decorators",
 }
 
 

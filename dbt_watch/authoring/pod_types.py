@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from airflow.providers.cncf.kubernetes.secret import Secret
+    from airflow.sdk import XComArg
     from airflow.task.priority_strategy import PriorityWeightStrategy
     from kubernetes.client import models as k8s
 
@@ -205,6 +206,20 @@ class StandaloneApiNodeArguments(TaskArguments, total=False):
     on_drift: OnDrift
     on_warning_callback: Callbacks
     build: DbtBuild
+
+
+class CommandArguments(PodArguments, total=False):
+    """What a task takes that runs another command of dbt than a build; `conn_id` where a server runs it."""
+
+    vars: Mapping[str, Any] | str | XComArg | None
+    target: str | XComArg | None
+    task_id: str | None
+    project_dir: str | None
+    profiles_dir: str | None
+    keep_entrypoint: bool
+    deps: bool
+    operator_class: type[Any] | None
+    conn_id: str
 
 
 class FunctionArguments(TaskArguments, total=False):

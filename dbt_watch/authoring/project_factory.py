@@ -18,6 +18,7 @@ from dbt_watch.airflow.dag_authoring import current_task_group
 from dbt_watch.authoring.api_arguments import check_api_arguments
 from dbt_watch.authoring.isolation import isolation
 from dbt_watch.authoring.node_functions import Body
+from dbt_watch.authoring.operations import Commands
 from dbt_watch.authoring.operators import ApiOperators, PodOperators
 from dbt_watch.authoring.options import callbacks
 from dbt_watch.authoring.parse_warnings import warn_of, warn_of_obstacle
@@ -186,7 +187,7 @@ class ProjectFactory(Generic[P]):
         build = body.run(self._function, args, kwargs)
         self._check_narrowing(build, graph, wanted)
         tasks.begin(build.to_dict(), references([*args, *kwargs.values()]))
-        project = DbtProject(tasks, body.ends)
+        project = DbtProject(tasks, body.ends, Commands(settings))
         if (made := made_projects.get()) is not None:
             made.append(project)
         return project

@@ -25,7 +25,7 @@ from dbt_watch.core.statuses import CANCELLED
 from dbt_watch.core.text import one_line, sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from dbt_watch.core.log.stream import LogUpdate
     from dbt_watch.core.results import NodeResult, SelectedNode
@@ -161,17 +161,7 @@ class BuildWatch:
 
     def summary(self) -> str:
         """Return in one line what became of the nodes: the first failure, counts, and the names of those that failed."""
-        results = self.results
-        failed = [result for result in results if result.is_failure]
-        counts = Counter(result.status for result in results)
-        parts = [
-            _root_cause(failed),
-            ", ".join(f"{number} {status}" for status, number in counts.most_common()),
-        ]
-        if failed:
-            names = ", ".join(result.label for result in failed[:MAX_NAMES])
-            parts.append(f"failed: {names}" + (" ..." if len(failed) > MAX_NAMES else ""))
-        return sanitize("; ".join(filter(None, parts)) or "no node was reported")
+        return summary_of(self.results)
 
     def _take(self, update: LogUpdate, is_new: bool) -> None:
         changes = map(self._without_secrets, update.changes)
@@ -198,6 +188,20 @@ class BuildWatch:
             return False
         del self._known[change.unique_id]
         return True
+
+
+def summary_of(results: Sequence[NodeResult]) -> str:
+    """Return in one line what became of some nodes."""
+    failed = [result for result in results if result.is_failure]
+    counts = Counter(result.status for result in results)
+    parts = [
+        _root_cause(failed),
+        ", ".join(f"{number} {status}" for status, number in counts.most_common()),
+    ]
+    if failed:
+        names = ", ".join(result.label for result in failed[:MAX_NAMES])
+        parts.append(f"failed: {names}" + (" ..." if len(failed) > MAX_NAMES else ""))
+    return sanitize("; ".join(filter(None, parts)) or "no node was reported")
 
 
 def _root_cause(failed: Iterable[NodeResult]) -> str:

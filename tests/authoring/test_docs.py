@@ -10,7 +10,7 @@ from dbt_watch.authoring.options import DEFAULTS, ApiOptions, ProjectOptions
 from dbt_watch.producers.api.connection import KNOWN_EXTRAS
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("mapping", "values", "nodes", "freshness", "container", "gke", "eks", "api")
+PAGES = ("mapping", "values", "nodes", "freshness", "container", "gke", "eks", "api", "operations")
 
 
 def blocks(text):

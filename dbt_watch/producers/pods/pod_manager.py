@@ -6,7 +6,7 @@ The operator's pod manager, but that it reads the log of dbt for an attempt of t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbt_watch.airflow.pod_operator import FollowingPodManager
 from dbt_watch.producers.pods.log_reader import PodLogReader
@@ -14,8 +14,31 @@ from dbt_watch.producers.pods.log_reader import PodLogReader
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
 
-    from dbt_watch.producers.pods.attempt import PodAttempt
-    from dbt_watch.producers.pods.log_reader import Position
+    from dbt_watch.producers.pods.log_reader import ContainerEnd, Position
+
+
+class TakesLines(Protocol):
+    """What the lines of a log are for."""
+
+    def take_lines(self, lines: list[bytes], is_new: bool) -> None:
+        """Take raw lines, and whether they are new."""
+
+
+class Follower(Protocol):
+    """An attempt that follows the log of dbt: of a build, or of another command."""
+
+    end: ContainerEnd | None
+    pod: k8s.V1Pod | None
+
+    @property
+    def watch(self) -> TakesLines | None:
+        """What takes the lines; None before dbt is awaited."""
+
+    def tick(self) -> None:
+        """Do what is due."""
+
+    def close(self, exit_code: int | None, reason: str | None = None) -> None:
+        """Take the end of dbt."""
 
 
 class WatchingPodManager(FollowingPodManager):
@@ -27,7 +50,7 @@ class WatchingPodManager(FollowingPodManager):
     :param position: how far they have been read; kept when the manager is made anew with fresh credentials
     """
 
-    def __init__(self, operator: Any, *, attempt: PodAttempt, position: Position) -> None:
+    def __init__(self, operator: Any, *, attempt: Follower, position: Position) -> None:
         super().__init__(operator)
         self._attempt = attempt
         self._position = position

@@ -74,6 +74,7 @@ class CommandWatch:
         self._redact = redact
         self._ledger = Ledger(attempt=attempt)
         self._stream = LogStream(self._ledger)
+        self._has_records = False
         self._message: str | None = None
         self._error: str | None = None
         self._seconds: float | None = None
@@ -84,7 +85,7 @@ class CommandWatch:
     @property
     def has_records(self) -> bool:
         """Whether any record of dbt has been among the lines."""
-        return bool(self._ledger.run.commands)
+        return self._has_records
 
     @property
     def is_over(self) -> bool:
@@ -112,7 +113,7 @@ class CommandWatch:
         self._is_over = True
         self._exit_code = exit_code
         # Nothing waits for a node, so what became of one whose end dbt did not tell is nothing to tell either.
-        self._ledger.close(exit_code, None, reason=self._redact(reason), no_log=no_log)
+        self._stream.close(exit_code, reason=self._redact(reason), no_log=no_log)
         end = self._ledger.run.end
         self._reason = self._redact(end.reason) if end is not None else reason
 
@@ -155,6 +156,7 @@ class CommandWatch:
             event = decode_record(line)
         except MISREAD:
             return
+        self._has_records = True
         if event.info.level == "error":
             self._error = self._text_of(event)
         elif event.info.level == "info" and event.info.name not in _PREAMBLE:

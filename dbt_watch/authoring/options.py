@@ -13,8 +13,10 @@ from dbt_watch.core.log.drift import OnDrift
 from dbt_watch.core.log.stale_sources import OnStale
 from dbt_watch.core.selection.source_freshness import Freshness
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.rendering.node_tasks import NodeTask, Owners
 from dbt_watch.rendering.plan import TESTS, Tests
 from dbt_watch.rendering.sensor_start import Sensors
+from dbt_watch.rendering.source_tasks import Sources
 from dbt_watch.rendering.subgroups import GroupBy
 
 Callback = Callable[[Any], None]
@@ -109,6 +111,24 @@ class OptionsBesideSelection(TypedDict, total=False):
     operator_class: type[Any] | None
     """KubernetesPodOperator, the default, or a subclass of it."""
 
+    sources: Sources
+    """
+    "checked", the default: a source has a task when `freshness` checks it. "all": each source that is read has one, and one that is
+    not checked runs nothing.
+    """
+
+    owners: Owners
+    """
+    The owner of each node's task: "meta": what dbt has as `meta.owner` of the node; "group": the name of its dbt group; "none", the
+    default, and where dbt has none: as for any task. `meta.dbt_watch` comes before it.
+    """
+
+    node_task: NodeTask | None
+    """
+    A function that is called with each node while the DAG is parsed, and returns arguments of its task, or None: any of
+    `task_display_name`, `owner`, `pool`, `priority_weight` and `doc_md`. It comes before `owners` and `meta.dbt_watch`.
+    """
+
 
 class ProjectOptions(OptionsBesideSelection, total=False):
     """The options of a project."""
@@ -150,6 +170,9 @@ class ApiOptions(TypedDict, total=False):
     select: Criteria
     exclude: Criteria
     selector: Text
+    sources: Sources
+    owners: Owners
+    node_task: NodeTask | None
 
 
 DEFAULTS: Final[ProjectOptions] = {
@@ -171,6 +194,9 @@ DEFAULTS: Final[ProjectOptions] = {
     "exclude": None,
     "selector": None,
     "isolate": None,
+    "sources": "checked",
+    "owners": "none",
+    "node_task": None,
 }
 
 # Airflow's own, which a producer and its sensors both take.
@@ -194,6 +220,10 @@ def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
     _check_sensor_options(options["sensor_options"], options["sensors"])
     for name, check in _CHECKS.items():
         check(name, options[name])
+    if options["node_task"] is not None and not callable(options["node_task"]):
+        raise ArgumentError(
+            "node_task", options["node_task"], "a function from a node to arguments of its task"
+        )
     if options["on_stale"] != "fail" and options["freshness"] != "before":
         raise ArgumentError(
             "on_stale", options["on_stale"], 'freshness="before" beside it: nothing else is held back'

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.command import DbtBuild
     from dbt_watch.core.log.drift import OnDrift
+    from dbt_watch.rendering.node_tasks import NodeTask, Owners
     from dbt_watch.rendering.plan import Tests
     from dbt_watch.rendering.sensor_start import Sensors
+    from dbt_watch.rendering.source_tasks import Sources
     from dbt_watch.rendering.subgroups import GroupBy
 
     Callbacks = Callable[[Any], None] | Sequence[Callable[[Any], None]]
@@ -206,6 +208,9 @@ class StandaloneApiNodeArguments(TaskArguments, total=False):
     on_drift: OnDrift
     on_warning_callback: Callbacks
     build: DbtBuild
+    sources: Sources
+    owners: Owners
+    node_task: NodeTask | None
 
 
 class CommandArguments(PodArguments, total=False):

@@ -31,9 +31,11 @@ from dbt_watch.project import DbtProject
 from dbt_watch.rendering.callbacks import callbacks_of
 from dbt_watch.rendering.group import GroupTasks
 from dbt_watch.rendering.node_display import Looks
+from dbt_watch.rendering.node_tasks import NodeTasks
 from dbt_watch.rendering.plan import plan_tasks
 from dbt_watch.rendering.pod_tasks import references
 from dbt_watch.rendering.sensor_start import choose_start
+from dbt_watch.rendering.source_tasks import add_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -153,12 +155,14 @@ class ProjectFactory(Generic[P]):
             check_pod_arguments(settings.pod, isolated, options["operator_class"])
         group = current_task_group()
         ends = callbacks_of(group, settings.pod)
+        said = NodeTasks(graph, options["owners"], options["node_task"])
         looks = Looks(
             graph,
             group,
             group_by=options["group_by"],
             callbacks=ends,
             on_warning=callbacks("on_warning_callback", options["on_warning_callback"]),
+            said=said,
         )
         sensor_options = options["sensor_options"] or {}
         start = choose_start(
@@ -183,6 +187,8 @@ class ProjectFactory(Generic[P]):
             sensor_options=sensor_options,
         )
         tasks.make_wanted()
+        if options["sources"] == "all":
+            add_sources(tasks, said)
         body = Body(DbtProject(tasks), tasks)
         build = body.run(self._function, args, kwargs)
         self._check_narrowing(build, graph, wanted)

@@ -39,6 +39,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "serve a Kubernetes API whose pods run as processes of this machine",
     ),
     "ls": ("dbt_watch.core.commands.ls", "list the dbt nodes that a selection matches, from a manifest.json"),
+    "migrate": (
+        "dbt_watch.migration.command",
+        "rewrite a DAG file of astronomer-cosmos for this library",
+    ),
     "plan": (
         "dbt_watch.planning.command",
         "show which pods, tasks and commands a project will give, and why",
@@ -79,7 +83,7 @@ def _main(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("dbt_watch"):
             raise
-        extra = "server" if args.command == "server" else "demo"
+        extra = args.command if args.command in {"server", "migrate"} else "demo"
         return _cannot_run(f"{error.name} is not installed; it comes with `pip install 'dbt-watch[{extra}]'`")
     parser = argparse.ArgumentParser(
         prog=f"dbt-watch {args.command}",

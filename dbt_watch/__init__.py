@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from dbt_watch.authoring.pod_settings import PodSettings
     from dbt_watch.core.artifacts import Artifacts
     from dbt_watch.core.results import NodeResult
-    from dbt_watch.decorators import dbt_api_project, dbt_build, dbt_k8s_project, dbt_node
+    from dbt_watch.decorators import (
+        dbt_api_project,
+        dbt_build,
+        dbt_command,
+        dbt_k8s_project,
+        dbt_node,
+        dbt_run_operation,
+    )
     from dbt_watch.executor.node_executor import NodeExecutor
     from dbt_watch.lineage.settings import DbtLineage
     from dbt_watch.profiles.dbt_profile import DbtProfile
@@ -39,8 +46,10 @@ __all__ = [
     "dbt_api_project",
     "dbt_asset",
     "dbt_build",
+    "dbt_command",
     "dbt_k8s_project",
     "dbt_node",
+    "dbt_run_operation",
 ]
 
 _HOMES = {
@@ -56,8 +65,10 @@ _HOMES = {
     "dbt_api_project": "dbt_watch.decorators",
     "dbt_asset": "dbt_watch.authoring.assets",
     "dbt_build": "dbt_watch.decorators",
+    "dbt_command": "dbt_watch.decorators",
     "dbt_k8s_project": "dbt_watch.decorators",
     "dbt_node": "dbt_watch.decorators",
+    "dbt_run_operation": "dbt_watch.decorators",
 }
 
 

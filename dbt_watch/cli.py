@@ -40,6 +40,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "serve a Kubernetes API whose pods run as processes of this machine",
     ),
     "ls": ("dbt_watch.core.commands.ls", "list the dbt nodes that a selection matches, from a manifest.json"),
+    "migrate": (
+        "dbt_watch.migration.command",
+        "rewrite a DAG file of astronomer-cosmos for this library",
+    ),
     "plan": (
         "dbt_watch.planning.command",
         "show which pods, tasks and commands a project will give, and why",

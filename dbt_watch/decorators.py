@@ -1,5 +1,5 @@
 """
-The decorators `@dbt_k8s_project`, `@dbt_api_project` and `@dbt_node`, and `dbt_build`: names, signatures and what they mean.
+The public names that a DAG file imports: the decorators, `dbt_build`, and the tasks of other commands of dbt.
 
 `authoring` does the work. Everything that can be wrong with an argument is said while the DAG is parsed.
 """
@@ -10,6 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, overload
 
 from dbt_watch.authoring.node_functions import After, Binding, Body, On
+from dbt_watch.authoring.operations import Commands
 from dbt_watch.authoring.project_factory import ProjectFactory
 from dbt_watch.authoring.settings import DECORATORS, ProjectSettings
 from dbt_watch.authoring.standalone_node import standalone
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.authoring.pod_types import (
         ApiProjectArguments,
+        CommandArguments,
         FunctionArguments,
         ProjectArguments,
         StandaloneApiNodeArguments,
@@ -273,3 +275,29 @@ def dbt_node(
     binding = Binding(node=node, select=select, after=after, on=on, before=before, task_arguments=arguments)
     is_standalone = "manifest" in arguments and Body.current.get() is None
     return standalone(binding) if is_standalone else binding.bind
+
+
+def dbt_run_operation(
+    macro: str, args: Mapping[str, Any] | str | XComArg | None = None, **arguments: Unpack[CommandArguments]
+) -> XComArg:
+    """
+    Make a task that runs a macro, `dbt run-operation`, where no project is at hand; else see `DbtProject.run_operation`.
+
+    :param macro: its name, or `package.macro`
+    :param args: its arguments, as a dict, or as YAML text; each value may be a template or an XComArg
+    :param arguments: `vars` and `target` of dbt; `task_id`, by default the macro's name; and the arguments of `@dbt_k8s_project` that
+        are not about nodes, such as `image` and `project_dir`; given a `conn_id`, those of `@dbt_api_project`
+    :raises ArgumentError: when something is wrong
+    """
+    return Commands.without_project(arguments).run_operation(macro, args, arguments)
+
+
+def dbt_command(words: Sequence[str | XComArg], **arguments: Unpack[CommandArguments]) -> XComArg:
+    """
+    Make a task that runs a command of dbt that is no build, where no project is at hand; else see `DbtProject.command`.
+
+    :param words: the sub-command, and its options, such as `["docs", "generate"]`
+    :param arguments: see `dbt_run_operation`
+    :raises ArgumentError: when something is wrong; for `build`, and for options that would change dbt's log
+    """
+    return Commands.without_project(arguments).command(words, arguments)

@@ -9,7 +9,8 @@ DbtWatchError          the producer's task was stopped before dbt was, or its op
  │    └── SelectionError  a selection cannot be understood, or matches nothing: `core.selection`, `authoring`,
  │                      `producers.single_node`
  ├── DbtRunFailed       dbt ended, and not well: the producer's task, `producers.attempt`
- ├── PodLost            the pod did not run dbt, or went away before dbt was done: likewise, `producers.pods.attempt`
+ ├── PodLost            the pod did not run dbt, or went away before dbt was done: likewise, `producers.pods.attempt`,
+ │                      `producers.pods.command_operator`
  ├── InvocationLost     a server did not run dbt to its end: likewise, `producers.api.attempt`
  ├── ServerError        a server of dbt does not answer, or refuses what it is asked: `producers.api.protocol`
  └── ProjectIsBusy      dbt runs for the same project and run elsewhere: `producers.pods.project_pods`,

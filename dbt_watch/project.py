@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow.sdk import BaseOperator, EdgeModifier, XComArg
+    from typing_extensions import Unpack
 
+    from dbt_watch.authoring.operations import Commands
+    from dbt_watch.authoring.pod_types import CommandArguments
     from dbt_watch.core.manifest.graph import Node
     from dbt_watch.rendering.group import GroupTasks
     from dbt_watch.rendering.project_plan import ProjectPlan
@@ -115,6 +118,7 @@ class DbtProject(DependencyMixin):
 
     :param tasks: the tasks of its group
     :param ends: what else must be done before the project is: the functions bound to nodes
+    :param commands: makes tasks that run other commands of dbt where the project runs
 
     :ivar nodes: the nodes that have a task, by unique_id, tests included; `project["orders"]` finds one by its name
     :ivar group: Airflow's task group
@@ -122,7 +126,8 @@ class DbtProject(DependencyMixin):
     :ivar producers: the tasks that run dbt: one, unless the project is split; on a worker only the one that runs there
     """
 
-    def __init__(self, tasks: GroupTasks, ends: Sequence[Any] = ()) -> None:
+    def __init__(self, tasks: GroupTasks, ends: Sequence[Any] = (), commands: Commands | None = None) -> None:
+        self._commands = commands
         self._graph = tasks.graph
         self.group = tasks.group
         self._ends = ends
@@ -179,6 +184,42 @@ class DbtProject(DependencyMixin):
         The task waits for the run. For a report of a run that failed too, give it the trigger rule "all_done".
         """
         return ProjectResults(self._tasks, self._tasks.last)
+
+    def run_operation(
+        self,
+        macro: str,
+        args: Mapping[str, Any] | str | XComArg | None = None,
+        **arguments: Unpack[CommandArguments],
+    ) -> XComArg:
+        """
+        Make a task that runs a macro, `dbt run-operation`, where the project runs: in a pod with its arguments, or by its server.
+
+        It stands beside the project, in no order with it: `project >> project.run_operation("grant_select")` runs it behind. What
+        it gives other tasks is a dict: see docs/operations.md.
+
+        :param macro: its name, or `package.macro`
+        :param args: its arguments, as a dict, or as YAML text; each value may be a template or an XComArg
+        :param arguments: `vars` and `target` of dbt; `task_id`, by default the macro's name; and what is to be different from the
+            project: any argument of its operator, `project_dir`, `profiles_dir`, `deps`, `keep_entrypoint`
+        :raises ArgumentError: when something is wrong, or about nodes
+        """
+        return self._commands_of_project.run_operation(macro, args, arguments)
+
+    def command(self, words: Sequence[str | XComArg], **arguments: Unpack[CommandArguments]) -> XComArg:
+        """
+        Make a task that runs a command of dbt that is no build, such as `["docs", "generate"]`, where the project runs.
+
+        :param words: the sub-command, and its options; a template or an XComArg may follow the sub-command
+        :param arguments: see `run_operation`
+        :raises ArgumentError: when something is wrong; for `build`, and for options that would change dbt's log
+        """
+        return self._commands_of_project.command(words, arguments)
+
+    @property
+    def _commands_of_project(self) -> Commands:
+        if self._commands is None:
+            raise RuntimeError("the project is still being made")
+        return self._commands
 
     @property
     def plan(self) -> ProjectPlan:

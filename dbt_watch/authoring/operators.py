@@ -112,7 +112,7 @@ class PodOperators(ProjectOperators):
         return {
             "startup_check_interval_seconds": 1,
             "log_pod_spec_on_failure": False,  # it would print every environment variable of the pod
-            **_with_models(self._settings_of(home).pod),
+            **with_models(self._settings_of(home).pod),
             **super().arguments(home),
             "cmds": self._command(home).cmds,
             "profiles_dir": profiles_dir_of(self._settings.options),
@@ -147,7 +147,7 @@ class ApiOperators(ProjectOperators):
         return {**self._settings.pod, **super().arguments(home)}
 
 
-def _with_models(pod: Mapping[str, Any]) -> dict[str, Any]:
+def with_models(pod: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments of the operator as it takes them: the one model of Kubernetes among them that it takes in no other form."""
     resources = pod.get("container_resources")
     if not isinstance(resources, Mapping):

@@ -19,8 +19,10 @@ from dbt_watch.core.selection.source_freshness import Freshness
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.lineage.settings import Lineage, check_lineage
 from dbt_watch.profiles.dbt_profile import DbtProfile
+from dbt_watch.rendering.node_tasks import NodeTask, Owners
 from dbt_watch.rendering.plan import TESTS, Tests
 from dbt_watch.rendering.sensor_start import Sensors
+from dbt_watch.rendering.source_tasks import Sources
 from dbt_watch.rendering.subgroups import GroupBy
 
 Callback = Callable[[Any], None]
@@ -151,6 +153,24 @@ class OptionsBesideSelection(TypedDict, total=False):
     default: nowhere. See docs/artifacts.md; needs /bin/sh in the image.
     """
 
+    sources: Sources
+    """
+    "checked", the default: a source has a task when `freshness` checks it. "all": each source that is read has one, and one that is
+    not checked runs nothing.
+    """
+
+    owners: Owners
+    """
+    The owner of each node's task: "meta": what dbt has as `meta.owner` of the node; "group": the name of its dbt group; "none", the
+    default, and where dbt has none: as for any task. `meta.dbt_watch` comes before it.
+    """
+
+    node_task: NodeTask | None
+    """
+    A function that is called with each node while the DAG is parsed, and returns arguments of its task, or None: any of
+    `task_display_name`, `owner`, `pool`, `priority_weight` and `doc_md`. It comes before `owners` and `meta.dbt_watch`.
+    """
+
 
 class ProjectOptions(OptionsBesideSelection, total=False):
     """The options of a project."""
@@ -202,6 +222,9 @@ class ApiOptions(TypedDict, total=False):
     assets: str
     assets_namespace: Text
     assets_when: AssetsWhen
+    sources: Sources
+    owners: Owners
+    node_task: NodeTask | None
 
 
 DEFAULTS: Final[ProjectOptions] = {
@@ -230,6 +253,9 @@ DEFAULTS: Final[ProjectOptions] = {
     "assets": "none",
     "assets_namespace": None,
     "assets_when": "auto",
+    "sources": "checked",
+    "owners": "none",
+    "node_task": None,
 }
 
 # Airflow's own, which a producer and its sensors both take.
@@ -257,6 +283,10 @@ def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
     _check_state(options)
     for name, check in _CHECKS.items():
         check(name, options[name])
+    if options["node_task"] is not None and not callable(options["node_task"]):
+        raise ArgumentError(
+            "node_task", options["node_task"], "a function from a node to arguments of its task"
+        )
     if options["on_stale"] != "fail" and options["freshness"] != "before":
         raise ArgumentError(
             "on_stale", options["on_stale"], 'freshness="before" beside it: nothing else is held back'

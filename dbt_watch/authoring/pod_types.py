@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from airflow.providers.cncf.kubernetes.secret import Secret
+    from airflow.sdk import XComArg
     from airflow.task.priority_strategy import PriorityWeightStrategy
     from kubernetes.client import models as k8s
 
     from dbt_watch.core.command import DbtBuild
     from dbt_watch.core.log.drift import OnDrift
     from dbt_watch.lineage.settings import Lineage
+    from dbt_watch.rendering.node_tasks import NodeTask, Owners
     from dbt_watch.rendering.plan import Tests
     from dbt_watch.rendering.sensor_start import Sensors
+    from dbt_watch.rendering.source_tasks import Sources
     from dbt_watch.rendering.subgroups import GroupBy
 
     Callbacks = Callable[[Any], None] | Sequence[Callable[[Any], None]]
@@ -210,6 +213,23 @@ class StandaloneApiNodeArguments(TaskArguments, total=False):
     assets: str
     assets_namespace: str | None
     assets_when: AssetsWhen
+    sources: Sources
+    owners: Owners
+    node_task: NodeTask | None
+
+
+class CommandArguments(PodArguments, total=False):
+    """What a task takes that runs another command of dbt than a build; `conn_id` where a server runs it."""
+
+    vars: Mapping[str, Any] | str | XComArg | None
+    target: str | XComArg | None
+    task_id: str | None
+    project_dir: str | None
+    profiles_dir: str | None
+    keep_entrypoint: bool
+    deps: bool
+    operator_class: type[Any] | None
+    conn_id: str
 
 
 class FunctionArguments(TaskArguments, total=False):

@@ -20,6 +20,7 @@ from dbt_watch.authoring.api_arguments import check_api_arguments
 from dbt_watch.authoring.assets import project_assets
 from dbt_watch.authoring.isolation import isolation
 from dbt_watch.authoring.node_functions import Body
+from dbt_watch.authoring.operations import Commands
 from dbt_watch.authoring.operators import ApiOperators, PodOperators
 from dbt_watch.authoring.options import callbacks
 from dbt_watch.authoring.parse_warnings import warn_of, warn_of_obstacle
@@ -35,9 +36,11 @@ from dbt_watch.project import DbtProject
 from dbt_watch.rendering.callbacks import callbacks_of
 from dbt_watch.rendering.group import GroupTasks
 from dbt_watch.rendering.node_display import Looks
+from dbt_watch.rendering.node_tasks import NodeTasks
 from dbt_watch.rendering.plan import plan_tasks
 from dbt_watch.rendering.pod_tasks import references
 from dbt_watch.rendering.sensor_start import choose_start
+from dbt_watch.rendering.source_tasks import add_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -164,12 +167,14 @@ class ProjectFactory(Generic[P]):
                 options["profile"].check_for(graph.facts.adapter_type)
         group = current_task_group()
         ends = callbacks_of(group, settings.pod)
+        said = NodeTasks(graph, options["owners"], options["node_task"])
         looks = Looks(
             graph,
             group,
             group_by=options["group_by"],
             callbacks=ends,
             on_warning=callbacks("on_warning_callback", options["on_warning_callback"]),
+            said=said,
         )
         sensor_options = options["sensor_options"] or {}
         start = choose_start(
@@ -195,13 +200,15 @@ class ProjectFactory(Generic[P]):
             assets=project_assets(graph, plan, options, has_executor=start.executor is not None),
         )
         tasks.make_wanted()
+        if options["sources"] == "all":
+            add_sources(tasks, said)
         body = Body(DbtProject(tasks), tasks)
         build = body.run(self._function, args, kwargs)
         self._check_narrowing(build, graph, wanted)
         if options["profile"] is not None:
             check_flags_beside_profile(build.flags)
         tasks.begin(build.to_dict(), references([*args, *kwargs.values()]))
-        project = DbtProject(tasks, body.ends)
+        project = DbtProject(tasks, body.ends, Commands(settings))
         if (made := made_projects.get()) is not None:
             made.append(project)
         return project

@@ -130,7 +130,7 @@ def dbt_arguments(
     :param docs: whether `dbt docs generate` follows the build
     :raises ArgumentError: when a rendered value is not of the kind that dbt expects
     """
-    shared = _shared_arguments(options, project_dir=project_dir, profiles_dir=profiles_dir, profile=profile)
+    shared = shared_arguments(options, project_dir=project_dir, profiles_dir=profiles_dir, profile=profile)
     check, build, catalog = [], [], []
     if selection.sources:
         check = [*GLOBAL_FLAGS, "source", "freshness", *shared, "--select", *selection.sources]
@@ -154,18 +154,22 @@ def server_arguments(options: Mapping[str, Any], selection: Selection) -> list[s
     :param selection: the nodes to build, or the sources to check
     :raises ArgumentError: when a rendered value is not of the kind that dbt expects
     """
-    variables = _vars(options.get("vars"))
-    shared = _given(
-        ("--target", _text("target", options.get("target"))),
-        ("--threads", _threads(options.get("threads"))),
-        ("--vars", variables),
-    )
+    shared = server_shared_arguments(options)
     if not selection.builds:
         return [*SERVER_FLAGS, "source", "freshness", *shared, "--select", *_in_few_words(selection.sources)]
     few = msgspec.structs.replace(
         selection, select=_in_few_words(selection.select), exclude=_in_few_words(selection.exclude)
     )
     return [*SERVER_FLAGS, "build", *shared, *_build_arguments(options), *few.arguments()]
+
+
+def server_shared_arguments(options: Mapping[str, Any]) -> list[str]:
+    """Return the options that all of these commands take where a server runs them."""
+    return _given(
+        ("--target", _text("target", options.get("target"))),
+        ("--threads", _threads(options.get("threads"))),
+        ("--vars", _vars(options.get("vars"))),
+    )
 
 
 def _in_few_words(criteria: Sequence[str]) -> tuple[str, ...]:
@@ -205,11 +209,11 @@ def deps_arguments(*, project_dir: str | None = None, profiles_dir: str | None =
     :param profiles_dir: the directory of `profiles.yml` in the image
     """
     return [
-        *GLOBAL_FLAGS, "deps", *_shared_arguments({}, project_dir=project_dir, profiles_dir=profiles_dir),
+        *GLOBAL_FLAGS, "deps", *shared_arguments({}, project_dir=project_dir, profiles_dir=profiles_dir),
     ]  # fmt: skip
 
 
-def _shared_arguments(
+def shared_arguments(
     options: Mapping[str, Any],
     *,
     project_dir: str | None,

@@ -19,6 +19,7 @@ EXTRA_OF: Final = {
     "jsonpointer": "demo",
     "trustme": "demo",
     "grandalf": "plan",
+    "libcst": "migrate",
     "fastapi": "server",
     "huey": "server",
     "jwt": "server",

@@ -42,6 +42,22 @@ def check_flags(argument: str, value: Any, words: Sequence[str]) -> None:
                 raise ArgumentError(argument, value, f"options without {option}: {instead}")
 
 
+def check_command_options(argument: str, value: Any, words: Sequence[str]) -> None:
+    """
+    Check that options of a command that is no build do not change dbt's log, nor say what arguments of their own say.
+
+    :param argument: whose words they are
+    :param value: its value
+    :param words: the sub-command, its options, and their values
+    :raises ArgumentError: naming the option and what to use instead
+    """
+    for word in words:
+        for option in _options_in(word):
+            instead = _REFUSED_IN_COMMANDS.get(option)
+            if instead is not None:
+                raise ArgumentError(argument, value, f"words without {option}: {instead}")
+
+
 def _options_in(word: str) -> Sequence[str]:
     """Return the options of a word, of which one with a single hyphen may hold several."""
     if word.startswith("--") or not word.startswith("-"):
@@ -93,6 +109,22 @@ _REFUSED: Final = {
     ),
     **dict.fromkeys(("--version", "-v", "-V", "--help", "-h"), _NO_BUILD),
 }  # fmt: skip
+
+# The same for a command that builds no project.
+_REFUSED_IN_COMMANDS: Final = {
+    **{
+        option: "the task's log and result are read from dbt's log, so its level, its format and what is in it are ours to set"
+        for option, why in _REFUSED.items()
+        if why is _LOG
+    },
+    **dict.fromkeys(("--version", "-v", "-V", "--help", "-h"), "with it dbt runs nothing"),
+    "--project-dir": "project_dir=... instead, of the project",
+    "--profiles-dir": "profiles_dir=... instead, of the project",
+    "--vars": "vars=... instead, which stands in no command of a pod",
+    "--args": "args=... of run_operation instead, which stands in no command of a pod",
+    "--target": "target=... instead",
+    "-t": "target=... instead",
+}
 
 # What to use instead, by the name of the variable without `DBT_` or `DBT_ENGINE_`.
 _REFUSED_SETTINGS: Final = {

@@ -26,7 +26,7 @@ from dbt_watch.core.log.task_log import failure_lines
 from dbt_watch.core.text import one_line, sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from dbt_watch.core.log.enclosed_files import EnclosedFiles
     from dbt_watch.core.log.end_of_run import DbtRun
@@ -212,26 +212,9 @@ class BuildWatch:
 
     def summary(self) -> str:
         """Return in one line what became of the nodes: the first root cause, counts, and the names of those that failed."""
-        results = self.results
-        failed = [result for result in results if result.is_failure]
-        counts = Counter(result.status for result in results)
-        parts = [
-            self._root_cause(),
-            ", ".join(f"{number} {status}" for status, number in counts.most_common()),
-        ]
-        if failed:
-            names = ", ".join(result.label for result in failed[:MAX_NAMES])
-            parts.append(f"failed: {names}" + (" ..." if len(failed) > MAX_NAMES else ""))
-        return sanitize("; ".join(filter(None, parts)) or "no node was reported")
-
-    def _root_cause(self) -> str:
-        """Return the node that is the first root cause with its text; empty where dbt gave none, or it is no node."""
         results, closed = self._journal(), self.closed or Closed(0)
-        first = next(iter(causes_of(results, broke_off=has_broken_off(closed, results), why="")), None)
-        node = results.get(first.node or "") if first is not None else None
-        if node is None or not node.message:
-            return ""
-        return f"{node.label}: {one_line(node.message, MAX_CAUSE_CHARS)}"
+        cause = root_cause_of(results, broke_off=has_broken_off(closed, results))
+        return summary_of(self.results, cause)
 
     def _take(self, update: LogUpdate, is_new: bool) -> None:
         changes = map(self._without_secrets, update.changes)
@@ -260,6 +243,26 @@ class BuildWatch:
             return False
         del self._known[change.unique_id]
         return True
+
+
+def root_cause_of(results: Mapping[str, NodeResult], *, broke_off: bool) -> str:
+    """Return the node that is the first root cause with its text; empty where dbt gave none, or it is no node."""
+    first = next(iter(causes_of(results, broke_off=broke_off, why="")), None)
+    node = results.get(first.node or "") if first is not None else None
+    if node is None or not node.message:
+        return ""
+    return f"{node.label}: {one_line(node.message, MAX_CAUSE_CHARS)}"
+
+
+def summary_of(results: Sequence[NodeResult], root_cause: str) -> str:
+    """Return in one line what became of some nodes, the root cause first."""
+    failed = [result for result in results if result.is_failure]
+    counts = Counter(result.status for result in results)
+    parts = [root_cause, ", ".join(f"{number} {status}" for status, number in counts.most_common())]
+    if failed:
+        names = ", ".join(result.label for result in failed[:MAX_NAMES])
+        parts.append(f"failed: {names}" + (" ..." if len(failed) > MAX_NAMES else ""))
+    return sanitize("; ".join(filter(None, parts)) or "no node was reported")
 
 
 _HOOK = "operation"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dbt_watch.core.manifest.node_meta import node_settings
 from dbt_watch.core.outcome import WARN
 from dbt_watch.rendering.callbacks import ON_A_WORKER, for_sensors
+from dbt_watch.rendering.node_tasks import OF_THE_NODE_ALONE, NodeTasks
 from dbt_watch.rendering.subgroups import Places
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Looks:
     :param group_by: see `Places`
     :param callbacks: Airflow's callbacks for the ends of tasks
     :param on_warning: what is called for a sensor whose node ended with a warning
+    :param said: what the author of the DAG says of the tasks of nodes
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Looks:
         group_by: GroupBy = "none",
         callbacks: Mapping[str, Sequence[Callable[[Any], Any]]],
         on_warning: Sequence[Callable[[Any], Any]] = (),
+        said: NodeTasks | None = None,
     ) -> None:
+        self._said = said or NodeTasks(graph)
         self._graph = graph
         self._group = group
         self._places = Places(group, group_by, graph.project_name or "")
@@ -59,7 +63,7 @@ class Looks:
         """
         Return the arguments of a sensor.
 
-        :raises ArgumentError: when the node's `meta.dbt_watch` is wrong
+        :raises ArgumentError: when the node's `meta.dbt_watch` is wrong, or what `node_task` returns of it
         """
         home = None if planned.home is None else self._graph.nodes[planned.home]
         types = {self._graph.nodes[unique_id].resource_type for unique_id in planned.unique_ids}
@@ -73,9 +77,15 @@ class Looks:
         }
         if home is not None:
             settings = node_settings(home)
-            given = {"pool": settings.pool, "owner": settings.owner, "priority_weight": settings.priority}
+            is_its_own = home.unique_id in planned.unique_ids
+            owner = settings.owner or self._said.owner(home)
+            given = {"pool": settings.pool, "owner": owner, "priority_weight": settings.priority}
             arguments.update({name: value for name, value in given.items() if value is not None})
-            arguments["doc_md"] = _doc(home) if home.unique_id in planned.unique_ids else None
+            arguments["doc_md"] = _doc(home) if is_its_own else None
+            said = self._said.arguments(home)
+            arguments.update(
+                {name: said[name] for name in said if is_its_own or name not in OF_THE_NODE_ALONE}
+            )
         return arguments
 
     def _place(self, planned: PlannedTask, home: Node | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ PAGES = (
     "artifacts",
     "state",
     "lineage",
+    "operations",
 )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.producers.api.protocol import Ask, DbtServer, LogPart, RemoteInvocation, Renew
     from dbt_watch.producers.build_watch import BuildWatch
+    from dbt_watch.producers.command_watch import CommandWatch
 
     Step: TypeAlias = Ask | Renew | Pause
 
@@ -72,7 +73,12 @@ class InvocationFollowing:
     """
 
     def __init__(
-        self, server: DbtServer, task_id: str, watch: BuildWatch, *, results: str = "run_results.json"
+        self,
+        server: DbtServer,
+        task_id: str,
+        watch: BuildWatch | CommandWatch,
+        *,
+        results: str = "run_results.json",
     ) -> None:
         self._server = server
         self._task_id = task_id

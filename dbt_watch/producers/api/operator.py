@@ -119,7 +119,7 @@ class DbtApiOperator(DbtTaskMixin, BaseOperator):
         client = WorkerClient(self.conn_id, on_tick=attempt.tick, talking=attempt.signal.talking)
         self._connection = client.connection
         try:
-            key = self._key(context, client.connection.prefix)
+            key = attempt_key(context, client.connection.prefix, self.task_id)
             if wanted.whole is None:
                 self._earlier(client, key, attempt).clear_away(everything=True)
                 self._end_without_dbt(attempt, wanted.left_out)
@@ -150,24 +150,6 @@ class DbtApiOperator(DbtTaskMixin, BaseOperator):
             self._follow(client, attempt, invocation)
         finally:
             client.close()
-
-    def _key(self, context: Context, prefix: str) -> AttemptKey:
-        from dbt_watch.producers.api.invocation_ids import AttemptKey  # noqa: PLC0415 - as in `stop_dbt`
-
-        ti: Any = context["ti"]
-        own = key_of(ti)
-        began = getattr(context.get("dag_run"), "start_date", None)
-        return AttemptKey(
-            deployment=f"{own_address()} {prefix}",
-            dag_id=own.dag_id,
-            run_id=own.run_id,
-            map_index=own.map_index,
-            producer=self.task_id,
-            task_id=own.task_id,
-            life="" if began is None else began.isoformat(),
-            generation=generation_of(ti),
-            attempt=ti.try_number,
-        )
 
     def _project(self, client: WorkerClient, key: AttemptKey, task_instance: Any) -> ProjectInvocations:
         from dbt_watch.producers.api.earlier_invocations import ProjectInvocations  # noqa: PLC0415
@@ -223,6 +205,31 @@ class DbtApiOperator(DbtTaskMixin, BaseOperator):
     def _results(self) -> str:
         """The artifact in which dbt's own results are."""
         return "run_results.json" if self.selection.builds else "sources.json"
+
+
+def attempt_key(context: Context, prefix: str, producer: str) -> AttemptKey:
+    """
+    Return which attempt this is, as the ids of invocations tell it.
+
+    :param prefix: what the connection puts in front
+    :param producer: the id of the task that runs the whole project, or of one that runs another command
+    """
+    from dbt_watch.producers.api.invocation_ids import AttemptKey  # noqa: PLC0415 - as in `stop_dbt`
+
+    ti: Any = context["ti"]
+    own = key_of(ti)
+    began = getattr(context.get("dag_run"), "start_date", None)
+    return AttemptKey(
+        deployment=f"{own_address()} {prefix}",
+        dag_id=own.dag_id,
+        run_id=own.run_id,
+        map_index=own.map_index,
+        producer=producer,
+        task_id=own.task_id,
+        life="" if began is None else began.isoformat(),
+        generation=generation_of(ti),
+        attempt=ti.try_number,
+    )
 
 
 _MAX_CHARS = 800

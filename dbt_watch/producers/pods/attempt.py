@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from kubernetes.client import V1Pod
 
+    from dbt_watch.core.run_notes import Phase
     from dbt_watch.exceptions import DbtWatchError
     from dbt_watch.producers.pods.log_reader import ContainerEnd
     from dbt_watch.producers.pods.pod_profile import PodProfile
@@ -35,6 +36,10 @@ class PodAttempt(Attempt):
         """The pod as it was seen last."""
         self.profile: PodProfile | None = None
         """What the pod that it makes has for a profile, where that is made of a connection."""
+
+    def tell_phase(self, phase: Phase, text: str) -> None:
+        """Write down what happens before dbt comes to its first node."""
+        self.notes.phase(phase, text)
 
     @staticmethod
     def lost(why: str) -> DbtWatchError:

@@ -6,7 +6,7 @@ The operator's pod manager, but that it reads the log of dbt for an attempt of t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbt_watch.airflow.pod_operator import FollowingPodManager
 from dbt_watch.producers.pods.log_reader import PodLogReader, has_started
@@ -17,8 +17,37 @@ if TYPE_CHECKING:
 
     from kubernetes.client import models as k8s
 
-    from dbt_watch.producers.pods.attempt import PodAttempt
-    from dbt_watch.producers.pods.log_reader import Position
+    from dbt_watch.core.run_notes import Phase
+    from dbt_watch.producers.pods.log_reader import ContainerEnd, Position
+    from dbt_watch.producers.pods.pod_profile import PodProfile
+
+
+class TakesLines(Protocol):
+    """What the lines of a log are for."""
+
+    def take_lines(self, lines: list[bytes], is_new: bool) -> None:
+        """Take raw lines, and whether they are new."""
+
+
+class Follower(Protocol):
+    """An attempt that follows the log of dbt: of a build, or of another command."""
+
+    end: ContainerEnd | None
+    pod: k8s.V1Pod | None
+    profile: PodProfile | None
+
+    @property
+    def watch(self) -> TakesLines | None:
+        """What takes the lines; None before dbt is awaited."""
+
+    def tick(self) -> None:
+        """Do what is due."""
+
+    def tell_phase(self, phase: Phase, text: str) -> None:
+        """Take what happens before dbt comes to its first node."""
+
+    def close(self, exit_code: int | None, reason: str | None = None) -> None:
+        """Take the end of dbt."""
 
 
 class WatchingPodManager(FollowingPodManager):
@@ -30,7 +59,7 @@ class WatchingPodManager(FollowingPodManager):
     :param position: how far they have been read; kept when the manager is made anew with fresh credentials
     """
 
-    def __init__(self, operator: Any, *, attempt: PodAttempt, position: Position) -> None:
+    def __init__(self, operator: Any, *, attempt: Follower, position: Position) -> None:
         super().__init__(operator)
         self._attempt = attempt
         self._position = position
@@ -51,11 +80,11 @@ class WatchingPodManager(FollowingPodManager):
 
     def _tell_phase(self, pod: k8s.V1Pod) -> None:
         if has_started(pod, self.container):
-            self._attempt.notes.phase(*PARSING)
+            self._attempt.tell_phase(*PARSING)
             return
         if self._phase.wants_events(pod):
             self._phase.events = self._events(pod)
-        self._attempt.notes.phase("pod", self._phase.text(pod))
+        self._attempt.tell_phase("pod", self._phase.text(pod))
 
     def _events(self, pod: k8s.V1Pod) -> Sequence[k8s.CoreV1Event]:
         try:
@@ -68,7 +97,7 @@ class WatchingPodManager(FollowingPodManager):
         attempt = self._attempt
         if attempt.watch is None:
             return False
-        attempt.notes.phase(*PARSING)
+        attempt.tell_phase(*PARSING)
         reader = PodLogReader(
             self.api,
             super().read_pod,

@@ -1,0 +1,1 @@
+"""`dbt-watch migrate`: from a DAG file of astronomer-cosmos to one of this library."""

@@ -1,0 +1,113 @@
+"""The task of a command that is no build, with a pod that is a process, on a worker and deferred; without a whole Airflow."""
+
+import asyncio
+import uuid
+from datetime import datetime, timezone
+from types import SimpleNamespace
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from dbt_watch.airflow.execution import executing
+from dbt_watch.exceptions import DbtRunFailed, PodLost
+from dbt_watch.local.localkube import Image, LocalKube, Timings
+from dbt_watch.producers.pods.command_operator import command_class
+
+# Writes what it was called with, as a macro logs it, and ends as its target says.
+DBT = """\
+say() {
+  printf '{"data": {%s}, "info": {"name": "%s", "level": "%s", "ts": "2026-11-26T20:57:07.000000Z", "msg": "%s", "invocation_id": "i"}}\\n' "$@"
+}
+say '' MainReportVersion info 'Running with dbt=1.11.16'
+say '' JinjaLogInfo info "$(printf '%s' "$*" | tr -d '\\042')"
+case "$*" in *fails*) say '' RunningOperationCaughtError error 'no such macro'; exit 1;; esac
+say '"elapsed": 1.5' CommandCompleted debug done
+"""
+
+
+@pytest.fixture(scope="module")
+def kube(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("image")
+    (directory / "dbt.sh").write_text(DBT)
+    with LocalKube(
+        {"shop:1": Image(mounts={"/usr/app": directory}, workdir="/usr/app")}, timings=Timings(pull_error=0.3)
+    ) as kube:
+        yield kube
+
+
+@pytest.fixture(params=[False, True], ids=["on a worker", "deferred"])
+def run(request, kube):
+    """Return a function that runs a command to its end, and returns what the task has left as its result."""
+    xcoms = {}
+    ti = SimpleNamespace(
+        id=uuid.uuid4(),
+        dag_id="shop",
+        task_id="docs",
+        run_id="run",
+        try_number=1,
+        max_tries=0,
+        map_index=-1,
+        start_date=datetime.now(timezone.utc),
+        xcom_push=lambda key, value, **_: xcoms.__setitem__(key, value),
+    )
+    dag_run = SimpleNamespace(run_id="run", logical_date=None)
+    dag = SimpleNamespace(dag_id="shop", parent_dag=None)
+    context = {"ti": ti, "task_instance": ti, "run_id": "run", "dag": dag, "dag_run": dag_run}
+
+    async def event_of(trigger):
+        return (await anext(trigger.run())).payload
+
+    def run(*words, image="shop:1", **command):
+        def make():
+            return command_class()(
+                task_id="docs",
+                name="docs",
+                namespace="default",
+                image=image,
+                cmds=["sh", "dbt.sh"],
+                command={"words": list(words), **command},
+                deferrable=request.param,
+                kubernetes_conn_id=None,
+                config_file=str(kube.kubeconfig),
+                startup_check_interval_seconds=0.1,
+                startup_timeout_seconds=3,
+                poll_interval=0.1,
+            )
+
+        operator = make()
+        with executing(operator):
+            try:
+                operator.execute(context)
+            except TaskDeferred as deferral:
+                event = asyncio.run(event_of(deferral.trigger))
+                make().trigger_reentry(context, event)
+        return xcoms["return_value"]
+
+    return run
+
+
+def test_dbt_is_called_with_the_words_and_its_log_becomes_the_result(run, caplog):
+    caplog.set_level("INFO")
+    result = run("docs", "generate", target="prod")
+    message = result.pop("message")
+    assert result == {"command": "docs generate", "status": "success", "seconds": 1.5, "nodes": {}}
+    assert message.endswith("--no-use-colors docs generate --target prod")
+
+
+def test_the_arguments_of_a_macro_reach_dbt_as_they_are(run):
+    result = run("run-operation", "grant", args={"role": "$(HOME) $$"})
+    assert result["message"].endswith("run-operation grant --args {role: $(HOME) $$}")
+
+
+def test_a_command_that_fails_fails_the_task_with_dbts_words(run):
+    with pytest.raises(DbtRunFailed, match="dbt ended with exit code 1: no such macro"):
+        run("run-operation", "fails")
+
+
+def test_a_pod_that_never_starts_is_told_with_the_reason(run):
+    with pytest.raises(PodLost, match=r"the pod did not run dbt: .*(ErrImagePull|ImagePullBackOff)"):
+        run("docs", "generate", image="shop:2")
+
+
+def test_the_pods_are_deleted(kube):
+    assert not [pod for pod in kube.pods() if pod.deleted_at is None]

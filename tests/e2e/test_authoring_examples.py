@@ -154,6 +154,16 @@ def test_a_function_without_a_project_has_a_pod_for_its_node(run_of):
     assert run.xcom("arrived.arrived") is True
 
 
+def test_other_commands_of_dbt_run_beside_the_build_and_tell_what_they_did(run_of):
+    run = run_of("operations")
+    assert run.state == "success"
+    assert run.xcom("drop_schema_named")["status"] == "success"
+    docs = run.xcom("docs_generate")
+    assert docs["message"] == "Catalog written to /usr/app/jaffle_shop/target/catalog.json"
+    assert run.xcom("announce").endswith(docs["message"])
+    assert "Building catalog" in run.log("docs_generate")
+
+
 def test_tests_are_tasks_of_nodes_part_of_them_one_task_or_none(run_of):
     run = run_of("tests")
     groups = {}

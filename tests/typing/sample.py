@@ -18,8 +18,10 @@ from dbt_watch import (
     dbt_api_project,
     dbt_asset,
     dbt_build,
+    dbt_command,
     dbt_k8s_project,
     dbt_node,
+    dbt_run_operation,
 )
 
 if TYPE_CHECKING:
@@ -84,6 +86,12 @@ reveal_type(project["orders"].result)
 # the type is XComArg
 reveal_type(project.nodes["model.shop.orders"])
 # the type is DbtNode
+reveal_type(project.run_operation("grant", args={"role": "reader"}, target="prod", image="shop:2"))
+# the type is XComArg
+project.command(["docs", "generate"], imge="shop:2")  # error: call-arg
+reveal_type(dbt_command(["docs", "generate"], image="shop:1", project_dir="/usr/app"))
+# the type is XComArg
+dbt_run_operation("grant", conn_id="dbt_prod", select="orders")  # error: call-arg
 
 dbt_k8s_project("manifest.json", pod_template_file="pod.yaml", env_vars={"A": "b"}, deferrable=True)
 # An argument of a newer operator, or of a subclass, needs operator_class; the class itself decides when the DAG is parsed.

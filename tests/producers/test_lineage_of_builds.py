@@ -315,7 +315,7 @@ def test_a_trigger_follows_a_build_without_lineage_as_well(told, journal, caplog
 
 def test_a_journal_that_is_closed_already_needs_no_sender(told, journal, monkeypatch):
     async def closed(_):
-        return SimpleNamespace(state=SimpleNamespace(closed=Closed(0, None)))
+        return SimpleNamespace(state=SimpleNamespace(closed=Closed(0, None), entries={}))
 
     monkeypatch.setattr(journal_store.JournalStore, "read_back", closed)
     event = run(Trigger(replayed.LOG, lineage=packed_plan(replayed.plan()))._event())

@@ -48,7 +48,9 @@ class OfACloud(KubernetesPodOperator):
 
 @pytest.fixture
 def operator(graph, monkeypatch):
-    attempt = SimpleNamespace(closed=None, watch=None, pod=None, number=1, opened=0, failure=lambda: None)
+    attempt = SimpleNamespace(
+        closed=None, watch=None, pod=None, number=1, opened=0, failure=lambda: None, context=CONTEXT
+    )
     watch = SimpleNamespace(results=[], was_held_back=False, adopt=lambda _: None)
     attempt.open = lambda: setattr(attempt, "opened", attempt.opened + 1)
     monkeypatch.setattr(DbtPodMixin, "attempt_class", lambda *_: attempt)

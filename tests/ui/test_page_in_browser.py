@@ -61,10 +61,10 @@ def test_a_failed_run_begins_with_its_culprit_and_one_click_leads_from_airflow_t
 
 
 def test_the_tab_of_a_task_shows_its_node(ended, tab, airflow, picture):
-    run = ended("made_failing")
+    run = ended("jaffle_failing")
     page = tab()
     page.goto(
-        f"{airflow.url}/dags/{run.dag_id}/runs/{run.run_id}/tasks/shop.m0003/plugin/dbt_watch_task_instance"
+        f"{airflow.url}/dags/{run.dag_id}/runs/{run.run_id}/tasks/shop.stg_orders/plugin/dbt_watch_task_instance"
     )
     frame = page.frame_locator("iframe")
     frame.get_by_role("complementary", name=re.compile("stg_orders")).wait_for()

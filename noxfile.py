@@ -312,8 +312,8 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def ui_build(session: nox.Session) -> None:
-    """Check, test and build the page in `ui/` with npm; `-- --browser` tests it in Chromium as well. What is built is committed."""
-    session.chdir("ui")
+    """Check, test and build the front end of the page with npm; `-- --browser` tests it in Chromium as well. What is built is committed."""
+    session.chdir("dbt_watch/page/front_end")
     for command in (
         ("npm", "ci"),
         ("npx", "biome", "check"),

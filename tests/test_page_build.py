@@ -1,4 +1,4 @@
-"""What was built of the page in `ui/` is up to date, whole, and asks nothing of another host. `nox -s ui_build` builds it."""
+"""What was built of the page in `dbt_watch/page/front_end` is up to date, whole, and asks nothing of another host. `nox -s ui_build` builds it."""
 
 import hashlib
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ROOT / "ui"
-STATIC = ROOT / "dbt_watch" / "page" / "static"
+SOURCES = ROOT / "dbt_watch/page/front_end"
+STATIC = ROOT / "dbt_watch/page/static"
 PARTS = (
     "index.html",
     "package-lock.json",
@@ -46,7 +46,7 @@ def test_the_build_is_as_new_as_its_sources():
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(SOURCES).as_posix()}\0{content}\n".encode())
     built_from = (STATIC / "SOURCES.sha256").read_text().strip()
-    assert built_from == digest.hexdigest(), "ui/ has changed since it was built: run `nox -s ui_build`"
+    assert built_from == digest.hexdigest(), "the front end has changed since it was built: run `nox -s ui_build`"
 
 
 class _Page(HTMLParser):

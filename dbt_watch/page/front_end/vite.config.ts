@@ -8,7 +8,7 @@ export default defineConfig({
   base: "./",
   plugins: [react(), leaveLicences(), leaveSources()],
   build: {
-    outDir: "../dbt_watch/page/static",
+    outDir: "../static",
     emptyOutDir: true,
     target: "es2022",
     modulePreload: { polyfill: false },

@@ -9,7 +9,7 @@ import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { bursts, failed, hostile, made, overAnswer, Player, retried, succeeded } from "./runs.mjs";
 
-const STATIC = fileURLToPath(new URL("../../dbt_watch/page/static/", import.meta.url));
+const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
 export const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; worker-src 'self'; " +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'self'";

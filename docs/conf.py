@@ -23,7 +23,12 @@ autodoc_typehints = "none"  # the signatures have them
 autodoc_member_order = "bysource"
 
 # Files above the pages that are pages of the site: each stands in front of what the page holds itself.
-ABOVE = {"README.md": "index", "CHANGELOG.md": "changes", "CONTRIBUTING.md": "contributing", "SECURITY.md": "vulnerabilities"}
+ABOVE = {
+    "README.md": "index",
+    "CHANGELOG.md": "changes",
+    "CONTRIBUTING.md": "contributing",
+    "SECURITY.md": "vulnerabilities",
+}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 

@@ -46,7 +46,9 @@ def test_the_build_is_as_new_as_its_sources():
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(SOURCES).as_posix()}\0{content}\n".encode())
     built_from = (STATIC / "SOURCES.sha256").read_text().strip()
-    assert built_from == digest.hexdigest(), "the front end has changed since it was built: run `nox -s ui_build`"
+    assert built_from == digest.hexdigest(), (
+        "the front end has changed since it was built: run `nox -s ui_build`"
+    )
 
 
 class _Page(HTMLParser):

@@ -27,7 +27,7 @@ _CONFIGS: Final = {
 """By argument: the class, what takes its arguments, and the names of those that may be given by position."""
 
 
-class Problem(NamedTuple):
+class Obstacle(NamedTuple):
     """
     Something that was not rewritten.
 
@@ -53,7 +53,7 @@ class Made(NamedTuple):
     is_dag: bool
 
 
-def rewritten(source: str) -> tuple[str, list[Problem]]:
+def rewritten(source: str) -> tuple[str, list[Obstacle]]:
     """
     Return the source of a DAG file with its projects rewritten, and what was left.
 
@@ -64,22 +64,22 @@ def rewritten(source: str) -> tuple[str, list[Problem]]:
     lines = wrapper.resolve(PositionProvider)
     names = _assigned(module)
     made: dict[cst.CSTNode, Made] = {}
-    problems: list[Problem] = []
+    problems: list[Obstacle] = []
     found = list(_projects_in(module))
     for statement, call in found:
         line = lines[call].start.line
         if statement is None:
             name = _name(call)
             problems.append(
-                Problem(line, f"{name} is neither a statement of its own nor assigned to one name")
+                Obstacle(line, f"{name} is neither a statement of its own nor assigned to one name")
             )
             continue
         try:
             made[statement] = _Writer(module, names).write(statement, call)
         except Unknown as error:
-            problems.append(Problem(line, f"{_name(call)}: {error}"))
+            problems.append(Obstacle(line, f"{_name(call)}: {error}"))
     if not found:
-        problems.append(Problem(1, "there is no DbtDag and no DbtTaskGroup"))
+        problems.append(Obstacle(1, "there is no DbtDag and no DbtTaskGroup"))
     if not made:
         return source, problems
     return _replaced(module, made), sorted(problems)

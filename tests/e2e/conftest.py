@@ -34,7 +34,7 @@ README_NAMESPACE = "dbt"
 # The first are those that tests go on to clear.
 CASES = (
     "cleared", "broken", "crossed", "jaffle_shop", "quiet", "noisy", "killed", "unpullable", "held_back", "retried",
-    "lineage", "bound", "narrow", "narrow_producer",
+    "broken_for_good", "lineage", "bound", "narrow", "narrow_producer",
 )  # fmt: skip
 # The database of these outlives their pods.
 LASTING = ("cleared", "crossed", "x_cleared", "dag_test")
@@ -159,8 +159,6 @@ def run_of(ahead, dags, cluster, request):
         cases.append("shop")  # README's; before Airflow 3.3 `test_dag_test` runs it
     for case in cases:
         ahead.add(case, case)
-    # What is read of a run afterwards changes when that is cleared, as "broken" is.
-    ahead.add("broken and left so", "broken")
     ahead.go_on()
     asked_for = {name for item in request.session.items for name in item.fixturenames}
     if cluster is not None and "run_of_example" in asked_for:

@@ -28,7 +28,7 @@ def named(answer, name):
 
 
 def test_of_a_failed_run_the_page_has_the_culprit_its_sql_and_the_way_to_its_task(run_of, page):
-    run = run_of("broken and left so")
+    run = run_of("broken_for_good")
     answer = page(run, "record")
     cause = answer["record"]["causes"][0]
     assert cause["node"] == "model.jaffle_shop.orders"

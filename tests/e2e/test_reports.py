@@ -37,7 +37,7 @@ def states(record):
 
 
 def test_a_run_that_failed_is_reported_with_its_culprit_first_as_the_producers_log_has_it(run_of, report):
-    run = run_of("broken and left so")
+    run = run_of("broken_for_good")
     record = report(run)
     (cause,) = record.causes
     assert (record.outcome, cause.title) == ("failure", "orders: error")
@@ -54,7 +54,7 @@ def test_a_run_that_failed_is_reported_with_its_culprit_first_as_the_producers_l
 
 
 def test_a_task_whose_node_was_not_built_says_first_which_node_broke_it(run_of):
-    run = run_of("broken and left so")
+    run = run_of("broken_for_good")
     lines = run.log("shop.customers", until="customers: not built").splitlines()
     own = [line for line in lines if line.startswith(("failed: ", "model customers"))]
     assert own[0] == "failed: customers: not built: upstream `orders` failed"

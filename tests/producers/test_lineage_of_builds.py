@@ -236,7 +236,11 @@ def test_a_transport_that_hangs_holds_up_a_worker_for_as_long_as_the_provider_al
 ):
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT", "1")
     gate = threading.Event()
-    monkeypatch.setattr(openlineage, "make_client", lambda: SimpleNamespace(emit=lambda _: gate.wait(60)))
+    monkeypatch.setattr(
+        openlineage,
+        "make_client",
+        lambda: SimpleNamespace(emit=lambda _: gate.wait(60), close=lambda *_: None),
+    )
     own = BuildLineage(replayed.plan(), is_worker=True)
     followed(own)
     own.close()

@@ -27,10 +27,13 @@ class Attempt:
         self.pod = self.end = None
         self.told = []
         self.phases = []
-        self.notes = SimpleNamespace(phase=lambda *phase: self.phases.append(phase))
+        self.profile = None
 
     def tick(self):
         self.told.append("tick")
+
+    def tell_phase(self, *phase):
+        self.phases.append(phase)
 
     def close(self, exit_code, reason):
         self.told.append((exit_code, reason))

@@ -1,6 +1,7 @@
 """The command line: what it offers, and what it says when it cannot."""
 
 import argparse
+import functools
 import importlib
 import re
 import shlex
@@ -93,8 +94,13 @@ def name_of(requirement):
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0].lower())
 
 
+@functools.cache
+def distributions():
+    return packages_distributions()
+
+
 def packages_of(library):
-    return {name_of(name) for name in packages_distributions().get(library, [library])}
+    return {name_of(name) for name in distributions().get(library, [library])}
 
 
 def packages_in(extra):

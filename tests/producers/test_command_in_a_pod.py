@@ -104,6 +104,8 @@ def test_a_command_that_fails_fails_the_task_with_dbts_words(run):
         run("run-operation", "fails")
 
 
+# The provider's own trigger, which waits for a deferred one, goes on to watch the events of its pod for minutes.
+@pytest.mark.parametrize("run", [False], ids=["on a worker"], indirect=True)
 def test_a_pod_that_never_starts_is_told_with_the_reason(run):
     with pytest.raises(PodLost, match=r"the pod did not run dbt: .*(ErrImagePull|ImagePullBackOff)"):
         run("docs", "generate", image="shop:2")

@@ -286,13 +286,20 @@ def journal(monkeypatch):
     monkeypatch.setattr(journal_store, "write_xcom", write)
 
 
+@pytest.fixture
 def sender_ended():
-    for thread in threading.enumerate():
-        if thread.name == "dbt-watch-lineage":
-            thread.join(30)
+    """Return a function that waits until the senders of this test have ended."""
+    before = set(threading.enumerate())
+
+    def ended():
+        for thread in set(threading.enumerate()) - before:
+            if thread.name == "dbt-watch-lineage":
+                thread.join(30)
+
+    return ended
 
 
-def test_a_trigger_sends_what_its_worker_has_packed_by_a_thread(told, journal, caplog):
+def test_a_trigger_sends_what_its_worker_has_packed_by_a_thread(told, journal, sender_ended, caplog):
     trigger = Trigger(replayed.LOG, lineage=packed_plan(replayed.plan()))
     assert trigger.arguments()["lineage"] == trigger.lineage
     assert run(trigger._event()) == {"results": RESULTS}
@@ -301,7 +308,7 @@ def test_a_trigger_sends_what_its_worker_has_packed_by_a_thread(told, journal, c
     assert not warnings(caplog)
 
 
-def test_a_trigger_does_not_wait_for_a_transport_that_hangs(told, journal, monkeypatch):
+def test_a_trigger_does_not_wait_for_a_transport_that_hangs(told, journal, sender_ended, monkeypatch):
     gate = threading.Event()
     monkeypatch.setattr(openlineage, "make_client", lambda: gate.wait(60))
     trigger = Trigger(replayed.LOG, lineage=packed_plan(replayed.plan()))

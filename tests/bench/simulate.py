@@ -78,7 +78,7 @@ class Simulation(Scale):
         (self._shared / "pace.json").write_text(json.dumps(pace))
         what = {
             "way": self._way.name, "sensors": self._way.sensors, "dag": self._way.dag, "dag_id": self.dag_id,
-            "manifest": str(manifest), "image": IMAGE,
+            "project": self._way.project, "manifest": str(manifest), "image": IMAGE,
         }  # fmt: skip
         airflow = self._bench.airflow
         found = []

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from dbt_watch.lineage.happenings import DbtInvocation, Happening
     from dbt_watch.lineage.plan import LineagePlan
 
-PRODUCER: Final = f"https://pypi.org/project/dbt-watch/{__version__}"
+PRODUCER: Final = f"urn:dbt-watch:{__version__}"
 # Where openlineage-dbt has published what its own facets hold.
 _SCHEMAS: Final = (
     "https://github.com/OpenLineage/OpenLineage/tree/main/integration/common/openlineage/schema/"

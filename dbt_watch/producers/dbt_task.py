@@ -8,19 +8,14 @@ and by a server. It knows neither Kubernetes nor HTTP.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
 
-from dbt_watch.airflow.artifact_pages import ARTIFACTS_KEY
 from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
 from dbt_watch.airflow.task_instances import key_of
-from dbt_watch.core.artifacts import LAST_SUCCESS
-from dbt_watch.core.command import criteria
 from dbt_watch.core.event_time import EVENT_TIME, RunDates, resolved
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
@@ -30,20 +25,17 @@ from dbt_watch.core.run_notes import outline_of
 from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.core.selection.source_freshness import readers_of
-from dbt_watch.core.selection.state import needs_state, takes_all_changes
-from dbt_watch.exceptions import ArgumentError, ProjectIsBusy
-from dbt_watch.producers.artifact_store import ArtifactStore
+from dbt_watch.exceptions import ProjectIsBusy
 from dbt_watch.producers.asset_report import report_builds
 from dbt_watch.producers.attempt import failure_of
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.dbt_trigger import pack
 from dbt_watch.producers.ending import Ending, end_of_node
 from dbt_watch.producers.journal_store import stored_journal
+from dbt_watch.producers.kept_files import KeptFilesMixin
 from dbt_watch.producers.lineage import BuildLineage, lineage_plan, packed_plan
-from dbt_watch.producers.retry_plan import AttemptPlan, named
-from dbt_watch.producers.retry_state import Memory
+from dbt_watch.producers.retry_plan import AttemptPlan, Wanted, named
 from dbt_watch.producers.secrets import hide, secrets_in
-from dbt_watch.producers.state_store import State, keep, nothing
 from dbt_watch.producers.triggerer_capacity import has_place
 from dbt_watch.producers.upstreams import held_back_of, raise_if_missing
 
@@ -66,22 +58,7 @@ if TYPE_CHECKING:
     from dbt_watch.producers.attempt import Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """
-    What is wanted of an attempt, before it is looked at what earlier ones have done.
-
-    :param build: the options of dbt
-    :param whole: what a first attempt would do; None when there is nothing to build
-    :param left_out: what is known of the nodes that are not built, for the journal to tell
-    """
-
-    build: Mapping[str, Any]
-    whole: AttemptPlan[Any] | None
-    left_out: tuple[NodeResult, ...] = ()
-
-
-class DbtTaskMixin:
+class DbtTaskMixin(KeptFilesMixin):
     """
     Runs `dbt build`, `dbt source freshness`, or both.
 
@@ -283,24 +260,6 @@ class DbtTaskMixin:
         )
         return self._end(context, ending, result)
 
-    def _keep_artifacts(self, context: Context, files: EnclosedFiles) -> None:
-        """
-        Write dbt's artifacts to their place, if they have one; no build fails for it.
-
-        :param files: what the container has put into its log
-        """
-        if self.artifacts is None:
-            return
-        ti: Any = context["ti"]
-        try:
-            store = self._store(ti)
-            files_kept = store.keep(files)
-            if files_kept:
-                self.artifacts_told = {"place": store.places.attempt, "files": files_kept}
-                ti.xcom_push(key=ARTIFACTS_KEY, value=self.artifacts_told)
-        except Exception as error:  # noqa: BLE001 - each store has errors of its own
-            self.log.warning("No artifact is kept: %s: %s", type(error).__name__, error)
-
     def _ended_as_told(
         self, context: Context, told: Mapping[str, Any], result: Any, files: EnclosedFiles | None = None
     ) -> Any:
@@ -453,66 +412,6 @@ class DbtTaskMixin:
         else:
             self.log.info("Microbatch models are built from %s to %s", start, end)
         return build
-
-    def _compared(self, task_instance: Any, build: Mapping[str, Any]) -> Graph:
-        """
-        Return the project, with what an earlier run knew of it where the options of a build ask.
-
-        :raises ArgumentError: when they do, and no state is named
-        """
-        words = [*criteria("select", build.get("select")), *criteria("exclude", build.get("exclude"))]
-        if not needs_state(words):
-            return self.graph
-        if self.state is None:
-            raise ArgumentError("select", " ".join(words), "state=... of @dbt_k8s_project, to compare with")
-        found = self._earlier_state(task_instance)
-        if found is None:
-            self.log.warning("There is no state to compare with yet: all is new")
-        compared = nothing(self.manifest) if found is None else found.comparison(self.manifest)
-        return self.graph.compared_with(compared)
-
-    def _earlier_state(self, task_instance: Any) -> State | None:
-        """Return the state that `state` names; None when there is none."""
-        if self.state is None:
-            return None
-        place = self._store(task_instance).places.kept if self.state == LAST_SUCCESS else self.state
-        return State.find(place)
-
-    def _store(self, task_instance: Any) -> ArtifactStore:
-        assert self.artifacts is not None  # noqa: S101 - a state of our own is refused without
-        group_id, _, name = task_instance.task_id.rpartition(".")
-        is_one_of_several = self.part is not None or self.is_lone(task_instance)
-        label = name if is_one_of_several else ""
-        return ArtifactStore(self.artifacts, task_instance, group_id=group_id, label=label)
-
-    def _keep_state(self, context: Context, closed: Closed, files: EnclosedFiles) -> None:
-        """
-        Keep the state of a run that has ended well and has built all that had changed.
-
-        :param closed: how dbt has ended
-        :param files: what the container has put into its log
-        """
-        ti: Any = context["ti"]
-        if self.state != LAST_SUCCESS or closed.exit_code != 0 or self.is_lone(ti):
-            return
-        if self.part is not None:
-            self.log.warning("The state of this run is not kept: the project is split over several pods")
-            return
-        build = Memory(context).options_of_first_attempt(self.build) if ti.max_tries else self.build
-        if not takes_all_changes(*(criteria(name, build.get(name)) for name in ("select", "exclude"))):
-            self.log.info("The state of this run is not kept: it may not have built all that has changed")
-            return
-        try:
-            keep(
-                self._store(ti).places.kept,
-                self.manifest,
-                {file.name: file.content for file in files.found()[0]},
-                run_id=ti.run_id,
-                attempt=ti.try_number,
-                at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            )
-        except Exception as error:  # noqa: BLE001 - each store has errors of its own
-            self.log.warning("The state of this run is not kept: %s: %s", type(error).__name__, error)
 
     def _held_back(self, task_instance: Any, part: Part, nodes: Collection[str]) -> HeldBack:
         return held_back_of(task_instance, part, nodes, self.graph, on_stale=self.on_stale)

@@ -81,7 +81,7 @@ def ends_of_runs(told):
 
 def of_group(events, group):
     """Return the run of the project that a task has had, and the events of its nodes."""
-    ours = [event for event in events if event["producer"].startswith("https://pypi.org/project/dbt-watch/")]
+    ours = [event for event in events if event["producer"].startswith("urn:dbt-watch:")]
     parents = {
         event["run"]["runId"]: event["run"]["facets"]["parent"]
         for event in ours

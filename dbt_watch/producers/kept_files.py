@@ -1,0 +1,126 @@
+"""
+What a task that runs dbt keeps of a run, and what it takes from an earlier one: artifacts, and the state to compare with.
+
+`producers.dbt_task` is made with it. The files themselves are read and written by `producers.artifact_store` and
+`producers.state_store`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from dbt_watch.airflow.artifact_pages import ARTIFACTS_KEY
+from dbt_watch.core.artifacts import LAST_SUCCESS
+from dbt_watch.core.command import criteria
+from dbt_watch.core.selection.state import needs_state, takes_all_changes
+from dbt_watch.exceptions import ArgumentError
+from dbt_watch.producers.artifact_store import ArtifactStore
+from dbt_watch.producers.retry_state import Memory
+from dbt_watch.producers.state_store import State, keep, nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+    from dbt_watch.core.artifacts import Artifacts
+    from dbt_watch.core.journal.format import Closed
+    from dbt_watch.core.log.enclosed_files import EnclosedFiles
+    from dbt_watch.core.manifest.graph import Graph
+    from dbt_watch.core.part import Part
+
+
+class KeptFilesMixin:
+    """Keeps artifacts and the state of a run, and compares with an earlier one; the attributes are those of `DbtTaskMixin`."""
+
+    if TYPE_CHECKING:
+        log: Any
+        artifacts: Artifacts | None
+        artifacts_told: dict[str, Any]
+        build: Mapping[str, Any]
+        graph: Graph
+        manifest: str
+        part: Part | None
+        state: str | None
+
+        def is_lone(self, task_instance: Any) -> bool:
+            """Return whether the task that runs this is a sensor."""
+
+    def _keep_artifacts(self, context: Context, files: EnclosedFiles) -> None:
+        """
+        Write dbt's artifacts to their place, if they have one; no build fails for it.
+
+        :param files: what the container has put into its log
+        """
+        if self.artifacts is None:
+            return
+        ti: Any = context["ti"]
+        try:
+            store = self._store(ti)
+            files_kept = store.keep(files)
+            if files_kept:
+                self.artifacts_told = {"place": store.places.attempt, "files": files_kept}
+                ti.xcom_push(key=ARTIFACTS_KEY, value=self.artifacts_told)
+        except Exception as error:  # noqa: BLE001 - each store has errors of its own
+            self.log.warning("No artifact is kept: %s: %s", type(error).__name__, error)
+
+    def _compared(self, task_instance: Any, build: Mapping[str, Any]) -> Graph:
+        """
+        Return the project, with what an earlier run knew of it where the options of a build ask.
+
+        :raises ArgumentError: when they do, and no state is named
+        """
+        words = [*criteria("select", build.get("select")), *criteria("exclude", build.get("exclude"))]
+        if not needs_state(words):
+            return self.graph
+        if self.state is None:
+            raise ArgumentError("select", " ".join(words), "state=... of @dbt_k8s_project, to compare with")
+        found = self._earlier_state(task_instance)
+        if found is None:
+            self.log.warning("There is no state to compare with yet: all is new")
+        compared = nothing(self.manifest) if found is None else found.comparison(self.manifest)
+        return self.graph.compared_with(compared)
+
+    def _earlier_state(self, task_instance: Any) -> State | None:
+        """Return the state that `state` names; None when there is none."""
+        if self.state is None:
+            return None
+        place = self._store(task_instance).places.kept if self.state == LAST_SUCCESS else self.state
+        return State.find(place)
+
+    def _store(self, task_instance: Any) -> ArtifactStore:
+        assert self.artifacts is not None  # noqa: S101 - a state of our own is refused without
+        group_id, _, name = task_instance.task_id.rpartition(".")
+        is_one_of_several = self.part is not None or self.is_lone(task_instance)
+        label = name if is_one_of_several else ""
+        return ArtifactStore(self.artifacts, task_instance, group_id=group_id, label=label)
+
+    def _keep_state(self, context: Context, closed: Closed, files: EnclosedFiles) -> None:
+        """
+        Keep the state of a run that has ended well and has built all that had changed.
+
+        :param closed: how dbt has ended
+        :param files: what the container has put into its log
+        """
+        ti: Any = context["ti"]
+        if self.state != LAST_SUCCESS or closed.exit_code != 0 or self.is_lone(ti):
+            return
+        if self.part is not None:
+            self.log.warning("The state of this run is not kept: the project is split over several pods")
+            return
+        build = Memory(context).options_of_first_attempt(self.build) if ti.max_tries else self.build
+        if not takes_all_changes(*(criteria(name, build.get(name)) for name in ("select", "exclude"))):
+            self.log.info("The state of this run is not kept: it may not have built all that has changed")
+            return
+        try:
+            keep(
+                self._store(ti).places.kept,
+                self.manifest,
+                {file.name: file.content for file in files.found()[0]},
+                run_id=ti.run_id,
+                attempt=ti.try_number,
+                at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            )
+        except Exception as error:  # noqa: BLE001 - each store has errors of its own
+            self.log.warning("The state of this run is not kept: %s: %s", type(error).__name__, error)

@@ -275,6 +275,8 @@ def test_what_was_installed_anew_is_imported_anew(shop):
     (shop.home / "bin/dbt_core-9.dist-info").mkdir()
     with pytest.raises(NotWarm):
         shop.start()
+    # Its streams are closed a moment before it has ended.
+    wait_for(lambda: shop.warm.look(may_start=False) or shop.warm.pid is None)
     shop.wait()
     assert shop.run()[0] == 0
     assert len(shop.imports()) == 2

@@ -1,5 +1,6 @@
 """The REST client, against a server that answers as SQLite makes Airflow answer."""
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -68,3 +69,18 @@ def test_any_other_refusal_is_told_at_once(serve):
     with pytest.raises(RestError, match="broken"):
         client.get("x")
     assert len(came) == 1
+
+
+@pytest.mark.parametrize(
+    ("last_line", "is_told"),
+    [
+        ("FileNotFoundError: [Errno 2] No such file or directory: '/home/dags/shop.py'", False),
+        ("FileNotFoundError: [Errno 2] No such file or directory: '/home/dags/manifest.json'", True),
+        ("SyntaxError: invalid syntax", True),
+    ],
+)
+def test_a_dag_file_that_was_taken_away_is_no_import_error(serve, last_line, is_told):
+    trace = f"Traceback (most recent call last):\n  File ...\n{last_line}\n"
+    told = {"import_errors": [{"filename": "shop.py", "stack_trace": trace}]}
+    client, _ = serve((200, json.dumps(told)))
+    assert client.import_errors() == ([trace] if is_told else [])

@@ -10,6 +10,7 @@ from api_server import StandInServer, hangs_up, says
 from dbt_words import BEGINNING, said
 
 from dbt_watch.core.results import NodeInfo, NotRun
+from dbt_watch.core.steps import run
 from dbt_watch.exceptions import ServerError
 from dbt_watch.producers.api import client as module
 from dbt_watch.producers.api import invocation_log
@@ -260,6 +261,22 @@ def test_a_server_that_has_no_json_for_what_it_does_not_know_is_asked_for_a_whil
         before = len(scene.server.requests)
         assert scene.client.run(server.look("nightly-1")).state == "NOT_FOUND"
     assert len(scene.server.requests) == before + 1
+
+
+def test_the_state_is_asked_for_as_soon_as_the_log_is_complete(scene_of):
+    scene = scene_of("own")
+    scene.say(BEGINNING, said(ORDERS, "success"), said(CUSTOMERS, "success"), SUMMARY)
+    following = InvocationFollowing(scene.client.server, "nightly-1", scene.watch)
+    asked = []
+
+    def do(step):
+        asked.append(step)
+        if len(asked) == 2:
+            scene.end()  # between the first look at its state and that at its log
+        return scene.client._do(step)
+
+    assert run(following.steps(), do).exit_code == 0
+    assert [type(step).__name__ for step in asked] == ["Ask"] * 3
 
 
 @pytest.mark.parametrize("ends_as", ["SUCCESS", "INTERNAL_ERROR"])

@@ -120,8 +120,16 @@ class AirflowClient:
         self._http.get("/execution/health", timeout=_WARM_UP_TIMEOUT_S)
 
     def import_errors(self) -> list[str]:
-        """Return the stack traces of the DAG files that could not be imported."""
-        return [entry["stack_trace"] for entry in self.get("importErrors")["import_errors"]]
+        """
+        Return the stack traces of the DAG files that could not be imported.
+
+        That of a file which was taken away while Airflow stored it says nothing of one that has its place now.
+        """
+        return [
+            entry["stack_trace"]
+            for entry in self.get("importErrors")["import_errors"]
+            if not _is_of_missing_file(entry["stack_trace"], entry["filename"])
+        ]
 
     def has_dag(self, dag_id: str) -> bool:
         """Return whether the DAG was parsed and stored."""
@@ -312,3 +320,8 @@ def _decoded(value: Any) -> Any:
         while isinstance(value, str) and value[:1] in ("{", "[", '"'):
             value = json.loads(value)
     return value
+
+
+def _is_of_missing_file(trace: str, filename: str) -> bool:
+    last = trace.rstrip().rpartition("\n")[2]
+    return last.startswith("FileNotFoundError:") and last.endswith(f"/{filename}'")

@@ -87,6 +87,7 @@ class InvocationFollowing:
         self._splitter = LineSplitter()
         self._offset = 0
         self._has_own_log: bool | None = None
+        self._is_complete = False
         self._content = _GrowingText()
         self._told: set[str] = set()
 
@@ -115,6 +116,8 @@ class InvocationFollowing:
                 return (yield from self._end(found))
             if news:
                 pace.reset()
+                if self._is_complete:
+                    continue  # by now dbt has ended, or is about to
             if time.monotonic() - began > STATE_POLL_LIMIT / 2:
                 yield Pause(LOG_PAUSE)  # it is the log that is waited for
                 continue
@@ -129,7 +132,7 @@ class InvocationFollowing:
         """Read what there is of the log; of one that is read by its offset, until it is complete. Tell whether any came."""
         if found.log_content is not None:
             return self._take_content(found.log_content)
-        if self._has_own_log is False:
+        if self._has_own_log is False or self._is_complete:
             return False
         return (yield from self._read_by_offset(found))
 
@@ -155,6 +158,7 @@ class InvocationFollowing:
                 give_up_at = time.monotonic() + patience
                 self._tell_that_it_runs()
                 self._take(self._splitter.feed(part.content))
+            self._is_complete = part.is_complete
             if part.is_complete:
                 return has_come
             if time.monotonic() > give_up_at:

@@ -1,11 +1,13 @@
 """Projects that a server of this library runs, with a real dbt and duckdb, through a whole Airflow."""
 
+import contextlib
 import importlib.util
 import json
 import shutil
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from example_runs import WARNING
@@ -74,6 +76,30 @@ def invocations_of(server, run):
     return [each for each in reversed(server.all_pages()) if run.run_id in each["task_id"]]
 
 
+@contextlib.contextmanager
+def nothing_begins(server):
+    """For as long as the block lasts, leave what is posted in the queue."""
+    workers = server.children()["workers"]
+    held = [workers, *workers.children(recursive=True)]
+    for process in held:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in held:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+def kill_and_start(server):
+    """End a server with all of its processes at once, as the loss of its host does, and start it again."""
+    for process in [server.process, *psutil.Process(server.process.pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    server.process.wait()
+    server.start()
+
+
 def test_the_example_runs_and_its_retry_builds_what_failed_and_one_node_can_be_cleared(
     start, server, api_shop
 ):
@@ -131,3 +157,45 @@ def test_a_token_of_somebody_else_fails_all_with_that_reason(start, server):
     assert "HTTP 401" in run.log("shop.dbt_build", until="HTTP 401")
     assert "HTTP 401" in run.log("shop.customers", until="HTTP 401")
     assert not invocations_of(server, run)
+
+
+def test_what_a_killed_worker_has_posted_is_followed_by_the_next_one(start, server, airflow):
+    with nothing_begins(server):
+        run = start("jaffle_shop_api")
+        run.wait_for_log(PRODUCER, "The server has taken the invocation")
+        task = psutil.Process(run.tasks[PRODUCER].pid)
+        assert task.pid in airflow.pids()
+        for process in (task.parent(), task):
+            process.kill()
+    run.end()
+    assert run.state == "success", run.log(PRODUCER, attempt=2)
+    assert set(run.states.values()) == {"success"}
+    assert run.tasks[PRODUCER].try_number == 2
+    (invocation,) = invocations_of(server, run)
+    assert invocation["state"] == "SUCCESS"
+
+
+def test_what_waits_on_a_server_that_is_killed_runs_when_it_is_back(start, server):
+    with nothing_begins(server):
+        run = start("jaffle_shop_api")
+        run.wait_for_log(PRODUCER, "The server has taken the invocation")
+        kill_and_start(server)
+    run.end()
+    assert run.state == "success", run.log(PRODUCER)
+    assert run.tasks[PRODUCER].try_number == 1
+    (invocation,) = invocations_of(server, run)
+    assert invocation["state"] == "SUCCESS"
+
+
+def test_what_runs_on_a_server_that_is_killed_is_lost_and_the_next_attempt_builds_it(start, server):
+    run = start("jaffle_shop_api")
+    until(lambda: [each["state"] for each in invocations_of(server, run)] == ["STARTED"], "dbt runs")
+    kill_and_start(server)
+    run.end()
+    assert run.state == "success", run.log(PRODUCER, attempt=2)
+    assert set(run.states.values()) == {"success"}
+    assert run.tasks[PRODUCER].try_number == 2
+    lost, built = invocations_of(server, run)
+    assert built["state"] == "SUCCESS"
+    assert lost["state"] != "SUCCESS"
+    assert "the worker that ran dbt was killed" in run.log(PRODUCER, attempt=1)

@@ -1,5 +1,5 @@
 """
-What can be seen of a run at one moment: its tasks, and what dbt said of the nodes that finished. Used by `command`.
+What can be seen of a run at one moment: its tasks, and what dbt said of the nodes that finished. Used by the commands of `demo` and `run`.
 
 `Observer.look` asks Airflow once and returns what is new; `progress` shows it, `report` sums it up.
 """

@@ -129,7 +129,7 @@ def _run_once(
         starts=airflow.task_starts(),
     )
     failed = [task for task in observation.tasks if failed_by_itself(task)]
-    return report, [excerpt(task, run.end_of_log(task)) for task in failed]
+    return report, [excerpt(task.instance.task_id, run.end_of_log(task)) for task in failed]
 
 
 def _complain(why: str) -> None:

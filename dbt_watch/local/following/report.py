@@ -112,7 +112,7 @@ def make_report(
         pods=pods,
         worker_starts=on_worker,
         other_worker_starts=len(starts) - on_worker,
-        nodes=tuple(_rows(sensors)),
+        nodes=tuple(_rows(observation.tasks)),
     )
 
 
@@ -125,9 +125,9 @@ def _tail(tasks: Sequence[Task], sensors: Sequence[Task], producers: Collection[
     return (max(ends) - max(known)).total_seconds()
 
 
-def _rows(sensors: Sequence[Task]) -> list[NodeRow]:
+def _rows(tasks: Sequence[Task]) -> list[NodeRow]:
     finished = []
-    for task in sensors:
+    for task in tasks:
         for node in task.nodes:
             row = NodeRow(
                 unique_id=node.unique_id,

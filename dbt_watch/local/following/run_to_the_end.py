@@ -11,7 +11,7 @@ from dbt_watch.local.airflow.waiting import wait_for
 from dbt_watch.local.following.observation import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from rich.console import Console
 
@@ -32,11 +32,15 @@ class FollowedRun:
     :param airflow: where it runs
     :param dag_id: the DAG, which is there already
     :param conf: what the run is given
+    :param builders: see `Observer`
     """
 
-    def __init__(self, airflow: LocalAirflow, dag_id: str, conf: Mapping[str, Any]) -> None:
+    def __init__(
+        self, airflow: LocalAirflow, dag_id: str, conf: Mapping[str, Any], builders: Collection[str] = ()
+    ) -> None:
         self.airflow = airflow
         self.dag_id = dag_id
+        self._builders = builders
         self._started = time.monotonic()
         self.run_id = airflow.client.trigger_dag(dag_id, conf)
         self.wall_s = 0.0
@@ -53,7 +57,7 @@ class FollowedRun:
         :raises CannotRun: when a component of Airflow ends, or after the timeout, naming what is unfinished
         """
         view.step("the run begins")
-        observer = Observer(self.airflow.client, self.dag_id, self.run_id)
+        observer = Observer(self.airflow.client, self.dag_id, self.run_id, self._builders)
 
         def last_look() -> Observation | None:
             self.airflow.check()
@@ -79,10 +83,10 @@ class FollowedRun:
         return "\n".join(lines[-_LOG_LINES:])
 
 
-def excerpt(task: Task, log: str) -> str:
+def excerpt(task_id: str, log: str) -> str:
     """Return the end of the log of a task that failed, as a paragraph that names it."""
     indented = "\n  ".join(log.splitlines())
-    return f"\n{task.instance.task_id} failed; the end of its log:\n  {indented}"
+    return f"\n{task_id} failed; the end of its log:\n  {indented}"
 
 
 def failed_by_itself(task: Task) -> bool:

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.local.localkube import Need
+from dbt_watch.local.localkube import Missing, Need
 from dbt_watch.local.run import policy
 from dbt_watch.local.run.asked import AskedDag, AskedDags, AskedNeed, AskedTask
 from dbt_watch.local.run.connections import taken_over
-from dbt_watch.local.run.environment import load
+from dbt_watch.local.run.environment import RunEnvironment, load
 from dbt_watch.local.run.preparation import (
     PreparationError,
     UserInput,
@@ -183,6 +183,29 @@ def test_each_need_has_an_option():
     assert option_for(Need("config map", "files", "a.csv")) == "--config-map files:a.csv=VALUE"
     assert option_for(Need("secret", "db")) == "--secret db:KEY=VALUE"
     assert "claim out" in option_for(Need("claim", "out"))
+
+
+def environment_of(*looks):
+    """An environment whose localkube misses something at each of some looks."""
+    dag, left = AskedDag(dag_id="shop", file="shop.py"), list(looks)
+    made = RunEnvironment(dag, Path("shop.py"), images={}, given=given(), taken=taken_over({}), select=None)
+    made.kube = SimpleNamespace(missing=lambda: left.pop(0))
+    return made
+
+
+def test_an_image_that_only_a_template_names_ends_the_run_at_once():
+    environment = environment_of([Missing("dbt/shop-x7", Need("image", "shop:2"))])
+    with pytest.raises(PreparationError, match=r"dbt/shop-x7 asks for the image shop:2.*: --image shop:2="):
+        environment.check()
+
+
+def test_a_secret_may_come_a_moment_after_its_pod():
+    missing = [Missing("dbt/shop-x7", Need("secret", "db", "user"))]
+    environment = environment_of(missing, [], missing, missing)
+    for _ in range(3):
+        environment.check()
+    with pytest.raises(PreparationError, match=r"secret db with the key user.*: --secret db:user=VALUE"):
+        environment.check()
 
 
 def test_the_policy_leads_pods_to_localkube_whatever_cluster_they_name(monkeypatch):

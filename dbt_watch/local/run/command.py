@@ -121,7 +121,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep", action="store_true", help="leave Airflow and localkube running until Ctrl-C"
     )
     parser.add_argument(
-        "--ui", action="store_true", help="open Airflow's web interface, and print its login; implies --keep"
+        "--ui",
+        action="store_true",
+        help="open Airflow's web interface (where there is a desktop), and print its login; implies --keep",
     )
     parser.add_argument(
         "--format",
@@ -169,7 +171,7 @@ def _run(args: argparse.Namespace) -> int:
             asked = load(request.path, workspace, taken, request.select)
         dag = _dag(asked, request, args.dag_id)
         images = images_for(dag, request.given)
-        for line in _notes(request, taken):
+        for line in _notes(request, asked, taken):
             print(line, file=progress)
         with RunEnvironment(
             dag, request.path, images=images, given=request.given, taken=taken, select=request.select
@@ -272,9 +274,13 @@ def _as_json(outcome: _Outcome) -> dict[str, Any]:
     }
 
 
-def _notes(request: _Request, taken: TakenOver) -> Sequence[str]:
-    """Return what a user may wonder about later: what stands for what, and what became of the environment."""
+def _notes(request: _Request, asked: AskedDags, taken: TakenOver) -> Sequence[str]:
+    """Return what a user may wonder about later: what stands for what, and what was not taken."""
     notes = [
+        f"left out, since it cannot be imported: {file}: {trace.rstrip().splitlines()[-1]}"
+        for file, trace in asked.errors.items()
+    ]
+    notes += [
         f"{one.image}: {one.project or 'no dbt project'}, with {one.venv}"
         for one in request.given.stand_ins.values()
     ]
@@ -289,7 +295,9 @@ def _notes(request: _Request, taken: TakenOver) -> Sequence[str]:
 
 def _open(airflow: LocalAirflow) -> None:
     _say(address_of(airflow))
-    webbrowser.open(airflow.url)
+    # Without a desktop it would be a browser in this terminal, and that until somebody leaves it.
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(airflow.url)
 
 
 def _conf(text: str | None) -> dict[str, Any]:

@@ -217,16 +217,21 @@ def _variables(
     settings = workspace / "settings"
     settings.mkdir(exist_ok=True)
     (settings / f"{policy.MODULE}.py").write_text(policy.SOURCE)
-    paths = [str(settings), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # What the processes of this Airflow have of `select` is this run's, or nothing.
-    selection = {policy.SELECT: json.dumps(list(select)) if select else ""}
-    chosen = {policy.DAG_FILE: dag_file} if dag_file else {}
-    return {
-        **taken.variables,
-        **taken.connections(connections, kubeconfig),
-        **selection,
-        **chosen,
+    variables = {
         "KUBECONFIG": kubeconfig,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "AIRFLOW__CORE__MIGHT_CONTAIN_DAG_CALLABLE": f"{policy.__name__}.{policy.is_chosen.__name__}",
+        "PYTHONPATH": os.pathsep.join([str(settings), *_python_path()]),
+        # Empty rather than absent, so that none of the user's own counts.
+        policy.SELECT: json.dumps(list(select)) if select else "",
     }
+    if dag_file is not None:
+        variables[policy.DAG_FILE] = dag_file
+        variables["AIRFLOW__CORE__MIGHT_CONTAIN_DAG_CALLABLE"] = f"{policy.__name__}.is_chosen"
+        # In seconds. The folder may hold much else, a virtual environment even, and to look through it once is enough.
+        variables["AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL"] = "3600"
+    return {**taken.variables, **taken.connections(connections, kubeconfig), **variables}
+
+
+def _python_path() -> list[str]:
+    """Return where the user's modules are; Airflow's processes work in directories of their own."""
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [os.path.abspath(entry) for entry in entries if entry]  # noqa: PTH100 - links stay as they are

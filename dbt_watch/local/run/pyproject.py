@@ -62,6 +62,8 @@ def check_keys(argument: str, given: Iterable[str], known: Iterable[str]) -> Non
 def _read(path: Path) -> Pyproject:
     try:
         content = msgspec.toml.decode(path.read_bytes())
+    except ImportError as error:  # before Python 3.11, where nothing has brought it
+        raise ArgumentError("pyproject.toml", str(path), "`pip install tomli`, which reads it") from error
     except (msgspec.DecodeError, ValueError) as error:
         raise ArgumentError("pyproject.toml", str(path), f"TOML ({error})") from error
     table = content.get("tool", {}).get("dbt_watch", {})

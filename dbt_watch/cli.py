@@ -53,6 +53,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "dbt_watch.reporting.command",
         "show what became of a run of dbt, why, and where the time went",
     ),
+    "run": (
+        "dbt_watch.local.run.command",
+        "run a DAG of yours on a real Airflow, without a cluster",
+    ),
     "server": ("dbt_watch.server.command", "run dbt invocations that clients post over HTTP"),
 }
 """The sub-commands: name -> (module, what it is for)."""

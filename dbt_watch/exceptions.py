@@ -18,8 +18,8 @@ DbtWatchError          the producer's task was stopped before dbt was, or its op
 
 Where a room's own callers catch an error, it is defined in that room: `JournalError` in `core.journal.format`, `PackedError` in
 `core.packed`, `JournalLost` in `producers.journal_store`, `SupervisorError` in `airflow.supervisor`, `DagFileError` in `planning.loading`, `RecordError` in
-`reporting.run_record`, `AirflowApiError` in `reporting.dag_runs`, and, for the demo,
-`CannotRun` in `local.airflow.waiting` and `RestError` in `local.airflow.rest`.
+`reporting.run_record`, `AirflowApiError` in `reporting.dag_runs`, and, for runs on one machine,
+`CannotRun` in `local.airflow.waiting`, `RestError` in `local.airflow.rest` and `PreparationError` in `local.run.preparation`.
 `local.localkube` imports nothing of the rest, and has errors of its own.
 
 Two warnings, issued by `authoring.parse_warnings`: SelectionWarning, where a part of a selection matches nothing, and

@@ -58,6 +58,11 @@ def summary_of(record: RunRecord, *, everything: bool = False) -> Group:
     return Group(*_Summary(record, everything=everything).parts())
 
 
+def causes_of(record: RunRecord) -> Group:
+    """Return only why a run did not go well: what failed by itself, with dbt's error, and what was not built because of it."""
+    return Group(*_headed(_shown(record.project or "dbt"), _Summary(record, everything=False).causes()))
+
+
 class _Summary:
     def __init__(self, record: RunRecord, *, everything: bool) -> None:
         self.record = record
@@ -68,7 +73,7 @@ class _Summary:
         record = self.record
         yield from self._heading()
         if record.causes:
-            yield from _headed("Why", self._causes())
+            yield from _headed("Why", self.causes())
         if record.comparison is not None:
             yield from _headed("Compared", self._changes(record.comparison))
         if any(node.seconds for node in record.nodes):
@@ -111,7 +116,8 @@ class _Summary:
                 legend.append(f"{counts[meaning]} {meaning}  ", style=style)
         yield legend or Text("no nodes", style="dim")
 
-    def _causes(self) -> Iterator[RenderableType]:
+    def causes(self) -> Iterator[RenderableType]:
+        """Yield the reasons why it did not go well, each with what it held back."""
         causes = self.record.causes
         limit = len(causes) if self.everything else _CAUSES
         for cause in causes[:limit]:

@@ -8,15 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from harness import Run
+from rich.console import Console
 
 from dbt_watch.airflow.compat import STARTS_FROM_TRIGGER
 from dbt_watch.cli import main
 from dbt_watch.local.demo import command
 from dbt_watch.local.demo.environment import PROJECT
+from dbt_watch.local.following.observation import Observer
+from dbt_watch.local.run.failures import failures_of, shown
 
 COMMAND = [sys.executable, "-m", "dbt_watch.cli", "demo", "--format", "json"]
 
@@ -109,9 +113,25 @@ def test_a_node_that_is_cleared_finds_what_the_run_before_has_built(stage):
     assert len(stage.kube.pods()) == before + 2
 
 
-@pytest.mark.parametrize(
-    ("signum", "part"), [(signal.SIGINT, "triggerer"), (signal.SIGTERM, "db migrate")], ids=str
-)
+def test_why_it_failed_is_told_with_dbts_error_and_what_it_held_back(failed, stage):
+    """As `dbt-watch run` tells it of any DAG."""
+    client = stage.airflow.client
+    runs = client.get(f"dags/{PROJECT}/dagRuns")["dag_runs"]
+    run_id = next(run["dag_run_id"] for run in runs if run["state"] == "failed")
+    run = SimpleNamespace(airflow=stage.airflow, dag_id=PROJECT, run_id=run_id)
+    observation = Observer(client, PROJECT, run_id).look()
+    failures = failures_of(run, observation, ["build"], [command.PRODUCER])
+    (cause,) = failures.to_json()
+    assert (cause["node"], failures.logs) == ("model.jaffle_shop.orders", ())
+    assert "Binder Error" in cause["message"]
+    assert "model.jaffle_shop.customers" in cause["blocked"]
+    console = Console(file=io.StringIO(), width=160)
+    console.print(*shown(failures))
+    assert "Binder Error" in console.file.getvalue()
+
+
+# `local_run/test_run.py` presses Ctrl-C when all of Airflow runs.
+@pytest.mark.parametrize(("signum", "part"), [(signal.SIGTERM, "db migrate")], ids=str)
 def test_an_interrupt_leaves_no_process_and_no_file(signum, part, tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(COMMAND, env=environment, stderr=subprocess.PIPE, start_new_session=True) as demo:

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from dbt_watch.local.airflow.rest import TaskInstance
-from dbt_watch.local.demo.observation import Observation, Task, node_reports
-from dbt_watch.local.demo.progress import PlainView, view_for
-from dbt_watch.local.demo.report import make_report, render
+from dbt_watch.local.following.observation import Observation, Task, node_reports
+from dbt_watch.local.following.progress import PlainView, view_for
+from dbt_watch.local.following.report import make_report, render
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -46,7 +46,7 @@ def node(unique_id, status="success", finished=5.0):
 def report_of(*tasks, starts=(), state="success"):
     return make_report(
         Observation(state, tasks, ()),
-        producer_task_id="build.dbt_build",
+        producers=["build.dbt_build"],
         wall_s=12.3456,
         dbt_s=None,
         pods=1,

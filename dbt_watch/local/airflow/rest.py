@@ -96,6 +96,13 @@ class AirflowClient:
         # Settings of proxies in the environment are not for loopback.
         self._http = httpx.Client(base_url=base_url, timeout=timeout, trust_env=False)
 
+    @property
+    def token(self) -> str:
+        """A token of the API, for another client; it takes a call to get one."""
+        if "Authorization" not in self._http.headers:
+            self._log_in()
+        return str(self._http.headers["Authorization"]).removeprefix("Bearer ")
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -213,6 +220,10 @@ class AirflowClient:
     def set_dag_run_state(self, dag_id: str, run_id: str, state: str) -> None:
         """Mark a run as `success` or `failed`."""
         self._answer("PATCH", _run(dag_id, run_id), json={"state": state})
+
+    def unpause_dag(self, dag_id: str) -> None:
+        """Let a DAG run, also one that wants to be paused at first."""
+        self._answer("PATCH", f"dags/{quote(dag_id)}", json={"is_paused": False})
 
     def create_backfill(self, dag_id: str, first: datetime, last: datetime, *, at_once: int = 1) -> int:
         """

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-import time
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -13,18 +11,16 @@ from rich.console import Console
 
 from dbt_watch.exceptions import DbtWatchError
 from dbt_watch.local.airflow.processes import Interrupted, interrupts_raised
-from dbt_watch.local.airflow.waiting import wait_for
 from dbt_watch.local.demo.environment import DemoEnvironment, ServerEnvironment
-from dbt_watch.local.demo.observation import Observer
-from dbt_watch.local.demo.progress import view_for
-from dbt_watch.local.demo.report import make_report, render
+from dbt_watch.local.following.progress import view_for
+from dbt_watch.local.following.report import make_report, render
+from dbt_watch.local.following.run_to_the_end import FollowedRun, excerpt, failed_by_itself, keep
 
 if TYPE_CHECKING:
     import argparse
 
-    from dbt_watch.local.demo.observation import Observation, Task
-    from dbt_watch.local.demo.progress import View
-    from dbt_watch.local.demo.report import RunReport
+    from dbt_watch.local.following.progress import View
+    from dbt_watch.local.following.report import RunReport
 
 DESCRIPTION: Final = """\
 Build an example dbt project once: in one pod, with one Airflow task for each
@@ -46,10 +42,6 @@ PRODUCER: Final = "build.dbt_build"
 
 RUN_FAILED: Final = 1
 CANNOT_RUN: Final = 2
-# A look costs the api-server about 0.1 s, and it shares the machine with the run.
-_POLL_S: Final = 0.8
-_GROUP: Final = re.compile(r"^::group::.*?^::endgroup::$", re.MULTILINE | re.DOTALL)
-_LOG_LINES: Final = 20
 _WIDTH: Final = 200
 
 
@@ -115,7 +107,7 @@ def _demo(args: argparse.Namespace) -> int:
         for failure in failures:
             print(failure, file=progress)
         if args.keep:
-            _keep(environment, progress=console)
+            keep(environment.airflow, console)
     if as_json:
         sys.stdout.write(json.dumps(report.to_json()) + "\n")
     return 0 if report.run_state == "success" else RUN_FAILED
@@ -126,71 +118,19 @@ def _run_once(
 ) -> tuple[RunReport, list[str]]:
     """Run the DAG; return the report and an excerpt of the log of each task that failed on its own account."""
     airflow = environment.airflow
-    started = time.monotonic()
-    run_id = airflow.client.trigger_dag(
-        environment.dag_id, {"break_model": BROKEN_MODEL} if args.fail else {}
-    )
-    observer = Observer(airflow.client, environment.dag_id, run_id)
-    view.step("the run begins")
-
-    def final_observation() -> Observation | None:
-        airflow.check()
-        observation = observer.look()
-        view.show(observation)
-        return observation if observation.is_final else None
-
-    observation = wait_for(
-        final_observation, args.timeout, lambda: _unfinished(observer.look()), pause=_POLL_S
-    )
+    run = FollowedRun(airflow, environment.dag_id, {"break_model": BROKEN_MODEL} if args.fail else {})
+    observation = run.follow(view, timeout=args.timeout)
     report = make_report(
         observation,
-        producer_task_id=PRODUCER,
-        wall_s=time.monotonic() - started,
+        producers=[PRODUCER],
+        wall_s=run.wall_s,
         dbt_s=environment.dbt_seconds(),
         pods=len(environment.pods()),
         starts=airflow.task_starts(),
     )
-    failures = [_excerpt(environment, run_id, task) for task in observation.tasks if _failed_by_itself(task)]
-    return report, failures
+    failed = [task for task in observation.tasks if failed_by_itself(task)]
+    return report, [excerpt(task.instance.task_id, run.end_of_log(task)) for task in failed]
 
 
 def _complain(why: str) -> None:
     sys.stderr.write(f"dbt-watch demo: {why}\n")
-
-
-def _unfinished(observation: Observation) -> str:
-    states = {task.instance.task_id: task.instance.state for task in observation.tasks if not task.is_final}
-    told = ", ".join(f"{task_id} is {state or 'not started'}" for task_id, state in states.items())
-    return f"the run has not ended ({told})"
-
-
-def _failed_by_itself(task: Task) -> bool:
-    """Whether a task failed, and not only because something before it did."""
-    was_skipped = bool(task.nodes) and all(node.status == "skipped" for node in task.nodes)
-    return task.instance.state == "failed" and not was_skipped
-
-
-def _excerpt(environment: DemoEnvironment, run_id: str, task: Task) -> str:
-    instance = task.instance
-    log = environment.airflow.client.task_log(
-        environment.dag_id, run_id, instance.task_id, instance.try_number, instance.map_index
-    )
-    # What Airflow itself has to say stands in groups, which its web interface folds.
-    lines = [line for line in _GROUP.sub("", log).splitlines() if line.strip()]
-    return f"\n{instance.task_id} failed; the end of its log:\n  " + "\n  ".join(lines[-_LOG_LINES:])
-
-
-def _keep(environment: DemoEnvironment, *, progress: Console) -> None:
-    """Leave Airflow to the user until an interrupt, which is the way to end it."""
-    airflow = environment.airflow
-    progress.print(
-        f"\nAirflow: {airflow.url}   user {airflow.login.username}   password {airflow.login.password}\n"
-        "Ctrl-C ends it.",
-        highlight=False,
-    )
-    try:
-        while True:
-            airflow.check()
-            time.sleep(1)
-    except Interrupted:
-        progress.print("ending Airflow")

@@ -6,14 +6,12 @@ Used by `command`. It is taken down in the reverse of the order in which it was 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,10 +21,11 @@ from dbt_watch.core.extras import installation_of
 from dbt_watch.local.airflow.deployment import LocalAirflow, free_port
 from dbt_watch.local.airflow.processes import ProcessSet, interrupts_held, python_module, tethered
 from dbt_watch.local.airflow.waiting import CannotRun, wait_for
+from dbt_watch.local.following.workspace import temporary_workspace
 from dbt_watch.local.localkube import Image, LocalKube, Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -79,7 +78,7 @@ class DemoEnvironment:
         :raises CannotRun: with what did not start, and why
         """
         step(f"preparing the project, {self.place} and Airflow's database")
-        workspace = self._exits.enter_context(_workspace())
+        workspace = self._exits.enter_context(temporary_workspace("dbt-watch-demo-"))
         project, dags = _copy_example(workspace, self.dag_id)
         variables = self._start_place(workspace, project)
         manifest = {"JAFFLE_SHOP_MANIFEST": str(project / "target" / "manifest.json")}
@@ -179,23 +178,6 @@ def examples_directory() -> Path:
     raise CannotRun(
         f"the example project is missing: neither {package} nor its parent has `examples/{PROJECT}`"
     )
-
-
-@contextlib.contextmanager
-def _workspace() -> Iterator[Path]:
-    def remove() -> None:
-        if created:
-            shutil.rmtree(created[0], ignore_errors=True)
-
-    created: list[Path] = []
-    try:
-        with interrupts_held():
-            created.append(Path(tempfile.mkdtemp(prefix="dbt-watch-demo-")))
-            atexit.register(remove)
-        yield created[0]
-    finally:
-        remove()
-        atexit.unregister(remove)
 
 
 def _copy_example(workspace: Path, dag_id: str) -> tuple[Path, Path]:

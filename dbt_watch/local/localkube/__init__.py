@@ -9,7 +9,8 @@ from dbt_watch.local.localkube.cluster import LocalKube
 from dbt_watch.local.localkube.containers import Timings
 from dbt_watch.local.localkube.faults import Faults
 from dbt_watch.local.localkube.images import Image, Mount
+from dbt_watch.local.localkube.needs import Missing, Need
 from dbt_watch.local.localkube.pod_facts import PodFact
 from dbt_watch.local.localkube.traffic import Fault
 
-__all__ = ["Fault", "Faults", "Image", "LocalKube", "Mount", "PodFact", "Timings"]
+__all__ = ["Fault", "Faults", "Image", "LocalKube", "Missing", "Mount", "Need", "PodFact", "Timings"]

@@ -35,9 +35,18 @@ from dbt_watch.local.localkube.garbage import GarbageCollector
 from dbt_watch.local.localkube.images import Image, Images
 from dbt_watch.local.localkube.isolation import Isolation, IsolationMode, choose, remove_tree
 from dbt_watch.local.localkube.kubelet import Kubelet
+from dbt_watch.local.localkube.needs import Missing, missing_in
 from dbt_watch.local.localkube.pod_facts import PodFact, PodFacts
 from dbt_watch.local.localkube.server import Parts, make_app
-from dbt_watch.local.localkube.store import NAMESPACES, Store
+from dbt_watch.local.localkube.store import (
+    CONFIG_MAPS,
+    NAMESPACES,
+    SECRETS,
+    Change,
+    ChangeKind,
+    Item,
+    Store,
+)
 from dbt_watch.local.localkube.traffic import Traffic
 from dbt_watch.local.localkube.validation import prepare
 
@@ -82,6 +91,9 @@ class LocalKube:
     :param claims: name of a PersistentVolumeClaim -> the directory that pods of every namespace find behind it
     :param timings: how long the kubelet waits, in seconds
     :param middlewares: more of aiohttp's, which run after the check of the token
+    :param secrets: name of a Secret -> its keys and values; every namespace has it
+    :param config_maps: the same for config maps
+    :param make_namespaces: whether a namespace that is not there is made when an object is to be created in it
     :raises ArgumentError: an argument is wrong; for `isolation` and a port in use, when it is entered
     """
 
@@ -97,6 +109,9 @@ class LocalKube:
         claims: Mapping[str, str | os.PathLike[str]] | None = None,
         timings: Timings | None = None,
         middlewares: Sequence[Middleware] = (),
+        secrets: Mapping[str, Mapping[str, str | bytes]] | None = None,
+        config_maps: Mapping[str, Mapping[str, str | bytes]] | None = None,
+        make_namespaces: bool = False,
     ) -> None:
         self._mode = IsolationMode.parse(isolation)
         self._host = _loopback(host)
@@ -106,6 +121,11 @@ class LocalKube:
         self._claims = _directories(claims or {})
         self._timings = timings or Timings()
         self._middlewares = middlewares
+        self._everywhere = [
+            *((SECRETS, _secret(name, data)) for name, data in (secrets or {}).items()),
+            *((CONFIG_MAPS, _config_map(name, data)) for name, data in (config_maps or {}).items()),
+        ]
+        self._make_namespaces = make_namespaces
         self._wanted_kubeconfig = Path(kubeconfig).absolute() if kubeconfig is not None else None
         self._facts = PodFacts()
         self._thread: threading.Thread | None = None
@@ -193,6 +213,15 @@ class LocalKube:
         """Return the facts of every pod ever created, oldest first, also of those that are deleted."""
         return self._facts.all()
 
+    def missing(self) -> list[Missing]:
+        """Return what keeps pods from starting and is not there: images, secrets and their keys, config maps, claims."""
+
+        async def look() -> list[Missing]:
+            return missing_in(live.store, self._images, self._claims)
+
+        live = self._live
+        return asyncio.run_coroutine_threadsafe(look(), live.loop).result()
+
     def forget_history(self) -> None:
         """Let every watch that resumes get a 410, as happens in a cluster after some minutes."""
         live = self._live
@@ -278,7 +307,15 @@ class LocalKube:
 
     def _make_store(self) -> Store:
         store = Store()
-        store.observers += [self._facts.observe, GarbageCollector(store).observe]
+        store.makes_namespaces = self._make_namespaces
+
+        def furnish(change: Change) -> None:
+            if change.resource is NAMESPACES and change.kind is ChangeKind.ADDED:
+                namespace = change.new["metadata"]["name"]
+                for resource, item in self._everywhere:
+                    store.create(resource, prepare(resource, namespace, item))
+
+        store.observers += [self._facts.observe, GarbageCollector(store).observe, furnish]
         for name in dict.fromkeys([*LASTING_NAMESPACES, *self._namespaces]):
             store.create(NAMESPACES, prepare(NAMESPACES, "", {"metadata": {"name": name}}))
         return store
@@ -311,6 +348,20 @@ class LocalKube:
         admin = accounts.add(ADMIN, path, namespace=DEFAULT_NAMESPACE)
         self._running = _Running(loop, directory, store, accounts, admin, faults)
         return runner
+
+
+def _secret(name: str, data: Mapping[str, str | bytes]) -> Item:
+    return {"metadata": {"name": name}, "data": {key: _base64(value) for key, value in data.items()}}
+
+
+def _config_map(name: str, data: Mapping[str, str | bytes]) -> Item:
+    texts = {key: value for key, value in data.items() if isinstance(value, str)}
+    others = {key: _base64(value) for key, value in data.items() if key not in texts}
+    return {"metadata": {"name": name}, "data": texts, "binaryData": others}
+
+
+def _base64(value: str | bytes) -> str:
+    return base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
 
 
 def _lock(directory: Path) -> int:

@@ -124,13 +124,13 @@ class Images:
 
     def __init__(self, images: Mapping[str, Image | str | os.PathLike[str]]) -> None:
         self._images: Mapping[str, Image] = MappingProxyType(
-            {_full(name): as_image(name, image) for name, image in images.items()}
+            {full_name(name): as_image(name, image) for name, image in images.items()}
         )
 
     def find(self, name: str) -> Image | None:
         """Return the image of that name, or None: it cannot be pulled."""
-        found = self._images.get(_full(name))
-        if found is None and _repository(_full(name)) == _repository(_full(SIDECAR_REPOSITORY)):
+        found = self._images.get(full_name(name))
+        if found is None and _repository(full_name(name)) == _repository(full_name(SIDECAR_REPOSITORY)):
             return Image(cmd=["/bin/sh"])
         return found
 
@@ -155,7 +155,7 @@ def as_image(name: str, image: Image | str | os.PathLike[str]) -> Image:
     return Image(venv=path) if (path / "pyvenv.cfg").is_file() else Image(directory=path)
 
 
-def _full(name: str) -> str:
+def full_name(name: str) -> str:
     """Return a name with what may be left out of it: the tag `latest` and the default registry."""
     for prefix in ("docker.io/library/", "docker.io/"):
         name = name.removeprefix(prefix)

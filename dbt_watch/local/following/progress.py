@@ -1,4 +1,4 @@
-"""Views of a run while it goes on: a table redrawn on a terminal, else a line per change. Used by `command`."""
+"""Views of a run while it goes on: a table redrawn on a terminal, else a line per change. Used by the commands of `demo` and `run`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 
-from dbt_watch.local.demo.report import coloured
+from dbt_watch.local.following.report import coloured
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from dbt_watch.local.demo.observation import Observation, Task
+    from dbt_watch.local.following.observation import Observation, Task
 
 
 class View(Protocol):

@@ -1,5 +1,5 @@
 """
-What can be seen of a run at one moment: its tasks, and what dbt said of the nodes that finished. Used by `command`.
+What can be seen of a run at one moment: its tasks, and what dbt said of the nodes that finished. Used by the commands of `demo` and `run`.
 
 `Observer.look` asks Airflow once and returns what is new; `progress` shows it, `report` sums it up.
 """
@@ -14,7 +14,7 @@ from dbt_watch.local.airflow.deployment import FINAL_STATES
 from dbt_watch.local.airflow.rest import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from dbt_watch.local.airflow.rest import AirflowClient, TaskInstance
@@ -92,12 +92,16 @@ class Observer:
     :param client: of the Airflow that runs it
     :param dag_id: the DAG
     :param run_id: the run
+    :param builders: the ids of tasks that run dbt, of which those of isolated nodes stand for nodes as well
     """
 
-    def __init__(self, client: AirflowClient, dag_id: str, run_id: str) -> None:
+    def __init__(
+        self, client: AirflowClient, dag_id: str, run_id: str, builders: Collection[str] = ()
+    ) -> None:
         self._client = client
         self._dag_id = dag_id
         self._run_id = run_id
+        self._builders = builders
         self._tasks: dict[tuple[str, int], Task] = {}
 
     def look(self) -> Observation:
@@ -115,9 +119,9 @@ class Observer:
         return Observation(run_state, tuple(self._tasks.values()), tuple(changed))
 
     def _with_nodes(self, task: Task) -> Task:
-        if not (task.is_sensor and task.is_final):
-            return task
         instance = task.instance
+        if not (task.is_final and (task.is_sensor or instance.task_id in self._builders)):
+            return task
         value = self._client.xcom(self._dag_id, self._run_id, instance.task_id, map_index=instance.map_index)
         return Task(instance, node_reports(value))
 
@@ -130,4 +134,7 @@ def node_reports(value: Any) -> tuple[NodeReport, ...]:
     """
     if not isinstance(value, dict):
         return ()
-    return tuple(NodeReport.from_result(result) for result in value.get("nodes", [value]))
+    results = value.get("nodes", [value])
+    if not isinstance(results, list):
+        return ()
+    return tuple(NodeReport.from_result(result) for result in results if "unique_id" in result)

@@ -1,4 +1,4 @@
-"""The summary of a run: one row per node and a few figures, as a table or as JSON. Used by `command`."""
+"""The summary of a run: one row per node and a few figures, as a table or as JSON. Used by the commands of `demo` and `run`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from dbt_watch.local.demo.observation import Observation, Task
+    from dbt_watch.local.following.observation import Observation, Task
 
 STYLES = {
     "success": "green",
@@ -53,8 +53,8 @@ class RunReport:
 
     :ivar run_state: of the DAG run, `success` or `failed`
     :ivar wall_s: seconds from its trigger to its end
-    :ivar dbt_s: seconds from the creation of the pod to the end of dbt in it
-    :ivar tail_s: seconds from the end of the task that runs dbt to the end of the last sensor, negative if that was
+    :ivar dbt_s: seconds from the creation of each pod to the end of dbt in it, together
+    :ivar tail_s: seconds from the end of the last task that runs dbt to the end of the last sensor, negative if that was
         earlier
     :ivar pods: how many pods were created
     :ivar worker_starts: how often a sensor was started on a worker
@@ -85,7 +85,7 @@ class RunReport:
 def make_report(
     observation: Observation,
     *,
-    producer_task_id: str,
+    producers: Collection[str],
     wall_s: float,
     dbt_s: float | None,
     pods: int,
@@ -95,7 +95,7 @@ def make_report(
     Sum up a run.
 
     :param observation: its last look
-    :param producer_task_id: the task that runs dbt
+    :param producers: the ids of the tasks that run dbt
     :param wall_s: seconds from trigger to end
     :param dbt_s: seconds that dbt ran in its pod, or by the server, if that is known
     :param pods: how many pods were created
@@ -108,25 +108,26 @@ def make_report(
         run_state=observation.run_state,
         wall_s=wall_s,
         dbt_s=dbt_s,
-        tail_s=_tail(observation.tasks, sensors, producer_task_id),
+        tail_s=_tail(observation.tasks, sensors, producers),
         pods=pods,
         worker_starts=on_worker,
         other_worker_starts=len(starts) - on_worker,
-        nodes=tuple(_rows(sensors)),
+        nodes=tuple(_rows(observation.tasks)),
     )
 
 
-def _tail(tasks: Sequence[Task], sensors: Sequence[Task], producer_task_id: str) -> float | None:
-    producer_ends = [t.instance.end_date for t in tasks if t.instance.task_id == producer_task_id]
+def _tail(tasks: Sequence[Task], sensors: Sequence[Task], producers: Collection[str]) -> float | None:
+    producer_ends = [task.instance.end_date for task in tasks if task.instance.task_id in producers]
     ends = [task.instance.end_date for task in sensors if task.instance.end_date]
-    if not ends or not producer_ends or producer_ends[0] is None:
+    known = [end for end in producer_ends if end is not None]
+    if not ends or not known or len(known) < len(producer_ends):
         return None
-    return (max(ends) - producer_ends[0]).total_seconds()
+    return (max(ends) - max(known)).total_seconds()
 
 
-def _rows(sensors: Sequence[Task]) -> list[NodeRow]:
+def _rows(tasks: Sequence[Task]) -> list[NodeRow]:
     finished = []
-    for task in sensors:
+    for task in tasks:
         for node in task.nodes:
             row = NodeRow(
                 unique_id=node.unique_id,
@@ -142,7 +143,7 @@ def _rows(sensors: Sequence[Task]) -> list[NodeRow]:
 
 
 def render(report: RunReport) -> Table:
-    """Return the table that the demo ends with."""
+    """Return the table of the nodes."""
     table = Table(
         title=f"run {report.run_state}", title_style=STYLES[report.run_state], caption=_caption(report)
     )

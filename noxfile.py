@@ -191,6 +191,13 @@ def lineage(session: nox.Session) -> None:
 
 
 @nox.session
+def tutorial(session: nox.Session) -> None:
+    """Paste the commands of the tutorial into a shell, and look whether they print what the page says; minutes."""
+    session.install("-e", ".[tests]")
+    run_pytest(session, "tests/demo/test_tutorial.py", "--tutorial", *session.posargs)
+
+
+@nox.session
 def ui(session: nox.Session) -> None:
     """Look at the page in a browser of this machine, in a real Airflow; minutes. `PICTURES=DIR` keeps what was seen."""
     session.install("-e", ".[ui-tests]")

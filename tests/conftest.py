@@ -25,7 +25,7 @@ PARSED = os.environ.get("DBT_WATCH_PARSED")
 SLOW = (
     "clouds/", "e2e/", "faults/", "page/test_in_airflow.py", "ui/", "fuzz/", "k8s_executor/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
     "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
-    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "local_run/test_run.py", "local_run/test_what_a_dag_asks_for.py", "test_warm_dbt.py",
+    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "demo/test_tutorial.py", "local_run/test_run.py", "local_run/test_what_a_dag_asks_for.py", "test_warm_dbt.py",
 )  # fmt: skip
 CLUSTERS = {"kube", "cluster"}
 # Where all tests are that ask for `airflow`, and which of them start or clear runs themselves.
@@ -70,6 +70,11 @@ def pytest_addoption(parser):
     parser.addoption(
         "--k8s-figures", type=Path, metavar="FILE", help="write what is counted there into a file"
     )
+    parser.addoption(
+        "--tutorial",
+        action="store_true",
+        help="paste the commands of the tutorial, which starts several Airflows",
+    )
     parser.addoption("--ui", action="store_true", help="look at the page in a browser, in a real Airflow")
     parser.addoption(
         "--quick", action="store_true", help="an answer within two minutes: leave out what is slow"
@@ -100,6 +105,7 @@ SESSIONS = {
     "server": "takes long; `nox -s server` runs it",
     "lineage": "takes long; `nox -s lineage` runs it",
     "k8s_executor": "takes long; `nox -s k8s_executor` runs it",
+    "tutorial": "takes minutes; `nox -s tutorial` runs it",
     "ui": "needs a browser; `nox -s ui` runs it",
 }
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from code_blocks import blocks_of, code
 
 from dbt_watch import NodeResult
 from dbt_watch.authoring.options import DEFAULTS, ApiOptions, ProjectOptions
@@ -29,33 +30,28 @@ PAGES = (
 )
 
 
-def blocks(text):
-    return [
-        block.strip("\n") for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    ]
-
-
-def code(text):
-    """Return the lines of a text without their indentation, which a formatter sets differently in a fragment."""
-    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+def blocks(page):
+    return [block.text for block in blocks_of(page) if block.language == "python"]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_shows_its_example_line_for_line(page):
-    text = (ROOT / f"docs/{page}.md").read_text()
-    example = re.search(r"\(\.\./(examples/\w+\.py)\)", text)[1]
+    path = ROOT / f"docs/{page}.md"
+    example = re.search(r"\(\.\./(examples/\w+\.py)\)", path.read_text())[1]
     source = code((ROOT / example).read_text())
-    shown = blocks(text)
+    shown = blocks(path)
     assert shown
     for block in shown:
         assert code(block) in source, f"{page}.md shows what {example} does not hold:\n{block}"
 
 
 @pytest.mark.parametrize(
-    "path", [*(ROOT / "examples").glob("*_dag.py"), *(ROOT / "docs").glob("*.md")], ids=lambda path: path.name
+    "path",
+    [*(ROOT / "examples").glob("*_dag.py"), *(ROOT / "docs").rglob("*.md")],
+    ids=lambda path: path.name,
 )
 def test_a_number_of_rows_that_is_not_known_is_never_taken_for_none_in_what_people_copy(path):
-    code_of_page = path.read_text() if path.suffix == ".py" else "\n".join(blocks(path.read_text()))
+    code_of_page = path.read_text() if path.suffix == ".py" else "\n".join(blocks(path))
     assert not re.search(r"rows_affected\W+or\b|rows_affected\W+(or\W+)?0\b", code_of_page)
 
 

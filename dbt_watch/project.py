@@ -218,7 +218,9 @@ class DbtProject(DependencyMixin):
     @property
     def _commands_of_project(self) -> Commands:
         if self._commands is None:
-            raise RuntimeError("the project is still being made")
+            raise RuntimeError(
+                "the project is still being made: call run_operation and command on what the decorated function returns"
+            )
         return self._commands
 
     @property

@@ -32,7 +32,9 @@ def current_task_group() -> TaskGroup:
     """Return the task group that is being filled; the DAG's own where there is none."""
     group = TaskGroupContext.get_current()
     if group is None:
-        raise RuntimeError("there is no DAG around this")
+        raise RuntimeError(
+            "there is no DAG around this project: call its function within `with DAG(...)`, or in a function under @dag"
+        )
     return group
 
 

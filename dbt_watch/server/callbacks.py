@@ -30,7 +30,11 @@ def check_callback(url: str, settings: CallbackSettings) -> None:
 
     :raises ArgumentError: when it may not
     """
-    expected = "an address at one of the hosts that the server may call" if settings.hosts else "none here"
+    expected = (
+        f"an address at one of the hosts that the server may call, by {'http or https' if settings.http else 'https'}"
+        if settings.hosts
+        else "to be left out: `callbacks` in the settings of the server names no host that it may call"
+    )
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme, 0)

@@ -202,11 +202,13 @@ def _check(settings: Settings) -> None:
     if settings.auth == "none" and not is_loopback(settings.host):
         raise ArgumentError("auth", "none", f"`token`: {settings.host} is reached from other machines")
     if not 0 <= settings.port <= _MAX_PORT:
-        raise ArgumentError("port", settings.port, "a number of a port")
+        raise ArgumentError("port", settings.port, f"a port, from 0 to {_MAX_PORT}")
     if settings.workers < 1:
         raise ArgumentError("workers", settings.workers, "at least 1")
     if settings.queue and not settings.queue.startswith(("redis://", "rediss://", "unix://")):
-        raise ArgumentError("queue", settings.queue.partition("@")[2], "a URL of Redis")
+        raise ArgumentError(
+            "queue", settings.queue.partition("@")[2], "a URL of Redis, such as redis://host:6379/0"
+        )
     if not settings.projects:
         raise ArgumentError("projects", {}, "at least one project")
     for name, project in settings.projects.items():

@@ -92,7 +92,10 @@ def test_what_keeps_the_operator_from_its_cluster_closes_the_journal(operator, m
 
 def test_an_operator_that_never_comes_to_the_pod_operator_is_no_success(operator, monkeypatch):
     monkeypatch.setattr(OfACloud, "execute", lambda *_: "done")
-    with executing(operator), pytest.raises(DbtWatchError, match="without KubernetesPodOperator's"):
+    with (
+        executing(operator),
+        pytest.raises(DbtWatchError, match="without having called that of KubernetesPodOperator"),
+    ):
         operator.execute(CONTEXT)
     assert operator.attempt.closed
 

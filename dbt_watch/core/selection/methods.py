@@ -260,7 +260,7 @@ def _compared(query: _Query) -> Iterable[str]:
     compared = query.graph.compared
     found = compared.find(method, value, query.graph.nodes) if compared is not None else None
     if found is None:
-        raise query.refuse("what `state:` takes", known=state.VALUES)
+        raise query.refuse(f"`state:` and one of {', '.join(sorted(state.VALUES))}", known=state.VALUES)
     return found
 
 

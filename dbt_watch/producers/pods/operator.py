@@ -258,7 +258,8 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         run = functools.partial(super().execute, context)  # type: ignore[misc]
         result = self._attempted(context, attempt, run)
         if attempt.watch is None:
-            why = "the `execute` of the operator has ended without KubernetesPodOperator's"
+            name = type(self).__name__
+            why = f"the `execute` of {name} has ended without having called that of KubernetesPodOperator"
             self._close(attempt, why)
             raise DbtWatchError(why)
         return result

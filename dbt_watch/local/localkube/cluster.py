@@ -73,12 +73,13 @@ class LocalKube:
 
     Use it as a context manager, plain or async; the server runs in a thread of its own either way.
 
-    :param images: name as pods write it -> an `Image`, or the path of a virtual environment or directory
+    :param images: name as pods write it, or `*` for every other one -> an `Image`, or the path of a virtual environment or
+        directory
     :param isolation: `auto`, `namespaces` (an error where none can be had) or `none`
     :param host: a loopback address
     :param port: 0 takes a free one
     :param kubeconfig: where to write the kubeconfig; by default in the server's own directory
-    :param namespaces: to create besides `default`
+    :param namespaces: to create besides `default`; None for any: each comes to be when something is created in it
     :param claims: name of a PersistentVolumeClaim -> the directory that pods of every namespace find behind it
     :param timings: how long the kubelet waits, in seconds
     :param middlewares: more of aiohttp's, which run after the check of the token
@@ -93,7 +94,7 @@ class LocalKube:
         host: str = LOOPBACK,
         port: int = 0,
         kubeconfig: str | os.PathLike[str] | None = None,
-        namespaces: Sequence[str] = (),
+        namespaces: Sequence[str] | None = (),
         claims: Mapping[str, str | os.PathLike[str]] | None = None,
         timings: Timings | None = None,
         middlewares: Sequence[Middleware] = (),
@@ -189,6 +190,15 @@ class LocalKube:
         """Whether pods have PID namespaces of their own."""
         return self._isolated
 
+    def replace_images(self, images: Mapping[str, Image | str | os.PathLike[str]]) -> None:
+        """
+        Have other images from now on; containers that run already keep theirs.
+
+        :param images: as `LocalKube` takes them
+        :raises ArgumentError: one is neither an `Image` nor the path of a directory
+        """
+        self._images.replace(images)
+
     def pods(self) -> list[PodFact]:
         """Return the facts of every pod ever created, oldest first, also of those that are deleted."""
         return self._facts.all()
@@ -278,8 +288,9 @@ class LocalKube:
 
     def _make_store(self) -> Store:
         store = Store()
+        store.takes_any_namespace = self._namespaces is None
         store.observers += [self._facts.observe, GarbageCollector(store).observe]
-        for name in dict.fromkeys([*LASTING_NAMESPACES, *self._namespaces]):
+        for name in dict.fromkeys([*LASTING_NAMESPACES, *(self._namespaces or ())]):
             store.create(NAMESPACES, prepare(NAMESPACES, "", {"metadata": {"name": name}}))
         return store
 

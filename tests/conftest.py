@@ -24,7 +24,7 @@ PARSED = os.environ.get("DBT_WATCH_PARSED")
 # What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
 SLOW = (
     "clouds/", "e2e/", "faults/", "page/test_in_airflow.py", "ui/", "fuzz/", "k8s_executor/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
-    "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
+    "producers/test_real_dbt.py", "testing/test_dag_tests_page.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
     "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "demo/test_tutorial.py", "local_run/test_run.py", "local_run/test_what_a_dag_asks_for.py", "test_warm_dbt.py",
 )  # fmt: skip
 CLUSTERS = {"kube", "cluster"}
@@ -354,13 +354,19 @@ def airflow(postgres, pytestconfig, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def desk(tmp_path_factory):
-    """Return a function that makes a desk in a directory that has a folder `dags`, with a database of its own."""
+def empty_airflow(tmp_path_factory):
+    """A directory with an empty database of Airflow, `airflow.db`."""
     template = tmp_path_factory.mktemp("airflow")
     Desk(template).python("-m", "airflow", "db", "migrate")
+    return template
+
+
+@pytest.fixture(scope="session")
+def desk(empty_airflow):
+    """Return a function that makes a desk in a directory that has a folder `dags`, with a database of its own."""
 
     def make(home, env=()):
-        shutil.copy(template / "airflow.db", home)
+        shutil.copy(empty_airflow / "airflow.db", home)
         return Desk(home, env)
 
     return make

@@ -82,18 +82,18 @@ class LocalKube:
 
     Use it as a context manager, plain or async; the server runs in a thread of its own either way.
 
-    :param images: name as pods write it -> an `Image`, or the path of a virtual environment or directory
+    :param images: name as pods write it, or `*` for every other one -> an `Image`, or the path of a virtual environment or
+        directory
     :param isolation: `auto`, `namespaces` (an error where none can be had) or `none`
     :param host: a loopback address
     :param port: 0 takes a free one
     :param kubeconfig: where to write the kubeconfig; by default in the server's own directory
-    :param namespaces: to create besides `default`
+    :param namespaces: to create besides `default`; None for any: each comes to be when something is created in it
     :param claims: name of a PersistentVolumeClaim -> the directory that pods of every namespace find behind it
     :param timings: how long the kubelet waits, in seconds
     :param middlewares: more of aiohttp's, which run after the check of the token
     :param secrets: name of a Secret -> its keys and values; every namespace has it
     :param config_maps: the same for config maps
-    :param make_namespaces: whether a namespace that is not there is made when an object is to be created in it
     :raises ArgumentError: an argument is wrong; for `isolation` and a port in use, when it is entered
     """
 
@@ -105,13 +105,12 @@ class LocalKube:
         host: str = LOOPBACK,
         port: int = 0,
         kubeconfig: str | os.PathLike[str] | None = None,
-        namespaces: Sequence[str] = (),
+        namespaces: Sequence[str] | None = (),
         claims: Mapping[str, str | os.PathLike[str]] | None = None,
         timings: Timings | None = None,
         middlewares: Sequence[Middleware] = (),
         secrets: Mapping[str, Mapping[str, str | bytes]] | None = None,
         config_maps: Mapping[str, Mapping[str, str | bytes]] | None = None,
-        make_namespaces: bool = False,
     ) -> None:
         self._mode = IsolationMode.parse(isolation)
         self._host = _loopback(host)
@@ -125,7 +124,6 @@ class LocalKube:
             *((SECRETS, _secret(name, data)) for name, data in (secrets or {}).items()),
             *((CONFIG_MAPS, _config_map(name, data)) for name, data in (config_maps or {}).items()),
         ]
-        self._make_namespaces = make_namespaces
         self._wanted_kubeconfig = Path(kubeconfig).absolute() if kubeconfig is not None else None
         self._facts = PodFacts()
         self._thread: threading.Thread | None = None
@@ -208,6 +206,15 @@ class LocalKube:
     def isolated(self) -> bool:
         """Whether pods have PID namespaces of their own."""
         return self._isolated
+
+    def replace_images(self, images: Mapping[str, Image | str | os.PathLike[str]]) -> None:
+        """
+        Have other images from now on; containers that run already keep theirs.
+
+        :param images: as `LocalKube` takes them
+        :raises ArgumentError: one is neither an `Image` nor the path of a directory
+        """
+        self._images.replace(images)
 
     def pods(self) -> list[PodFact]:
         """Return the facts of every pod ever created, oldest first, also of those that are deleted."""
@@ -307,7 +314,7 @@ class LocalKube:
 
     def _make_store(self) -> Store:
         store = Store()
-        store.makes_namespaces = self._make_namespaces
+        store.takes_any_namespace = self._namespaces is None
 
         def furnish(change: Change) -> None:
             if change.resource is NAMESPACES and change.kind is ChangeKind.ADDED:
@@ -316,7 +323,7 @@ class LocalKube:
                     store.create(resource, prepare(resource, namespace, item))
 
         store.observers += [self._facts.observe, GarbageCollector(store).observe, furnish]
-        for name in dict.fromkeys([*LASTING_NAMESPACES, *self._namespaces]):
+        for name in dict.fromkeys([*LASTING_NAMESPACES, *(self._namespaces or ())]):
             store.create(NAMESPACES, prepare(NAMESPACES, "", {"metadata": {"name": name}}))
         return store
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The image of the XCom sidecar that KubernetesPodOperator adds; its command needs only a shell.
 SIDECAR_REPOSITORY = "alpine"
+# Stands for every name that is not among the images.
+ANY_NAME = "*"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.:_-]*(/[a-z0-9][a-z0-9._-]*)*(:[\w][\w.-]{0,127})?(@[\w:+.-]+)?$")
 
 
@@ -119,11 +121,17 @@ class Images:
     """
     Images by name.
 
-    :param images: name as pods write it -> the image, or just the path of its virtual environment or directory
+    :param images: name as pods write it, or `*` for every other one -> the image, or just the path of its virtual
+        environment or directory
     """
 
     def __init__(self, images: Mapping[str, Image | str | os.PathLike[str]]) -> None:
-        self._images: Mapping[str, Image] = MappingProxyType(
+        self._images: Mapping[str, Image] = {}
+        self.replace(images)
+
+    def replace(self, images: Mapping[str, Image | str | os.PathLike[str]]) -> None:
+        """Have other images; containers that run already keep theirs."""
+        self._images = MappingProxyType(
             {full_name(name): as_image(name, image) for name, image in images.items()}
         )
 
@@ -132,7 +140,7 @@ class Images:
         found = self._images.get(full_name(name))
         if found is None and _repository(full_name(name)) == _repository(full_name(SIDECAR_REPOSITORY)):
             return Image(cmd=["/bin/sh"])
-        return found
+        return found if found is not None else self._images.get(full_name(ANY_NAME))
 
 
 def valid_name(name: str) -> bool:

@@ -95,7 +95,7 @@ class Store:
 
     :ivar observers: called with every change, at once and in the server's thread
     :ivar admission: called with every new object before it is stored; may raise ApiError
-    :ivar makes_namespaces: whether a namespace is made when the first object is to be stored in it
+    :ivar takes_any_namespace: whether a namespace that is not there comes to be when something is created in it
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Store:
         self._watchers: set[asyncio.Queue[Change]] = set()
         self.observers: list[Callable[[Change], None]] = []
         self.admission: list[Callable[[Resource, Item], None]] = []
-        self.makes_namespaces = False
+        self.takes_any_namespace = False
 
     def get(self, resource: Resource, namespace: str, name: str) -> Item:
         """Return an object; :raises ApiError: 404."""

@@ -197,7 +197,7 @@ class RunEnvironment:
             claims=claims,
             secrets=self._given.secrets,
             config_maps=self._given.config_maps,
-            make_namespaces=True,
+            namespaces=None,
         )
         with interrupts_held():
             self.kube.start()

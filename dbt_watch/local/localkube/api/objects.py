@@ -127,9 +127,9 @@ class ObjectApi:
         return answer(target.resource, item)
 
     def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
-        if self._store.makes_namespaces and self._store.find(NAMESPACES, "", namespace) is None:
-            new = {"metadata": {"name": namespace}}
-            self._store.create(NAMESPACES, validation.prepare(NAMESPACES, "", new))
+        if self._store.takes_any_namespace and self._store.find(NAMESPACES, "", namespace) is None:
+            made = validation.prepare(NAMESPACES, "", {"metadata": {"name": namespace}})
+            self._store.create(NAMESPACES, made)
         home = self._store.get(NAMESPACES, "", namespace)
         if home["status"]["phase"] == "Terminating":
             why = f"unable to create new content in namespace {namespace} because it is being terminated"

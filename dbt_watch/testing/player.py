@@ -1,0 +1,691 @@
+"""
+Plays a run of dbt in a pod: the nodes of the selection in dbt's order, its log, its artifacts, and its end.
+
+`fake_dbt` makes this the program `dbt` of an image, beside whose script it takes notes: of its commands, and of how each node
+ended. A later attempt, in another pod, reads from these how often a node has failed already.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from dbt_watch.core.manifest.load import load_manifest
+from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.selection.source_freshness import sources_selected
+from dbt_watch.exceptions import DbtWatchError
+from dbt_watch.testing.call import Call, call_of
+from dbt_watch.testing.commands import NOTES, read_notes
+from dbt_watch.testing.log_lines import LogWriter, described, dotted, node_info, now, schema_of, written
+from dbt_watch.testing.run_order import TESTS, run_order
+from dbt_watch.testing.script import Act, Death, Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TextIO
+
+    from dbt_watch.core.manifest.graph import Graph, Node
+
+SCRIPT: Final = "script.json"
+MANIFEST: Final = "manifest.json"
+LOG: Final = "recorded.jsonl"
+
+_FRESHNESS: Final = "source freshness"
+# The resource types of the commands that run nodes; None for all that a build has.
+_RUNS: Final[dict[str, tuple[str, ...]]] = {
+    "build": (),
+    "run": ("model",),
+    "seed": ("seed",),
+    "snapshot": ("snapshot",),
+    "test": ("test", "unit_test"),
+}
+_NO_OPS: Final = frozenset({"exposure", "saved_query"})
+_RESULTS: Final = {
+    "function": "LogFunctionResult",
+    "model": "LogModelResult",
+    "seed": "LogSeedResult",
+    "snapshot": "LogSnapshotResult",
+    "source": "LogFreshnessResult",
+    "test": "LogTestResult",
+    "unit_test": "LogTestResult",
+}
+_BLOCKING: Final = frozenset({"error", "fail", "skipped"})
+_INVOCATION: Final = re.compile(r'("invocation_id": ?")[^"]*(")')
+
+
+class Ended(Exception):
+    """The process of dbt ends at once, and says nothing any more."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+class Notes:
+    """
+    What the commands of one `FakeDbt` have done, in whichever pods they ran.
+
+    :param path: of the file
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._earlier = read_notes(path)
+
+    def add(self, note: str, **values: Any) -> None:
+        """Note something; a line is written at once, since other pods may write too."""
+        line = json.dumps({"note": note, **values}) + "\n"
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def count(self, **values: Any) -> int:
+        """Return how many earlier notes say this."""
+        return sum(values.items() <= note.items() for note in self._earlier)
+
+
+@dataclass
+class Result:
+    """How one node ended."""
+
+    node: Node
+    status: str
+    message: str = ""
+    failures: int | None = None
+    rows: int | None = None
+    began: str = ""
+    over: str = ""
+    seconds: float = 0.0
+    thread: str = ""
+
+    @property
+    def response(self) -> dict[str, Any]:
+        """What the database answered."""
+        if self.status in _BLOCKING or self.status == "no-op":
+            return {}
+        if self.rows is None:
+            return {"_message": "OK"}
+        return {"_message": f"INSERT {self.rows}", "code": "INSERT", "rows_affected": self.rows}
+
+    def run_result(self) -> dict[str, Any]:
+        """Return it as an event of the log has it."""
+        return {
+            "adapter_response": self.response,
+            "execution_time": self.seconds,
+            "message": self.message,
+            "num_failures": self.failures or 0,
+            "status": self.status,
+            "thread": self.thread,
+            "timing_info": [
+                {"name": "execute", "started_at": f"{self.began}Z", "completed_at": f"{self.over}Z"}
+            ],
+        }
+
+    def artifact(self) -> dict[str, Any]:
+        """Return it as run_results.json has it."""
+        timing = [{"name": "execute", "started_at": f"{self.began}Z", "completed_at": f"{self.over}Z"}]
+        return {
+            "status": self.status,
+            "timing": timing if self.over else [],
+            "thread_id": self.thread,
+            "execution_time": self.seconds,
+            "adapter_response": self.response,
+            "message": self.message or None,
+            "failures": self.failures,
+            "unique_id": self.node.unique_id,
+            "compiled": True,
+            "compiled_code": "select 1",
+            "relation_name": self.node.relation_name,
+            "batch_results": None,
+        }
+
+    def source(self) -> dict[str, Any]:
+        """Return it as sources.json has it."""
+        return {
+            "unique_id": self.node.unique_id,
+            "status": self.status,
+            "max_loaded_at": f"{self.over}Z",
+            "snapshotted_at": f"{self.over}Z",
+            "max_loaded_at_time_ago_in_s": 0.0,
+            "adapter_response": {},
+            "timing": [],
+            "thread_id": self.thread,
+            "execution_time": self.seconds,
+        }
+
+
+class Command:
+    """
+    One command of dbt.
+
+    :param directory: of the script, the manifest and the notes
+    :param words: what follows `dbt`
+    :param out: where the log goes
+    :param sleep: waits for so many seconds
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        words: Sequence[str],
+        out: TextIO,
+        *,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.call: Call = call_of(words)
+        self._words = list(words)
+        self._directory = directory
+        self._sleep = sleep
+        self._script = msgspec.json.decode((directory / SCRIPT).read_bytes(), type=Script)
+        self._notes = Notes(directory / NOTES)
+        self._id = str(uuid.uuid4())
+        self._began = now()
+        level = "debug" if self.call.has("--debug") else self.call.value("--log-level") or "info"
+        self._log = LogWriter(out, self._id, as_json=self.call.value("--log-format") == "json", level=level)
+        self._version = "1.11.16"
+
+    def run(self) -> int:
+        """Run it, and return the exit code of dbt."""
+        self._notes.add(
+            "begin",
+            id=self._id,
+            words=self._words,
+            pod=os.environ.get("HOSTNAME", ""),
+            at=self._began.timestamp(),
+        )
+        try:
+            code = self._play()
+        except DbtWatchError as error:
+            code = self._crash(str(error), 2)
+        except KeyboardInterrupt:
+            self._log.event(
+                "EndOfRunSummary",
+                "info",
+                "Exited because of keyboard interrupt",
+                {"keyboard_interrupt": True, "num_errors": 0, "num_partial_success": 0, "num_warnings": 0},
+            )
+            code = self._crash("", 2)
+        self._notes.add("exit", id=self._id, code=code)
+        return code
+
+    def _play(self) -> int:
+        if self._script.recorded:
+            return self._play_recorded()
+        if missing := self._missing_project():
+            return self._crash(missing, 2)
+        graph = load_manifest(self._directory / MANIFEST)
+        self._version = graph.facts.dbt_version
+        self._log.event(
+            "MainReportVersion",
+            "info",
+            f"Running with dbt={self._version}",
+            {"log_version": 3, "version": f"={self._version}"},
+        )
+        for line in self._script.prints:
+            self._log.text(line)
+        crash = self._script.crash
+        if crash is not None and self._is_due(crash.times, note="crash"):
+            self._notes.add("crash", id=self._id)
+            return self._crash(crash.message, crash.exit_code)
+        adapter = graph.facts.adapter_type or "fake"
+        self._log.event(
+            "AdapterRegistered",
+            "info",
+            f"Registered adapter: {adapter}=1.0.0",
+            {"adapter_name": adapter, "adapter_version": "=1.0.0"},
+        )
+        if self.call.command in _RUNS or self.call.command == _FRESHNESS:
+            return self._run_nodes(graph)
+        if self.call.command == "docs generate":
+            metadata = self._metadata("catalog/v1.json")
+            self._write("catalog.json", {"metadata": metadata, "nodes": {}, "sources": {}, "errors": None})
+        return self._completed(ok=True)
+
+    # What is run.
+
+    def _run_nodes(self, graph: Graph) -> int:
+        waits = run_order(graph, self._selected(graph), tests_block=self.call.command == "build")
+        self._notes.add("selected", id=self._id, nodes=list(waits))
+        counts: dict[str, int] = {}
+        for node in graph.nodes.values():
+            counts[node.resource_type] = counts.get(node.resource_type, 0) + 1
+        found = ", ".join(f"{count} {kind}s" for kind, count in sorted(counts.items()))
+        self._log.event("FoundStats", "info", f"Found {found}", {"stat_line": found})
+        if not waits:
+            self._log.event(
+                "NothingToDo",
+                "warn",
+                "[WARNING]: Nothing to do. Try checking your model configs and model specification args",
+                {},
+            )
+            return self._completed(ok=True)
+        threads = int(self.call.value("--threads") or 4)
+        target = self.call.value("--target") or "dev"
+        self._log.event(
+            "ConcurrencyLine",
+            "info",
+            f"Concurrency: {threads} threads (target='{target}')",
+            {"num_threads": threads, "target_name": target, "node_count": len(waits)},
+        )
+        run = NodeRun(self, graph, waits, threads)
+        try:
+            run.run()
+        finally:
+            self._write_results(list(run.results.values()))
+        return self._conclude(list(run.results.values()))
+
+    def _selected(self, graph: Graph) -> frozenset[str]:
+        call = self.call
+        select, exclude, selector = call.select or None, call.exclude or None, call.value("--selector")
+        if call.command == _FRESHNESS:
+            return sources_selected(graph, select=select, exclude=exclude, selector=selector)
+        types = call.resource_types or _RUNS[call.command]
+        return select_nodes(
+            graph,
+            select=select,
+            exclude=exclude,
+            selector=selector,
+            resource_types=types,
+            exclude_resource_types=call.exclude_resource_types,
+            indirect_selection=call.value("--indirect-selection") or "eager",
+        )
+
+    def act(self, unique_id: str) -> Act:
+        """Return what becomes of a node this time."""
+        act = self._script.acts.get(unique_id, Act())
+        if act.ending is not None and not self._is_due(
+            act.times, note="ended", node=unique_id, as_scripted=True
+        ):
+            act = msgspec.structs.replace(act, ending=None, message=None)
+        return act
+
+    def _is_due(self, times: int | None, **values: Any) -> bool:
+        return times is None or self._notes.count(**values) < times
+
+    # What is said of a node.
+
+    def begin(self, node: Node, began: str, index: int, total: int, thread: str) -> None:
+        """Say that a node begins."""
+        data: dict[str, Any] = {"node_info": node_info(node, "started", began=began)}
+        self._log.event("NodeStart", "debug", f"Began running node {node.unique_id}", data, thread=thread)
+        what = described(node)
+        self._log.event(
+            "LogStartLine",
+            "info",
+            dotted(f"{index} of {total} START {what}", "RUN"),
+            {"description": what, "index": index, "total": total, **data},
+            thread=thread,
+        )
+        executing = {"node_info": node_info(node, "executing", began=began)}
+        self._log.event(
+            "NodeExecuting", "debug", f"Began executing node {node.unique_id}", executing, thread=thread
+        )
+        for line in self._script.acts.get(node.unique_id, Act()).prints:
+            self._log.text(line)
+
+    def skip(self, result: Result, index: int, total: int) -> None:
+        """Say that a node is skipped."""
+        node = result.node
+        data = {
+            "index": index,
+            "total": total,
+            "node_name": node.name,
+            "resource_type": node.resource_type,
+            "schema": schema_of(node),
+            "node_info": node_info(node, "skipped", began=result.began),
+        }
+        message = dotted(f"{index} of {total} SKIP {described(node)}", "SKIP")
+        self._log.event("SkippingDetails", "info", message, data, thread=result.thread)
+        self._finish(result)
+
+    def end(self, result: Result, index: int, total: int) -> None:
+        """Say how a node ended."""
+        node, status, thread = result.node, result.status, result.thread
+        info = node_info(node, status, began=result.began, over=result.over)
+        common = {"index": index, "execution_time": result.seconds, "node_info": info}
+        if node.resource_type in _NO_OPS:
+            message = dotted(f"{index} of {total} NO-OP {described(node)}", "NO-OP")
+            data = {"description": described(node), "status": "no-op", "total": total, **common}
+            self._log.event("LogNodeNoOpResult", "info", message, data, thread=thread)
+            self._finish(result)
+            return
+        if status == "error" and node.resource_type != "source":
+            self._log.event(
+                "CatchableExceptionOnRun",
+                "debug",
+                result.message,
+                {
+                    "exc": result.message,
+                    "exc_info": "",
+                    "node_info": node_info(node, "executing", began=result.began),
+                },
+                thread=thread,
+            )
+        level = {"error": "error", "fail": "error", "warn": "warn"}.get(status, "info")
+        word = status.upper() if status in {"error", "fail", "warn", "pass"} else "OK"
+        message = dotted(f"{index} of {total} {word} {described(node)}", f"{word} in {result.seconds:.2f}s")
+        self._log.event(
+            _RESULTS[node.resource_type], level, message, _result_data(result, total) | common, thread=thread
+        )
+        self._finish(result)
+        if status in {"error", "fail"}:
+            self._log.event(
+                "MarkSkippedChildren",
+                "debug",
+                f"Marking all children of '{node.unique_id}' to be skipped because of status '{status}'.",
+                {"unique_id": node.unique_id, "status": status, "run_result": result.run_result()},
+            )
+
+    def _finish(self, result: Result) -> None:
+        node = result.node
+        data = {
+            "node_info": node_info(node, result.status, began=result.began, over=result.over),
+            "run_result": result.run_result(),
+        }
+        message = f"Finished running node {node.unique_id}"
+        self._log.event("NodeFinished", "debug", message, data, thread=result.thread)
+        # What was scripted to fail and was skipped instead has not had its turn.
+        scripted = result.status in {"error", "fail", "warn"}
+        self._notes.add("ended", id=self._id, node=node.unique_id, status=result.status, as_scripted=scripted)
+
+    # How it ends.
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something is over."""
+        if seconds > 0:
+            self._sleep(seconds)
+
+    def die(self, unique_id: str, when: str) -> None:
+        """End the pod, if that is what happens now; :raises Ended: then, unless it goes on in silence."""
+        death: Death | None = self._script.acts.get(unique_id, Act()).death
+        if death is None or death.when != when or not self._is_due(death.times, note="death", node=unique_id):
+            return
+        self._notes.add("death", id=self._id, node=unique_id)
+        if death.how == "memory":
+            from dbt_watch.testing.memory import kill_for_memory  # noqa: PLC0415 - hardly any pod needs it
+
+            kill_for_memory(self._directory)
+        while death.how == "silence":
+            self._sleep(3600.0)
+        raise Ended(death.exit_code)
+
+    def _conclude(self, results: Sequence[Result]) -> int:
+        failed = [result for result in results if result.status in {"error", "fail"}]
+        warned = [result for result in results if result.status == "warn"]
+        count = len(results)
+        self._log.event(
+            "FinishedRunningStats",
+            "info",
+            f"Finished running {count} nodes in 0 hours 0 minutes and {self._elapsed():.2f} seconds.",
+            {"execution": "", "execution_time": self._elapsed(), "stat_line": f"{count} nodes"},
+        )
+        summary = f"Completed with {len(failed)} errors and {len(warned)} warnings:"
+        self._log.event(
+            "EndOfRunSummary",
+            "info",
+            summary if failed or warned else "Completed successfully",
+            {
+                "keyboard_interrupt": False,
+                "num_errors": len(failed),
+                "num_partial_success": 0,
+                "num_warnings": len(warned),
+            },
+        )
+        for result in warned:
+            self._tell(result, "RunResultWarning", "RunResultWarningMessage", "warn")
+        for result in failed:
+            self._tell(result, "RunResultFailure", "RunResultError", "error")
+        if self.call.command == _FRESHNESS:
+            self._log.event("FreshnessCheckComplete", "info", "Done.", {})
+        else:
+            stats = _stats(results)
+            told = " ".join(f"{name.upper()}={number}" for name, number in stats.items())
+            self._log.event("StatsLine", "info", f"Done. {told}", {"stats": stats})
+        return self._completed(ok=not failed)
+
+    def _tell(self, result: Result, heading: str, text: str, level: str) -> None:
+        node, info = result.node, node_info(result.node, "None")
+        where = f"{node.resource_type} {node.name} ({node.path})"
+        data = {
+            "node_info": info,
+            "node_name": node.name,
+            "path": node.path,
+            "resource_type": node.resource_type,
+        }
+        word = "Failure" if level == "error" else "Warning"
+        self._log.event(heading, level, f"{word} in {where}", data)
+        self._log.event(text, level, f"  {result.message}", {"msg": result.message, "node_info": info})
+
+    def _crash(self, message: str, code: int) -> int:
+        self._log.event(
+            "MainEncounteredError", "error", f"Encountered an error:\n{message}", {"exc": message}
+        )
+        return self._completed(ok=False, code=code)
+
+    def _completed(self, *, ok: bool, code: int = 1) -> int:
+        command, moment = f"dbt {self.call.command}", now()
+        how = "succeeded" if ok else "failed"
+        self._log.event(
+            "CommandCompleted",
+            "debug",
+            f"Command `{command}` {how} at {moment:%H:%M:%S.%f} after {self._elapsed():.2f} seconds",
+            {
+                "command": command,
+                "completed_at": f"{written(moment)}Z",
+                "elapsed": self._elapsed(),
+                "success": ok,
+            },
+        )
+        return 0 if ok else code
+
+    def _elapsed(self) -> float:
+        return (now() - self._began).total_seconds()
+
+    # What it leaves.
+
+    def _missing_project(self) -> str:
+        asked = self.call.value("--project-dir")
+        if self._script.project_dir is None or asked is None or Path(asked).is_dir():
+            return ""
+        return f"Invalid value for '--project-dir': Path '{asked}' does not exist."
+
+    def _target(self) -> Path | None:
+        project = Path(self.call.value("--project-dir") or ".")
+        has_project = self._script.project_dir is not None or (project / "dbt_project.yml").exists()
+        return project / (self.call.value("--target-path") or "target") if has_project else None
+
+    def _write_results(self, results: Sequence[Result]) -> None:
+        metadata = self._metadata(
+            "sources/v3.json" if self.call.command == _FRESHNESS else "run-results/v6.json"
+        )
+        if self.call.command == _FRESHNESS:
+            found = [result.source() for result in results]
+            self._write("sources.json", {"metadata": metadata, "results": found})
+            return
+        self._write(
+            "run_results.json",
+            {
+                "metadata": metadata,
+                "results": [result.artifact() for result in results],
+                "elapsed_time": self._elapsed(),
+                "args": {"which": self.call.command, "invocation_command": f"dbt {' '.join(self._words)}"},
+            },
+        )
+        if (target := self._target()) is not None:
+            shutil.copyfile(self._directory / MANIFEST, target / "manifest.json")
+
+    def _metadata(self, schema: str) -> dict[str, Any]:
+        return {
+            "dbt_schema_version": f"https://schemas.getdbt.com/dbt/{schema}",
+            "dbt_version": self._version,
+            "generated_at": f"{written(now())}Z",
+            "invocation_id": self._id,
+            "invocation_started_at": f"{written(self._began)}Z",
+            "env": {},
+        }
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        if (target := self._target()) is not None:
+            target.mkdir(parents=True, exist_ok=True)
+            (target / name).write_text(json.dumps(content), encoding="utf-8")
+
+    def _play_recorded(self) -> int:
+        """Play a log as it is, under an invocation of its own."""
+        text = (self._directory / LOG).read_text(encoding="utf-8")
+        self._log.raw(_INVOCATION.sub(rf"\g<1>{self._id}\g<2>", text))
+        return self._script.exit_code
+
+
+class NodeRun:
+    """
+    The run of the nodes of a command, on so many threads.
+
+    :param command: is told of what begins and ends
+    :param graph: the project
+    :param waits: the nodes, each with those that it waits for
+    :param threads: how many run at once
+    :ivar results: how those ended that have, in this order
+    """
+
+    def __init__(
+        self, command: Command, graph: Graph, waits: Mapping[str, tuple[str, ...]], threads: int
+    ) -> None:
+        self.results: dict[str, Result] = {}
+        self._command = command
+        self._graph = graph
+        self._waits = waits
+        self._open = {unique_id: set(before) for unique_id, before in waits.items()}
+        self._children: dict[str, list[str]] = {}
+        for unique_id, before in waits.items():
+            for parent in before:
+                self._children.setdefault(parent, []).append(unique_id)
+        self._ready = [unique_id for unique_id, before in waits.items() if not before]
+        self._threads = [f"Thread-{number} (worker)" for number in range(threads, 0, -1)]
+        self._running: list[tuple[float, int, str, Result]] = []
+        self._index = 0
+        self._failed_fast = False
+
+    def run(self) -> None:
+        """Run them all; :raises Ended: when the process ends before."""
+        while self._ready or self._running:
+            while self._ready and self._threads and not self._failed_fast:
+                self._start(self._ready.pop(0))
+            if self._running:
+                self._end(*heapq.heappop(self._running))
+            elif self._failed_fast:
+                break
+        for unique_id in self._waits if self._failed_fast else ():
+            if unique_id not in self.results:
+                node = self._graph.nodes[unique_id]
+                self.results[unique_id] = Result(node, "skipped", message="Skipping due to fail_fast")
+
+    def _start(self, unique_id: str) -> None:
+        self._index += 1
+        node, began, thread = self._graph.nodes[unique_id], written(now()), self._threads[-1]
+        if any(self.results[parent].status in _BLOCKING for parent in self._waits[unique_id]):
+            result = Result(node, "skipped", began=began, thread=thread)
+            self._command.skip(result, self._index, len(self._waits))
+            self._is_over(result)
+            return
+        self._threads.pop()
+        act = self._command.act(unique_id)
+        result = _result_of(node, act)
+        result.began, result.thread = began, thread
+        self._command.begin(node, began, self._index, len(self._waits), thread)
+        self._command.die(unique_id, "during")
+        heapq.heappush(self._running, (time.monotonic() + act.seconds, self._index, unique_id, result))
+
+    def _end(self, due: float, index: int, unique_id: str, result: Result) -> None:
+        self._command.wait(due - time.monotonic())
+        result.over = written(now())
+        result.seconds = self._command.act(unique_id).seconds
+        self._command.end(result, index, len(self._waits))
+        self._threads.append(result.thread)
+        self._is_over(result)
+        self._command.die(unique_id, "after")
+        if result.status in {"error", "fail"} and self._command.call.has("--fail-fast"):
+            self._failed_fast = True
+
+    def _is_over(self, result: Result) -> None:
+        self.results[result.node.unique_id] = result
+        for child in self._children.get(result.node.unique_id, ()):
+            self._open[child].discard(result.node.unique_id)
+            if not self._open[child]:
+                self._ready.append(child)
+
+
+def _result_of(node: Node, act: Act) -> Result:
+    """Return how a node will end."""
+    kind, tests = node.resource_type, node.resource_type in TESTS
+    if kind in _NO_OPS:
+        return Result(node, "no-op", message="NO-OP")
+    if act.ending == "error":
+        default = "Got 1 result, configured to fail if != 0" if tests else "scripted to fail"
+        text = act.message or default
+        return Result(node, "fail" if tests else "error", message=text, failures=1 if tests else None)
+    if act.ending == "warn":
+        text = act.message or "Got 1 result, configured to warn if != 0"
+        return Result(node, "warn", message=text, failures=1 if tests else None)
+    if tests or kind == "source":
+        return Result(node, "pass", failures=0 if tests else None)
+    message = "OK" if act.rows is None else f"INSERT {act.rows}"
+    return Result(node, "success", message=message, rows=act.rows)
+
+
+def _result_data(result: Result, total: int) -> dict[str, Any]:
+    """Return the fields of the event that tells of a result, which differ by the type of the node."""
+    node, status = result.node, result.status
+    if node.resource_type in TESTS:
+        return {
+            "attached_node": node.attached_node or "",
+            "name": node.name,
+            "num_failures": result.failures or 0,
+            "num_models": total,
+            "status": status,
+        }
+    if node.resource_type == "source":
+        return {"source_name": node.source_name, "table_name": node.name, "status": status, "total": total}
+    if node.resource_type == "seed":
+        return {
+            "relation": node.name,
+            "result_message": result.message,
+            "schema": schema_of(node),
+            "status": status,
+            "total": total,
+        }
+    word = "OK" if status == "success" else status
+    return {"description": described(node), "status": word, "total": total}
+
+
+def _stats(results: Sequence[Result]) -> dict[str, int]:
+    words = {"pass": {"success", "pass"}, "warn": {"warn"}, "error": {"error", "fail"}, "skip": {"skipped"}}
+    stats = {name: sum(result.status in statuses for result in results) for name, statuses in words.items()}
+    stats["no-op"] = sum(result.status == "no-op" for result in results)
+    return {**stats, "total": len(results)}
+
+
+def main(directory: str) -> None:
+    """Be the program `dbt`, with the script in a directory."""
+    # A shell's background job ignores it, and the first process of a container what it has no handler for.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    try:
+        code = Command(Path(directory), sys.argv[1:], sys.stdout).run()
+    except Ended as end:
+        code = end.exit_code
+    sys.stdout.flush()
+    os._exit(code)

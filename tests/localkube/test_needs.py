@@ -14,9 +14,7 @@ CONFIG_MAPS = {"settings": {"threads": "4", "blob": b"\x00"}}
 
 @pytest.fixture(scope="module")
 def furnished():
-    with LocalKube(
-        {}, isolation="none", secrets=SECRETS, config_maps=CONFIG_MAPS, namespaces=None
-    ) as kube:
+    with LocalKube({}, isolation="none", secrets=SECRETS, config_maps=CONFIG_MAPS, namespaces=None) as kube:
         yield kube
 
 

@@ -57,6 +57,26 @@ NOT_SHOWN = {
 }
 """What no user can see, by module, or by module and the beginning of the text, each with the reason why not."""
 
+FOREIGN = {
+    "Triggerer's async thread was blocked for": "Airflow",
+    "specifies executor": "Airflow",
+    "exceeded quota: ": "Kubernetes",
+    "pods is forbidden: User": "Kubernetes",
+    "Env var required but not provided": "dbt",
+    "kubectl ": "a command",
+    "airflow jobs check": "a command",
+    "dbt-watch ls": "a command",
+    "@dbt_node(": "code",
+    "env_vars={": "code",
+    "[dbt_watch] page = False": "a setting",
+    "pip install": "a command",
+    "python -X": "a command",
+    "No module named": "Python",
+    "Permission denied": "the kernel",
+    "no match for platform": "Kubernetes",
+}
+"""What troubleshooting shows and others say, by a part of it, and who does."""
+
 _LOGGED = {"warning", "error", "exception", "critical"}
 _FORMAT = re.compile(r"%[-\d.]*[sdrf]")
 _FEWEST = 6  # letters: with fewer, a message is nothing but somebody else's words
@@ -149,10 +169,17 @@ class Module:
         parent = self.parents[node]
         return isinstance(parent, ast.Call) and ast.unparse(parent.func).endswith("log.info")
 
-    def said_by(self, call):
+    def notes(self):
+        """Yield what is logged that is no warning."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("log.info"):
+                for text in self.said_by(node, levels={"info"}):
+                    yield Message(self.where, node.lineno, text)
+
+    def said_by(self, call, levels=_LOGGED):
         name = ast.unparse(call.func)
         within = self.function_of(call)
-        if name.rpartition(".")[2] in _LOGGED and re.search(r"log(ger)?$", name.rpartition(".")[0].lower()):
+        if name.rpartition(".")[2] in levels and re.search(r"log(ger)?$", name.rpartition(".")[0].lower()):
             for text in self.texts(call.args[0], within) if call.args else ():
                 yield _FORMAT.sub(GAP, text)
             return
@@ -349,3 +376,19 @@ def test_the_page_of_messages_shows_only_what_is_said():
 @pytest.mark.parametrize("key", NOT_SHOWN)
 def test_what_is_called_invisible_is_there(key):
     assert any(key in message.is_hidden_by for message in ALL)
+
+
+def test_troubleshooting_shows_messages_as_they_are_said():
+    shown = [
+        plain(span).strip()
+        for line in (PAGE.parent / "troubleshooting.md").read_text().splitlines()
+        for _, span in re.findall(r"(`+)(.+?)\1", line)
+        if len(span.split()) > 3
+    ]
+    said = [*MESSAGES, *(message for module in MODULES for message in module.notes() if message.is_ours)]
+    unsaid = [
+        span
+        for span in shown
+        if not any(part in span for part in FOREIGN) and not any(message.is_in(span) for message in said)
+    ]
+    assert not unsaid

@@ -60,6 +60,7 @@ NOT_SHOWN = {
 FOREIGN = {
     "Triggerer's async thread was blocked for": "Airflow",
     "specifies executor": "Airflow",
+    "TaskGroup can only be used": "Airflow",
     "exceeded quota: ": "Kubernetes",
     "pods is forbidden: User": "Kubernetes",
     "Env var required but not provided": "dbt",

@@ -60,6 +60,7 @@ NOT_SHOWN = {
 FOREIGN = {
     "Triggerer's async thread was blocked for": "Airflow",
     "specifies executor": "Airflow",
+    "TaskGroup can only be used": "Airflow",
     "exceeded quota: ": "Kubernetes",
     "pods is forbidden: User": "Kubernetes",
     "Env var required but not provided": "dbt",
@@ -67,6 +68,8 @@ FOREIGN = {
     "airflow jobs check": "a command",
     "dbt-watch ls": "a command",
     "@dbt_node(": "code",
+    "env_vars={": "code",
+    "[dbt_watch] page = False": "a setting",
     "pip install": "a command",
     "python -X": "a command",
     "No module named": "Python",

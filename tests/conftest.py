@@ -25,7 +25,7 @@ PARSED = os.environ.get("DBT_WATCH_PARSED")
 SLOW = (
     "clouds/", "e2e/", "faults/", "page/test_in_airflow.py", "ui/", "fuzz/", "k8s_executor/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
     "producers/test_real_dbt.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
-    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "demo/test_tutorial.py", "local_run/test_run.py", "test_warm_dbt.py",
+    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "local_run/test_run.py", "local_run/test_what_a_dag_asks_for.py", "test_warm_dbt.py",
 )  # fmt: skip
 CLUSTERS = {"kube", "cluster"}
 # Where all tests are that ask for `airflow`, and which of them start or clear runs themselves.

@@ -112,7 +112,9 @@ def test_one_of_several_dags_has_to_be_named(asked):
         chosen_dag(several, SHOP_DAG, None)
     with pytest.raises(ArgumentError, match=r"--dag-id='shopp'.*did you mean shop"):
         chosen_dag(several, SHOP_DAG, "shopp")
-    assert chosen_dag(asked, SHOP_DAG, "shop").dag_id == "shop"
+    with pytest.raises(ArgumentError, match=r"these cannot be imported: .*broken\.py"):
+        chosen_dag(asked, SHOP_DAG.parent, None)
+    assert chosen_dag(asked, SHOP_DAG.parent, "shop").dag_id == "shop"
 
 
 def test_a_file_without_a_dag_is_told():

@@ -54,20 +54,21 @@ def chosen_dag(asked: AskedDags, path: Path, dag_id: str | None) -> AskedDag:
 
     :param path: the file or the folder
     :param dag_id: what the user named; None for the only one
-    :raises PreparationError: when a file cannot be imported, with its stack trace, or holds no DAG
+    :raises PreparationError: when the file cannot be imported, with its stack trace, or there is no DAG
     :raises ArgumentError: when one of several has to be named
     """
     by_id = {dag.dag_id: dag for dag in asked.dags}
     if dag_id in by_id:
         return by_id[dag_id]
-    if asked.errors and (path.is_file() or dag_id is not None or len(by_id) != 1):
+    if asked.errors and (path.is_file() or not by_id):
         file, trace = next(iter(asked.errors.items()))
         raise PreparationError(f"{file} cannot be imported:\n{trace.rstrip()}")
     if not by_id:
         raise PreparationError(f"there is no DAG in {path}")
     if dag_id is not None or len(by_id) > 1:
-        names = ", ".join(sorted(by_id))
-        raise ArgumentError("--dag-id", dag_id, f"a DAG of {path}: {names}", known=by_id)
+        names, broken = ", ".join(sorted(by_id)), ", ".join(asked.errors)
+        more = f"; these cannot be imported: {broken}" if broken else ""
+        raise ArgumentError("--dag-id", dag_id, f"a DAG of {path}: {names}{more}", known=by_id)
     return next(iter(by_id.values()))
 
 

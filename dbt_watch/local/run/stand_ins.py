@@ -61,19 +61,18 @@ class StandIn:
         """
         Return it as localkube takes it.
 
-        :param mount: where the project goes
+        :param mount: where the project goes; None where there is none
         :param shares: what else its containers find, by its place there
         """
         mounts: dict[str, str | os.PathLike[str] | Mount] = dict(shares)
         if self.project is not None and mount is not None:
             mounts[mount] = self.project
-        has_project = mount is not None and mount in mounts
         return Image(
             venv=self.venv,
             mounts=mounts,
             env=self.env,
             entrypoint=self.entrypoint,
-            workdir=mount if has_project and mount is not None else "/",
+            workdir=mount or "/",
         )
 
 

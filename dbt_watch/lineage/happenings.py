@@ -19,7 +19,7 @@ from dbt_watch.lineage.facts import JOBS
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from dbt_watch.core.log.end_of_run import DbtCommand, DbtRun
+    from dbt_watch.core.log.end_of_run import DbtRun, LoggedCommand
     from dbt_watch.core.log.queries import Queries
 
 
@@ -148,7 +148,7 @@ class LineageListener:
     def _begin(self, invocation_id: str, run: DbtRun, began: datetime | None = None) -> DbtInvocation:
         known = self._invocations.get(invocation_id)
         if known is None:
-            command: DbtCommand | None = run.commands.get(invocation_id)
+            command: LoggedCommand | None = run.commands.get(invocation_id)
             version = command.version if command is not None else ""
             at = moment(command.began) if command is not None else None
             known = self._invocations[invocation_id] = DbtInvocation(invocation_id, version, at or began)

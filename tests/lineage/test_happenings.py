@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import replayed
 
-from dbt_watch.core.log.end_of_run import DbtCommand, DbtRun
+from dbt_watch.core.log.end_of_run import DbtRun, LoggedCommand
 from dbt_watch.core.log.queries import Queries
 from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.lineage.events import LineageEvents
@@ -28,7 +28,7 @@ class Scene:
         self.begin("i")
 
     def begin(self, invocation, *, ended=""):
-        self.run.commands[invocation] = DbtCommand(
+        self.run.commands[invocation] = LoggedCommand(
             has_begun=True, began="2026-01-01T12:00:00.000000Z", ended=ended, version="1.11.2"
         )
 

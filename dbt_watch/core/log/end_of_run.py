@@ -59,7 +59,7 @@ class End(msgspec.Struct, frozen=True, gc=False):
         return ": ".join(filter(None, (code, self.reason)))
 
 
-class DbtCommand(msgspec.Struct, gc=False):
+class LoggedCommand(msgspec.Struct, gc=False):
     """
     What the log says of one dbt command as a whole.
 
@@ -109,16 +109,16 @@ class DbtRun:
     )
 
     def __init__(self) -> None:
-        self.commands: dict[str, DbtCommand] = {}
+        self.commands: dict[str, LoggedCommand] = {}
         self.any_failed = self.test_failed = False
         self.last_words = LastWords()
         self.end: End | None = None
         self.lacks = self.check_lacks = self.no_log = ""
 
-    def admit(self, invocation: str) -> DbtCommand | None:
+    def admit(self, invocation: str) -> LoggedCommand | None:
         """Return the command of an invocation_id, new if need be; None when there are too many, as in a foreign log."""
         if invocation not in self.commands and len(self.commands) < MAX_COMMANDS:
-            self.commands[invocation] = DbtCommand()
+            self.commands[invocation] = LoggedCommand()
         return self.commands.get(invocation)
 
     def take(self, event: DbtEvent) -> None:
@@ -182,7 +182,7 @@ class DbtRun:
             latest[slot.invocation] = max(latest.get(slot.invocation, ""), slot.latest)
             reported[slot.invocation] += not slot.is_hook
         last = max(latest, key=lambda invocation: latest[invocation])
-        command = self.commands.get(last, DbtCommand())
+        command = self.commands.get(last, LoggedCommand())
         crashes = [found.crash for found in self.commands.values() if found.crash is not None]
         at, crash = max(crashes, default=("", ""))
         if at < latest[last] and command.crash is None:

@@ -14,17 +14,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dbt_watch.testing.commands import DbtCommand
+    from dbt_watch.testing.commands import PlayedCommand
     from dbt_watch.testing.dag_run import DagRun, TaskOfRun
     from dbt_watch.testing.fake_dbt import FakeDbt
     from dbt_watch.testing.runner import DagRunner
 
-__all__ = ["DagRun", "DagRunner", "DbtCommand", "FakeDbt", "TaskOfRun"]
+__all__ = ["DagRun", "DagRunner", "FakeDbt", "PlayedCommand", "TaskOfRun"]
 
 _HOMES = {
     "DagRun": "dbt_watch.testing.dag_run",
     "DagRunner": "dbt_watch.testing.runner",
-    "DbtCommand": "dbt_watch.testing.commands",
+    "PlayedCommand": "dbt_watch.testing.commands",
     "FakeDbt": "dbt_watch.testing.fake_dbt",
     "TaskOfRun": "dbt_watch.testing.dag_run",
 }

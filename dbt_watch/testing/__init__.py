@@ -14,15 +14,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dbt_watch.testing.commands import DbtCommand
+    from dbt_watch.testing.commands import PlayedCommand
     from dbt_watch.testing.dag_run import DagRun, TaskOfRun
     from dbt_watch.testing.fake_dbt import FakeDbt
+    from dbt_watch.testing.runner import DagRunner
 
-__all__ = ["DagRun", "DbtCommand", "FakeDbt", "TaskOfRun"]
+__all__ = ["DagRun", "DagRunner", "FakeDbt", "PlayedCommand", "TaskOfRun"]
 
 _HOMES = {
     "DagRun": "dbt_watch.testing.dag_run",
-    "DbtCommand": "dbt_watch.testing.commands",
+    "DagRunner": "dbt_watch.testing.runner",
+    "PlayedCommand": "dbt_watch.testing.commands",
     "FakeDbt": "dbt_watch.testing.fake_dbt",
     "TaskOfRun": "dbt_watch.testing.dag_run",
 }
@@ -34,4 +36,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib  # noqa: PLC0415
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dbt_watch"):
+            raise
+        raise ModuleNotFoundError(f"{error}; pip install 'dbt-watch[testing]'", name=error.name) from error

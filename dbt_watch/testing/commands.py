@@ -1,4 +1,4 @@
-"""The commands that a `FakeDbt` was given, from the notes that `player` takes: `DbtCommand`, for the assertions of a test."""
+"""The commands that a `FakeDbt` was given, from the notes that `player` takes: `PlayedCommand`, for the assertions of a test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTES: Final = "notes.jsonl"
 """The file of the notes, beside the script."""
 
 
-class DbtCommand(msgspec.Struct, kw_only=True):
+class PlayedCommand(msgspec.Struct, kw_only=True):
     """
     One command of dbt in a pod.
 
@@ -106,13 +106,13 @@ def read_notes(path: Path) -> list[dict[str, Any]]:
     return notes
 
 
-def commands_in(path: Path) -> list[DbtCommand]:
+def commands_in(path: Path) -> list[PlayedCommand]:
     """Return the commands that the notes tell of, oldest first."""
-    found: dict[str, DbtCommand] = {}
+    found: dict[str, PlayedCommand] = {}
     for note in read_notes(path):
         match note:
             case {"note": "begin", "id": str(key), "words": words, "pod": pod, "at": at}:
-                found[key] = DbtCommand(words=tuple(words), pod=pod, at=at)
+                found[key] = PlayedCommand(words=tuple(words), pod=pod, at=at)
             case {"note": "selected", "id": str(key), "nodes": nodes} if key in found:
                 found[key].selected = tuple(nodes)
             case {"note": "ended", "id": str(key), "node": node, "status": status} if key in found:

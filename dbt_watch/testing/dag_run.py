@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.results import NodeResult
     from dbt_watch.local.localkube import PodFact
-    from dbt_watch.testing.commands import DbtCommand
+    from dbt_watch.testing.commands import PlayedCommand
 
 
 class DagRun:
@@ -37,7 +37,7 @@ class DagRun:
         *,
         nodes: Mapping[str, NodeResult],
         pods: Sequence[PodFact],
-        commands: Sequence[DbtCommand],
+        commands: Sequence[PlayedCommand],
         log_of: Callable[[str], str],
     ) -> None:
         self.dag_id = dag_id

@@ -23,7 +23,7 @@ import msgspec
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.local.localkube import Image, Mount
-from dbt_watch.testing.commands import NOTES, DbtCommand, commands_in
+from dbt_watch.testing.commands import NOTES, PlayedCommand, commands_in
 from dbt_watch.testing.memory import CLUSTER, Cluster
 from dbt_watch.testing.player import LOG, MANIFEST, SCRIPT
 from dbt_watch.testing.run_order import TESTS
@@ -203,7 +203,7 @@ class FakeDbt:
         (self._directory() / CLUSTER).write_bytes(msgspec.json.encode(cluster))
 
     @property
-    def commands(self) -> list[DbtCommand]:
+    def commands(self) -> list[PlayedCommand]:
         """The commands that it was given so far, oldest first."""
         return commands_in(self._directory() / NOTES)
 

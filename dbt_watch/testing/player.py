@@ -65,7 +65,7 @@ _BLOCKING: Final = frozenset({"error", "fail", "skipped"})
 _INVOCATION: Final = re.compile(r'("invocation_id": ?")[^"]*(")')
 
 
-class DbtExit(Exception):
+class ProcessEnded(Exception):
     """The process of dbt ends at once, and says nothing any more."""
 
     def __init__(self, exit_code: int) -> None:
@@ -168,7 +168,7 @@ class Result:
         }
 
 
-class PlayedCommand:
+class CommandPlayer:
     """
     One command of dbt.
 
@@ -410,7 +410,7 @@ class PlayedCommand:
             self._sleep(seconds)
 
     def die(self, unique_id: str, when: str) -> None:
-        """End the pod, if that is what happens now; :raises DbtExit: then, unless it goes on in silence."""
+        """End the pod, if that is what happens now; :raises ProcessEnded: then, unless it goes on in silence."""
         death: Death | None = self._script.acts.get(unique_id, Act()).death
         if death is None or death.when != when or not self._is_due(death.times, note="death", node=unique_id):
             return
@@ -421,7 +421,7 @@ class PlayedCommand:
             kill_for_memory(self._directory)
         while death.how == "silence":
             self._sleep(3600.0)
-        raise DbtExit(death.exit_code)
+        raise ProcessEnded(death.exit_code)
 
     def _conclude(self, results: Sequence[Result]) -> int:
         failed = [result for result in results if result.status in {"error", "fail"}]
@@ -562,7 +562,7 @@ class NodeRun:
     """
 
     def __init__(
-        self, command: PlayedCommand, graph: Graph, waits: Mapping[str, tuple[str, ...]], threads: int
+        self, command: CommandPlayer, graph: Graph, waits: Mapping[str, tuple[str, ...]], threads: int
     ) -> None:
         self.results: dict[str, Result] = {}
         self._command = command
@@ -580,7 +580,7 @@ class NodeRun:
         self._failed_fast = False
 
     def run(self) -> None:
-        """Run them all; :raises DbtExit: when the process ends before."""
+        """Run them all; :raises ProcessEnded: when the process ends before."""
         while self._ready or self._running:
             while self._ready and self._threads and not self._failed_fast:
                 self._start(self._ready.pop(0))
@@ -684,8 +684,8 @@ def main(directory: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     try:
-        code = PlayedCommand(Path(directory), sys.argv[1:], sys.stdout).run()
-    except DbtExit as end:
+        code = CommandPlayer(Path(directory), sys.argv[1:], sys.stdout).run()
+    except ProcessEnded as end:
         code = end.exit_code
     sys.stdout.flush()
     os._exit(code)

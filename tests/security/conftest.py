@@ -14,9 +14,12 @@ from aiohttp import web
 
 from dbt_watch.local.localkube import Image, LocalKube
 from dbt_watch.local.localkube.accounts import Access
+from dbt_watch.testing import FakeDbt
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "jaffle-shop:tests"
+# Where it does not matter what dbt is: this one builds all but one model.
+SCRIPTED_IMAGE = "jaffle-shop:scripted"
 
 
 @pytest.fixture(scope="package")
@@ -82,7 +85,9 @@ def kube(project, recorder, tmp_path_factory):
         mounts[f"/usr/app/{name}"] = tmp_path_factory.mktemp(name)
         (mounts[f"/usr/app/{name}"] / "profiles.yml").write_text(PROFILE % path)
     image = Image(venv=sys.prefix, mounts=mounts, workdir="/usr/app/jaffle_shop")
-    with LocalKube({IMAGE: image}, namespaces=["dbt"], middlewares=[recorder.middleware]) as kube:
+    scripted = FakeDbt(project / "target/manifest.json").fails("stg_customers").image()
+    images = {IMAGE: image, SCRIPTED_IMAGE: scripted}
+    with LocalKube(images, namespaces=["dbt"], middlewares=[recorder.middleware]) as kube:
         yield kube
 
 
@@ -95,7 +100,11 @@ def airflow_home(tmp_path_factory):
 def run_dags(project, airflow_home, desk):
     """Return a function that runs DAGs of a file, each with its own connection, in one process."""
     shutil.copytree(Path(__file__).parent / "dags", airflow_home / "dags")
-    env = {"JAFFLE_SHOP_MANIFEST": str(project / "target/manifest.json"), "JAFFLE_SHOP_IMAGE": IMAGE}
+    env = {
+        "JAFFLE_SHOP_MANIFEST": str(project / "target/manifest.json"),
+        "JAFFLE_SHOP_IMAGE": IMAGE,
+        "SCRIPTED_IMAGE": SCRIPTED_IMAGE,
+    }
     at_desk = desk(airflow_home, env)
 
     def run(file, kubeconfigs, **more):

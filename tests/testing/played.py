@@ -5,7 +5,7 @@ import io
 from dbt_watch.core.log.ledger import Ledger
 from dbt_watch.core.log.stream import LogStream
 from dbt_watch.core.manifest.load import load_manifest
-from dbt_watch.testing.player import MANIFEST, DbtExit, PlayedCommand
+from dbt_watch.testing.player import MANIFEST, CommandPlayer, ProcessEnded
 
 BUILD = ("--log-format", "json", "--log-level", "debug", "build")
 
@@ -26,8 +26,8 @@ class Played:
         self.slept = 0.0
         self.directory = fake._directory()
         try:
-            self.exit_code = PlayedCommand(self.directory, words, out, sleep=self._sleep).run()
-        except DbtExit as end:
+            self.exit_code = CommandPlayer(self.directory, words, out, sleep=self._sleep).run()
+        except ProcessEnded as end:
             self.exit_code = end.exit_code
         self.log = out.getvalue()
 

@@ -38,6 +38,14 @@ def test_the_plugin_is_there_without_being_named():
     assert done.stdout.split() == ["dbt_watch.testing.plugin"]
 
 
+def test_what_is_not_installed_is_named_with_its_extra():
+    script = "import sys; sys.modules['trustme'] = None; from dbt_watch.testing import FakeDbt"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "pip install 'dbt-watch[testing]'" in done.stderr.splitlines()[-1]
+
+
 def test_pods_of_any_namespace_run_on_the_kubernetes_of_the_session(pytester):
     pytester.makepyfile(
         """

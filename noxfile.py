@@ -7,6 +7,7 @@ Each session makes its own environment; nothing but Python and pip is needed bef
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -298,6 +299,28 @@ def docs(session: nox.Session) -> None:
     (site,) = session.posargs or ["site"]
     doctrees = str(Path(session.create_tmp()) / "doctrees")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "-d", doctrees, "docs", site)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build wheel and sdist into dist/, look into them, and use the commands of a clean installation; a minute or two."""
+    session.install("twine", env=UNCOMPILED)
+    dist, again = Path("dist").resolve(), Path(session.create_tmp()).resolve() / "from_sdist"
+    for directory in (dist, again):
+        shutil.rmtree(directory, ignore_errors=True)
+    session.run("uv", "build", "--sdist", "--wheel", "--out-dir", str(dist), external=True)
+    ((wheel,), (sdist,)) = (list(dist.glob(pattern)) for pattern in ("*.whl", "*.tar.gz"))
+    session.run("uv", "build", "--wheel", "--out-dir", str(again), str(sdist), external=True)
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    session.run(
+        "python", "tests/distributions/look.py", str(wheel), str(sdist), *map(str, again.glob("*.whl"))
+    )
+    installed = Path(session.create_tmp()).resolve() / "installed"
+    session.run("uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(installed), external=True)
+    python = str(installed / "bin/python")
+    command = ("uv", "pip", "install", "--quiet", "--python", python, f"{wheel}[demo]")
+    session.run(*command, external=True, env=UNCOMPILED)
+    session.run(python, str(Path("tests/distributions/use.py").resolve()), external=True)
 
 
 @nox.session

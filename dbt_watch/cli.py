@@ -35,6 +35,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "dbt_watch.local.demo.command",
         "build an example dbt project on a real Airflow, without a cluster",
     ),
+    "init": (
+        "dbt_watch.scaffold.command",
+        "write the first DAG of a dbt project, its Dockerfile and a CI workflow",
+    ),
     "localkube": (
         "dbt_watch.local.localkube.command",
         "serve a Kubernetes API whose pods run as processes of this machine",

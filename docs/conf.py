@@ -26,6 +26,7 @@ autodoc_member_order = "bysource"
 ABOVE = {
     "README.md": "index",
     "CHANGELOG.md": "changes",
+    "CODE_OF_CONDUCT.md": "conduct",
     "CONTRIBUTING.md": "contributing",
     "SECURITY.md": "vulnerabilities",
 }

@@ -33,7 +33,10 @@ def profile():
     )
     def build(): ...
 
-    build()
+    project = build()
+    project >> project.command(
+        ["show", "--select", "customers", "--limit", "3"]
+    )  # signs in as the build does
 
 
 profile()

@@ -14,13 +14,13 @@ from airflow.sdk import get_parsing_context
 
 from dbt_watch.airflow.dag_authoring import current_task_group
 from dbt_watch.authoring.api_arguments import check_api_arguments
-from dbt_watch.authoring.container import container_command
+from dbt_watch.authoring.container import container_command, profiles_dir_of
 from dbt_watch.authoring.node_functions import Body
 from dbt_watch.authoring.operators import with_models
 from dbt_watch.authoring.options import DEFAULTS
 from dbt_watch.authoring.pod_arguments import check_pod_arguments
 from dbt_watch.authoring.settings import ProjectSettings
-from dbt_watch.core.command import is_literal, shared_arguments
+from dbt_watch.core.command import check_flags_beside_profile, is_literal, shared_arguments
 from dbt_watch.core.other_commands import check_operation, check_words, sub_command
 from dbt_watch.exceptions import ArgumentError
 
@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
     from airflow.sdk import XComArg
 
+    from dbt_watch.core.manifest.graph import Graph
+
 # What a project says that bears on any call of dbt; all other options are about its nodes.
-OPTIONS: Final = ("project_dir", "profiles_dir", "keep_entrypoint", "deps", "operator_class")
+OPTIONS: Final = ("project_dir", "profiles_dir", "keep_entrypoint", "deps", "operator_class", "profile")
+# Where a task says one of these, the project's other one does not hold for it.
+_EITHER: Final = {"profile": "profiles_dir", "profiles_dir": "profile"}
 # What an operator of a build is given for itself: what it updates is not updated by another command.
 _NOT_INHERITED: Final = frozenset(
     {
@@ -52,13 +56,14 @@ class Commands:
     Makes tasks that run commands of dbt where a project runs.
 
     :param settings: the arguments of the project
+    :param graph: the graph of its nodes; None where there is no project
     """
 
-    def __init__(self, settings: ProjectSettings) -> None:
+    def __init__(self, settings: ProjectSettings, graph: Graph | None = None) -> None:
         options = {name: value for name, value in settings.options.items() if name in OPTIONS}
         pod = {name: value for name, value in settings.pod.items() if name not in _NOT_INHERITED}
         self._runs_in = settings.runs_in
-        self._profile = settings.options.get("profile")
+        self._graph = graph
         self._arguments: Mapping[str, Any] = {**options, **pod}
 
     @classmethod
@@ -120,21 +125,20 @@ class Commands:
         return result
 
     def _settings(self, given: Mapping[str, Any]) -> ProjectSettings:
-        if self._profile is not None and given.get("profiles_dir") is None:
-            raise ArgumentError(
-                "profile",
-                self._profile,
-                "profiles_dir=... for this task: the pod of a build alone gets its profile so",
-            )
         for name, value in given.items():
             if name == "manifest" or (name in DEFAULTS and name not in OPTIONS):
                 raise ArgumentError(
                     name, value, "to be left out: it is about the nodes of a project, and none is built here"
                 )
-        return ProjectSettings.of(self._runs_in, manifest=_NO_MANIFEST, **{**self._arguments, **given})
+        replaced = {other for name, other in _EITHER.items() if given.get(name) is not None}
+        inherited = {name: value for name, value in self._arguments.items() if name not in replaced}
+        return ProjectSettings.of(self._runs_in, manifest=_NO_MANIFEST, **{**inherited, **given})
 
-    @staticmethod
-    def _in_pod(settings: ProjectSettings, **arguments: Any) -> Any:
+    def _in_pod(self, settings: ProjectSettings, **arguments: Any) -> Any:
+        profile = settings.options["profile"]
+        if profile is not None:
+            profile.check_for(None if self._graph is None else self._graph.facts.adapter_type)
+            check_flags_beside_profile(arguments["command"]["words"], "words")
         check_pod_arguments(settings.pod, {}, settings.options["operator_class"])
         call = container_command(settings)
         from dbt_watch.airflow.kubernetes_imports import load_used_modules_only  # noqa: PLC0415 - not for each worker
@@ -152,7 +156,9 @@ class Commands:
             cmds=call.cmds,
             leading=call.leading,
             project_dir=settings.options["project_dir"],
-            profiles_dir=settings.options["profiles_dir"],
+            profiles_dir=profiles_dir_of(settings.options),
+            profile=profile,
+            graph=self._graph,
             **arguments,
         )
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.command import DbtBuild
     from dbt_watch.core.log.drift import OnDrift
     from dbt_watch.lineage.settings import Lineage
+    from dbt_watch.profiles.dbt_profile import DbtProfile
     from dbt_watch.rendering.node_tasks import NodeTask, Owners
     from dbt_watch.rendering.plan import Tests
     from dbt_watch.rendering.sensor_start import Sensors
@@ -230,6 +231,7 @@ class CommandArguments(PodArguments, total=False):
     deps: bool
     operator_class: type[Any] | None
     conn_id: str
+    profile: DbtProfile | None
 
 
 class FunctionArguments(TaskArguments, total=False):

@@ -208,7 +208,7 @@ class ProjectFactory(Generic[P]):
         if options["profile"] is not None:
             check_flags_beside_profile(build.flags)
         tasks.begin(build.to_dict(), references([*args, *kwargs.values()]))
-        project = DbtProject(tasks, body.ends, Commands(settings))
+        project = DbtProject(tasks, body.ends, Commands(settings, graph))
         if (made := made_projects.get()) is not None:
             made.append(project)
         return project

@@ -269,17 +269,20 @@ def check_literals(build: DbtBuild) -> None:
         criteria(name, known.get(name))
 
 
-def check_flags_beside_profile(flags: Any) -> None:
+def check_flags_beside_profile(flags: Any, argument: str = "flags") -> None:
     """
     Check that options of dbt name no other profile than the one that is made for it.
 
     :param flags: the options, or what is not known yet
+    :param argument: whose words they are
     :raises ArgumentError: naming the option
     """
     for word in flags if isinstance(flags, Sequence) and not isinstance(flags, str) else ():
         option = str(word).partition("=")[0]
         if option in _PROFILE_OPTIONS:
-            raise ArgumentError("flags", list(flags), f"options without {option}: {_PROFILE_OPTIONS[option]}")
+            raise ArgumentError(
+                argument, list(flags), f"options without {option}: {_PROFILE_OPTIONS[option]}"
+            )
 
 
 _PROFILE_OPTIONS = {

@@ -96,7 +96,11 @@ def args_text(args: Any) -> str | None:
 
 
 def pod_words(
-    command: Mapping[str, Any], *, project_dir: str | None = None, profiles_dir: str | None = None
+    command: Mapping[str, Any],
+    *,
+    project_dir: str | None = None,
+    profiles_dir: str | None = None,
+    profile: str | None = None,
 ) -> list[str]:
     """
     Return the arguments of dbt in a container, which needs the variables of `pod_environment`.
@@ -104,10 +108,11 @@ def pod_words(
     :param command: the rendered `words`, and `args`, `vars` and `target` where they are given
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
+    :param profile: the name of the profile there; by default what the project says
     :raises ArgumentError: when something rendered to what dbt cannot be called with
     """
     args = [] if args_text(command.get("args")) is None else ["--args", Reference(f"$({ARGS_VARIABLE})")]
-    shared = shared_arguments(command, project_dir=project_dir, profiles_dir=profiles_dir)
+    shared = shared_arguments(command, project_dir=project_dir, profiles_dir=profiles_dir, profile=profile)
     return [*GLOBAL_FLAGS, *_words(command), *args, *shared]
 
 

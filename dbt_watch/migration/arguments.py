@@ -96,7 +96,7 @@ class Project:
                 "target_name": lambda value: self.set_build("target", value),
                 "profiles_yml_filepath": lambda value: self.set("profiles_dir", _directory(value)),
                 "profile_mapping": _only_none(
-                    "make a profiles.yml of it in the image, or in a Secret, and give profiles_dir"
+                    "give profile=DbtProfile(conn_id), which makes the file of the same connection"
                 ),
             },
         )
@@ -141,12 +141,13 @@ class Project:
             "seed_rendering_behavior": _only("ALWAYS", "exclude seeds, or load them with the rest"),
             "group_nodes_by_folder": self._switch("group_by", '"folder"'),
             "enable_owner_inheritance": self._switch("owners", '"meta"'),
+            "emit_datasets": self._switch("assets", '"each"'),
             "node_converters": _only_none("see node_task, @dbt_node and isolate"),
             "normalize_task_id": _only_none("the id of a task depends on its node alone"),
             "normalize_task_display_name": _only_none("see node_task, with task_display_name"),
         }
         for name in (
-            "emit_datasets", "load_method", "invocation_mode", "dbt_deps", "node_conversion_by_task_group", "dbt_executable_path", "env_vars",
+            "load_method", "invocation_mode", "dbt_deps", "node_conversion_by_task_group", "dbt_executable_path", "env_vars",
             "dbt_project_path", "dbt_ls_path", "enable_mock_profile", "source_pruning",
             "airflow_vars_to_purge_dbt_ls_cache", "airflow_vars_to_purge_dbt_yaml_selectors_cache",
             "should_detach_multiple_parents_tests", "ephemeral_models_as_empty_operator",

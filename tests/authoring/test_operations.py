@@ -143,12 +143,50 @@ def test_what_is_wrong_is_said_while_the_dag_is_parsed(dag, project_in, call, ex
         call(project)
 
 
-def test_where_the_profile_is_made_of_a_connection_it_needs_a_directory_of_profiles(dag, project_in):
-    project = project_in(profile=DbtProfile("warehouse", type="duckdb"))
-    with pytest.raises(ArgumentError, match=r"profile=.*expected profiles_dir=\.\.\. for this task"):
-        project.run_operation("grant_select")
-    project.run_operation("grant_select", profiles_dir="/etc/dbt")
-    assert dag.get_task("grant_select").profiles_dir == "/etc/dbt"
+WAREHOUSE = DbtProfile("warehouse", type="duckdb")
+
+
+def test_a_profile_that_is_made_of_a_connection_is_that_of_the_commands_too(dag, project_in):
+    project_in(profile=WAREHOUSE).run_operation("grant_select")
+    made = dag.get_task("grant_select")
+    assert (made.profile, made.profiles_dir, made.graph.project_name) == (
+        WAREHOUSE,
+        "/etc/dbt-watch",
+        "jaffle_shop",
+    )
+
+
+def test_a_command_may_have_another_profile_than_the_project(dag, project_in):
+    project = project_in(profile=WAREHOUSE)
+    project.command(["debug"], profiles_dir="/etc/dbt")
+    project.command(["ls"], profile=DbtProfile("lake", type="duckdb"))
+    project.command(["deps"], profile=None)
+    found = {name: dag.get_task(name) for name in ("debug", "ls", "deps")}
+    assert {
+        name: (task.profile and task.profile.conn_id, task.profiles_dir) for name, task in found.items()
+    } == {
+        "debug": (None, "/etc/dbt"),
+        "ls": ("lake", "/etc/dbt-watch"),
+        "deps": (None, None),
+    }
+
+
+def test_a_profile_of_a_command_takes_the_place_of_the_projects_directory(dag, project_in):
+    project_in(profiles_dir="/etc/dbt").command(["ls"], profile=WAREHOUSE)
+    assert dag.get_task("ls").profiles_dir == "/etc/dbt-watch"
+
+
+def test_without_a_project_a_profile_says_its_adapter(dag):
+    with pytest.raises(ArgumentError, match=r"a type=\.\.\.: the manifest names no adapter"):
+        dbt_command(["ls"], image="shop:1", profile=DbtProfile("warehouse"))
+    dbt_command(["ls"], image="shop:1", profile=WAREHOUSE)
+    assert dag.get_task("ls").profile == WAREHOUSE
+
+
+@pytest.mark.parametrize("words", [["ls", "--profile", "x"], ["ls", "--profile=x"]])
+def test_beside_a_profile_that_is_made_no_other_is_named(project_in, words):
+    with pytest.raises(ArgumentError, match=r"words=.*options without --profile: "):
+        project_in(profile=WAREHOUSE).command(words)
 
 
 def test_within_the_function_of_a_project_it_is_refused(dag, decorate):

@@ -127,7 +127,7 @@ def test_what_an_extra_brings_and_the_code_imports_is_in_the_table(extra):
     assert needed <= EXTRA_OF.keys()
 
 
-@pytest.mark.parametrize("command", ["ls", "replay"])
+@pytest.mark.parametrize("command", ["init", "ls", "replay"])
 def test_a_command_of_the_core_does_not_import_airflow(command):
     module, _ = COMMANDS[command]
     importlib.import_module(module)

@@ -47,10 +47,16 @@ def test_the_postgres_asks_for_the_password(run, postgres):
         psycopg2.connect(host=postgres, user=SHOP_LOGIN, password="another", dbname=WAREHOUSE)  # noqa: S106 - as said
 
 
-def test_the_secret_has_gone_with_the_pod(run, example_cluster):
-    name = run.xcom(PRODUCER, "pod_name")
+def test_another_command_of_the_project_has_the_login_too(run):
+    assert run.xcom("show")["status"] == "success"
+    assert "The profile is made of connection warehouse" in run.log("show")
+
+
+def test_the_secrets_have_gone_with_the_pods(run, example_cluster):
+    names = {run.xcom(task_id, "pod_name") for task_id in (PRODUCER, "show")}
     until(
-        lambda: next(pod.deleted_at for pod in example_cluster.pods() if pod.name == name), "the pod is gone"
+        lambda: all(pod.deleted_at for pod in example_cluster.pods() if pod.name in names),
+        "the pods are gone",
     )
     api = client.CoreV1Api(config.new_client_from_config(str(example_cluster.kubeconfig)))
     found = {item.metadata.name for item in api.list_namespaced_secret("default").items}

@@ -126,6 +126,16 @@ def test_groups_in_a_dag_stay_where_they_are_with_their_edges(manifest):
     assert first.build == {"flags": ["--warn-error"]}
 
 
+@pytest.mark.parametrize(("emit", "expected"), [("True", True), ("False", False), (None, False)])
+def test_datasets_that_are_asked_for_become_assets(emit, expected):
+    more = "" if emit is None else f", render_config=RenderConfig(emit_datasets={emit})"
+    source, problems = rewritten(
+        GROUPS.replace('"seeds", project_config=PROJECT', f'"seeds", project_config=PROJECT{more}')
+    )
+    assert problems == []
+    assert ('assets="each"' in source) is expected
+
+
 def test_what_has_nothing_to_do_with_it_stays_to_the_letter():
     source, _ = rewritten(ONE_DAG + "\n\nx  =  1   # as it was\n")
     assert source.startswith('"""Builds the shop every day."""\n\nfrom datetime import datetime\n')
@@ -159,7 +169,7 @@ KUBERNETES = "ExecutionConfig(execution_mode=ExecutionMode.KUBERNETES)"
         (f"project_config={PROJECT}, execution_config={KUBERNETES}, default_args={{}}", "default_args: give it to a TaskGroup"),
         (
             f"project_config={PROJECT}, execution_config={KUBERNETES}, profile_config=ProfileConfig('a', 'b', profile_mapping=M())",
-            "profile_mapping of ProfileConfig: M() is not rewritten: make a profiles.yml",
+            "profile_mapping of ProfileConfig: M() is not rewritten: give profile=DbtProfile(conn_id)",
         ),
         (
             f"project_config={PROJECT}, execution_config={KUBERNETES}, render_config=RenderConfig(node_converters={{}})",

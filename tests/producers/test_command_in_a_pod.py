@@ -1,17 +1,24 @@
 """The task of a command that is no build, with a pod that is a process, on a worker and deferred; without a whole Airflow."""
 
 import asyncio
+import contextlib
+import time
 import uuid
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.sdk import BaseHook, Connection
+from kubernetes import client, config
 
+from dbt_watch import DbtProfile
 from dbt_watch.airflow.execution import executing
 from dbt_watch.exceptions import DbtRunFailed, PodLost
 from dbt_watch.local.localkube import Image, LocalKube, Timings
 from dbt_watch.producers.pods.command_operator import command_class
+from dbt_watch.producers.pods.pod_profile import PodProfile
+from dbt_watch.profiles.dbt_profile import PROFILES_DIR
 
 # Writes what it was called with, as a macro logs it, and ends as its target says.
 DBT = """\
@@ -20,6 +27,10 @@ say() {
 }
 say '' MainReportVersion info 'Running with dbt=1.11.16'
 say '' JinjaLogInfo info "$(printf '%s' "$*" | tr -d '\\042')"
+if [ -e /etc/dbt-watch/profiles.yml ]; then
+  say '' JinjaLogInfo info "$(env | sed -n 's/^DBT_ENV_SECRET_PROFILE[A-Z_0-9]*=/signed in with /p')"
+fi
+case "$*" in *slowly*) sleep 2;; esac
 case "$*" in *fails*) say '' RunningOperationCaughtError error 'no such macro'; exit 1;; esac
 say '"elapsed": 1.5' CommandCompleted debug done
 """
@@ -57,7 +68,7 @@ def run(request, kube):
     async def event_of(trigger):
         return (await anext(trigger.run())).payload
 
-    def run(*words, image="shop:1", **command):
+    def run(*words, image="shop:1", profile=None, **command):
         def make():
             return command_class()(
                 task_id="docs",
@@ -66,6 +77,8 @@ def run(request, kube):
                 image=image,
                 cmds=["sh", "dbt.sh"],
                 command={"words": list(words), **command},
+                profile=profile,
+                profiles_dir=None if profile is None else PROFILES_DIR,
                 deferrable=request.param,
                 kubernetes_conn_id=None,
                 config_file=str(kube.kubeconfig),
@@ -109,6 +122,72 @@ def test_a_command_that_fails_fails_the_task_with_dbts_words(run):
 def test_a_pod_that_never_starts_is_told_with_the_reason(run):
     with pytest.raises(PodLost, match=r"the pod did not run dbt: .*(ErrImagePull|ImagePullBackOff)"):
         run("docs", "generate", image="shop:2")
+
+
+PASSWORD = "s3cret-word-of-the-shop"  # noqa: S105 - made up
+WAREHOUSE = DbtProfile("warehouse", type="postgres", schema="marts", name="shop")
+PATIENCE = 20
+
+
+@pytest.fixture
+def warehouse(monkeypatch):
+    connection = Connection(
+        conn_id="warehouse", conn_type="postgres", host="db", login="dbt", password=PASSWORD, schema="shop"
+    )
+    monkeypatch.setattr(BaseHook, "get_connection", lambda _: connection)
+
+
+@pytest.fixture
+def secrets(kube):
+    """Return a function that lists the Secrets of profiles."""
+    api = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
+    return lambda: api.list_namespaced_secret("default").items
+
+
+@pytest.fixture
+def all_gone(secrets):
+    """Return a function that waits until no Secret is left."""
+
+    def wait():
+        deadline = time.monotonic() + PATIENCE
+        while secrets():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    return wait
+
+
+@pytest.mark.usefixtures("warehouse")
+def test_a_profile_that_is_made_of_a_connection_comes_and_goes_with_the_pod(run, all_gone, capsys):
+    result = run("docs", "generate", target="prod", profile=WAREHOUSE)
+    assert result["message"] == "signed in with ***"
+    log = capsys.readouterr().out
+    assert PASSWORD not in log
+    assert "--profiles-dir /etc/dbt-watch --profile shop --target prod" in log
+    all_gone()
+
+
+@pytest.mark.usefixtures("warehouse")
+@pytest.mark.parametrize("run", [False], ids=["on a worker"], indirect=True)
+def test_a_pod_that_is_followed_gets_the_secret_that_its_worker_had_not_come_to_give_it(
+    run, secrets, all_gone, monkeypatch
+):
+    class Died(BaseException):
+        """The worker was killed: nothing is cleaned up."""
+
+    def dies(*_):
+        raise Died
+
+    with monkeypatch.context() as dying:
+        dying.setattr(PodProfile, "_give", dies)
+        dying.setattr(PodProfile, "_undo", lambda *_: None)
+        dying.setattr(command_class(), "cleanup", lambda *_, **__: None)
+        with contextlib.suppress(Died):
+            run("docs", "slowly", profile=WAREHOUSE)
+    (secret,) = secrets()
+    assert not secret.metadata.owner_references
+    assert run("docs", "slowly", profile=WAREHOUSE)["status"] == "success"
+    all_gone()
 
 
 def test_the_pods_are_deleted(kube):

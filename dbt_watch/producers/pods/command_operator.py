@@ -30,6 +30,7 @@ from dbt_watch.producers.command_watch import CommandWatch
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
 from dbt_watch.producers.pods.log_reader import PodLogReader, Position, container_end
 from dbt_watch.producers.pods.pod_manager import WatchingPodManager
+from dbt_watch.producers.pods.pod_profile import PodProfile
 from dbt_watch.producers.pods.pre_stop import interrupt_before_stop
 from dbt_watch.producers.secrets import hide, secrets_in
 
@@ -39,9 +40,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from dbt_watch.airflow.pod_operator import PodManager
+    from dbt_watch.core.manifest.graph import Graph
     from dbt_watch.core.run_notes import Phase
     from dbt_watch.producers.pods.log_reader import ContainerEnd
-    from dbt_watch.producers.pods.pod_profile import PodProfile
+    from dbt_watch.profiles.dbt_profile import DbtProfile
 
 
 class CommandAttempt:
@@ -50,12 +52,12 @@ class CommandAttempt:
 
     :ivar end: how the container has ended
     :ivar pod: the pod as it was seen last
-    :ivar profile: none: the image has the profiles
+    :ivar profile: what the pod has for a profile, where that is made of a connection
     """
 
-    def __init__(self, watch: CommandWatch) -> None:
+    def __init__(self, watch: CommandWatch, profile: PodProfile | None = None) -> None:
         self.watch = watch
-        self.profile: PodProfile | None = None
+        self.profile = profile
         self.end: ContainerEnd | None = None
         self.pod: k8s.V1Pod | None = None
 
@@ -78,6 +80,8 @@ class DbtCommandMixin(PodOperatorMixin):
     :param leading: words in front of dbt's arguments
     :param project_dir: the directory of `dbt_project.yml` in the image
     :param profiles_dir: the directory of `profiles.yml` in the image
+    :param profile: what `profiles.yml` is made of instead
+    :param graph: of the project, if there is one
     """
 
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -93,6 +97,8 @@ class DbtCommandMixin(PodOperatorMixin):
         leading: Sequence[str] = (),
         project_dir: str | None = None,
         profiles_dir: str | None = None,
+        profile: DbtProfile | None = None,
+        graph: Graph | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -100,6 +106,8 @@ class DbtCommandMixin(PodOperatorMixin):
         self.leading = list(leading)
         self.project_dir = project_dir
         self.profiles_dir = profiles_dir
+        self.profile = profile
+        self.graph = graph
         self._attempt: CommandAttempt | None = None
         self._position = Position()
 
@@ -124,6 +132,14 @@ class DbtCommandMixin(PodOperatorMixin):
         interrupt_before_stop(self._base_container(pod))
         return pod
 
+    def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Context) -> k8s.V1Pod:
+        """Find or make the pod as usual; have one of an earlier attempt own the Secret that it has."""
+        pod: k8s.V1Pod = super().get_or_create_pod(pod_request_obj, context)  # type: ignore[misc]
+        profile = None if self._attempt is None else self._attempt.profile
+        if profile is not None and pod is not pod_request_obj:
+            profile.adopt(pod)
+        return pod
+
     def cleanup(self, *args: Any, **kwargs: Any) -> None:
         """Clean up as usual; after a timeout, end a pod that the operator would keep running."""
         if isinstance(sys.exc_info()[1], AirflowTaskTimeout):
@@ -133,6 +149,7 @@ class DbtCommandMixin(PodOperatorMixin):
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
         """End as dbt has ended, after a deferral."""
         self._begin(context)
+        self._hide_profile(context)
         return self._ended(context, functools.partial(super().trigger_reentry, context, event))  # type: ignore[misc]
 
     def _write_logs(self, *_: Any, **__: Any) -> None:
@@ -162,24 +179,51 @@ class DbtCommandMixin(PodOperatorMixin):
         """
         request = self.request_pod(context)
         arguments = self._command(request)
-        self._begin(context)
+        self._begin(context, self._profile_for(request, context))
         self.start_with(request, pod=None, arguments=arguments, deferrable=self.deferrable)
         return self._ended(context, functools.partial(execute, context))
 
-    def _begin(self, context: Context) -> None:
+    def _profile_for(self, request: k8s.V1Pod, context: Context) -> PodProfile | None:
+        """Have a pod that is to be made show its profile, where that is made of a connection."""
+        if self.profile is None:
+            return None
+        profile = PodProfile(self, context, request.metadata.namespace)
+        profile.read(self.command)
+        hide(profile.secrets)
+        profile.attach(request, self.base_container_name)
+        return profile
+
+    def _hide_profile(self, context: Context) -> None:
+        """Have Airflow mask what is secret in the profile of a pod, whose log is about to be read."""
+        if self.profile is None:
+            return
+        profile = PodProfile(self, context, "")
+        try:
+            profile.read(self.command)
+        except Exception as error:  # noqa: BLE001 - dbt has ended, and what it wrote is masked by itself
+            self.log.warning("The profile of the pod cannot be read again: %s", words_of(error))
+        hide(profile.secrets)
+
+    def _begin(self, context: Context, profile: PodProfile | None = None) -> None:
         watch = CommandWatch(
             map(str, self.command["words"]),
             attempt=context["ti"].try_number,
             show=lambda line: self.log.info("%s", line),
             redact=redact,
         )
-        self._attempt = CommandAttempt(watch)
+        self._attempt = CommandAttempt(watch, profile)
         self._position = Position()
         vars(self).pop("pod_manager", None)  # one that was made before reads for nobody
 
     def _command(self, request: k8s.V1Pod) -> list[str]:
         """Have the base container of a pod call dbt; return dbt's command line."""
-        command = pod_words(self.command, project_dir=self.project_dir, profiles_dir=self.profiles_dir)
+        project_name = "" if self.graph is None else self.graph.project_name
+        command = pod_words(
+            self.command,
+            project_dir=self.project_dir,
+            profiles_dir=self.profiles_dir,
+            profile=None if self.profile is None else self.profile.profile_name(project_name),
+        )
         arguments = [verbatim(argument) for argument in [*self.leading, *command]]
         variables = pod_environment(self.command)
         container = self._base_container(request)

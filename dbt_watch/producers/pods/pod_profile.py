@@ -44,7 +44,8 @@ class PodProfile:
     """
     The profile of the pod of one task.
 
-    :param operator: the producer, or the copy of it with which a sensor builds its nodes
+    :param operator: the producer, the copy of it with which a sensor builds its nodes, or the task of another command; its `graph`
+        is None where no project is at hand
     :param context: of the task that runs
     :param namespace: that of the pod
     """
@@ -73,15 +74,15 @@ class PodProfile:
         """
         if self._file is not None:
             return
-        operator = self._operator
+        operator, graph = self._operator, self._operator.graph
         profile = operator.profile.rendered(self._render)
         self._conn_id = profile.conn_id
         self._file = profile.file(
             BaseHook.get_connection(profile.conn_id),
-            adapter_type=operator.graph.facts.adapter_type,
-            project_name=operator.graph.project_name,
+            adapter_type=None if graph is None else graph.facts.adapter_type,
+            project_name="" if graph is None else graph.project_name,
             target=build.get("target") or None,
-            names=tuple(operator.graph.nodes),
+            names=() if graph is None else tuple(graph.nodes),
         )
 
     def _render(self, text: str) -> Any:

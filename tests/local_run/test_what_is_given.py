@@ -87,8 +87,24 @@ def test_the_nearest_pyproject_says_what_stands_for_images(place):
     assert set(found) == {"tools:2", NAME}
     image = found[NAME].as_image(found[NAME].mount, {})
     assert image.mounts == {"/srv/shop": place / "dbt/shop"}
-    assert (image.workdir, image.env) == ("/srv/shop", {"DBT_TARGET": "local"})
+    assert (image.workdir, image.env["DBT_TARGET"]) == ("/srv/shop", "local")
     assert image.entrypoint == ("python", "-m", "dbt.cli.main")
+
+
+def test_a_pod_parses_its_project_anew_unless_the_pyproject_says_otherwise(place):
+    """What dbt has kept in `target` names files as they are seen from where it was called."""
+    table = """
+        [tool.dbt_watch.images]
+        a = "dbt/shop"
+        b = { project = "dbt/shop", env = { DBT_PARTIAL_PARSE = "true" } }
+    """
+    found = stand_ins([], pyproject(place, table))
+    assert [
+        found[f"{name}:latest"].as_image("/srv/shop", {}).env["DBT_PARTIAL_PARSE"] for name in ("a", "b")
+    ] == [
+        "false",
+        "true",
+    ]
 
 
 def test_the_command_line_wins_over_the_pyproject(place):

@@ -65,12 +65,15 @@ class StandIn:
         :param shares: what else its containers find, by its place there
         """
         mounts: dict[str, str | os.PathLike[str] | Mount] = dict(shares)
+        env = self.env
         if self.project is not None and mount is not None:
             mounts[mount] = self.project
+            # What dbt has kept in `target` may name files as they were seen from the directory in which it was called.
+            env = {"DBT_PARTIAL_PARSE": "false", **env}
         return Image(
             venv=self.venv,
             mounts=mounts,
-            env=self.env,
+            env=env,
             entrypoint=self.entrypoint,
             workdir=mount or "/",
         )

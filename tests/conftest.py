@@ -172,6 +172,14 @@ def is_quick(item):
     return mark is not None and (not mark.kwargs or mark.kwargs.items() <= item.callspec.params.items())
 
 
+@pytest.fixture(autouse=True)
+def secrets_are_forgotten():
+    """Have Airflow forget the secrets that a test made up: it would mask them in the texts of all tests that follow."""
+    yield
+    if masker := sys.modules.get("airflow.sdk._shared.secrets_masker"):
+        masker.reset_secrets_masker()
+
+
 @pytest.fixture(scope="session")
 def parse():
     """Return a function that lets dbt write the manifest of a project, with more variables in its environment."""

@@ -338,7 +338,7 @@ def airflow(postgres, pytestconfig, tmp_path_factory):
         **NOTICED_SOON,
         "AIRFLOW__CORE__PARALLELISM": "6",
         # A file that has changed is parsed at once all the same.
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
     }
     if pytestconfig.getoption("--light"):
         env["AIRFLOW__DBT_WATCH__LIGHT_TRIGGERER"] = "True"

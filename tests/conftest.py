@@ -178,6 +178,14 @@ def is_quick(item):
     return mark is not None and (not mark.kwargs or mark.kwargs.items() <= item.callspec.params.items())
 
 
+@pytest.fixture(autouse=True)
+def secrets_are_forgotten():
+    """Have Airflow forget the secrets that a test made up: it would mask them in the texts of all tests that follow."""
+    yield
+    if masker := sys.modules.get("airflow.sdk._shared.secrets_masker"):
+        masker.reset_secrets_masker()
+
+
 @pytest.fixture(scope="session")
 def parse():
     """Return a function that lets dbt write the manifest of a project, with more variables in its environment."""
@@ -336,7 +344,7 @@ def airflow(postgres, pytestconfig, tmp_path_factory):
         **NOTICED_SOON,
         "AIRFLOW__CORE__PARALLELISM": "6",
         # A file that has changed is parsed at once all the same.
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
     }
     if pytestconfig.getoption("--light"):
         env["AIRFLOW__DBT_WATCH__LIGHT_TRIGGERER"] = "True"

@@ -43,6 +43,11 @@ main()
 """
 
 
+# By this a file learns which of its DAGs a worker wants. Airflow loads a whole file for each task that a trigger ends, and so makes all
+# of its DAGs as often.
+THE_DAG_ALONE = "_AIRFLOW_PARSING_CONTEXT_DAG_ID"
+
+
 class PreloadedAirflow(LocalAirflow):
     """
     An Airflow that spares a small machine minutes: what its processes are forked from has imported what they need.
@@ -68,19 +73,21 @@ def until(condition, what, patience=PATIENCE, pause=PAUSE):
 
 
 @contextlib.contextmanager
-def dags_in(airflow, *files, env, modules=None):
+def dags_in(airflow, *files, env, modules=None, alone=None):
     """
     For as long as the block lasts, have DAG files in the folder of an Airflow, with an environment of their own.
 
     :param modules: a directory of what they import
+    :param alone: the DAGs of a file that each get a copy of it, by their name; it has to ask `get_parsing_context()` which are wanted
     """
     folder = Path(airflow.env["AIRFLOW__CORE__DAGS_FOLDER"])
-    placed = [folder / path.name for path in files]
-    for path, place in zip(files, placed, strict=True):
+    placed = {folder / path.name: (path, {}) for path in files}
+    for path, dag_ids in (alone or {}).items():
+        for dag_id in dag_ids:
+            placed[folder / f"{dag_id}.py"] = path, {THE_DAG_ALONE: dag_id}
+    for place, (path, more) in placed.items():
         # Each process that loads the file learns of its environment: of the cluster of these tests, for one.
-        head = (
-            f"import os, sys\nos.environ.update({env!r})\nsys.path += {[str(modules)] if modules else []!r}\n"
-        )
+        head = f"import os, sys\nos.environ.update({env | more!r})\nsys.path += {[str(modules)] if modules else []!r}\n"
         place.write_text(head + path.read_text())
     yield folder
     for place in placed:
@@ -210,9 +217,12 @@ class Run:
         return [node for value in found for node in value.get("nodes", [value])]
 
 
-# Runs DAGs one after the other, and says what has become of each.
+# Runs DAGs one after the other, and says what has become of each. Airflow 3.1 makes the API that a task talks to anew each time one
+# is started, which takes a second of CPU; later versions keep it, as is done here.
 _SCRIPT = """
-import importlib, sys
+import functools, importlib, sys
+from airflow.sdk.execution_time import supervisor
+supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_server)
 sys.path.insert(0, "dags")
 module = importlib.import_module(sys.argv[1])
 for dag_id in sys.argv[2:]:

@@ -7,8 +7,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 import dbt_watch
 from dbt_watch import airflow, core
 
@@ -38,11 +36,9 @@ def test_what_airflow_asks_each_package_for_brings_nothing_else_in():
     assert {name for name in more if name not in sys.stdlib_module_names} == {"dbt_watch"}
 
 
-@pytest.mark.parametrize(
-    "module", ["dbt_watch.sensors.operator", "dbt_watch.sensors.trigger", "dbt_watch.decorators"]
-)
-def test_what_only_watches_needs_neither_kubernetes_nor_dbt(module):
-    assert not loaded_by(f"import {module}") & {"kubernetes", "kubernetes_asyncio", "dbt"}
+def test_what_only_watches_needs_neither_kubernetes_nor_dbt():
+    loaded = loaded_by("import dbt_watch.sensors.operator, dbt_watch.sensors.trigger, dbt_watch.decorators")
+    assert not loaded & {"kubernetes", "kubernetes_asyncio", "dbt"}
 
 
 def test_of_what_is_taken_from_airflow_only_the_modules_for_pods_bring_in_kubernetes():
@@ -53,12 +49,11 @@ def test_of_what_is_taken_from_airflow_only_the_modules_for_pods_bring_in_kubern
     assert not loaded & {"kubernetes", "kubernetes_asyncio", "dbt"}
 
 
-@pytest.mark.parametrize(
-    "module",
-    ["dbt_watch.producers.pods.operator", "dbt_watch.producers.pods.trigger", "dbt_watch.lineage.happenings"],
-)
-def test_what_runs_dbt_imports_nothing_of_openlineage_before_it_is_wanted(module):
-    assert "openlineage" not in loaded_by(f"import {module}")
+def test_what_runs_dbt_imports_nothing_of_openlineage_before_it_is_wanted():
+    modules = (
+        "dbt_watch.producers.pods.operator, dbt_watch.producers.pods.trigger, dbt_watch.lineage.happenings"
+    )
+    assert "openlineage" not in loaded_by(f"import {modules}")
 
 
 def test_no_two_classes_have_one_name():

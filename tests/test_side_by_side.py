@@ -82,7 +82,7 @@ def test_an_interrupt_lets_all_parts_tidy_up_and_ends_after_them(begin, tmp_path
             lambda: all((tmp_path / part).exists() for part in ("airflow", "slow", "others")), "all parts run"
         )
         running.send_signal(signum)
-        output, _ = running.communicate(timeout=30)
+        output, _ = running.communicate(timeout=60)
     assert running.returncode == 128 + signum
     assert "airflow tidies up\n" in output
     assert "slow tidies up\n" in output

@@ -55,7 +55,7 @@ def start(processes, tmp_path):
     return start_python
 
 
-def poll(condition, timeout=20):
+def poll(condition, timeout=60):
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, "the condition was not met in time"

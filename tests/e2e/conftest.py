@@ -127,15 +127,23 @@ def environment(project, kubeconfig, pytestconfig):
 
 
 @pytest.fixture(scope="session")
-def dags(airflow, environment, cluster, readme_dag, tmp_path_factory):
+def cases(cluster):
+    """The cases that run on this Airflow."""
+    cases = [case for case in CASES if STARTS_FROM_TRIGGER or case not in ON_THE_NEWEST]
+    return [case for case in cases if cluster is not None or case not in LASTING]
+
+
+@pytest.fixture(scope="session")
+def dags(airflow, environment, cluster, cases, readme_dag, tmp_path_factory):
     """The DAGs of these tests, in the folder of the Airflow."""
-    files = [HERE / "dags/cases.py", ROOT / "examples/jaffle_shop_dag.py"]
+    files = [ROOT / "examples/jaffle_shop_dag.py"]
+    alone = {HERE / "dags/cases.py": ({*cases} - {"jaffle_shop"}) | {"marked"}}
     if cluster is not None:
         readme = tmp_path_factory.mktemp("readme")
         readme_dag(readme)
         files.append(readme / "shop.py")
     airflow.client.create_pool("narrow", 2, include_deferred=True)
-    with dags_in(airflow, *files, env=environment, modules=HERE) as folder:
+    with dags_in(airflow, *files, env=environment, modules=HERE, alone=alone) as folder:
         if cluster is not None:
             shutil.copytree(readme / "dbt", folder / "dbt")
         yield
@@ -150,14 +158,11 @@ def ahead(airflow, pytestconfig):
 
 
 @pytest.fixture(scope="session")
-def run_of(ahead, dags, cluster, request):
+def run_of(ahead, dags, cases, cluster, request):
     """Return the finished run of a case."""
-    cases = [case for case in CASES if STARTS_FROM_TRIGGER or case not in ON_THE_NEWEST]
-    if cluster is None:
-        cases = [case for case in cases if case not in LASTING]
-    if cluster is not None and STARTS_FROM_TRIGGER:
-        cases.append("shop")  # README's; before Airflow 3.3 `test_dag_test` runs it
-    for case in cases:
+    # README's; before Airflow 3.3 `test_dag_test` runs it.
+    of_readme = ["shop"] if cluster is not None and STARTS_FROM_TRIGGER else []
+    for case in cases + of_readme:
         ahead.add(case, case)
     ahead.go_on()
     asked_for = {name for item in request.session.items for name in item.fixturenames}

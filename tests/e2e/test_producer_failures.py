@@ -1,5 +1,7 @@
 """Workers that die, workers that are asked to end, tasks that are stopped, and producers that need no worker."""
 
+import contextlib
+import functools
 import json
 import shutil
 import signal
@@ -61,16 +63,22 @@ def kube(slow_project, warm_dbt, warehouse, pytestconfig):
 
 
 @pytest.fixture(scope="module")
-def dags(airflow, kube, slow_project):
-    """The DAGs of these tests, in the folder of the Airflow."""
+def place(airflow, kube, slow_project):
+    """Return a function that puts a DAG of these tests into the folder of the Airflow."""
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kube.kubeconfig)}}
     environment = {
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
         "PRODUCER_MANIFEST": str(slow_project / "target/manifest.json"),
         "PRODUCER_IMAGE": IMAGE,
     }
-    with dags_in(airflow, HERE / "producer_dags/producer_cases.py", env=environment, modules=HERE):
-        yield
+    with contextlib.ExitStack() as placed:
+
+        @functools.cache
+        def place(dag_id):
+            alone = {HERE / "producer_dags/producer_cases.py": [dag_id]}
+            placed.enter_context(dags_in(airflow, env=environment, modules=HERE, alone=alone))
+
+        yield place
 
 
 class WatchedRun(Run):
@@ -111,12 +119,13 @@ class WatchedRun(Run):
 
 
 @pytest.fixture
-def run_of(airflow, dags, kube, warehouse):
+def run_of(airflow, place, kube, warehouse):
     started = []
 
     def start(dag_id):
         gate, others = warehouse / f"{dag_id}.gate", {pod.name for pod in kube.pods()}
         gate.unlink(missing_ok=True)
+        place(dag_id)
         run = WatchedRun.start(airflow, dag_id)
         run.kube, run.gate, run.others = kube, gate, others
         started.append(run)

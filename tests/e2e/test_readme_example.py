@@ -1,4 +1,4 @@
-"""README's example runs as it stands, where there is its image; `test_dag_test` runs it in `dag.test()`."""
+"""README's example runs as it stands, where there is its image; before Airflow 3.3 `test_dag_test` runs it."""
 
 import pytest
 

@@ -30,7 +30,10 @@ def light(airflow, environment, dags):
     airflow.restart_component("triggerer")
     try:
         with dags_in(airflow, HERE / "dags/stock.py", env=environment):
-            begun = [Run.start(airflow, dag_id) for dag_id in ("jaffle_shop", "broken", "retried", "stock")]
+            begun = [
+                Run.start(airflow, dag_id)
+                for dag_id in ("jaffle_shop", "broken_for_good", "retried", "stock")
+            ]
             runs = {run.dag_id: run.ended() for run in begun}
             yield runs, lambda: log.read_bytes()[logged:].decode(errors="replace")
     finally:
@@ -38,7 +41,7 @@ def light(airflow, environment, dags):
         airflow.restart_component("triggerer")
 
 
-@pytest.mark.parametrize("dag_id", ["jaffle_shop", "broken", "retried"])
+@pytest.mark.parametrize("dag_id", ["jaffle_shop", "broken_for_good", "retried"])
 def test_a_run_ends_as_with_any_triggerer(light, run_of, dag_id):
     run, like = light[0][dag_id], run_of(dag_id)
     assert run.state == like.state
@@ -50,7 +53,7 @@ def test_a_run_ends_as_with_any_triggerer(light, run_of, dag_id):
 
 
 def test_what_is_cleared_is_built_again(light):
-    run = light[0]["broken"]
+    run = light[0]["broken_for_good"]
     again = run.cleared(only_failed=True)
     assert again.state == "failed"
     assert again.states == run.states

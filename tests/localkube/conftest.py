@@ -84,7 +84,7 @@ def _client(kube: LocalKube) -> Iterator[client.CoreV1Api]:
         eventually(lambda: not api.list_namespaced_pod("default").items)
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+def eventually(condition: Callable[[], Any], *, seconds: float = 60.0) -> Any:
     """Return the first truth that the condition gives, or fail."""
     end = time.monotonic() + seconds
     while not (result := condition()):

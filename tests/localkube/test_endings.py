@@ -71,7 +71,10 @@ def test_a_second_delete_can_only_shorten_the_time(kube, api):
 def test_the_hook_runs_in_the_container_before_sigterm(kube, api, places):
     target = places["data"] / "hook"
     hook = {"preStop": {"exec": {"command": ["sh", "-c", "cat /proc/1/comm > /data/hook; kill -INT 1"]}}}
-    script = "import time, signal, sys; signal.signal(signal.SIGINT, lambda *_: sys.exit(9)); time.sleep(60)"
+    script = (
+        "import time, signal, sys; signal.signal(signal.SIGINT, lambda *_: sys.exit(9));"
+        " open('/data/listens', 'w').close(); time.sleep(60)"
+    )
     create(
         api,
         manifest(
@@ -79,8 +82,7 @@ def test_the_hook_runs_in_the_container_before_sigterm(kube, api, places):
             {"name": "base", "image": "registry.example/python:1", "args": ["-c", script], "lifecycle": hook},
         ),
     )
-    running(api, "hooked")
-    time.sleep(0.1)
+    eventually((places["data"] / "listens").exists)
     api.delete_namespaced_pod("hooked", "default")
     assert exit_code(kube, "hooked") == 9
     assert target.read_text().startswith("python")
@@ -96,8 +98,8 @@ def test_a_hook_that_does_not_end_uses_up_the_grace_period(kube, api):
 
 def test_what_a_container_left_running_ends_with_it(api, places):
     script = (
-        "import subprocess; subprocess.Popen(['sh', '-c', 'while :; do date +%N > /data/alive; sleep 0.02; done'],"
-        " start_new_session=True); import time; time.sleep(0.3)"
+        "import os, subprocess, time; subprocess.Popen(['sh', '-c', 'while :; do date +%N > /data/alive; sleep 0.02; done'],"
+        " start_new_session=True)\nwhile not os.path.exists('/data/alive'): time.sleep(0.01)"
     )
     create(
         api,

@@ -223,6 +223,13 @@ def test_the_ways_to_sign_in(client_of, server, extra, fields, authorization):
     assert headers.get("x-team") == extra.get("headers", {}).get("X-Team")
 
 
+@pytest.fixture
+def soon_given_up(connections, monkeypatch):
+    """Credentials that are refused are refused again a few dozen times, each of which costs a request."""
+    monkeypatch.setattr("dbt_watch.producers.api.protocol.CREDENTIALS_PATIENCE", 0.5)
+
+
+@pytest.mark.usefixtures("soon_given_up")
 @pytest.mark.parametrize("token", ["expired", "of-another-server", "nonsense"])
 def test_a_token_that_is_not_valid_fails_after_a_while_and_is_not_shown(client_of, server, caplog, token):
     server.authorizations = {"Bearer valid"}
@@ -304,6 +311,7 @@ def test_a_token_is_renewed_before_it_expires(server, issuer, connections):
     assert server.requests[-1][2]["authorization"] == "Bearer token-2"
 
 
+@pytest.mark.usefixtures("soon_given_up")
 def test_an_issuer_that_refuses_is_quoted_and_the_secret_is_not(client_of, server, issuer, caplog):
     refusal = says(400, json.dumps({"error": "invalid_client", "error_description": "unknown"}).encode())
     issuer.instead = [refusal] * 1_000

@@ -29,7 +29,7 @@ raise SystemExit({exit_code})
 """
 TASK = "shop.raw_orders"
 PROFILE = {"profile": DbtProfile("warehouse", type="postgres", schema="marts"), "profiles_dir": PROFILES_DIR}
-PATIENCE = 20
+PATIENCE = 60
 
 
 class Warehouse:

@@ -32,9 +32,12 @@ NOWHERE = "/nowhere/jaffle_shop.duckdb"
 
 
 @pytest.fixture(scope="module")
-def kube(project):
-    shop = {"mounts": {"/usr/app/shop": project}, "workdir": "/usr/app/shop"}
-    images = {"shop:1": Image(venv=sys.prefix, **shop), "shop:without-dbt": Image(**shop)}
+def kube(project, warm_dbt):
+    place = "/usr/app/shop"
+    images = {
+        "shop:1": Image(venv=sys.prefix, mounts={**warm_dbt, place: project}, workdir=place),
+        "shop:without-dbt": Image(mounts={place: project}, workdir=place),
+    }
     with LocalKube(images, timings=Timings(pull_error=0.3)) as kube:
         yield kube
 

@@ -93,7 +93,7 @@ async def hub_of(airflow):
     try:
         yield hub
     finally:
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
 
 
 async def verdict(hub, *unique_ids, since=0.0, **sensor):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+from virtual_time import run
 
 from dbt_watch.airflow import trigger_events as module
 from dbt_watch.airflow.trigger_events import SETTLED_AFTER_S, last_event
@@ -80,7 +81,7 @@ def test_a_trigger_stays_after_its_event_until_it_is_cancelled_and_a_moment_more
         await task
         return still_there and ended.is_set()
 
-    assert asyncio.run(stays())
+    assert run(stays())
 
 
 def triggers(monkeypatch):

@@ -184,7 +184,7 @@ def airflow(monkeypatch):
 
 async def first_event(trigger):
     events = trigger.run()
-    event = await asyncio.wait_for(anext(events), 10)
+    event = await asyncio.wait_for(anext(events), 60)
     await events.aclose()
     return event
 

@@ -22,7 +22,7 @@ def served(desk):
     )
     thread = threading.Thread(target=server.run)
     thread.start()
-    wait_for(lambda: server.started, 20)
+    wait_for(lambda: server.started)
     desk.port = server.config.port
     desk.connections = lambda: len(server.server_state.connections)
     yield desk
@@ -56,17 +56,17 @@ def test_a_body_that_never_ends_is_given_up(served, monkeypatch, length, piece):
             try:
                 answer = connection.recv(65_536)
             except TimeoutError:
-                assert time.monotonic() - began < 10
+                assert time.monotonic() - began < 60
         assert b"408" in answer.splitlines()[0]
         # The connection is of no use any more.
-        wait_for(lambda: served.connections() == 0, 10)
+        wait_for(lambda: served.connections() == 0)
     assert served.client.get("/invocations").json()["invocations"] == []
 
 
 def test_a_client_that_goes_away_in_the_middle_of_a_body_costs_nothing(served):
     for _ in range(20):
         send(served, "POST /invocations HTTP/1.1", "Content-Length: 1000").close()
-    wait_for(lambda: served.connections() == 0, 10)
+    wait_for(lambda: served.connections() == 0)
     assert httpx.get(f"http://127.0.0.1:{served.port}/healthz").status_code == 200
 
 
@@ -74,7 +74,7 @@ def test_a_client_that_goes_away_while_it_follows_a_log_is_followed_no_more(serv
     served.post(command(), "one")
     services = served.app.state.services
     connections = [send(served, "GET /invocations/one/log?follow=true HTTP/1.1") for _ in range(10)]
-    wait_for(lambda: len(services.followers) == 10, 10)
+    wait_for(lambda: len(services.followers) == 10)
     for connection in connections:
         connection.close()
-    wait_for(lambda: not services.followers, 10)
+    wait_for(lambda: not services.followers)

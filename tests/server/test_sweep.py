@@ -79,7 +79,7 @@ def test_a_client_hears_of_an_invocation_that_is_lost(desk_with, monkeypatch):
     desk.store.claim(DEAD)
     desk.store.begin("one", DEAD)
     Sweep(desk.settings, desk.store, desk.database, TicketQueue(desk.settings))()
-    wait_for(lambda: heard, 5)
+    wait_for(lambda: heard)
     assert heard == [("https://airflow.example/done", "one", "INTERNAL_ERROR")]
 
 

@@ -164,7 +164,7 @@ def test_a_dbt_is_interrupted_and_one_that_does_not_hear_is_killed_with_what_it_
             dbt.read(0.1)
             dbt.interrupt()
         assert dbt.close() == expected
-        wait_for(lambda process=sleeper: not process.is_running(), 5)
+        wait_for(lambda process=sleeper: not runs(process))
     assert shop.notes().count("interrupted") == 1
 
 
@@ -173,7 +173,7 @@ def test_what_a_dbt_has_left_is_ended_with_it(shop):
     code, _ = finish(dbt)
     assert code == 0
     # It was sent SIGKILL, and needs a moment of its own to end.
-    wait_for(lambda: not any(in_session(one.pid, dbt.pid) and runs(one) for one in psutil.process_iter()), 5)
+    wait_for(lambda: not any(in_session(one.pid, dbt.pid) and runs(one) for one in psutil.process_iter()))
 
 
 def runs(process):
@@ -194,7 +194,7 @@ def test_a_dbt_ends_with_the_worker(shop):
     keeper = psutil.Process(dbt.pid).parent()
     family = [keeper, *keeper.children(recursive=True)]
     dbt._stream.close()
-    wait_for(lambda: not any(map(runs, family)), 5)
+    wait_for(lambda: not any(map(runs, family)))
 
 
 def test_a_dbt_ends_with_its_keeper(shop):
@@ -203,14 +203,14 @@ def test_a_dbt_ends_with_its_keeper(shop):
     psutil.Process(dbt.pid).parent().kill()
     assert finish(dbt)[0] == -signal.SIGKILL
     assert not is_alive(dbt.pid, dbt.started)
-    wait_for(lambda: not sleeper.is_running(), 5)
+    wait_for(lambda: not runs(sleeper))
 
 
 def test_a_dbt_goes_on_without_the_fork_server_and_another_takes_its_place(shop):
     dbt = shop.start(sleep=2, say="as ever", exit=3)
     old = psutil.Process(shop.warm.pid)
     old.kill()
-    wait_for(lambda: not runs(old), 5)
+    wait_for(lambda: not runs(old))
     new = shop.wait()
     code, said = finish(dbt)
     assert code == 3
@@ -266,7 +266,7 @@ def test_a_dbt_that_has_not_begun_never_does_when_its_worker_has_gone(shop):
     stream.sendall(fork_server.LENGTH.pack(len(body)) + body)
     process = psutil.Process(warm._number(stream))
     stream.close()
-    wait_for(lambda: not process.is_running(), 5)
+    wait_for(lambda: not runs(process))
     assert shop.notes() == []
 
 
@@ -413,7 +413,7 @@ def test_the_adapters_are_those_of_the_profiles(tmp_path):
 def test_a_fork_server_has_nothing_that_a_fork_could_inherit(shop):
     shop.run()
     process = psutil.Process(shop.warm.pid)
-    wait_for(lambda: not any(map(runs, process.children())), 5)
+    wait_for(lambda: not any(map(runs, process.children())))
     assert (process.num_threads(), process.net_connections()) == (1, [])
 
 

@@ -62,7 +62,12 @@ def find_installed(name, installed):
 
 def link_all(source, target):
     for entry in source.iterdir():
-        if entry.name != "__pycache__":
+        if entry.name == "__pycache__":
+            # What is compiled holds for a link to its source, and not for a copy that was changed; but none is to be written there.
+            (target / entry.name).mkdir()
+            for compiled in entry.iterdir():
+                (target / entry.name / compiled.name).symlink_to(compiled)
+        else:
             (target / entry.name).symlink_to(entry)
 
 

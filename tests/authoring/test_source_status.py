@@ -1,9 +1,11 @@
 """`source_status:fresher+`: what is decided in the pod, how dbt is asked for it, and what is kept for the next run."""
 
+import copy
 import gzip
 import json
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from kubernetes.client import models as k8s
 
@@ -163,6 +165,19 @@ def test_a_later_attempt_asks_again_and_leaves_out_what_is_done(make):
     assert rest.sources == whole.selection.sources
     everything = found(producer, whole.selection, ORDERS, PAYMENTS)
     assert found(producer, rest, ORDERS, PAYMENTS) == everything - {"orders"}
+
+
+@pytest.mark.parametrize(("version", "mode"), [("1.8.10", None), ("1.11.16", "empty"), ("2.0.0", "empty")])
+def test_a_test_that_is_left_of_a_node_that_is_done_needs_a_dbt_that_can_be_asked_for_it(make, version, mode):
+    producer = make(dbt_build(select=FRESHER))
+    Attempted(producer).ends()
+    whole = Attempted(producer, run_id="two").wanted().whole
+    assert whole.selection.indirect_selection == "eager"
+    graph = copy.copy(producer.graph)
+    graph.facts = msgspec.structs.replace(graph.facts, dbt_version=version)
+    done = {"model.landed_shop.order_payments"}
+    rest = rest_left_to_dbt(graph, whole.selection, whole.nodes, whole.nodes - done)
+    assert (rest and rest.indirect_selection) == mode
 
 
 def test_the_container_gets_the_earlier_sources_by_variables(make):

@@ -7,13 +7,14 @@ the rest is spelled out. `core.selection.run_time` asks for such a selection, an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from dbt_watch.core.command import Selection
 from dbt_watch.core.resume import MAX_ARGUMENTS, built_among, criterion_of
 from dbt_watch.core.selection import select_nodes
+from dbt_watch.core.selection.resource_types import release
 from dbt_watch.core.selection.source_freshness import is_source, source_criterion
 from dbt_watch.core.selection.state import StateComparison, StateManifest, needs_sources
 
@@ -41,22 +42,19 @@ def selection_left_to_dbt(
     :param least: those that are built when none has
     :returns: None when there is none that fits, or that is short enough
     """
-    always = _criteria(graph, least)
-    asked = Selection(
-        select=(*always, *words),
-        exclude_resource_types=whole.exclude_resource_types,
-        # What depends on a node without end includes its tests.
-        indirect_selection="empty" if all(word.endswith("+") for word in words) else "eager",
-        sources=tuple(sorted(source_criterion(graph.nodes[one]) for one in most if is_source(one))),
-    )
-    sources = frozenset(filter(is_source, most))
-    asked = msgspec.structs.replace(asked, exclude=_criteria(graph, _found(graph, asked, sources) - most))
-    fits = (
-        _length(asked) <= MAX_ARGUMENTS
-        and _found(graph, asked, sources) == built_among(graph, most - sources)
-        and _found(graph, asked, ()) == built_among(graph, least - sources)
-    )
-    return asked if fits else None
+    always, sources = _criteria(graph, least), frozenset(filter(is_source, most))
+    for mode in _modes(graph, words):
+        asked = Selection(
+            select=(*always, *words),
+            exclude_resource_types=whole.exclude_resource_types,
+            indirect_selection=mode,
+            sources=tuple(sorted(source_criterion(graph.nodes[one]) for one in sources)),
+        )
+        too_many = _found(graph, asked, sources) - most
+        asked = msgspec.structs.replace(asked, exclude=_criteria(graph, too_many))
+        if _selects(graph, asked, most, sources) and _selects(graph, asked, least, ()):
+            return asked
+    return None
 
 
 def rest_left_to_dbt(
@@ -75,11 +73,34 @@ def rest_left_to_dbt(
     """
     sources = frozenset(filter(is_source, most))
     done = built_among(graph, most - remaining - sources)
-    rest = msgspec.structs.replace(asked, exclude=tuple(sorted({*asked.exclude, *_criteria(graph, done)})))
-    fits = _length(rest) <= MAX_ARGUMENTS and _found(graph, rest, sources) == built_among(
-        graph, remaining - sources
-    )
-    return rest if fits else None
+    exclude = tuple(sorted({*asked.exclude, *_criteria(graph, done)}))
+    for mode in _modes(graph, asked.select):
+        rest = msgspec.structs.replace(asked, exclude=exclude, indirect_selection=mode)
+        if _selects(graph, rest, remaining, sources):
+            return rest
+    return None
+
+
+def _modes(graph: Graph, words: Iterable[str]) -> tuple[str, ...]:
+    """
+    Return how tests may come along, in the order in which to try.
+
+    With "eager" a test is left out with any node that it tests. With "empty" it is not, but an older dbt does not heed the `+` of
+    `source_status:fresher+` then. What depends on a node without end includes its tests.
+    """
+    is_known = release(graph.facts.dbt_version) >= _HEEDS_OPERATORS
+    is_endless = all(word.endswith("+") for word in words if needs_sources([word]))
+    return ("eager", "empty") if is_known and is_endless else ("eager",)
+
+
+_HEEDS_OPERATORS: Final = (1, 11)
+
+
+def _selects(graph: Graph, selection: Selection, wanted: frozenset[str], fresher: Iterable[str]) -> bool:
+    """Return whether a selection is short enough, and makes dbt build just some nodes if just some sources have newer data."""
+    nodes = (one for one in wanted if not is_source(one))
+    is_short = _length(selection) <= MAX_ARGUMENTS
+    return is_short and _found(graph, selection, fresher) == built_among(graph, nodes)
 
 
 def _found(graph: Graph, selection: Selection, fresher: Iterable[str]) -> set[str]:

@@ -50,10 +50,11 @@ def selection_left_to_dbt(
             indirect_selection=mode,
             sources=tuple(sorted(source_criterion(graph.nodes[one]) for one in sources)),
         )
-        too_many = _found(graph, asked, sources) - most
-        asked = msgspec.structs.replace(asked, exclude=_criteria(graph, too_many))
-        if _selects(graph, asked, most, sources) and _selects(graph, asked, least, ()):
-            return asked
+        found = _found(graph, asked, sources)
+        for left_out in _to_exclude(graph, found, built_among(graph, found) - most):
+            narrow = msgspec.structs.replace(asked, exclude=left_out)
+            if _selects(graph, narrow, most, sources) and _selects(graph, narrow, least, ()):
+                return narrow
     return None
 
 
@@ -73,11 +74,12 @@ def rest_left_to_dbt(
     """
     sources = frozenset(filter(is_source, most))
     done = built_among(graph, most - remaining - sources)
-    exclude = tuple(sorted({*asked.exclude, *_criteria(graph, done)}))
     for mode in _modes(graph, asked.select):
-        rest = msgspec.structs.replace(asked, exclude=exclude, indirect_selection=mode)
-        if _selects(graph, rest, remaining, sources):
-            return rest
+        again = msgspec.structs.replace(asked, indirect_selection=mode)
+        for left_out in _to_exclude(graph, _found(graph, again, sources), done):
+            rest = msgspec.structs.replace(again, exclude=tuple(sorted({*asked.exclude, *left_out})))
+            if _selects(graph, rest, remaining, sources):
+                return rest
     return None
 
 
@@ -100,20 +102,35 @@ def _selects(graph: Graph, selection: Selection, wanted: frozenset[str], fresher
     """Return whether a selection is short enough, and makes dbt build just some nodes if just some sources have newer data."""
     nodes = (one for one in wanted if not is_source(one))
     is_short = _length(selection) <= MAX_ARGUMENTS
-    return is_short and _found(graph, selection, fresher) == built_among(graph, nodes)
+    found = built_among(graph, _found(graph, selection, fresher)) if is_short else set()
+    return is_short and found == built_among(graph, nodes)
 
 
-def _found(graph: Graph, selection: Selection, fresher: Iterable[str]) -> set[str]:
-    """Return what dbt builds of a selection if just some sources have newer data."""
+def _to_exclude(graph: Graph, found: frozenset[str], nodes: Iterable[str]) -> Iterable[tuple[str, ...]]:
+    """
+    Yield what may be excluded to leave out some nodes, in the order in which to try.
+
+    An ephemeral model is left out as well where that takes no test along: dbt does not count its nodes when there is nothing else.
+
+    :param found: what is selected
+    :param nodes: what is to be left out
+    """
+    ephemeral = found - built_among(graph, found)
+    yield _criteria(graph, {*nodes, *ephemeral})
+    if ephemeral:
+        yield _criteria(graph, nodes)
+
+
+def _found(graph: Graph, selection: Selection, fresher: Iterable[str]) -> frozenset[str]:
+    """Return what dbt selects if just some sources have newer data."""
     supposed = StateComparison(StateManifest(), None).with_fresher(fresher)
-    found = select_nodes(
+    return select_nodes(
         graph.compared_with(supposed),
         select=selection.select,
         exclude=selection.exclude or None,
         exclude_resource_types=selection.exclude_resource_types,
         indirect_selection=selection.indirect_selection or "eager",
     )
-    return built_among(graph, found)
 
 
 def _criteria(graph: Graph, nodes: Iterable[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dbt_watch.airflow.dag_authoring import DependencyMixin
 from dbt_watch.core.manifest.node_names import node_named
+from dbt_watch.core.selection.source_freshness import all_sources_read_by
 from dbt_watch.rendering.results import ProjectResults
 
 if TYPE_CHECKING:
@@ -168,13 +169,9 @@ class DbtProject(DependencyMixin):
 
     @property
     def sources(self) -> Mapping[str, Node]:
-        """The sources that its nodes read, by unique_id, as the manifest describes them."""
-        read = {parent for unique_id in self.nodes for parent in self._graph.parents(unique_id)}
-        return {
-            unique_id: self._graph.nodes[unique_id]
-            for unique_id in sorted(read)
-            if self._graph.nodes[unique_id].resource_type == "source"
-        }
+        """The sources that its nodes read, themselves or through ephemeral models, by unique_id, as the manifest describes them."""
+        read = all_sources_read_by(self._graph, self.nodes)
+        return {unique_id: self._graph.nodes[unique_id] for unique_id in sorted(read)}
 
     @property
     def results(self) -> ProjectResults:

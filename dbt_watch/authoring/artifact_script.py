@@ -22,20 +22,25 @@ kept=$(mktemp -d 2> /dev/null) && : > "$kept/began" || kept=
 """What comes before anything else: only what is newer than this is sent."""
 
 
-# What `--defer` reads comes in environment variables, since a pod has no other place for it without a right or a volume.
+# What dbt reads of a state comes in environment variables, since a pod has no other place for it without a right or a volume.
 STATE: Final = r"""
-if [ -n "$DBT_WATCH_STATE_0" ]; then
+if [ -n "$DBT_WATCH_STATE_0$DBT_WATCH_SOURCES_0" ]; then
     mkdir "$kept/state" || exit
-    number=0
-    while eval "chunk=\${DBT_WATCH_STATE_$number-}" && [ -n "$chunk" ]; do
-        printf %s "$chunk"
-        number=$((number + 1))
-    done | base64 -d | gzip -dc > "$kept/state/manifest.json" || exit
+    for name in STATE:manifest SOURCES:sources; do
+        variable=DBT_WATCH_${name%:*}
+        eval "chunk=\${${variable}_0-}"
+        [ -n "$chunk" ] || continue
+        number=0
+        while eval "chunk=\${${variable}_$number-}" && [ -n "$chunk" ]; do
+            printf %s "$chunk"
+            number=$((number + 1))
+        done | base64 -d | gzip -dc > "$kept/state/${name#*:}.json" || exit
+    done
     DBT_STATE=$kept/state DBT_ENGINE_STATE=$kept/state
     export DBT_STATE DBT_ENGINE_STATE
     number=0
     while [ "$number" -lt 10 ]; do
-        unset "DBT_WATCH_STATE_$number"
+        unset "DBT_WATCH_STATE_$number" "DBT_WATCH_SOURCES_$number"
         number=$((number + 1))
     done
 fi

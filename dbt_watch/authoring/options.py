@@ -177,7 +177,7 @@ class ProjectOptions(OptionsBesideSelection, total=False):
 
     state: Text
     """
-    What `state:` and `result:` in `dbt_build(select=...)` compare with, and what `defer` reads from: "last_success", the last good
+    What `state:`, `result:` and `source_status:` in `dbt_build(select=...)` compare with, and what `defer` reads from: "last_success", the last good
     run of this project, which is kept beside its `artifacts`; or a directory with a manifest.json. See docs/state.md.
     """
 
@@ -339,7 +339,9 @@ def _check_state(options: dict[str, Any]) -> None:
             LAST_SUCCESS,
             "a project without isolate=...: whether all of its pods have ended well, none of them knows",
         )
-    options["artifacts"] = msgspec.structs.replace(options["artifacts"], manifest=True)
+    artifacts = options["artifacts"]
+    sources = artifacts.sources or options["freshness"] == "before"
+    options["artifacts"] = msgspec.structs.replace(artifacts, manifest=True, sources=sources)
 
 
 # What it was called in the first days of this library.

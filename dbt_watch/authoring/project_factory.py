@@ -30,7 +30,7 @@ from dbt_watch.core.artifacts import LAST_SUCCESS, Artifacts, checked
 from dbt_watch.core.command import check_flags_beside_profile, criteria, is_literal
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection.run_time import nodes_left
-from dbt_watch.core.selection.state import needs_state
+from dbt_watch.core.selection.state import check_sources, needs_sources, needs_state
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.project import DbtProject
 from dbt_watch.rendering.callbacks import callbacks_of
@@ -223,6 +223,14 @@ class ProjectFactory(Generic[P]):
             if self._settings.options["state"] is None:
                 name = next(name for name, value in literal.items() if needs_state(criteria(name, value)))
                 raise ArgumentError(name, literal[name], "state=... of @dbt_k8s_project, to compare with")
+            words = {name: criteria(name, literal.get(name)) for name in ("select", "exclude")}
+            check_sources(
+                words["select"],
+                words["exclude"],
+                are_checked=self._settings.options["freshness"] == "before",
+            )
+            if needs_sources(words["select"]) and self._settings.options["isolate"] is not None:
+                raise ArgumentError("select", literal["select"], "no `source_status:` beside isolate=...")
             return  # what has changed is known when dbt runs
         if is_literal(build.defer) and build.defer and self._settings.options["state"] is None:
             raise ArgumentError("defer", build.defer, "state=... of @dbt_k8s_project, to read from")

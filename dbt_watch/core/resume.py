@@ -114,7 +114,7 @@ def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:
     """
     checked = {node for node in nodes if graph.nodes[node].resource_type == SOURCE}
     sources = tuple(sorted(source_criterion(graph.nodes[node]) for node in checked))
-    built = _built(graph, nodes - checked)
+    built = built_among(graph, nodes - checked)
     only_checks = bool(checked) and not built
     others = () if only_checks else nodes - checked
     criteria = tuple(sorted({criterion_of(graph.nodes[node]) for node in others}))
@@ -127,7 +127,7 @@ def selection_of(graph: Graph, nodes: frozenset[str]) -> Selection | None:
         found = select_nodes(graph, select=criteria, indirect_selection="empty")
     except SelectionError:
         return None
-    if _built(graph, found) != built:
+    if built_among(graph, found) != built:
         return None
     return Selection(select=criteria, indirect_selection="empty", sources=sources)
 
@@ -158,7 +158,7 @@ def selection_of_part(
             exclude=exclude,
             exclude_resource_types=whole.exclude_resource_types,
         )
-        if _built(graph, found) == _built(graph, nodes):
+        if built_among(graph, found) == built_among(graph, nodes):
             return Selection(
                 select=whole.select, exclude=exclude, exclude_resource_types=whole.exclude_resource_types
             )
@@ -175,6 +175,7 @@ def criterion_of(node: Node) -> str:
     return f"fqn:{'.'.join(node.fqn)},resource_type:{node.resource_type},file:{file}"
 
 
-def _built(graph: Graph, nodes: Iterable[str]) -> set[str]:
+def built_among(graph: Graph, nodes: Iterable[str]) -> set[str]:
+    """Return those of some nodes that dbt builds on their own."""
     # An ephemeral model is not built on its own; it may be in a selection or not.
     return {node for node in nodes if graph.nodes[node].materialized != "ephemeral"}

@@ -55,6 +55,8 @@ class Attempt:
         self.writer = JournalWriter(attempt=self.number)
         self.wanted: frozenset[str] | None = None
         """The nodes that a person wants of it, once that is known."""
+        self.left_to_dbt = ""
+        """Why dbt itself may leave out nodes that it is to build, in words."""
         self.held = HeldBack()
         """What is not built because of what came before."""
         self.nodes: frozenset[str] = frozenset()

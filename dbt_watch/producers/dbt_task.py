@@ -387,6 +387,7 @@ class DbtTaskMixin(KeptFilesMixin):
             attempt.wanted = frozenset()
             own = self.selected if self.part is None else self.part.nodes
             return Wanted(build, None, tuple(entry for entry in narrow.left_out if entry.unique_id in own))
+        attempt.left_to_dbt = narrow.left_to_dbt
         whole: AttemptPlan[Any] = AttemptPlan(narrow.nodes, narrow.selection)
         left_out = narrow.left_out
         if self.part is not None:
@@ -450,7 +451,7 @@ class DbtTaskMixin(KeptFilesMixin):
             show=lambda line: self.log.info("%s", line),
             writer=attempt.writer,
             redact=redact,
-            stale=self._stale(nodes),
+            stale=self._stale(nodes, attempt),
             drift=self._drift(nodes, attempt),
             held=attempt.held,
             warn=lambda line: self.log.warning("%s", line),
@@ -469,7 +470,9 @@ class DbtTaskMixin(KeptFilesMixin):
         # When a deferral is resumed only to defer once more, there was no build to watch here.
         plan = lineage_plan(self.lineage, context, nodes) if attempt.watch is None else attempt.lineage_plan
         return {
-            "nodes": pack(self._nodes(nodes), self._stale(nodes), self._drift(nodes, attempt), attempt.held),
+            "nodes": pack(
+                self._nodes(nodes), self._stale(nodes, attempt), self._drift(nodes, attempt), attempt.held
+            ),
             "attempt": attempt.number,
             "will_retry": attempt.will_retry,
             "began": attempt.began,
@@ -484,8 +487,8 @@ class DbtTaskMixin(KeptFilesMixin):
     def _nodes(self, nodes: Iterable[str]) -> dict[str, Node]:
         return {unique_id: self.graph.nodes[unique_id] for unique_id in nodes}
 
-    def _stale(self, nodes: Collection[str]) -> StaleSources:
-        return StaleSources(readers_of(self.graph, nodes), self.on_stale)
+    def _stale(self, nodes: Collection[str], attempt: Attempt) -> StaleSources:
+        return StaleSources(readers_of(self.graph, nodes), self.on_stale, attempt.left_to_dbt)
 
     def _wanted(self, attempt: Attempt) -> frozenset[str]:
         """Return the nodes that are wanted of an attempt: all of the part, unless it was narrowed when it ran."""

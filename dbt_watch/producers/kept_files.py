@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Any
 from dbt_watch.airflow.artifact_pages import ARTIFACTS_KEY
 from dbt_watch.core.artifacts import LAST_SUCCESS
 from dbt_watch.core.command import criteria
-from dbt_watch.core.selection.state import needs_state, takes_all_changes
+from dbt_watch.core.log.enclosed_files import SOURCES
+from dbt_watch.core.selection.state import (
+    check_sources,
+    needs_sources,
+    needs_state,
+    takes_all_changes,
+    takes_all_fresher,
+)
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.producers.artifact_store import ArtifactStore
 from dbt_watch.producers.retry_state import Memory
-from dbt_watch.producers.state_store import State, keep, nothing
+from dbt_watch.producers.state_store import State, keep, nothing, stale_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from dbt_watch.core.artifacts import Artifacts
+    from dbt_watch.core.command import Selection
     from dbt_watch.core.journal.format import Closed
     from dbt_watch.core.log.enclosed_files import EnclosedFiles
     from dbt_watch.core.manifest.graph import Graph
@@ -42,6 +50,7 @@ class KeptFilesMixin:
         graph: Graph
         manifest: str
         part: Part | None
+        selection: Selection
         state: str | None
 
         def is_lone(self, task_instance: Any) -> bool:
@@ -71,14 +80,20 @@ class KeptFilesMixin:
 
         :raises ArgumentError: when they do, and no state is named
         """
-        words = [*criteria("select", build.get("select")), *criteria("exclude", build.get("exclude"))]
+        select, exclude = (criteria(name, build.get(name)) for name in ("select", "exclude"))
+        words = [*select, *exclude]
         if not needs_state(words):
             return self.graph
+        check_sources(select, exclude, are_checked=bool(self.selection.sources) and self.selection.builds)
+        if needs_sources(words) and self.part is not None:
+            raise ArgumentError("select", " ".join(words), "no `source_status:` in a project of several pods")
         if self.state is None:
             raise ArgumentError("select", " ".join(words), "state=... of @dbt_k8s_project, to compare with")
         found = self._earlier_state(task_instance)
         if found is None:
             self.log.warning("There is no state to compare with yet: all is new")
+        elif needs_sources(words) and not found.has(SOURCES):
+            self.log.warning("The state holds no %s to compare with yet: all data is new", SOURCES)
         compared = nothing(self.manifest) if found is None else found.comparison(self.manifest)
         return self.graph.compared_with(compared)
 
@@ -110,14 +125,25 @@ class KeptFilesMixin:
             self.log.warning("The state of this run is not kept: the project is split over several pods")
             return
         build = Memory(context).options_of_first_attempt(self.build) if ti.max_tries else self.build
-        if not takes_all_changes(*(criteria(name, build.get(name)) for name in ("select", "exclude"))):
+        selection = [criteria(name, build.get(name)) for name in ("select", "exclude")]
+        all_changes, all_fresher = takes_all_changes(*selection), takes_all_fresher(*selection)
+        if not (all_changes or all_fresher):
             self.log.info("The state of this run is not kept: it may not have built all that has changed")
+            return
+        found = {file.name: file.content for file in files.found()[0]}
+        if stale := stale_sources(found.get(SOURCES)):
+            self.log.info(
+                "The state of this run is not kept: what reads from stale sources is not built: %s", stale
+            )
             return
         try:
             keep(
                 self._store(ti).places.kept,
                 self.manifest,
-                {file.name: file.content for file in files.found()[0]},
+                found,
+                has_all_changes=all_changes,
+                # A later attempt has checked the sources again, after some of the nodes were built.
+                has_all_fresher=all_fresher and ti.try_number == 1,
                 run_id=ti.run_id,
                 attempt=ti.try_number,
                 at=datetime.now(timezone.utc).isoformat(timespec="seconds"),

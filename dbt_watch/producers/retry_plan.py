@@ -16,6 +16,8 @@ from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.resume import deaf_tasks, remaining_nodes, selection_of
+from dbt_watch.core.selection.left_to_dbt import is_left_to_dbt, rest_left_to_dbt
+from dbt_watch.core.selection.source_freshness import is_source
 from dbt_watch.core.task_states import SUCCESS
 from dbt_watch.producers.build_watch import BuildWatch
 
@@ -200,7 +202,12 @@ class RetryPlanner(Generic[Run]):
         if nodes == self._whole.nodes:
             log.info("Building all %d nodes", count)
             return self._whole
-        selection = selection_of(self._operator.graph, nodes)
+        graph, whole = self._operator.graph, self._whole
+        if is_left_to_dbt(whole.selection):
+            nodes |= frozenset(filter(is_source, whole.nodes))  # what has newer data is found out again
+            selection = rest_left_to_dbt(graph, whole.selection, whole.nodes, nodes)
+        else:
+            selection = selection_of(graph, nodes)
         if selection is None or self._is_too_long(selection):
             log.info("Building all %d nodes: no selection fits what is left", count)
             return self._whole

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from dbt_watch.core.artifacts import merged
+from dbt_watch.core.labels import label_of
 from dbt_watch.core.log.enclosed_files import MANIFEST, RUN_RESULTS, SOURCES
+from dbt_watch.core.log.stale_sources import fault_of
 from dbt_watch.core.manifest.location import place_of
 from dbt_watch.core.selection.state import StateComparison, decode_state, reduced
 from dbt_watch.exceptions import ArgumentError
@@ -37,6 +39,7 @@ MAX_CHUNKS: Final = 7
 """Kubernetes stores an object of 1.5 MB at most, and a long selection may need 0.5 MB of it."""
 
 VARIABLE: Final = "DBT_WATCH_STATE_"
+SOURCES_VARIABLE: Final = "DBT_WATCH_SOURCES_"
 
 
 class Pointer(msgspec.Struct, frozen=True):
@@ -82,6 +85,10 @@ class State:
             return cls(pointer.directory, f"{pointer.run_id} of {pointer.at}")
         return cls(place, place) if exists(f"{place}/{MANIFEST}") else None
 
+    def has(self, name: str) -> bool:
+        """Return whether a file is there."""
+        return exists(f"{self.directory}/{name}")
+
     def comparison(self, manifest: str) -> StateComparison:
         """
         Return what to compare with.
@@ -90,31 +97,42 @@ class State:
         """
         return StateComparison(
             decode_state(place_of(manifest, argument="manifest").read(), location=manifest),
-            decode_state(self._read(PARSED) or self._read(MANIFEST) or b"", location=self.directory),
-            _statuses(self._read(RUN_RESULTS)),
+            decode_state(self.read(PARSED) or self.read(MANIFEST) or b"", location=self.directory),
+            _statuses(self.read(RUN_RESULTS)),
             since=self.since,
+            knows_sources=self.has(SOURCES),
         )
 
-    def variables(self) -> dict[str, str]:
+    def variables(self, *, defers: bool = True, compares_sources: bool = False) -> dict[str, str]:
         """
-        Return the environment variables by which the container gets what `--defer` needs.
+        Return the environment variables by which the container gets what dbt needs of a state.
 
+        :param defers: whether it needs the names of relations, for `--defer`
+        :param compares_sources: whether it needs to know when sources were loaded last, for `source_status:`
         :raises ArgumentError: when the project is too large for that
         """
-        content = self._read(MANIFEST) or self._read(PARSED) or b""
-        text = b64encode(gzip.compress(reduced(content, location=self.directory), mtime=0)).decode()
-        if len(text) > CHUNK * MAX_CHUNKS:
+        texts = {}
+        if defers:
+            content = self.read(MANIFEST) or self.read(PARSED) or b""
+            texts[VARIABLE] = _packed(reduced(content, location=self.directory))
+        if compares_sources:
+            texts[SOURCES_VARIABLE] = _packed(self.read(SOURCES) or b"")
+        length = sum(map(len, texts.values()))
+        if length > CHUNK * MAX_CHUNKS:
             raise ArgumentError(
-                "defer",
-                True,
-                f"a project whose relations' names take {CHUNK * MAX_CHUNKS:,} characters in a pod's variables; these take {len(text):,}",
+                "defer" if defers else "select",
+                True if defers else "source_status:",
+                f"a project whose relations' names take {CHUNK * MAX_CHUNKS:,} characters in a pod's variables; these take {length:,}",
             )
-        starts = range(0, len(text), CHUNK)
-        return {f"{VARIABLE}{number}": text[start : start + CHUNK] for number, start in enumerate(starts)}
+        return {
+            f"{variable}{number}": text[start : start + CHUNK]
+            for variable, text in texts.items()
+            for number, start in enumerate(range(0, len(text), CHUNK))
+        }
 
-    def _read(self, name: str) -> bytes | None:
-        place = f"{self.directory}/{name}"
-        return read(place) if exists(place) else None
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content; None when it is not there."""
+        return read(f"{self.directory}/{name}") if self.has(name) else None
 
 
 def nothing(manifest: str) -> StateComparison:
@@ -131,7 +149,15 @@ def nothing(manifest: str) -> StateComparison:
 
 
 def keep(
-    place: str, manifest: str, files: Mapping[str, bytes], *, run_id: str, attempt: int, at: str
+    place: str,
+    manifest: str,
+    files: Mapping[str, bytes],
+    *,
+    run_id: str,
+    attempt: int,
+    at: str,
+    has_all_changes: bool = True,
+    has_all_fresher: bool = True,
 ) -> None:
     """
     Keep the state of a run that has ended well.
@@ -142,22 +168,55 @@ def keep(
     :param run_id: of the DAG run
     :param attempt: of the task that runs dbt
     :param at: now, as ISO 8601 has it
+    :param has_all_changes: whether it has built all that had changed in the project
+    :param has_all_fresher: whether it has built all that reads newer data
     """
     earlier = _pointer(place)
+    before = State(earlier.directory, "") if earlier is not None else None
+    # Without a state, or one of the sources, a run builds everything.
+    builds_all = has_all_fresher and (before is None or not before.has(SOURCES))
+    has_all_changes = has_all_changes or builds_all
     directory = f"{place}/{at.replace(':', '').replace('+', '_')}.{attempt}"
-    write(f"{directory}/{PARSED}", place_of(manifest, argument="manifest").read())
-    for name in (MANIFEST, SOURCES):
-        if name in files:
-            write(f"{directory}/{name}", files[name])
-    results = [files[RUN_RESULTS]] if RUN_RESULTS in files else []
-    if earlier is not None and exists(f"{earlier.directory}/{RUN_RESULTS}"):
-        results.insert(0, read(f"{earlier.directory}/{RUN_RESULTS}"))
-    write(f"{directory}/{RUN_RESULTS}", merged(results))
+    kept = {RUN_RESULTS: _joined(before, files, RUN_RESULTS)}
+    if has_all_changes:
+        kept[PARSED] = place_of(manifest, argument="manifest").read()
+        kept[MANIFEST] = files.get(MANIFEST)
+    elif before is not None:
+        kept.update({name: before.read(name) for name in (PARSED, MANIFEST)})
+    if has_all_fresher:
+        kept[SOURCES] = _joined(before, files, SOURCES)
+    elif before is not None:
+        kept[SOURCES] = before.read(SOURCES)
+    for name, content in kept.items():
+        if content is not None:
+            write(f"{directory}/{name}", content)
     pointer = Pointer(directory, run_id, at, earlier.directory if earlier is not None else "")
     write(f"{place}/{POINTER}", msgspec.json.encode(pointer))
     log.info("The state of this run is kept in %s", directory)
     if earlier is not None and earlier.before.startswith(f"{place}/"):
         remove([f"{earlier.before}/{name}" for name in (PARSED, MANIFEST, SOURCES, RUN_RESULTS)])
+
+
+def stale_sources(sources: bytes | None) -> str:
+    """
+    Return the names of the sources that a check has found stale, or could not check.
+
+    :param sources: a sources.json
+    """
+    statuses = _statuses(sources)
+    stale = [unique_id for unique_id, status in statuses.items() if fault_of(status)]
+    return ", ".join(map(label_of, sorted(stale)))
+
+
+def _joined(before: State | None, files: Mapping[str, bytes], name: str) -> bytes | None:
+    """Return the results of this run together with those of earlier ones, of each node the last."""
+    contents = [before.read(name) if before is not None else None, files.get(name)]
+    found = [content for content in contents if content is not None]
+    return merged(found) if found or name == RUN_RESULTS else None
+
+
+def _packed(content: bytes) -> str:
+    return b64encode(gzip.compress(content, mtime=0)).decode()
 
 
 def _pointer(place: str) -> Pointer | None:

@@ -10,6 +10,7 @@ Reference: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
@@ -18,6 +19,8 @@ import httpx
 
 from dbt_watch.core.journal.format import part_key
 from dbt_watch.core.log.entries import moment
+from dbt_watch.core.packed import PackedError, piece_key
+from dbt_watch.core.run_notes import OUTLINE_KEY, unpack_outline
 from dbt_watch.exceptions import ArgumentError, DbtWatchError
 from dbt_watch.reporting.evidence import of_pods, with_later
 from dbt_watch.reporting.sources import evidence_of_journal, evidence_of_sensors, results_of_sensors
@@ -75,6 +78,8 @@ def evidence_of_dag_run(
         source = f"the DAG run {dag_id} {run_id}"
         if producers:
             is_alone = len(producers) == 1
+            if group is None and not is_alone:
+                _refuse_several(run.groups_of(producers))
             parts = [
                 evidence_of_journal(partial(run.xcom, task), source, "" if is_alone else str(task))
                 for task in producers
@@ -104,6 +109,20 @@ def _of(tasks: list[_Task], group: str | None, map_index: int | None) -> list[_T
             "--map-index", None, f"one of {', '.join(map(str, indexes))}: the project is mapped"
         )
     return tasks
+
+
+def _refuse_several(groups: set[str]) -> None:
+    """
+    Refuse to take several projects for one.
+
+    :param groups: their task groups
+    :raises ArgumentError: naming them, when there are several
+    """
+    if len(groups) > 1:
+        known = sorted(groups)
+        raise ArgumentError(
+            "--project", None, f"one of {', '.join(known)}: the DAG has several projects", known=known
+        )
 
 
 class _Try(NamedTuple):
@@ -181,6 +200,18 @@ class _Run:
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         return self._checked(response).get("value")
+
+    def groups_of(self, tasks: list[_Task]) -> set[str]:
+        """Return the task groups of the projects that some tasks have run, as far as these have told them."""
+        groups = set()
+        for task in set(self.tasks_with(OUTLINE_KEY)).intersection(tasks):
+
+            def piece(number: int, task: _Task = task) -> Any:
+                return self.xcom(task, piece_key(OUTLINE_KEY, number))
+
+            with contextlib.suppress(PackedError):
+                groups.add(unpack_outline(piece(0), piece).group)
+        return groups - {""}
 
     def tries(self) -> dict[_Task, _Try]:
         """Return the latest try of each task."""

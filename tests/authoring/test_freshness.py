@@ -87,6 +87,12 @@ def test_a_source_without_a_policy_is_not_checked(dag, make):
     assert project.producer.selection.sources == CHECKED
 
 
+@pytest.mark.parametrize("freshness", ["none", "before"])
+def test_what_an_ephemeral_model_reads_is_among_the_sources_of_a_project(make, freshness):
+    assert set(make(freshness=freshness).sources) == {CUSTOMERS, ORDERS, PAYMENTS, COUNTRIES}
+    assert set(make(freshness="none", select="order_payments", group_id="one").sources) == {PAYMENTS}
+
+
 def test_only_sources_that_the_selection_reads_itself_are_checked(dag, make):
     project = make(select="orders revenue")
     assert [uid for uid in project.nodes if uid.startswith("source.")] == [ORDERS]

@@ -20,7 +20,7 @@ from recorded import (
 from dbt_watch.core.log.ledger import Ledger
 from dbt_watch.core.log.stale_sources import StaleSources
 from dbt_watch.core.log.stream import LogStream
-from dbt_watch.core.results import NodeResult, NotRun
+from dbt_watch.core.results import NodeInfo, NodeResult, NotRun
 
 # Where dbt's log and dbt's run_results.json differ, by design of dbt. Each row: which recordings (a part of the name), what
 # run_results.json says, its message ("" for any), what the ledger says from the log alone, and why. The ledger is right to
@@ -284,6 +284,18 @@ def test_a_check_and_a_build_in_one_log_tell_what_stale_sources_held_back(versio
     assert entries[behind["missing"]].message == "source `recorded.missing` could not be checked"
     assert all(entries[behind[key]].is_skipped is (on_stale == "fail") for key in held_back)
     assert {entry.status for key, entry in entries.items() if "daily_revenue" in key} <= {"success", "pass"}
+
+
+def test_a_node_that_dbt_was_to_select_itself_and_did_not_is_left_out():
+    name = "1.11__duckdb__jaffle_freshness_build"
+    nodes = {**graph_of(name), "model.jaffle_shop.unchanged": NodeInfo("unchanged", "model", "view")}
+    ledger = Ledger(nodes, stale=StaleSources(left_to_dbt="left out of this run by these words"))
+    stream = LogStream(ledger)
+    stream.feed(log_of(name))
+    stream.close(0)
+    entry = ledger.entries["model.jaffle_shop.unchanged"]
+    assert (entry.not_run, entry.message) == (NotRun.LEFT_OUT, "left out of this run by these words")
+    assert ledger.entries["source.jaffle_shop.recorded.fresh"].is_success
 
 
 def test_a_debug_log_shows_no_more_than_an_info_log_and_the_texts():

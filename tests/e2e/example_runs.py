@@ -25,7 +25,7 @@ WITH_MICROBATCH = "metered-shop:examples"
 # In the order in which the tests ask for them.
 EXAMPLE_RUNS = (
     "regions", "one_region_fails", "values", "values of a part", "watchers", "watchers with a failure", "told",
-    "one_node", "tests", "twice", "container", "pods", "profile", "freshness", "landed_late", "operations", "artifacts", "nightly", "assets", "assets with a failure",
+    "one_node", "tests", "twice", "container", "pods", "profile", "freshness", "landed_late", "operations", "artifacts", "nightly", "fresher", "assets", "assets with a failure",
 )  # fmt: skip
 # What an older Airflow may do otherwise: it maps tasks, calls back, ends tasks that are left out, and is told of assets. The rest is dbt's and
 # the cluster's, and runs on the newest alone.
@@ -45,6 +45,7 @@ EXAMPLES = (
     "freshness",
     "artifacts",
     "slim_ci",
+    "fresher",
     "assets",
     "microbatch",
     "operations",

@@ -364,3 +364,16 @@ def test_what_has_not_changed_since_the_last_good_run_is_not_built(run_of, kube)
         words = "unchanged since"
         assert words in again.log("build.stg_orders", until=words)
     assert pods == pods_of_both(kube)
+
+
+def test_only_what_reads_newer_data_than_the_last_good_run_is_built(run_of):
+    first = run_of("fresher")
+    assert first.with_state("success") == set(first.states)
+    again = Run.start(first.airflow, "fresher", {"orders_age": 5}).ended()
+    assert again.state == "success"
+    left_out = {"build.orders", "build.source.landing.orders.test", "build.countries"}
+    assert again.with_state("skipped") == left_out
+    assert again.with_state("success") == set(first.states) - left_out
+    for task_id in left_out:
+        words = "left out of this run by --select state:modified+ source_status:fresher+: unchanged since"
+        assert words in again.log(task_id, until=words)

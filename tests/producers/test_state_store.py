@@ -143,3 +143,17 @@ def test_a_shell_puts_the_variables_together_for_dbt(tmp_path, monkeypatch):
     assert ended.stdout == content
     assert b"DBT_WATCH_STATE_" not in ended.stderr
     assert b"DBT_ENGINE_STATE=" in ended.stderr
+
+
+def test_the_earlier_sources_reach_dbt_with_or_without_the_names_of_relations(tmp_path):
+    (tmp_path / "manifest.json").write_bytes(manifest())
+    (tmp_path / "sources.json").write_bytes(b"earlier")
+    state = State.find(str(tmp_path))
+    script = f'{BEGINNING}\n{STATE}\ncd "$DBT_STATE" && ls && cat sources.json; env >&2'
+    for defers, names in ((True, "manifest.json\nsources.json"), (False, "sources.json")):
+        variables = state.variables(defers=defers, compares_sources=True)
+        ended = subprocess.run(
+            ["/bin/sh", "-c", script], env={**os.environ, **variables}, capture_output=True, check=True
+        )
+        assert ended.stdout.decode() == f"{names}\nearlier"
+        assert b"DBT_WATCH_S" not in ended.stderr

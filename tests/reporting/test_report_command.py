@@ -13,6 +13,7 @@ from made_runs import INDEX, RECORDINGS, START, artifact, log, manifest
 
 from dbt_watch.core.journal.format import Chunk, Closed, Page, encode_page, part_key
 from dbt_watch.core.results import NodeResult
+from dbt_watch.core.run_notes import Outline, pack_outline
 from dbt_watch.core.xcom_values import xcom_value
 from dbt_watch.reporting.dag_runs import TOKEN_VARIABLE
 from dbt_watch.reporting.run_record import record_in
@@ -307,6 +308,25 @@ def test_one_of_several_projects_or_instances_is_asked_for(run, airflow):
     assert (status, "--map-index=None: expected one of 0, 1: the project is mapped" in err) == (2, True)
     for arguments, name in ((["--project", "other"], "c"), (["--project", "build", "--map-index", "1"], "b")):
         assert [node.name for node in record_in(of_dag_run(run, stand_in, *arguments)[1]).nodes] == [name]
+
+
+def test_several_projects_of_a_run_are_not_taken_for_one(run, airflow):
+    xcoms = {}
+    for task, group in (
+        ("build.dbt_build", "build"),
+        ("build.dbt_build_2", "build"),
+        ("mart.other.dbt_build", "mart.other"),
+    ):
+        told = pack_outline(Outline(group, "shop", (), ()), 1)
+        for key, value in (*journal(result(task.replace(".", "_"))).items(), *told):
+            xcoms[task, -1, key] = value
+    stand_in = airflow(xcoms)
+    status, _, err = of_dag_run(run, stand_in)
+    assert status == 2
+    assert "--project=None: expected one of build, mart.other: the DAG has several projects" in err
+    assert len(record_in(of_dag_run(run, stand_in, "--project", "build")[1]).nodes) == 2
+    one = airflow({key: value for key, value in xcoms.items() if key[0].startswith("build.")})
+    assert len(record_in(of_dag_run(run, one)[1]).nodes) == 2
 
 
 def test_a_run_without_dbt_is_refused(run, airflow):

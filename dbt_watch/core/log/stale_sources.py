@@ -1,7 +1,8 @@
 """
-What stale sources mean for an attempt: for the nodes that read from them, and for how it ends.
+What the check of sources means for an attempt: for the nodes that read from them, and for how it ends.
 
-The script in the container leaves these nodes out of the build, so dbt reports nothing of them. `core.log.ledger` asks when
+The script in the container leaves out of the build what reads from stale sources, and dbt itself may leave out what reads no newer
+data, so dbt reports nothing of these nodes. `core.log.ledger` asks when
 the log is closed, and `producers.build_watch` for the end of the attempt.
 """
 
@@ -17,7 +18,7 @@ from dbt_watch.core import statuses
 from dbt_watch.core.results import NotRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from dbt_watch.core.journal.format import Closed
     from dbt_watch.core.results import NodeResult
@@ -34,14 +35,16 @@ class StaleSources(msgspec.Struct, frozen=True):
 
     :param readers: for each source that the attempt checks, those of its nodes that read from it, directly or not
     :param on_stale: "fail": they count as skipped because of it, and the attempt fails; "skip": they are left out
+    :param left_to_dbt: why dbt may leave out nodes of the attempt, in words; empty where it builds all of them
     """
 
     readers: Mapping[str, tuple[str, ...]] = {}
     on_stale: OnStale = "fail"
+    left_to_dbt: str = ""
 
     def held_back(self, entries: Mapping[str, NodeResult]) -> list[NodeResult]:
         """
-        Return the entries of the nodes that were not built because of a source.
+        Return the entries of the nodes that were not built because of a source: it is stale, or has no newer data.
 
         :param entries: those of all nodes, none of which is open
         """
@@ -50,7 +53,14 @@ class StaleSources(msgspec.Struct, frozen=True):
             for reader in self.readers[source]:
                 if entries[reader].was_not_run:
                     because[reader] += (source,)
-        return [self._held_back(entries[reader], sources, entries) for reader, sources in because.items()]
+        held = [self._held_back(entries[reader], sources, entries) for reader, sources in because.items()]
+        return [*held, *self._left_out(entries, because)]
+
+    def _left_out(self, entries: Mapping[str, NodeResult], others: Collection[str]) -> Iterable[NodeResult]:
+        """Yield the nodes that dbt has not selected: it has reported all that it counted, and these are not among them."""
+        for unique_id, entry in entries.items():
+            if self.left_to_dbt and entry.not_run is NotRun.NOT_IN_PROJECT and unique_id not in others:
+                yield msgspec.structs.replace(entry, message=self.left_to_dbt, not_run=NotRun.LEFT_OUT)
 
     def _held_back(
         self, entry: NodeResult, sources: tuple[str, ...], entries: Mapping[str, NodeResult]

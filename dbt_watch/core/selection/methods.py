@@ -260,14 +260,9 @@ def _compared(query: _Query) -> Iterable[str]:
     compared = query.graph.compared
     found = compared.find(method, value, query.graph.nodes) if compared is not None else None
     if found is None:
-        raise query.refuse(f"`state:` and one of {', '.join(sorted(state.VALUES))}", known=state.VALUES)
+        known = state.SOURCE_VALUES if method == "source_status" else state.VALUES
+        raise query.refuse(f"`{method}:` and one of {', '.join(sorted(known))}", known=known)
     return found
-
-
-def _freshness_status(query: _Query) -> Iterable[str]:
-    raise query.refuse(
-        'no `source_status:`, since dbt checks sources in the pod: freshness="before" leaves out what reads from stale ones'
-    )
 
 
 def _indexed(ids: Callable[[Index], Ids]) -> Method:
@@ -300,7 +295,7 @@ METHODS: Mapping[str, Method] = {
     "saved_query": _by_name("saved_query"),
     "semantic_model": _by_name("semantic_model"),
     "source": _source,
-    "source_status": _freshness_status,
+    "source_status": _compared,
     "state": _compared,
     "tag": _indexed(lambda index: index.tags),
     "test_name": _indexed(lambda index: index.test_names),

@@ -16,9 +16,10 @@ from dbt_watch.core.command import Selection, criteria
 from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.core.resume import selection_of
 from dbt_watch.core.selection import Written, select_nodes
+from dbt_watch.core.selection.left_to_dbt import selection_left_to_dbt
 from dbt_watch.core.selection.near import alternatives
-from dbt_watch.core.selection.source_freshness import sources_read_by, sources_selected
-from dbt_watch.core.selection.state import needs_state
+from dbt_watch.core.selection.source_freshness import is_source, sources_read_by, sources_selected
+from dbt_watch.core.selection.state import needs_sources, needs_state
 from dbt_watch.exceptions import SelectionError
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ class Narrowed(msgspec.Struct, frozen=True):
     :param nodes: the unique_ids that are built
     :param selection: how dbt is asked for them
     :param left_out: an entry for each node that is not built, with the reason
+    :param left_to_dbt: why dbt itself may leave out more of them, in words; empty where all is decided
     """
 
     nodes: frozenset[str]
     selection: Selection
     left_out: tuple[NodeResult, ...] = ()
+    left_to_dbt: str = ""
 
 
 def narrowed(
@@ -62,9 +65,14 @@ def narrowed(
     :raises SelectionError: when nothing is left, or dbt cannot be asked for what is left
     :raises ArgumentError: when `select` or `exclude` is no selection
     """
-    nodes = nodes_left(graph, selected, selection, options, on_unmatched)
     select, exclude = _criteria(options)
-    if nodes == selected:
+    compared = graph.compared
+    newer = tuple(word for word in select if needs_sources([word]))
+    is_left_to_dbt = bool(newer) and compared is not None and compared.knows_sources
+    if is_left_to_dbt and compared is not None:
+        graph = graph.compared_with(compared.with_fresher(filter(is_source, selected)))
+    nodes = nodes_left(graph, selected, selection, options, on_unmatched)
+    if nodes == selected and not is_left_to_dbt:
         return Narrowed(selected, selection)
     words = " ".join(
         part
@@ -72,13 +80,22 @@ def narrowed(
         if value
         for part in (f"--{name}", *value)
     )
-    if graph.compared is not None and needs_state((*select, *exclude)):
-        words += f": unchanged since {graph.compared.since}"
-    asked = selection_of(graph, nodes) if nodes else selection
+    since = f": unchanged since {compared.since}" if compared is not None else ""
+    asked: Selection | None = selection
+    if nodes and is_left_to_dbt and compared is not None:
+        without = nodes_left(graph.compared_with(compared.with_fresher(())), selected, selection, options)
+        asked = selection_left_to_dbt(graph, selection, newer, most=nodes, least=without)
+    elif nodes:
+        asked = selection_of(graph, nodes)
     if asked is None:
         raise SelectionError("select", words, "nodes that dbt can be asked for one by one")
-    left_out = [_left_out(graph, unique_id, words, attempt) for unique_id in sorted(selected - nodes)]
-    return Narrowed(nodes, asked, tuple(left_out))
+    compares = needs_state((*select, *exclude))
+    left_out = [
+        _left_out(graph, unique_id, words + since * compares, attempt)
+        for unique_id in sorted(selected - nodes)
+    ]
+    told = f"left out of this run by {words}{since}" if nodes and is_left_to_dbt else ""
+    return Narrowed(nodes, asked, tuple(left_out), told)
 
 
 def nodes_left(

@@ -43,15 +43,25 @@ def sources_read_by(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
     :param nodes: the unique_ids of what is built
     """
     # dbt selects exposures, but builds none.
-    waiting = [unique_id for unique_id in nodes if graph.nodes[unique_id].resource_type != "exposure"]
+    built = (unique_id for unique_id in nodes if graph.nodes[unique_id].resource_type != "exposure")
+    return frozenset(one for one in all_sources_read_by(graph, built) if graph.nodes[one].has_freshness)
+
+
+def all_sources_read_by(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
+    """
+    Return the sources that nodes read themselves or through ephemeral models.
+
+    :param graph: the project
+    :param nodes: their unique_ids
+    """
+    waiting = list(nodes)
     seen = set(waiting)
     found = set()
     while waiting:
         for parent in graph.parents(waiting.pop()):
-            node = graph.nodes[parent]
-            if node.has_freshness:
+            if is_source(parent):
                 found.add(parent)
-            elif node.materialized == "ephemeral" and parent not in seen:
+            elif graph.nodes[parent].materialized == "ephemeral" and parent not in seen:
                 seen.add(parent)
                 waiting.append(parent)
     return frozenset(found)

@@ -1,5 +1,5 @@
 """
-What has changed since an earlier run: the methods `state:` and `result:` of dbt's node selection.
+What has changed since an earlier run: the methods `state:`, `result:` and `source_status:` of dbt's node selection.
 
 Two manifests are compared, as dbt compares them: what the project was when it was built last, and what it is now. `methods` calls `StateComparison.find`.
 Source: https://docs.getdbt.com/reference/node-selection/methods#state, and `same_contents` of each kind of node in dbt-core 1.8 to
@@ -8,18 +8,19 @@ Source: https://docs.getdbt.com/reference/node-selection/methods#state, and `sam
 
 from __future__ import annotations
 
+import copy
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from dbt_watch.exceptions import ManifestError
+from dbt_watch.exceptions import ArgumentError, ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-METHODS: Final = frozenset({"state", "result"})
+METHODS: Final = frozenset({"state", "result", "source_status"})
 """The methods that need an earlier run."""
 
 
@@ -133,6 +134,7 @@ class StateComparison:
     :param before: the one of an earlier run
     :param results: the statuses of that run by unique_id
     :param since: which run that was, in words; empty when there was none
+    :param knows_sources: whether it has left when the sources were loaded last; without it, all of them have newer data
     """
 
     def __init__(
@@ -142,15 +144,30 @@ class StateComparison:
         results: Mapping[str, str] | None = None,
         *,
         since: str = "",
+        knows_sources: bool = False,
     ) -> None:
+        self.knows_sources = knows_sources
+        self._fresher: frozenset[str] | None = None
         self._now = now
         self._before = before or StateManifest()
         self._results = results or {}
         self.since = since
 
+    def with_fresher(self, sources: Iterable[str]) -> StateComparison:
+        """
+        Return the same comparison, as it would be if just some sources had newer data than in the earlier run.
+
+        :param sources: their unique_ids
+        """
+        supposed = copy.copy(self)
+        supposed._fresher = frozenset(sources)  # noqa: SLF001 - its own
+        return supposed
+
     def find(self, method: str, value: str, unique_ids: Iterable[str]) -> list[str] | None:
         """
         Return those of some nodes that a method finds; None when it does not take the value.
+
+        Which sources have newer data is known only in the pod: without `with_fresher`, everything counts as newer.
 
         :param method: one of `METHODS`
         :param value: what stands behind its colon
@@ -158,6 +175,10 @@ class StateComparison:
         """
         if method == "result":
             return [unique_id for unique_id in unique_ids if self._results.get(unique_id) == value]
+        if method == "source_status":
+            fresher = self._fresher
+            found = [one for one in unique_ids if fresher is None or one in fresher]
+            return found if value in SOURCE_VALUES else None
         check = _CHECKS.get(value)
         return None if check is None else [one for one in unique_ids if check(self, one)]
 
@@ -307,6 +328,7 @@ _CHECKS: Final[Mapping[str, Callable[[StateComparison, str], bool]]] = {
     "modified.contract": lambda compared, unique_id: compared.differs(_contract, unique_id),
 }
 VALUES: Final = tuple(_CHECKS)
+SOURCE_VALUES: Final = ("fresher",)
 
 
 def needs_state(words: Iterable[str]) -> bool:
@@ -316,6 +338,40 @@ def needs_state(words: Iterable[str]) -> bool:
     :param words: its words, as `core.command.criteria` returns them
     """
     return any(_COMPARES.match(part) for word in words for part in word.split(","))
+
+
+def needs_sources(words: Iterable[str]) -> bool:
+    """
+    Return whether a selection asks which sources have newer data than in an earlier run.
+
+    :param words: its words, as `core.command.criteria` returns them
+    """
+    return any(_OF_SOURCES.match(part) for word in words for part in word.split(","))
+
+
+def check_sources(select: Iterable[str], exclude: Iterable[str], *, are_checked: bool) -> None:
+    """
+    Check that dbt can be asked which sources have newer data, where a selection needs that.
+
+    :param select: the words of `select`
+    :param exclude: those of `exclude`
+    :param are_checked: whether sources are checked in front of the build
+    :raises ArgumentError: when it cannot
+    """
+    if needs_sources(exclude):
+        raise ArgumentError("exclude", " ".join(exclude), "`source_status:` in select only")
+    for word in select:
+        parts = word.split(",")
+        if not needs_sources(parts):
+            continue
+        if not are_checked:
+            raise ArgumentError(
+                "select", word, 'freshness="before" of @dbt_k8s_project: sources are checked in the pod'
+            )
+        if any(needs_state([part]) and not needs_sources([part]) for part in parts):
+            raise ArgumentError(
+                "select", word, "no `state:` and no `result:` joined with `source_status:` by a comma"
+            )
 
 
 def takes_all_changes(select: Iterable[str], exclude: Iterable[str]) -> bool:
@@ -329,8 +385,21 @@ def takes_all_changes(select: Iterable[str], exclude: Iterable[str]) -> bool:
     return not tuple(exclude) and (not words or any(_ALL_CHANGES.fullmatch(word) for word in words))
 
 
+def takes_all_fresher(select: Iterable[str], exclude: Iterable[str]) -> bool:
+    """
+    Return whether what is left of a project by a narrower selection is at least all that reads newer data.
+
+    :param select: the words of `select`; none for everything
+    :param exclude: those of `exclude`
+    """
+    words = tuple(select)
+    return not tuple(exclude) and (not words or any(_ALL_FRESHER.fullmatch(word) for word in words))
+
+
 _COMPARES: Final = re.compile(r"@?(\d*\+)?(state|result|source_status)(\.[\w.]+)?:")
 _ALL_CHANGES: Final = re.compile(r"(\d*\+)?state:modified\+")
+_OF_SOURCES: Final = re.compile(r"@?(\d*\+)?source_status(\.[\w.]+)?:")
+_ALL_FRESHER: Final = re.compile(r"(\d*\+)?source_status:fresher\+")
 
 
 def reduced(manifest: bytes, *, location: str) -> bytes:

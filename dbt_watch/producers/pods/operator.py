@@ -34,6 +34,7 @@ from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.command import dbt_arguments, environment
 from dbt_watch.core.log.enclosed_files import EnclosedFiles
 from dbt_watch.core.resume import remaining_nodes
+from dbt_watch.core.selection.left_to_dbt import is_left_to_dbt
 from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, DbtWatchError
 from dbt_watch.producers.dbt_task import DbtTaskMixin
@@ -383,13 +384,15 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             docs=self.artifacts is not None and self.artifacts.catalog,
         )
         variables = environment(build)
-        if _DEFER in command and self.state is not None:
+        defers, compares_sources = _DEFER in command, is_left_to_dbt(selection)
+        if self.state is not None and (defers or compares_sources):
             state = self._earlier_state(task_instance)
             if state is None:
                 self.log.warning("There is no state yet, so nothing is deferred")
                 command = [word for word in command if word != _DEFER]
             else:
-                variables = {**variables, **state.variables()}
+                more = state.variables(defers=defers, compares_sources=compares_sources)
+                variables = {**variables, **more}
         arguments = [verbatim(argument) for argument in command]
         container = self._base_container(request)
         container.args = arguments

@@ -41,6 +41,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param because: the failed nodes for which dbt skipped it
     :param path: its file, with a manifest; so are `description`, `columns`, `tests` and `depends_on`
     :param attempt: the attempt that had the last word
+    :param thread: the thread of dbt that ran it, where that is known
     """
 
     unique_id: str
@@ -62,6 +63,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch_count: int | None = None
     age: float | None = None
     attempt: int = 1
+    thread: str | None = None
     materialized: str = ""
     path: str = ""
     description: str = ""

@@ -112,6 +112,7 @@ describe.each([false, true])("dark: %s", (dark) => {
     for (const width of [1280, 400]) {
       const page = await opened("dag_id=failed&view=table&node=model.jaffle_shop.orders", { dark, width });
       await page.getByText("SQL that was sent").waitFor();
+      await page.getByRole("heading", { name: /^Columns/ }).waitFor();
       expect(await complaintsOfAxe(page)).toEqual([]);
       if (PICTURES) await page.screenshot({ path: `${PICTURES}/node-${dark ? "dark" : "light"}-${width}.png` });
       await context.close();
@@ -144,6 +145,32 @@ describe("a failed run", () => {
     await cause.getByRole("region", { name: "SQL of orders" }).waitFor();
     await cause.getByRole("button", { name: "8 nodes were not built because of it" }).click();
     expect(await cause.getByRole("listitem").count()).toBe(8);
+  });
+
+  test("a node has its columns, its compiled SQL, its tests with their results, and the thread that ran it", async () => {
+    const page = await opened("dag_id=failed&view=timeline&node=model.jaffle_shop.stg_orders");
+    const panel = page.getByRole("complementary", { name: "Node stg_orders" });
+    await panel.getByRole("heading", { name: "Columns, from manifest.json and catalog.json" }).waitFor();
+    await panel.getByRole("row", { name: "order_id" }).waitFor();
+    await panel.getByRole("button", { name: "Compiled SQL, from run_results.json" }).click();
+    await panel.getByRole("region", { name: "Compiled SQL" }).getByText("sum(amount)").waitFor();
+    expect(await panel.locator("dl").textContent()).toContain("Thread-1");
+    const tests = panel.locator("section", { has: page.getByRole("heading", { name: "Tests" }) });
+    expect(await tests.getByRole("listitem").allInnerTexts()).toEqual([
+      expect.stringMatching(/pass.*unique_stg_orders|unique_stg_orders.*pass/s),
+      expect.stringMatching(/accepted_values/),
+    ]);
+    if (PICTURES) await page.screenshot({ path: `${PICTURES}/node-whole.png` });
+  });
+
+  test("a retried run shows each attempt, and a node which of them built it", async () => {
+    const page = await opened("dag_id=retry&view=timeline");
+    await page.getByRole("heading", { name: /attempt 1/ }).first().waitFor();
+    await page.getByRole("heading", { name: /attempt 2/ }).first().waitFor();
+    await page.locator(".bar").first().click();
+    const panel = page.getByRole("complementary", { name: /Node/ });
+    await panel.getByText(/^[12] of 2$/).waitFor();
+    if (PICTURES) await page.screenshot({ path: `${PICTURES}/attempts.png` });
   });
 
   test("with a task in the address opens its node", async () => {

@@ -222,7 +222,7 @@ function CommandBlock({
       )}
       <Axis span={span} scale={scale} />
       {command.lanes.map((lane, index) => {
-        const title = titleOf(lane, index);
+        const title = titleOf(lane);
         const isMain = lane.name === MAIN_THREAD;
         const bars = lane.bars.slice(0, Math.max(left, 0));
         left -= lane.bars.length;

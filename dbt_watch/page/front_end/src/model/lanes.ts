@@ -98,9 +98,10 @@ export function idleSeconds(bars: readonly Bar[], begin: number, end: number): n
 export const MAIN_THREAD = "MainThread";
 
 /** Return what a lane is called. */
-export function titleOf(lane: Lane, index: number): string {
+export function titleOf(lane: Lane): string {
   if (lane.name === MAIN_THREAD) return "hooks";
-  if (/^\d*$/.test(lane.name)) return `lane ${lane.name || index + 1}`;
+  if (lane.name === "") return "unused thread";
+  if (/^\d*$/.test(lane.name)) return `lane ${lane.name}`;
   return lane.name.split(" ")[0] ?? lane.name;
 }
 

@@ -119,7 +119,8 @@ test("the axis of a run that goes on has room", () => {
 });
 
 test("a lane is called after its thread, hooks after what they are, and others by their number", () => {
-  expect(titleOf({ name: "Thread-1 (worker)", bars: [], idle: 0 }, 0)).toBe("Thread-1");
-  expect(titleOf({ name: "MainThread", bars: [], idle: 0 }, 0)).toBe("hooks");
-  expect(titleOf({ name: "", bars: [], idle: 0 }, 2)).toBe("lane 3");
+  expect(titleOf({ name: "Thread-1 (worker)", bars: [], idle: 0 })).toBe("Thread-1");
+  expect(titleOf({ name: "MainThread", bars: [], idle: 0 })).toBe("hooks");
+  expect(titleOf({ name: "3", bars: [], idle: 0 })).toBe("lane 3");
+  expect(titleOf({ name: "", bars: [], idle: 0 })).toBe("unused thread");
 });

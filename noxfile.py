@@ -199,10 +199,16 @@ def tutorial(session: nox.Session) -> None:
 
 
 @nox.session
-def ui(session: nox.Session) -> None:
-    """Look at the page in a browser of this machine, in a real Airflow; minutes. `PICTURES=DIR` keeps what was seen."""
-    session.install("-e", ".[ui-tests]")
-    run_pytest(session, "tests/ui", "--ui", *session.posargs)
+@nox.parametrize("airflow", list(AIRFLOWS))
+def ui(session: nox.Session, airflow: str) -> None:
+    """
+    Look at the page in a browser of this machine, in a real Airflow, the newest and the oldest that is supported; minutes.
+
+    `PICTURES=DIR` keeps what was seen. `nox -s "ui(airflow='newest')" -- -k 3000` measures the page of a large project.
+    """
+    session.install("-e", ".[ui-tests]", *AIRFLOWS[airflow])
+    wanted = ["-m", "not newest"] if airflow != "newest" else []
+    run_pytest(session, *wanted, "tests/ui", "--ui", *session.posargs)
 
 
 @nox.session

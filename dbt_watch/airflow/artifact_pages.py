@@ -95,17 +95,22 @@ def told_of(dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str,
     return value if isinstance(value, dict) else None
 
 
+def content_at(place: str) -> bytes:
+    """Return the content of a file that a task has kept, by Airflow's connections; blocks."""
+    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 - of the api-server alone
+
+    return bytes(ObjectStoragePath(place).read_bytes())
+
+
 def pages() -> FastAPI:
     """Return the pages: whoever may read the XComs of a DAG may see what its runs have kept."""
     from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity  # noqa: PLC0415
     from airflow.api_fastapi.core_api.security import requires_access_dag  # noqa: PLC0415
-    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415
     from fastapi import Depends, FastAPI  # noqa: PLC0415
 
     from dbt_watch.page.docs_site import docs_router  # noqa: PLC0415
 
     app = FastAPI(title="dbt artifacts", openapi_url=None)
     rights = [Depends(requires_access_dag("GET", DagAccessEntity.XCOM))]
-    read = lambda place: bytes(ObjectStoragePath(place).read_bytes())  # noqa: E731 - one expression, used once
-    app.include_router(docs_router(told_of, read), dependencies=rights)
+    app.include_router(docs_router(told_of, content_at), dependencies=rights)
     return app

@@ -106,6 +106,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     :param age: for a source's freshness, seconds since its last row was loaded
     :param attempt: which attempt of the producer this belongs to, from 1
     :param invocation_id: dbt's id of the command that ran it
+    :param thread: the thread of dbt that ran it, such as "Thread-2", or "MainThread" for a hook; None where dbt does not tell
     :param from_run_results: whether its end is known from run_results.json only, and not from dbt's log
     """
 
@@ -129,6 +130,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     age: float | None = None
     attempt: int = 1
     invocation_id: str | None = None
+    thread: str | None = None
     from_run_results: bool = False
 
     @property

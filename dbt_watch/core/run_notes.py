@@ -1,6 +1,7 @@
 """
 What a task that runs dbt tells beside its journal, in XComs of its own: the outline, the phase, the summary.
 
+- The *columns* of the nodes and the *tries* that have failed in earlier attempts, at the beginning of an attempt.
 - The *outline*, at the beginning of an attempt: the nodes, what they depend on, their files, and the tasks that stand for them.
   The page has the graph from it, since no manifest is where Airflow's web interface runs.
 - The *phase*, when it changes: what happens before dbt comes to its first node.
@@ -15,25 +16,28 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
+from dbt_watch.core.manifest.columns import Column
 from dbt_watch.core.manifest.graph import Facts, Graph, Node
 from dbt_watch.core.packed import PackedError, pack, unpack
-from dbt_watch.core.results import shortened
+from dbt_watch.core.results import NodeResult, shortened
 from dbt_watch.core.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from dbt_watch.core.results import NodeResult
-
 OUTLINE_KEY: Final = "dbt_watch_outline"
 PHASE_KEY: Final = "dbt_watch_phase"
 SUMMARY_KEY: Final = "dbt_watch_summary"
+COLUMNS_KEY: Final = "dbt_watch_columns"
+TRIES_KEY: Final = "dbt_watch_tries"
 
 Phase = Literal["waiting", "pod", "parsing", "running", "over"]
 
 MAX_DESCRIPTION_CHARS: Final = 400
 """How much of a node's description an outline holds."""
 MAX_PHASE_CHARS: Final = 500
+MAX_COLUMN_PIECES: Final = 8
+"""How many XComs of 48 KB the columns of a project may take."""
 
 
 class OutlineNode(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -183,6 +187,65 @@ def graph_of(outlines: Collection[Outline]) -> Graph:
     return Graph(Facts(dbt_version="", project_name=project), nodes.values())
 
 
+# Columns, and tries of earlier attempts.
+
+
+def pack_columns(columns: Mapping[str, Sequence[Column]], attempt: int) -> list[tuple[str, str]]:
+    """
+    Return the XComs of the columns of nodes, in the order in which to write them; without the descriptions where these take too much.
+
+    :param columns: by unique_id
+    :raises PackedError: when they are too many even so
+    """
+    for longest in (MAX_DESCRIPTION_CHARS, 0):
+        told = {
+            unique_id: [
+                (column.name, column.type, shortened(column.description, longest) if longest else "")
+                for column in described
+            ]
+            for unique_id, described in columns.items()
+        }
+        writes = pack(COLUMNS_KEY, told, attempt)
+        if len(writes) <= MAX_COLUMN_PIECES:
+            return writes
+    raise PackedError(f"{COLUMNS_KEY} takes {len(writes)} pieces; {MAX_COLUMN_PIECES} are allowed")
+
+
+def unpack_columns(value: Any, ask: Callable[[int], Any]) -> dict[str, tuple[Column, ...]]:
+    """
+    Read the columns of nodes, by unique_id.
+
+    :param value: the XCom with the key `COLUMNS_KEY`
+    :param ask: returns another piece by its number
+    :raises PackedError: when they cannot be read
+    """
+    told: dict[str, list[tuple[str, str, str]]] = _decoded(
+        unpack(value, ask), dict[str, list[tuple[str, str, str]]]
+    )
+    return {unique_id: tuple(Column(*column) for column in columns) for unique_id, columns in told.items()}
+
+
+def pack_tries(tries: Sequence[NodeResult], attempt: int) -> list[tuple[str, str]]:
+    """
+    Return the XComs of what nodes came to in earlier attempts, in the order in which to write them.
+
+    :raises PackedError: when it is too large
+    """
+    return pack(TRIES_KEY, tries, attempt)
+
+
+def unpack_tries(value: Any, ask: Callable[[int], Any]) -> list[NodeResult]:
+    """
+    Read what nodes came to in earlier attempts.
+
+    :param value: the XCom with the key `TRIES_KEY`
+    :param ask: returns another piece by its number
+    :raises PackedError: when it cannot be read
+    """
+    tries: list[NodeResult] = _decoded(unpack(value, ask), list[NodeResult])
+    return tries
+
+
 # The phase.
 
 
@@ -294,7 +357,7 @@ def unpack_summary(value: Any, ask: Callable[[int], Any]) -> RunSummary:
     return summary
 
 
-def _decoded(content: bytes, kind: type[Any]) -> Any:
+def _decoded(content: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -5,6 +5,7 @@ The page's back end: a FastAPI application, which Airflow's api-server mounts at
 any proxy.
 """
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +15,9 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from dbt_watch.airflow.api_server import RunDatabase, root_path, viewer_rights
+from dbt_watch.airflow.artifact_pages import content_at
 from dbt_watch.page.headers import SafeHeaders
+from dbt_watch.page.node_files import ArtifactReader
 from dbt_watch.page.readers import ReaderRegistry
 from dbt_watch.page.routes import data, pages
 
@@ -26,16 +29,20 @@ def page_of_airflow() -> FastAPI:
     return create_app(RunDatabase(), viewer_rights(), root_path())
 
 
-def create_app(database: RunDatabase, rights: list[Any], root: str) -> FastAPI:
+def create_app(
+    database: RunDatabase, rights: list[Any], root: str, read: Callable[[str], bytes] = content_at
+) -> FastAPI:
     """
     Make the application.
 
     :param database: what Airflow knows
     :param rights: what a route depends on that shows something of a DAG
     :param root: the path below which Airflow is reached, with a slash at its end
+    :param read: returns the content of an artifact by its place; blocks
     """
     app = FastAPI(title="dbt-watch", openapi_url=None)
     app.state.readers = ReaderRegistry(database)
+    app.state.artifacts = ArtifactReader(read)
     app.include_router(data.router, dependencies=rights)
     app.include_router(pages.router, dependencies=rights)
     # Of no secret, and the same for everybody.

@@ -35,7 +35,6 @@ def details_of(reader: SharedReader, unique_id: str) -> dict[str, Any] | None:
     return {
         "unique_id": unique_id,
         "log": list(_log(result)),
-        "compiled_sql": None,
         "sql_sent": result.sql,
         "task_url": None if task is None else task_url(source.key, task),
         "attempts": tries,

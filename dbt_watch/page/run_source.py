@@ -9,32 +9,51 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from dbt_watch.airflow.artifact_pages import ARTIFACTS_KEY
 from dbt_watch.core.journal.format import JournalError, decode_page, part_key
 from dbt_watch.core.journal.reader import JournalReader
 from dbt_watch.core.packed import PackedError, attempt_in, piece_key
 from dbt_watch.core.results import NodeResult, NotRun
-from dbt_watch.core.run_notes import OUTLINE_KEY, PHASE_KEY, decode_phase, graph_of, unpack_outline
+from dbt_watch.core.run_notes import (
+    COLUMNS_KEY,
+    OUTLINE_KEY,
+    PHASE_KEY,
+    TRIES_KEY,
+    decode_phase,
+    graph_of,
+    unpack_columns,
+    unpack_outline,
+    unpack_tries,
+)
 from dbt_watch.core.statuses import NOT_RUN
-from dbt_watch.core.task_states import DEFERRED, OVER, RUNNING
+from dbt_watch.core.task_states import DEFERRED, OVER, RUNNING, SUCCESS
 from dbt_watch.page.projects import OPERATOR_PREFIX, SENSOR
 from dbt_watch.reporting.assembly import record_of
-from dbt_watch.reporting.evidence import Evidence, of_pods
+from dbt_watch.reporting.evidence import Evidence, key_of, of_pods, threads_of, with_later
 from dbt_watch.reporting.manifests import ManifestFacts
-from dbt_watch.reporting.sources import evidence_of_sensors, evidence_of_state
+from dbt_watch.reporting.sources import (
+    HOLDS_ONE_ATTEMPT,
+    evidence_of_sensors,
+    evidence_of_state,
+    results_of_sensors,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from dbt_watch.airflow.api_server import DagRunRow, RunDatabase, TaskRow
+    from dbt_watch.core.manifest.columns import Column
     from dbt_watch.core.run_notes import Outline, PhaseNote
     from dbt_watch.page.projects import ProjectKey
     from dbt_watch.reporting.run_record import RunRecord
 
 log = logging.getLogger(__name__)
+
+_Noted = TypeVar("_Noted")
 
 FINAL_RUN_STATES: Final = frozenset({"success", "failed"})
 RETURN_VALUE: Final = "return_value"
@@ -79,6 +98,10 @@ class _Writer:
         self.outline: Outline | None = None
         self.outline_attempt = 0
         self.phase: PhaseNote | None = None
+        self.tries: list[NodeResult] = []
+        """What nodes came to in earlier attempts."""
+        self.columns: tuple[int, dict[str, tuple[Column, ...]]] | None = None
+        """The columns that it has told, with the attempt of the outline that they belong to."""
 
     @property
     def attempt(self) -> int:
@@ -123,6 +146,10 @@ class RunSource:
         self._database = database
         self._writers: dict[str, _Writer] = {}
         self._left: Evidence | None = None
+        self._earlier: dict[str, NodeResult] = {}
+        """What earlier attempts have built, which the journal of a later one does not tell."""
+        self._asked_for: set[str] = set()
+        """The tasks of nodes that were asked what an earlier attempt has left."""
         self._tasks_at: datetime | None = None
         self._all_tasks_at: datetime | None = None
 
@@ -138,6 +165,7 @@ class RunSource:
         self._find_writers()
         self._read_journals(changes)
         self._read_notes(changes)
+        self._read_earlier(changes)
         if not self.has_journal and self.is_over and self._left is None:
             self._read_what_is_left(changes)
         return changes
@@ -231,12 +259,26 @@ class RunSource:
                 )
                 for writer in told
             ]
-            evidence = of_pods(parts, source)
+            evidence = self._with_earlier(of_pods(parts, source))
         elif self._left is not None:
             evidence = self._left
         else:
             evidence = Evidence(source=source, outcome="unfinished", results={}, tries={})
         return msgspec.structs.replace(evidence, results={**self.all_results, **evidence.results})
+
+    def _with_earlier(self, evidence: Evidence) -> Evidence:
+        """Return what the journals tell with what is left of earlier attempts."""
+        tries = {key_of(one): one for writer in self._writers.values() for one in writer.tries}
+        evidence = msgspec.structs.replace(
+            evidence,
+            tries={**tries, **evidence.tries},
+            threads={**threads_of(tries), **evidence.threads},
+        )
+        if not self._earlier and not tries:
+            return evidence
+        # What they have built and how they have failed is known, so it is not missing.
+        notes = tuple(note for note in evidence.notes if not note.startswith(HOLDS_ONE_ATTEMPT))
+        return with_later(msgspec.structs.replace(evidence, notes=notes), self._earlier)
 
     def record(self) -> RunRecord:
         """Return the record of the run as it is now."""
@@ -298,6 +340,8 @@ class RunSource:
             }
         if changes.is_reset:
             self.results.clear()
+            self._earlier.clear()
+            self._asked_for.clear()
             news = {node for writer in self._writers.values() for node in writer.reader.state.entries}
         self._decide(news)
         changes.nodes |= news
@@ -338,6 +382,9 @@ class RunSource:
                 entry = entries[unique_id]
                 if unique_id not in found or not entry.was_not_run:
                     found[unique_id] = entry
+        for unique_id in found.keys() & self._earlier.keys():
+            if found[unique_id].was_not_run:
+                found[unique_id] = self._earlier[unique_id]
         self.results.update(found)
 
     def _read_notes(self, changes: Changes) -> None:
@@ -364,6 +411,30 @@ class RunSource:
         elif not self.nodes and self.outline_of_run is None and not self.is_over:
             self._borrow_outline(changes)
 
+    def _read_earlier(self, changes: Changes) -> None:
+        """Read what earlier attempts have built: a later one builds the rest alone, and the tasks of these nodes have told."""
+        if not any(writer.attempt > 1 for writer in self._writers.values()):
+            return
+        built = {
+            task_id
+            for node, task_id in self.task_of.items()
+            if task_id not in self._asked_for
+            and (row := self.tasks.get(task_id)) is not None
+            and row.state == SUCCESS
+            and row.operator == SENSOR
+            and self.result(node).was_not_run
+        }
+        asked = sorted(built)[:_MAX_VALUES]
+        if not asked:
+            return
+        self._asked_for.update(asked)
+        values = self._xcoms((task_id, RETURN_VALUE) for task_id in asked)
+        for unique_id, result in results_of_sensors(values.values()).items():
+            if self.result(unique_id).was_not_run:
+                self._earlier[unique_id] = self.results[unique_id] = result
+                # The lanes of their attempts are in the record alone.
+                changes.is_reset = True
+
     def _wants_outline(self, writer: _Writer) -> bool:
         return (
             writer.outline_attempt < max(writer.try_number, 1)
@@ -385,11 +456,53 @@ class RunSource:
 
             writer.outline = unpack_outline(value, ask)
             writer.outline_attempt = attempt
+            writer.tries = self._tries_of(writer) if attempt > 1 and run_ids == (key.run_id,) else []
         except PackedError as error:
             log.warning("The outline of %s cannot be read: %s", writer.task_id, error)
             writer.outline_attempt = max(writer.try_number, 1)
             return False
         return True
+
+    def _tries_of(self, writer: _Writer) -> list[NodeResult]:
+        """Return what nodes came to in the attempts before that of an outline."""
+        return self._noted(writer, TRIES_KEY, self.key.run_id, unpack_tries) or []
+
+    def columns_of(self, unique_id: str) -> tuple[Column, ...]:
+        """Return the columns of a node that the task has told which builds it; asks the database the first time."""
+        for writer in self._writers.values():
+            outline = writer.outline
+            if outline is None or all(node.unique_id != unique_id for node in outline.nodes):
+                continue
+            if writer.columns is None or writer.columns[0] != writer.outline_attempt:
+                run_id = self.outline_of_run or self.key.run_id
+                found = self._noted(writer, COLUMNS_KEY, run_id, unpack_columns) or {}
+                writer.columns = (writer.outline_attempt, found)
+            if columns := writer.columns[1].get(unique_id):
+                return columns
+        return ()
+
+    def artifacts(self) -> list[Any]:
+        """Return what the tasks that run dbt say of the artifacts that they have kept; asks the database."""
+        return list(self._xcoms((name, ARTIFACTS_KEY) for name in self._writers).values())
+
+    def _noted(
+        self, writer: _Writer, key: str, run_id: str, read: Callable[[Any, Callable[[int], Any]], _Noted]
+    ) -> _Noted | None:
+        """Read a note that a task has packed; None where there is none."""
+
+        def ask(number: int) -> Any:
+            wanted = [(writer.task_id, piece_key(key, number))]
+            found = self._database.xcoms(self.key.dag_id, (run_id,), wanted, self.key.map_index)
+            return found[0].value if found else None
+
+        value = ask(0)
+        if value is None:
+            return None
+        try:
+            return read(value, ask)
+        except PackedError as error:
+            log.warning("%s of %s cannot be read: %s", key, writer.task_id, error)
+            return None
 
     def _take_outlines(self, changes: Changes) -> None:
         outlines = [writer.outline for writer in self._writers.values() if writer.outline is not None]

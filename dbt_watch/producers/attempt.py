@@ -119,6 +119,8 @@ class Attempt:
             self._publisher.finish()
             end = self.watch.closed
             self._is_known = self.memory.remember_end(well=end is not None and end.exit_code == 0)
+            if self.will_retry and (end is None or end.exit_code != 0):
+                self.memory.remember_tries(self.watch.results)
             self.notes.summary(self.watch.results, end.exit_code if end is not None else None)
             if self.lineage is not None:
                 self.lineage.close()

@@ -169,7 +169,7 @@ class BuildWatch:
         end = self._ledger.run.end
         reason = self._redact(end.reason) if end is not None else None
         self.closed = self._judged(Closed(exit_code, reason or None))
-        self.writer.close(self.closed.exit_code, reason=self.closed.reason)
+        self.writer.close(self.closed.exit_code, reason=self.closed.reason, threads=self._ledger.run.threads)
         for line in self.failure_lines():
             self._fail(line)
         if self._listener is not None:

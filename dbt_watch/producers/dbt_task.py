@@ -20,6 +20,7 @@ from dbt_watch.core.event_time import EVENT_TIME, RunDates, resolved
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
 from dbt_watch.core.log.stale_sources import OnStale, StaleSources
+from dbt_watch.core.manifest.columns import columns_at
 from dbt_watch.core.resume import outdated_tasks, selection_of_part
 from dbt_watch.core.run_notes import outline_of
 from dbt_watch.core.selection.near import complaint
@@ -436,7 +437,12 @@ class DbtTaskMixin(KeptFilesMixin):
         """Tell what is built, unless the task is a sensor, whose producer has done so."""
         if not self.is_lone(attempt.task_instance):
             shown = self._wanted(attempt).union(*self.watched.values())
-            attempt.notes.outline(outline_of(self.graph, shown, self.watched, self.project_group))
+            described = columns_at(self.manifest)
+            attempt.notes.outline(
+                outline_of(self.graph, shown, self.watched, self.project_group),
+                {node: columns for node, columns in described.items() if node in shown},
+                attempt.memory.tries if attempt.number > 1 else (),
+            )
 
     def _close(self, attempt: Attempt, reason: str) -> None:
         """End the journal of an attempt in which dbt has not come to its end."""

@@ -69,7 +69,8 @@ class KeptFilesMixin:
             store = self._store(ti)
             files_kept = store.keep(files)
             if files_kept:
-                self.artifacts_told = {"place": store.places.attempt, "files": files_kept}
+                places = store.places
+                self.artifacts_told = {"place": places.attempt, "run": places.run, "files": files_kept}
                 ti.xcom_push(key=ARTIFACTS_KEY, value=self.artifacts_told)
         except Exception as error:  # noqa: BLE001 - each store has errors of its own
             self.log.warning("No artifact is kept: %s: %s", type(error).__name__, error)

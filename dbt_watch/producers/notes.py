@@ -1,5 +1,5 @@
 """
-What a task that runs dbt writes beside its journal, for the page: outline, phase and summary (`core.run_notes`).
+What a task that runs dbt writes beside its journal, for the page: outline, columns, tries, phase and summary (`core.run_notes`).
 
 Nothing waits for any of it, so a write that fails is not tried again, and never fails a build. `NoteWriter` writes on a worker,
 `AsyncNoteWriter` in a triggerer.
@@ -17,14 +17,17 @@ from dbt_watch.core.run_notes import (
     PHASE_KEY,
     PhaseNote,
     encode_phase,
+    pack_columns,
     pack_outline,
     pack_summary,
+    pack_tries,
     summary_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from dbt_watch.core.manifest.columns import Column
     from dbt_watch.core.results import NodeResult
     from dbt_watch.core.run_notes import Outline, Phase
 
@@ -69,6 +72,24 @@ def outline_writes(outline: Outline, attempt: int) -> list[tuple[str, str]]:
         return []
 
 
+def columns_writes(columns: Mapping[str, Sequence[Column]], attempt: int) -> list[tuple[str, str]]:
+    """Return the XComs of the columns of nodes; nothing where there are none, or too many."""
+    try:
+        return pack_columns(columns, attempt) if columns else []
+    except PackedError as error:
+        log.info("The page will show no columns of this project: %s", error)
+        return []
+
+
+def tries_writes(tries: Sequence[NodeResult], attempt: int) -> list[tuple[str, str]]:
+    """Return the XComs of what nodes came to in earlier attempts; nothing where that is nothing, or too large."""
+    try:
+        return pack_tries(tries, attempt) if tries else []
+    except PackedError as error:
+        log.info("The page will not show how nodes failed in earlier attempts: %s", error)
+        return []
+
+
 def summary_writes(
     results: Iterable[NodeResult], exit_code: int | None, attempt: int
 ) -> list[tuple[str, str]]:
@@ -93,9 +114,21 @@ class NoteWriter:
         self._attempt = attempt
         self.phases = PhaseNotes(attempt)
 
-    def outline(self, outline: Outline) -> None:
-        """Write what is going to be built."""
+    def outline(
+        self,
+        outline: Outline,
+        columns: Mapping[str, Sequence[Column]] | None = None,
+        tries: Sequence[NodeResult] = (),
+    ) -> None:
+        """
+        Write what is going to be built; the outline last, so that whoever finds it finds the rest.
+
+        :param columns: those of the nodes, by unique_id
+        :param tries: what nodes came to in earlier attempts
+        """
         self.phases.group = outline.group
+        self._write(tries_writes(tries, self._attempt))
+        self._write(columns_writes(columns or {}, self._attempt))
         self._write(outline_writes(outline, self._attempt))
 
     def phase(self, phase: Phase, text: str = "") -> None:

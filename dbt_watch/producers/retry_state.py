@@ -16,10 +16,10 @@ from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import is_not_found
 from dbt_watch.airflow.task_instances import generation_of
 from dbt_watch.core.command import DbtBuild
-from dbt_watch.core.results import NodeResult
+from dbt_watch.core.results import NodeResult, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 DONE_KEY: Final = "dbt_watch_done"
 OPTIONS_KEY: Final = "dbt_watch_options"
 BUILT_KEY: Final = "dbt_watch_built"
+TRIES_KEY: Final = "dbt_watch_tries"
+MAX_TRIES: Final = 100
+"""How many nodes that have failed are remembered."""
+MAX_TRY_CHARS: Final = 500
+"""How much of the message and of the SQL of each."""
 INVOCATION_KEY: Final = "dbt_watch_invocation"
 
 
@@ -84,10 +89,30 @@ class Memory:
     @property
     def built(self) -> list[NodeResult]:
         """What earlier attempts have noted so."""
-        stored = self._get(BUILT_KEY)
-        if not (isinstance(stored, dict) and stored.get("generation") == self._generation):
-            return []
-        return [NodeResult.from_dict(value) for value in stored["results"]]
+        return self._results(BUILT_KEY)
+
+    def remember_tries(self, results: Iterable[NodeResult]) -> None:
+        """
+        Note which nodes dbt has begun and not built, for the page to show beside a later attempt.
+
+        :param results: what became of all nodes of an attempt
+        """
+        bad = [
+            _slim(result)
+            for result in results
+            if result.started_at is not None and (result.is_failure or result.was_not_run)
+        ]
+        if bad:
+            kept = [*self.tries, *bad][-MAX_TRIES:]
+            self._set(
+                TRIES_KEY,
+                {"generation": self._generation, "results": [result.to_dict() for result in kept]},
+            )
+
+    @property
+    def tries(self) -> list[NodeResult]:
+        """What earlier attempts have noted so."""
+        return self._results(TRIES_KEY)
 
     def remember_invocation(self, task_id: str, *, is_read: bool = False) -> None:
         """
@@ -133,6 +158,12 @@ class Memory:
             log.info("As in the first attempt, whatever has changed since: %s", ", ".join(changed))
         return {**{name: value for name, value in options.items() if name not in ours}, **first}
 
+    def _results(self, key: str) -> list[NodeResult]:
+        stored = self._get(key)
+        if not (isinstance(stored, dict) and stored.get("generation") == self._generation):
+            return []
+        return [NodeResult.from_dict(value) for value in stored["results"]]
+
     def _get(self, key: str) -> Any:
         try:
             return None if self._store is None else self._store.get(key)
@@ -149,6 +180,12 @@ class Memory:
             log.info("Leaving something for later attempts failed: %s", error)
             return False if is_not_found(error) else None
         return True
+
+
+def _slim(result: NodeResult) -> NodeResult:
+    """Return a result without what takes much room."""
+    message, sql = (shortened(text, MAX_TRY_CHARS) if text else None for text in (result.message, result.sql))
+    return msgspec.structs.replace(result, message=message, sql=sql, adapter_response={}, batches=())
 
 
 def _plain(value: dict[str, Any]) -> Any:

@@ -118,6 +118,7 @@ def node_record(result: NodeResult, manifest: ManifestFacts | None = None) -> No
         batch_count=result.batch_count,
         age=result.age,
         attempt=result.attempt,
+        thread=result.thread,
     )
     if known is None or manifest is None:
         return record

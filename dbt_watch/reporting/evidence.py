@@ -7,12 +7,15 @@ What one source tells of a run, before it is put together: `Evidence`.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from dbt_watch.core.results import NOT_DUE, NodeResult
 from dbt_watch.reporting.run_record import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TryKey = tuple[int, str, str]
 """A try of a node: the attempt, dbt's invocation_id, the unique_id."""
@@ -63,6 +66,11 @@ def key_of(result: NodeResult) -> TryKey:
     return result.attempt, result.invocation_id or "", result.unique_id
 
 
+def threads_of(tries: Mapping[TryKey, NodeResult]) -> dict[TryKey, str]:
+    """Return the thread that each try ran in, where its result tells."""
+    return {key: result.thread for key, result in tries.items() if result.thread is not None}
+
+
 def of_attempts(attempts: list[Evidence], source: str) -> Evidence:
     """
     Return the attempts of a run as one.
@@ -105,6 +113,7 @@ def with_later(evidence: Evidence, left: dict[str, NodeResult]) -> Evidence:
         evidence,
         results=results,
         tries={**tries, **evidence.tries},
+        threads={**threads_of(tries), **evidence.threads},
         outcome=outcome,
         why=why,
         notes=tuple(notes),

@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dbt_watch.core.log.entries import moment
-from dbt_watch.core.log.event_roles import MEANS, Role
+from dbt_watch.core.log.event_roles import MAX_THREADS, MEANS, THREADS, Role
 from dbt_watch.core.log.events import MISREAD
 from dbt_watch.reporting.evidence import CommandFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-MAX_THREADS: Final = 10_000
-"""More than any dbt has; a number beyond it was not written by one."""
 
 
 class _Info(msgspec.Struct, gc=False):
@@ -46,14 +43,13 @@ class _Event(msgspec.Struct, gc=False):
 
 _decode: Final = msgspec.json.Decoder(_Event).decode
 
-_THREADS: Final = "ConcurrencyLine"
 # Nodes for which there is nothing to do have an end and no start.
 _OF_NODES: Final = tuple(
     name for name, role in MEANS.items() if role in {Role.START, Role.RESULT, Role.NO_OP}
 )
 _ENDS: Final = (*(name for name, role in MEANS.items() if role is Role.SUMMARY), "EndOfRunSummary")
 _COMMANDS: Final = tuple(name for name, role in MEANS.items() if role is Role.COMMAND)
-_NEEDED: Final = tuple(f'"{name}"'.encode() for name in {_THREADS, *_OF_NODES, *_ENDS, *_COMMANDS})
+_NEEDED: Final = tuple(f'"{name}"'.encode() for name in {THREADS, *_OF_NODES, *_ENDS, *_COMMANDS})
 
 
 class LogFacts:
@@ -90,5 +86,5 @@ class LogFacts:
             facts.started_at = moment(info.ts)
         elif info.name in _ENDS:
             facts.finished_at = moment(info.ts)
-        elif info.name == _THREADS and data.num_threads is not None and 0 < data.num_threads <= MAX_THREADS:
+        elif info.name == THREADS and data.num_threads is not None and 0 < data.num_threads <= MAX_THREADS:
             facts.threads = data.num_threads

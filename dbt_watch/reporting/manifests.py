@@ -1,24 +1,23 @@
 """
 What a manifest says of the nodes that a report shows. `reporting.command` reads one, `reporting.assembly` uses it.
 
-`core.manifest` leaves out what a DAG has no use for, such as columns, so they are read here, from the same file.
+The graph leaves out what a DAG has no use for, such as columns, so these are read apart, from the same file.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.log.entries import TESTS
+from dbt_watch.core.manifest.columns import columns_in
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.manifest.location import place_of
-from dbt_watch.reporting.run_record import Column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dbt_watch.core.manifest.columns import Column
     from dbt_watch.core.manifest.graph import Graph, Node
 
 OPTION: Final = "--manifest"
@@ -63,38 +62,3 @@ def manifest_at(location: str) -> ManifestFacts:
     """
     graph = load_manifest(location, argument=OPTION)
     return ManifestFacts(graph, columns_in(place_of(location, argument=OPTION).read()))
-
-
-class _Column(msgspec.Struct, gc=False):
-    name: str = ""
-    description: str | None = None
-    data_type: str | None = None
-
-
-class _Resource(msgspec.Struct, gc=False):
-    columns: dict[str, _Column] | None = None
-
-
-class _Document(msgspec.Struct, gc=False):
-    nodes: dict[str, _Resource] = {}
-    sources: dict[str, _Resource] = {}
-
-
-_documents: Final = msgspec.json.Decoder(_Document)
-
-
-def columns_in(content: bytes) -> dict[str, tuple[Column, ...]]:
-    """Return the columns that a manifest describes, by unique_id; none where they cannot be read."""
-    try:
-        document: Any = _documents.decode(content.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return {}
-    return {
-        unique_id: tuple(
-            Column(column.name or key, column.data_type or "", column.description or "")
-            for key, column in resource.columns.items()
-        )
-        for section in (document.nodes, document.sources)
-        for unique_id, resource in section.items()
-        if resource.columns
-    }

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from dbt_watch.core.causes import RootCause
+from dbt_watch.core.manifest.columns import Column
 from dbt_watch.core.results import Batch
 from dbt_watch.exceptions import DbtWatchError
 
@@ -25,14 +26,6 @@ Outcome = Literal["success", "failure", "error", "unfinished"]
 
 class RecordError(DbtWatchError):
     """A text is no record of a run that this version can read."""
-
-
-class Column(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A column of a node, as the project describes it."""
-
-    name: str
-    type: str = ""
-    description: str = ""
 
 
 class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -48,6 +41,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param because: the failed nodes for which dbt skipped it
     :param path: its file, with a manifest; so are `description`, `columns`, `tests` and `depends_on`
     :param attempt: the attempt that had the last word
+    :param thread: the thread of dbt that ran it, where that is known
     """
 
     unique_id: str
@@ -69,6 +63,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch_count: int | None = None
     age: float | None = None
     attempt: int = 1
+    thread: str | None = None
     materialized: str = ""
     path: str = ""
     description: str = ""

@@ -28,7 +28,7 @@ from dbt_watch.core.results import NodeResult, NotRun, shortened
 from dbt_watch.core.text import sanitize
 from dbt_watch.core.xcom_values import results_in
 from dbt_watch.exceptions import ArgumentError
-from dbt_watch.reporting.evidence import CommandFacts, Evidence, TryKey, key_of
+from dbt_watch.reporting.evidence import CommandFacts, Evidence, TryKey, key_of, threads_of
 from dbt_watch.reporting.log_facts import LogFacts
 from dbt_watch.reporting.run_record import RecordError, RunRecord, record_in
 
@@ -280,9 +280,7 @@ def evidence_of_state(state: JournalState, source: str, label: str = "") -> Evid
     results = dict(state.entries)
     notes = []
     if state.attempt > 1:
-        notes.append(
-            f"the journal holds attempt {state.attempt} alone: each attempt overwrites the one before"
-        )
+        notes.append(f"{HOLDS_ONE_ATTEMPT} {state.attempt} alone: each attempt overwrites the one before")
     outcome: Outcome = "unfinished"
     if state.closed is None:
         notes.append("the journal has no end: dbt is still running, or the producer was stopped")
@@ -292,15 +290,26 @@ def evidence_of_state(state: JournalState, source: str, label: str = "") -> Evid
             outcome = "success"
     why = (state.closed.reason or "") if state.closed is not None and state.closed.exit_code != 0 else ""
     tries = {key_of(result): result for result in results.values() if result.started_at is not None}
+    threads = state.closed.threads if state.closed is not None else None
+    own = {key[:2] for key in tries if key[0] == state.attempt}
     return Evidence(
         source=source,
         outcome=outcome,
         results=results,
         tries=tries,
-        commands={key[:2]: CommandFacts(label=label) for key in tries} if label else {},
+        threads=threads_of(tries),
+        commands={
+            key[:2]: CommandFacts(label=label, threads=threads if key[:2] in own else None)
+            for key in tries
+            if label or threads is not None
+        },
         why=why,
         notes=tuple(notes),
     )
+
+
+HOLDS_ONE_ATTEMPT: Final = "the journal holds attempt"
+"""How the note begins that what was before the last attempt is not in the journal."""
 
 
 def evidence_of_sensors(values: Iterable[Any], source: str) -> Evidence | None:
@@ -314,11 +323,13 @@ def evidence_of_sensors(values: Iterable[Any], source: str) -> Evidence | None:
     if not results:
         return None
     any_failed = any(result.is_failure for result in results.values())
+    tries = {key_of(result): result for result in results.values() if result.started_at is not None}
     return Evidence(
         source=source,
         outcome="failure" if any_failed else "success",
         results=results,
-        tries={key_of(result): result for result in results.values() if result.started_at is not None},
+        tries=tries,
+        threads=threads_of(tries),
         notes=(LEFT_BY_SENSORS,),
     )
 

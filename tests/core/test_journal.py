@@ -329,3 +329,26 @@ class TestReading:
         state.apply(self.chunks("a", attempt=2)[0])
         assert state.apply(self.chunks("b", attempt=1)[0]) == ()
         assert list(state.entries) == ["model.shop.a"]
+
+
+def test_a_thread_and_the_number_of_threads_are_read_by_a_reader_that_does_not_know_them_yet():
+    class ThenNodeResult(msgspec.Struct):
+        unique_id: str
+        status: str
+
+    class ThenClosed(msgspec.Struct):
+        exit_code: int | None = None
+        reason: str | None = None
+
+    writer = JournalWriter(attempt=1)
+    writer.add([node("a", thread="Thread-2")])
+    writer.close(0, threads=4)
+    (chunk,) = all_chunks(writer)
+    fields = as_json(chunk)
+    assert msgspec.convert(fields["changes"][0], ThenNodeResult).unique_id == "model.shop.a"
+    assert msgspec.convert(fields["closed"], ThenClosed) == ThenClosed(0)
+    again = decode_chunk(fields)
+    assert (again.changes[0].thread, again.closed.threads) == ("Thread-2", 4)
+    del fields["closed"]["threads"], fields["changes"][0]["thread"]
+    before = decode_chunk(fields)
+    assert (before.changes[0].thread, before.closed) == (None, Closed(0))

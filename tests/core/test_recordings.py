@@ -7,6 +7,7 @@ from recorded import (
     HERE,
     INDEX,
     NAMES,
+    SMALL,
     WITH_RUN_RESULTS,
     artifact_of,
     entries_of,
@@ -306,3 +307,25 @@ def test_a_debug_log_shows_no_more_than_an_info_log_and_the_texts():
 
 def test_every_recording_is_listed():
     assert len(INDEX) == len(list(HERE.glob("*.jsonl")))
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if "t4" in name])
+def test_nodes_know_their_thread_and_no_thread_runs_two_at_once(name):
+    stream = stream_of(graph_of(name))
+    stream.feed(log_of(name))
+    stream.close(exit_code_of(name), artifact_of(name))
+    ran = [entry for entry in stream.ledger.entries.values() if entry.started_at and entry.finished_at]
+    if not name.startswith("1."):
+        # All threads of Fusion have the same name in its log.
+        assert {entry.thread for entry in ran if not entry.from_run_results} == {None}
+        return
+    assert stream.ledger.run.threads == 4
+    assert {entry.thread for entry in ran if entry.resource_type != "operation"} <= {
+        f"Thread-{number}" for number in range(1, 5)
+    }
+    assert {entry.thread for entry in ran if entry.resource_type == "operation"} <= {"MainThread"}
+    ended = {}
+    for entry in sorted(ran, key=lambda entry: (entry.started_at, entry.finished_at)):
+        if entry.is_success or entry.is_failure:
+            assert ended.get(entry.thread, entry.started_at) <= entry.started_at
+            ended[entry.thread] = entry.finished_at

@@ -1,13 +1,16 @@
 """What a task that runs dbt tells beside its journal: packed into XComs and read back, whatever lies there."""
 
 import json
+import random
 
 import pytest
 
+from dbt_watch.core.manifest.columns import Column
 from dbt_watch.core.manifest.graph import Facts, Graph, Node
 from dbt_watch.core.packed import MAX_PIECES, PIECE_CHARS, PackedError, attempt_in, pack, unpack
 from dbt_watch.core.results import NodeResult
 from dbt_watch.core.run_notes import (
+    MAX_COLUMN_PIECES,
     MAX_DESCRIPTION_CHARS,
     OUTLINE_KEY,
     PhaseNote,
@@ -15,11 +18,15 @@ from dbt_watch.core.run_notes import (
     encode_phase,
     graph_of,
     outline_of,
+    pack_columns,
     pack_outline,
     pack_summary,
+    pack_tries,
     summary_of,
+    unpack_columns,
     unpack_outline,
     unpack_summary,
+    unpack_tries,
 )
 
 
@@ -149,3 +156,38 @@ def test_a_phase_comes_back_in_one_short_line():
     assert len(read.text) < 600
     for foreign in (None, 3, "", "null", '{"phase": "dancing", "text": "", "at": 1, "attempt": 1}', [1]):
         assert decode_phase(foreign) is None
+
+
+COLUMNS = {"model.shop.orders": (Column("id", "integer", "The key."), Column("amount"))}
+
+
+def test_columns_are_read_back():
+    assert back(pack_columns(COLUMNS, 2), unpack_columns) == COLUMNS
+
+
+def test_columns_that_take_too_much_go_without_their_descriptions_and_then_are_refused():
+    def column(number, count):
+        return Column(f"c{number}", "text", "".join(map(chr, random.sample(range(0x4E00, 0x9FFF), count))))
+
+    random.seed(1)
+    many = {f"model.shop.m{n}": tuple(column(m, 200) for m in range(10)) for n in range(120)}
+    writes = pack_columns(many, 1)
+    assert len(writes) <= MAX_COLUMN_PIECES
+    found = back(writes, unpack_columns)
+    assert {column.description for columns in found.values() for column in columns} == {""}
+    words = {f"model.shop.{random.randbytes(6_000).hex()}": (Column("id"),) for _ in range(100)}
+    with pytest.raises(PackedError):
+        pack_columns(words, 1)
+
+
+def test_tries_of_earlier_attempts_are_read_back():
+    tries = [
+        NodeResult(unique_id="model.shop.orders", status="error", message="no", attempt=1, thread="Thread-2")
+    ]
+    assert back(pack_tries(tries, 2), unpack_tries) == tries
+
+
+@pytest.mark.parametrize("read", [unpack_columns, unpack_tries])
+def test_columns_and_tries_that_are_something_else_are_refused(read):
+    with pytest.raises(PackedError):
+        back(pack("dbt_watch_x", {"a": 1}, 1), read)

@@ -37,11 +37,17 @@ def rights(request: Request) -> None:
 
 
 @pytest.fixture
-def page(airflow, monkeypatch):
+def stored():
+    """What lies where artifacts are kept, by its place."""
+    return {}
+
+
+@pytest.fixture
+def page(airflow, monkeypatch, stored):
     """A client of the page that is known, and sees each change at once."""
     monkeypatch.setattr(readers, "PACE", 0.0)
     monkeypatch.setattr(readers, "PACE_WHEN_OVER", 0.0)
-    application = page_app.create_app(airflow, [Depends(rights)], "/proxy/")
+    application = page_app.create_app(airflow, [Depends(rights)], "/proxy/", stored.__getitem__)
     with TestClient(application, headers={"x-user": "viewer"}, root_path="/proxy/dbt_watch") as client:
         yield client
 

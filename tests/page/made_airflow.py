@@ -12,8 +12,10 @@ from dbt_watch.core.run_notes import (
     PhaseNote,
     encode_phase,
     outline_of,
+    pack_columns,
     pack_outline,
     pack_summary,
+    pack_tries,
     summary_of,
 )
 
@@ -145,7 +147,7 @@ class MadeProject:
     def put(self, key, value):
         self.airflow.put(self.producer, key, value, **self.place)
 
-    def begin(self):
+    def begin(self, *, columns=None, tries=()):
         """Begin an attempt, as a producer does."""
         self.attempt += 1
         for place in [place for place in self.airflow.values if place[:2] == (self.run_id, self.producer)]:
@@ -156,6 +158,12 @@ class MadeProject:
         self.publication = Publication(self.writer, will_retry=False, began=float(self.attempt), interval=0)
         self.flush()
         watched = {self.task(key): (key,) for key in self.parents}
+        notes = [
+            *(pack_tries(tries, self.attempt) if tries else []),
+            *(pack_columns(columns, self.attempt) if columns else []),
+        ]
+        for key, value in notes:
+            self.put(key, value)
         for key, value in pack_outline(
             outline_of(self.graph, self.parents, watched, self.group), self.attempt
         ):
@@ -186,9 +194,9 @@ class MadeProject:
             **more,
         )
 
-    def end(self, exit_code=0, *results):
+    def end(self, exit_code=0, *results, threads=None):
         self.writer.add(results)
-        self.writer.close(exit_code)
+        self.writer.close(exit_code, threads=threads)
         self.flush()
         self.state("success" if exit_code == 0 else "failed", self.attempt)
 

@@ -3,7 +3,7 @@
 import pytest
 from made_airflow import DAG, RUN
 
-DATA = ("runs", "projects", "record", "changes", "events", "history", "node")
+DATA = ("runs", "projects", "record", "changes", "events", "history", "node", "files")
 QUERY = {"dag_id": DAG, "run_id": RUN}
 
 

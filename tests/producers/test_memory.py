@@ -10,7 +10,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.log import mask_secret
 
 from dbt_watch.core.results import NodeResult
-from dbt_watch.producers.retry_state import BUILT_KEY, Memory
+from dbt_watch.producers.retry_state import BUILT_KEY, MAX_TRIES, Memory
 
 
 class StateStore(dict):
@@ -143,3 +143,23 @@ def test_what_another_version_has_stored_is_nothing_that_was_built(store, stored
 def test_without_a_store_nothing_is_remembered_to_be_built():
     memory(None).remember_built([BUILT])
     assert memory(None).built == []
+
+
+def tried(name, status, **more):
+    return NodeResult(unique_id=f"model.shop.{name}", status=status, started_at=datetime(2026, 1, 1), **more)
+
+
+def test_nodes_that_have_failed_are_remembered_until_a_clear_without_what_takes_room(store):
+    failed = tried("a", "error", message="x" * 5_000, adapter_response={"rows": 1})
+    memory(store).remember_tries([failed, tried("b", "success"), NodeResult(unique_id="c", status="not run")])
+    (kept,) = memory(store).tries
+    assert (kept.unique_id, kept.adapter_response) == ("model.shop.a", {})
+    assert len(kept.message) < 1_000
+    memory(store).remember_tries([tried("a", "error", attempt=2)])
+    assert [one.attempt for one in memory(store).tries] == [1, 2]
+    assert memory(store, 5).tries == []
+
+
+def test_of_many_failures_the_last_ones_are_remembered(store):
+    memory(store).remember_tries([tried(str(number), "error") for number in range(MAX_TRIES + 10)])
+    assert len(memory(store).tries) == MAX_TRIES

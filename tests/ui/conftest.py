@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -74,12 +77,44 @@ def token(airflow):
     return answer.json()["access_token"]
 
 
+@pytest.fixture(scope="session")
+def airflow_version():
+    """The version of Airflow, as numbers."""
+    return tuple(int(part) for part in version("apache-airflow").split(".")[:2])
+
+
+# As the login page of the simple auth manager makes one.
+_SIGN_IN = """
+import sys
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+user = SimpleAuthManagerUser(username="somebody", role=sys.argv[1] or None)
+print("TOKEN", SimpleAuthManager().generate_jwt(user))
+"""
+
+
+@pytest.fixture(scope="session")
+def token_of(airflow):
+    """Return a function that returns a token of somebody who has a role; None for no role at all."""
+
+    def token_of(role):
+        command = [sys.executable, "-c", _SIGN_IN, role or ""]
+        done = subprocess.run(
+            command, check=False, env=airflow.env, cwd=airflow.home, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("TOKEN ")]
+        return line.split()[1]
+
+    return token_of
+
+
 @pytest.fixture
 def tab(browser, airflow, token):
-    """Return a function that opens a tab in which the admin is logged in; what goes wrong in it fails the test."""
+    """Return a function that opens a tab, by default one in which the admin is logged in; what goes wrong in it fails the test."""
     opened, complaints = [], []
 
-    def tab(*, anonymous=False, **options):
+    def tab(*, anonymous=False, token=token, **options):
         context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
         opened.append(context)
         if not anonymous:

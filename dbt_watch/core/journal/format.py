@@ -50,10 +50,12 @@ class Closed(msgspec.Struct, frozen=True):
 
     :param exit_code: dbt's; None when it is not known
     :param reason: why, where somebody outside dbt knows it
+    :param threads: how many threads dbt had, where it told
     """
 
     exit_code: int | None = None
     reason: str | None = None
+    threads: int | None = None
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):

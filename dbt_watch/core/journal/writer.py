@@ -86,9 +86,9 @@ class JournalWriter:
         count = len(self._waiting)
         return count >= self._max_changes or count * self._change_bytes >= self._room
 
-    def close(self, exit_code: int | None, *, reason: str | None = None) -> None:
+    def close(self, exit_code: int | None, *, reason: str | None = None, threads: int | None = None) -> None:
         """Take the end of the attempt; the last chunk will tell it."""
-        self._closing = Closed(exit_code, _bounded(reason))
+        self._closing = Closed(exit_code, _bounded(reason), threads)
 
     def take(self) -> Chunk | None:
         """Return the next chunk to store; None when there is nothing to store now."""

@@ -40,6 +40,7 @@ class Concluded(msgspec.Struct, gc=False):
     execution_time: float | None = None
     adapter_response: dict[str, Any] | None = None
     relation_name: str | None = None
+    thread_id: str | None = None
     timing: list[Timing] = []
     batch_results: BatchResults | None = None
     # Of sources.json:

@@ -91,6 +91,7 @@ class DbtRun:
     :ivar any_failed: whether any node failed
     :ivar test_failed: whether any test failed
     :ivar last_words: the last text that was no record
+    :ivar threads: how many threads dbt uses, where it tells
     :ivar end: how dbt ended; None while the log is open
     :ivar no_log: why there is no log, where none could be had, in words
     :ivar lacks: once the log is closed, what is missing in that of the build, in words
@@ -106,6 +107,7 @@ class DbtRun:
         "last_words",
         "no_log",
         "test_failed",
+        "threads",
     )
 
     def __init__(self) -> None:
@@ -113,6 +115,7 @@ class DbtRun:
         self.any_failed = self.test_failed = False
         self.last_words = LastWords()
         self.end: End | None = None
+        self.threads: int | None = None
         self.lacks = self.check_lacks = self.no_log = ""
 
     def admit(self, invocation: str) -> LoggedCommand | None:

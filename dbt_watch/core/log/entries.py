@@ -40,6 +40,7 @@ def started(event: DbtEvent, node: EventNode, slot: Slot, attempt: int) -> NodeR
         relation_name=relation.relation_name or None if relation is not None else None,
         attempt=attempt,
         invocation_id=slot.invocation,
+        thread=thread_of(event.info.thread),
     )
 
 
@@ -77,6 +78,7 @@ def ended(event: DbtEvent, node: EventNode, slot: Slot, status: str, attempt: in
         relation_name=relation_name,
         attempt=attempt,
         invocation_id=slot.invocation,
+        thread=thread_of(event.info.thread),
     )
 
 
@@ -120,7 +122,10 @@ def concluded(found: Concluded, slot: Slot, info: SelectedNode | None, attempt: 
     blank = unreported(slot, info, attempt)
     result = with_run_result(msgspec.structs.replace(blank, status=found.status), found.run_result)
     text = (message_of(found.text) or slot.text) if has_text(found.status) else None
-    return msgspec.structs.replace(result, message=text, from_run_results=True, **more_in(found))
+    thread = thread_of(found.thread_id or "")
+    return msgspec.structs.replace(
+        result, message=text, thread=thread, from_run_results=True, **more_in(found)
+    )
 
 
 def more_in(found: Concluded) -> dict[str, Any]:
@@ -150,6 +155,11 @@ def unreported(slot: Slot, info: SelectedNode | None, attempt: int) -> NodeResul
     )
 
 
+def thread_of(name: str) -> str | None:
+    """Return the name of a thread of dbt-core, without what it does there; None for Fusion's, which all have the same."""
+    return name.partition(" ")[0] if name.startswith(_THREADS) else None
+
+
 def has_text(status: str) -> bool:
     """Whether a node in this state has a message: dbt's text of a success says nothing."""
     return statuses.meaning(status) is not statuses.Meaning.SUCCESS
@@ -176,6 +186,7 @@ _USUAL_TEXTS: Final = {
     ("source", "warn"): "older than its freshness policy's warn_after",
     ("source", "error"): "stale: older than its freshness policy's error_after",
 }
+_THREADS: Final = ("Thread-", "MainThread")
 _COUNTED: Final = frozenset({"model", "seed", "snapshot"})
 _COUNTS_FAILURES: Final = frozenset({"pass", "warn", "fail"})
 _MAX_BITS: Final = 63

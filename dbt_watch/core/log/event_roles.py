@@ -88,6 +88,11 @@ MEANS: Final[dict[str, Role]] = {**_DBT_CORE, **_FUSION}
 PARSED: Final = "FoundStats"
 """The event of dbt-core by which it tells what the project holds, once it has parsed it. Fusion has none."""
 
+THREADS: Final = "ConcurrencyLine"
+"""The event of dbt-core by which it tells how many threads it uses."""
+MAX_THREADS: Final = 10_000
+"""More than any dbt has; a number beyond it was not written by one."""
+
 # Processed: 4 hooks | 15 models | 1 unit test
 _PROCESSED: Final = re.compile(r"^Processed: (.{1,1000})$", re.MULTILINE)
 _KIND: Final = re.compile(r"(\d{1,9}) (?!hooks?\b)\w")

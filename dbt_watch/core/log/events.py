@@ -31,6 +31,7 @@ class Info(msgspec.Struct, gc=False):
     ts: Word
     msg: str = ""
     invocation_id: Word = ""
+    thread: Word = ""
 
 
 class Relation(msgspec.Struct, gc=False):
@@ -79,6 +80,7 @@ class Data(msgspec.Struct, gc=False):
     batch_index: int | None = None
     total_batches: int | None = None
     total: int | None = None
+    num_threads: int | None = None
     sql: str | None = None
     version: Word | None = None
 

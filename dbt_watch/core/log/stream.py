@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dbt_watch.core.log.enclosed_files import EnclosedFiles
-from dbt_watch.core.log.event_roles import MEANS, PARSED, Role
+from dbt_watch.core.log.event_roles import MAX_THREADS, MEANS, PARSED, THREADS, Role
 from dbt_watch.core.log.events import QUERY, DbtEvent, decode_lines, is_noise, is_query, read_line
 from dbt_watch.core.log.invocations import Invocations
 from dbt_watch.core.log.lines import LineSplitter
@@ -132,16 +132,19 @@ class LogStream:
                 if is_current and part.info.name == QUERY:
                     self.ledger.queries.note(part.unique_id, part.data.sql)
             else:
-                self._note_phase(part.info.name)
+                self._note_phase(part)
                 if (message := lines_of_message(part)) and self._is_new(part):
                     lines += message
         return update
 
-    def _note_phase(self, event: str) -> None:
-        if event == PARSED:
+    def _note_phase(self, event: DbtEvent) -> None:
+        name, threads = event.info.name, event.data.num_threads
+        if name == PARSED:
             self.has_parsed = True
-        elif MEANS.get(event) is Role.COMMAND:
+        elif MEANS.get(name) is Role.COMMAND:
             self.has_begun, self.has_parsed = True, False
+        elif name == THREADS and threads is not None and 0 < threads <= MAX_THREADS:
+            self.ledger.run.threads = threads
 
     def _sifted(self, event: DbtEvent) -> list[NodeResult]:
         """Apply an event of another command than the current one, as far as it counts."""

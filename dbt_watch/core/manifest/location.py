@@ -50,9 +50,14 @@ def place_of(location: str, *, argument: str) -> Place:
         raise ManifestError(argument, location, "the path or URL of a manifest.json")
     if not _URL.match(location):
         return _LocalFile(location, Path(location), argument)
-    if location.lower().startswith("file://"):
+    if not is_stored(location):
         return _LocalFile(location, Path(unquote(urlsplit(location).path)), argument)
     return _StoredObject(location, argument)
+
+
+def is_stored(location: str) -> bool:
+    """Return whether a path or URL names something in an object store."""
+    return bool(_URL.match(location)) and not location.lower().startswith("file://")
 
 
 class _LocalFile:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 
 from dbt_watch.page.events import events
+from dbt_watch.page.node_files import files_of
 from dbt_watch.page.nodes import details_of
 from dbt_watch.page.projects import projects_of
 from dbt_watch.page.readers import in_thread
@@ -96,3 +97,13 @@ async def get_node(request: Request, node: str = "") -> Response:
     if details is None:
         raise HTTPException(404, "there is no such node")
     return _json(details)
+
+
+@router.get("/files")
+async def get_files(request: Request, node: str = "") -> Response:
+    """Answer with what only a manifest and dbt's artifacts know of a node: its columns and its compiled SQL. May take seconds."""
+    reader = await reader_of(request)
+    found = await in_thread(files_of, reader.source, request.app.state.artifacts, node)
+    if found is None:
+        raise HTTPException(404, "there is no such node")
+    return _json(found)

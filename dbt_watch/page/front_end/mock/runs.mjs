@@ -1,7 +1,14 @@
 /** Runs for the stand-in server: recorded ones, one of any size, one with hostile names, and one that is played. */
 import { readFileSync } from "node:fs";
 
-const recorded = (name) => JSON.parse(readFileSync(new URL(`records/${name}.json`, import.meta.url), "utf8"));
+/** Return a recorded run, whose nodes know their threads as those of a journal do. */
+function recorded(name) {
+  const record = JSON.parse(readFileSync(new URL(`records/${name}.json`, import.meta.url), "utf8"));
+  const lanes = record.commands.flatMap((command) => command.lanes);
+  const threads = new Map(lanes.flatMap((lane) => lane.bars.map((bar) => [bar.node, lane.name.split(" ")[0]])));
+  for (const node of record.nodes) node.thread = threads.get(node.unique_id);
+  return record;
+}
 
 /** Return numbers between 0 and 1 that are the same each time. */
 function numbersFrom(seed) {

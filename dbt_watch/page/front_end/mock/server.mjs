@@ -90,12 +90,26 @@ function nodeAnswer(scene, id) {
       { at: node.started_at, level: "debug", text: `On ${id}: select 1` },
       ...(node.meaning === "failure" ? [{ at: node.finished_at, level: "error", text: node.message ?? "failed" }] : []),
     ],
-    compiled_sql: hasSql
-      ? `select\n  order_id,\n  sum(amount) as amount\nfrom "shop"."main"."stg_payments"\ngroup by order_id`
-      : null,
     sql_sent: hasSql ? (node.sql ?? sql) : null,
     task_url: `../dags/shop/runs/1/tasks/${encodeURIComponent(node.name.slice(0, 50))}`,
     attempts: [],
+  };
+}
+
+function nodeFiles(scene, id) {
+  const node = answerOf(scene).record.nodes.find((other) => other.unique_id === id);
+  if (!node) return null;
+  const isOver = !scene.player || scene.player.isOver();
+  const compiled = `select\n  order_id,\n  sum(amount) as amount\nfrom "shop"."main"."stg_payments"\ngroup by order_id`;
+  return {
+    unique_id: id,
+    ...(node.kind === "seed" ? {} : isOver ? { compiled_sql: compiled, compiled_from: "run_results.json" } : {}),
+    ...(isOver || node.kind === "seed" ? {} : { compiled_missing: "The compiled SQL is kept when dbt has ended." }),
+    columns: node.columns ?? [
+      { name: "order_id", type: "INTEGER", description: "The order." },
+      { name: "amount", type: "DOUBLE", description: "What was paid for it, in all currencies together." },
+    ],
+    columns_from: "manifest.json and catalog.json",
   };
 }
 
@@ -180,6 +194,10 @@ function api(request, response, path, query) {
       return stream(request, response, scene, query);
     case "node": {
       const answer = nodeAnswer(scene, query.get("node"));
+      return answer ? json(response, 200, answer) : json(response, 404, { detail: "There is no such node." });
+    }
+    case "files": {
+      const answer = nodeFiles(scene, query.get("node"));
       return answer ? json(response, 200, answer) : json(response, 404, { detail: "There is no such node." });
     }
     default:

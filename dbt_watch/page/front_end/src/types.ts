@@ -34,6 +34,7 @@ export interface NodeRecord {
   batch_count?: number | null;
   age?: number | null;
   attempt?: number;
+  thread?: string | null;
   materialized?: string;
   path?: string;
   description?: string;
@@ -181,8 +182,17 @@ export interface Attempt {
 export interface NodeAnswer {
   unique_id: string;
   log: LogLine[];
-  compiled_sql: string | null;
   sql_sent: string | null;
   task_url: string | null;
   attempts: Attempt[];
+}
+
+/** What only a manifest and dbt's artifacts know of a node. */
+export interface NodeFiles {
+  unique_id: string;
+  compiled_sql?: string;
+  compiled_from?: string;
+  compiled_missing?: string;
+  columns?: Column[];
+  columns_from?: string;
 }

@@ -1,40 +1,19 @@
 /** Graph: the lineage of the project, coloured by state. A canvas draws it; the keys and the list beside it say the same in words. */
-import cytoscape from "cytoscape";
 import { type KeyboardEvent, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Button, Checkbox, Input, Label, SearchField } from "react-aria-components";
 import { useStore } from "../data/store";
 import { around, type Lineage, lineageOf } from "../model/graph";
-import type { Place } from "../model/layered";
 import type { LayoutAnswer, LayoutQuestion } from "../model/layout.worker";
-import { LOOKS, type Look, SIGNS, WORDS } from "../model/looks";
+import { LOOKS, type Look, WORDS } from "../model/looks";
 import type { NodeRecord } from "../types";
-import { LARGE, optionsFor, styleOf } from "./graphStyle";
+import { type DrawnNode, GraphCanvas, LARGE, widthOf } from "./graphCanvas";
 import { openNode, useLook, useNodes, useRun } from "./hooks";
 import { Empty, NodeList, StateMark } from "./parts";
 
 /** Up to so many nodes, tests are shown from the start. */
 const FEW = 60;
-const CHARACTER = 6.9;
-const LONGEST = 30;
 
-/** So many nodes or lines come into the graph with each frame, so that thousands do not stop the page. */
-const AT_ONCE = 250;
-/** Around the whole graph, in pixels. */
-const MARGIN = 24;
-
-/** Names can be read from this zoom on. */
-const READABLE = 0.7;
-
-const nextFrame = () =>
-  new Promise((resolve) => {
-    if (document.hidden) setTimeout(resolve);
-    else requestAnimationFrame(resolve);
-  });
-
-const labelOf = (node: NodeRecord, look: Look) => `${SIGNS[look]} ${node.name}`;
-const widthOf = (node: NodeRecord) => Math.min(node.name.length + 2, LONGEST) * CHARACTER + 20;
-
-export default function Graph() {
+export function Graph() {
   const { record } = useRun();
   const lookOf = useLook();
   const [withTests, setWithTests] = useState(record.nodes.length <= FEW);
@@ -149,8 +128,8 @@ interface CanvasProps {
 
 function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
   const shownPart = useRef<string | null>(null);
-  const box = useRef<HTMLDivElement>(null);
-  const [graph, setGraph] = useState<cytoscape.Core | null>(null);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [graph, setGraph] = useState<GraphCanvas | null>(null);
   const [isPlacing, setPlacing] = useState(true);
   // States change often and places do not: only another set of nodes is placed anew.
   const shape = useMemo(
@@ -160,29 +139,16 @@ function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
   const current = useRef({ lineage, lookOf, part, onChoose });
   current.current = { lineage, lookOf, part, onChoose };
 
-  const isLarge = lineage.nodes.length > LARGE;
-
   useEffect(() => {
-    if (!box.current) return;
-    const container = box.current;
-    const core = cytoscape({ container, ...optionsFor(isLarge), style: styleOf(), elements: [] });
-    core.on("tap", (event) =>
-      current.current.onChoose(event.target === core ? null : event.target.isNode() ? event.target.id() : null),
-    );
-    core.on("dbltap", "node", (event) => openNode(event.target.id()));
-    const restyle = () => core.style(styleOf());
-    window.addEventListener("themechange", restyle);
-    const observer = new ResizeObserver(() => core.resize());
-    observer.observe(container);
-    setGraph(core);
+    if (!canvas.current) return;
+    const drawn = new GraphCanvas(canvas.current, { onChoose: (id) => current.current.onChoose(id), onOpen: openNode });
+    setGraph(drawn);
     return () => {
-      observer.disconnect();
-      window.removeEventListener("themechange", restyle);
       setGraph(null);
       shownPart.current = null;
-      core.destroy();
+      drawn.destroy();
     };
-  }, [isLarge]);
+  }, []);
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: `shape` stands for the lineage
   useEffect(() => {
@@ -190,104 +156,60 @@ function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
     setPlacing(true);
     const worker = new Worker(new URL("../model/layout.worker.ts", import.meta.url), { type: "module" });
     const { nodes, edges } = current.current.lineage;
-    let isWanted = true;
-    worker.onmessage = async (event: MessageEvent<LayoutAnswer>) => {
-      const places = new Map(event.data.places);
+    worker.onmessage = (event: MessageEvent<LayoutAnswer>) => {
       const look = current.current.lookOf;
-      const classes = nodes.length > LARGE ? "plain" : "";
-      const elements: cytoscape.ElementDefinition[] = [
-        ...nodes.map((node) => ({
-          group: "nodes" as const,
-          data: {
-            id: node.unique_id,
-            label: labelOf(node, look(node)),
-            look: look(node),
-            kind: node.kind,
-            width: widthOf(node),
-          },
-          position: places.get(node.unique_id) ?? { x: 0, y: 0 },
-          classes,
-        })),
-        ...edges.map((edge) => ({
-          group: "edges" as const,
-          data: { id: `${edge.from}\n${edge.to}`, source: edge.from, target: edge.to },
-          classes,
-        })),
-      ];
-      graph.elements().remove();
+      graph.setGraph(nodes.map(drawnOf(look)), edges, new Map(event.data.places));
       if (shownPart.current !== current.current.part) {
         shownPart.current = current.current.part;
         const first =
           nodes.find((node) => look(node) === "failure") ?? nodes.find((node) => look(node) === "running") ?? nodes[0];
-        fitTo(graph, [...places.values()], nodes.length > LARGE ? undefined : places.get(first?.unique_id ?? ""));
+        graph.fit(nodes.length > LARGE ? undefined : first?.unique_id);
       }
-      for (let at = 0; at < elements.length; at += AT_ONCE) {
-        graph.batch(() => graph.add(elements.slice(at, at + AT_ONCE)));
-        await nextFrame();
-        if (!isWanted) return;
-      }
+      graph.draw();
       setPlacing(false);
     };
     const question: LayoutQuestion = {
-      nodes: nodes.map((node) => ({ id: node.unique_id, width: widthOf(node) })),
+      nodes: nodes.map((node) => ({ id: node.unique_id, width: widthOf(node.name) })),
       edges,
       number: 0,
     };
     worker.postMessage(question);
-    return () => {
-      isWanted = false;
-      worker.terminate();
-    };
+    return () => worker.terminate();
   }, [graph, shape]);
 
   useEffect(() => {
-    if (!graph || isPlacing) return;
-    graph.batch(() => {
-      for (const node of lineage.nodes) {
-        const element = graph.getElementById(node.unique_id);
-        const look = lookOf(node);
-        if (element.nonempty() && element.data("look") !== look) element.data({ look, label: labelOf(node, look) });
-      }
-    });
+    if (graph && !isPlacing) graph.setLooks(lineage.nodes.map(drawnOf(lookOf)));
   }, [graph, isPlacing, lineage, lookOf]);
 
   useEffect(() => {
     if (!graph || isPlacing) return;
-    const element = chosen ? graph.getElementById(chosen) : graph.collection();
-    graph.batch(() => {
-      graph.elements(".dim, .chosen, .near").removeClass("dim chosen near");
-      if (element.empty()) return;
-      const near = element.closedNeighborhood();
-      // In a large graph this would be thousands of changes for each step.
-      if (!isLarge) graph.elements().not(near).addClass("dim");
-      near.addClass("near");
-      element.addClass("chosen");
-    });
-    if (element.nonempty()) show(graph, element);
-  }, [graph, isPlacing, isLarge, chosen]);
+    graph.choose(chosen);
+    if (chosen) graph.show(chosen);
+  }, [graph, isPlacing, chosen]);
 
   const onKey = useKeys(graph, lineage, chosen, onChoose);
   const count = lineage.nodes.length;
   return (
     <div className="graph-frame">
       <div
-        ref={box}
-        className="graph __________cytoscape_container"
+        className="graph"
         // biome-ignore lint/a11y/noNoninteractiveTabindex: it takes the arrow keys
         tabIndex={0}
         role="application"
         aria-label={`Lineage of ${count} nodes. Left and right go to what a node depends on and what needs it, up and down to its neighbours, Enter opens it.`}
         aria-busy={isPlacing}
         onKeyDown={onKey}
-      />
+      >
+        <canvas ref={canvas} />
+      </div>
       <div className="graph-zoom" role="group" aria-label="Zoom">
-        <Button className="button" aria-label="Zoom out" onPress={() => graph && zoomBy(graph, 1 / 1.4)}>
+        <Button className="button" aria-label="Zoom out" onPress={() => graph?.zoomBy(1 / 1.4)}>
           −
         </Button>
-        <Button className="button" aria-label="Zoom in" onPress={() => graph && zoomBy(graph, 1.4)}>
+        <Button className="button" aria-label="Zoom in" onPress={() => graph?.zoomBy(1.4)}>
           +
         </Button>
-        <Button className="button" aria-label="Fit the whole graph" onPress={() => graph?.fit(undefined, MARGIN)}>
+        <Button className="button" aria-label="Fit the whole graph" onPress={() => graph?.fit()}>
           Fit
         </Button>
       </div>
@@ -295,56 +217,18 @@ function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
   );
 }
 
-/** Show all of these places, but nothing larger than it is; where names could not be read then, show what is around `centre` instead. */
-function fitTo(graph: cytoscape.Core, places: readonly Place[], centre?: Place): void {
-  const LONG = LONGEST * CHARACTER;
-  const bounds = places.reduce(
-    (all, { x, y }) => ({
-      x1: Math.min(all.x1, x - LONG / 2),
-      x2: Math.max(all.x2, x + LONG / 2),
-      y1: Math.min(all.y1, y - 20),
-      y2: Math.max(all.y2, y + 20),
-    }),
-    {
-      x1: Number.POSITIVE_INFINITY,
-      x2: Number.NEGATIVE_INFINITY,
-      y1: Number.POSITIVE_INFINITY,
-      y2: Number.NEGATIVE_INFINITY,
-    },
-  );
-  if (places.length === 0) return;
-  const [width, height] = [bounds.x2 - bounds.x1, bounds.y2 - bounds.y1];
-  const zoom = Math.min((graph.width() - 2 * MARGIN) / width, (graph.height() - 2 * MARGIN) / height, 1);
-  if (centre && zoom < READABLE) {
-    graph.viewport({
-      zoom: READABLE,
-      pan: { x: graph.width() / 2 - READABLE * centre.x, y: graph.height() / 2 - READABLE * centre.y },
-    });
-    return;
-  }
-  graph.viewport({
-    zoom,
-    pan: {
-      x: graph.width() / 2 - (zoom * (bounds.x1 + bounds.x2)) / 2,
-      y: graph.height() / 2 - (zoom * (bounds.y1 + bounds.y2)) / 2,
-    },
+const drawnOf =
+  (lookOf: (node: NodeRecord) => Look) =>
+  (node: NodeRecord): DrawnNode => ({
+    id: node.unique_id,
+    name: node.name,
+    kind: node.kind,
+    look: lookOf(node),
   });
-}
-
-function zoomBy(graph: cytoscape.Core, factor: number): void {
-  graph.zoom({ level: graph.zoom() * factor, renderedPosition: { x: graph.width() / 2, y: graph.height() / 2 } });
-}
-
-/** Bring a node into sight, large enough to be read. */
-function show(graph: cytoscape.Core, element: cytoscape.CollectionReturnValue): void {
-  if (graph.zoom() < READABLE) graph.zoom({ level: READABLE, position: element.position() });
-  const { x1, x2, y1, y2 } = element.renderedBoundingBox();
-  if (x1 < 0 || y1 < 0 || x2 > graph.width() || y2 > graph.height()) graph.center(element);
-}
 
 /** Return what the arrow keys do: along the lines, or to the next node of the same column. */
 function useKeys(
-  graph: cytoscape.Core | null,
+  graph: GraphCanvas | null,
   lineage: Lineage,
   chosen: string | null,
   onChoose: (id: string | null) => void,
@@ -352,7 +236,7 @@ function useKeys(
   return useCallback(
     (event: KeyboardEvent) => {
       if (!graph || lineage.nodes.length === 0) return;
-      const place = (id: string) => graph.getElementById(id).position();
+      const place = (id: string) => graph.place(id);
       const next = (): string | null | undefined => {
         if (!chosen) return lineage.nodes[0]?.unique_id;
         const from = place(chosen);

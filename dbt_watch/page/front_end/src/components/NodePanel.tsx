@@ -10,7 +10,7 @@ import type { Batch, Column, LogLine, NodeAnswer, NodeRecord } from "../types";
 import { DurationChart } from "./DurationChart";
 import { useLook, useNodes, useRun } from "./hooks";
 import { AirflowLink, Code, NodeList, StateMark, Unfolding } from "./parts";
-import { type Asked, useNodeAnswer } from "./useNodeAnswer";
+import { type Asked, useNodeAnswer, useNodeFiles } from "./useNodeAnswer";
 
 /** Who had the focus when the panel opened, to have it again. */
 let opener: HTMLElement | null = null;
@@ -72,7 +72,9 @@ function Content({ node, look, asked }: { node: NodeRecord; look: Look; asked: A
   const blocked = causes.find((cause) => cause.node === node.unique_id)?.blocked ?? [];
   const failed = look === "failure";
   const sent = answer?.sql_sent ?? node.sql;
-  const compiled = answer?.compiled_sql;
+  const { answer: files } = useNodeFiles(node.unique_id, run.live.is_over);
+  const compiled = files?.compiled_sql;
+  const columns = files?.columns ?? node.columns ?? [];
   return (
     <>
       <p className="where">
@@ -112,10 +114,11 @@ function Content({ node, look, asked }: { node: NodeRecord; look: Look; asked: A
         </Unfolding>
       )}
       {compiled && compiled !== sent && (
-        <Unfolding title="Compiled SQL" level={3} open={failed && !sent}>
+        <Unfolding title={`Compiled SQL, from ${files.compiled_from}`} level={3} open={failed && !sent}>
           {() => <Code text={compiled} label="Compiled SQL" />}
         </Unfolding>
       )}
+      {files?.compiled_missing && <p className="hint">{files.compiled_missing}</p>}
       {answer && answer.log.length > 0 && (
         <Unfolding title={`Log, ${counted(answer.log.length, "line")}`} level={3} open={failed}>
           {() => <Log lines={answer.log} />}
@@ -132,9 +135,9 @@ function Content({ node, look, asked }: { node: NodeRecord; look: Look; asked: A
           <NodeList ids={node.tests} withState />
         </Section>
       )}
-      {node.columns && node.columns.length > 0 && (
-        <Section title="Columns">
-          <ColumnTable columns={node.columns} />
+      {columns.length > 0 && (
+        <Section title={`Columns${files?.columns_from ? `, from ${files.columns_from}` : ""}`}>
+          <ColumnTable columns={columns} />
         </Section>
       )}
       {node.depends_on && node.depends_on.length > 0 && (
@@ -171,6 +174,7 @@ const isNotable = (node: NodeRecord, median: number) => node.seconds != null && 
 
 function Facts({ node, look }: { node: NodeRecord; look: Look }) {
   const history = useStore((state) => state.history);
+  const attempts = useRun().live.attempt;
   const median = history?.nodes[node.unique_id]?.median ?? null;
   const facts: [string, ReactNode][] = [
     ["Why", look === "waiting" ? null : node.not_run],
@@ -188,7 +192,8 @@ function Facts({ node, look }: { node: NodeRecord; look: Look }) {
     ["Rows", node.rows == null ? null : number(node.rows)],
     ["Failures", node.failures == null ? null : number(node.failures)],
     ["Last row loaded", node.age == null ? null : `${duration(node.age)} before`],
-    ["Attempt", (node.attempt ?? 1) > 1 ? String(node.attempt) : null],
+    ["Thread", node.thread],
+    ["Attempt", attempts > 1 && node.started_at ? `${node.attempt ?? 1} of ${attempts}` : null],
   ];
   return (
     <dl className="facts-list">

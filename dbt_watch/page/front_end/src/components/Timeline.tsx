@@ -34,6 +34,11 @@ export function Timeline() {
   const [zoom, setZoom] = useState(1);
   const limit = useGrowing(commands.reduce((sum, command) => sum + barsIn(command), 0));
   const critical = useMemo(() => new Set(run.live.is_over ? run.record.critical_path?.nodes : []), [run]);
+  // It is that of the tries that had the last word.
+  const criticalIn = useMemo(
+    () => (attempt: number) => new Set([...critical].filter((id) => (nodes.get(id)?.attempt ?? 1) === attempt)),
+    [critical, nodes],
+  );
   const start = useMemo(() => startOf(run), [run]);
   const now = secondsBetween(start, useServerNow());
   if (commands.length === 0) {
@@ -95,7 +100,7 @@ export function Timeline() {
                 isFirst={index === 0}
                 span={span}
                 scale={scale}
-                critical={critical}
+                critical={criticalIn(command.attempt)}
                 nameOf={nameOf}
                 isGoing={isGoing(command)}
                 room={room}
@@ -217,7 +222,7 @@ function CommandBlock({
       )}
       <Axis span={span} scale={scale} />
       {command.lanes.map((lane, index) => {
-        const title = titleOf(lane, index);
+        const title = titleOf(lane);
         const isMain = lane.name === MAIN_THREAD;
         const bars = lane.bars.slice(0, Math.max(left, 0));
         left -= lane.bars.length;

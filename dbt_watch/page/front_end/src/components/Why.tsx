@@ -6,7 +6,7 @@ import { counted } from "../model/format";
 import type { Cause } from "../types";
 import { useLook, useNodes, useRun } from "./hooks";
 import { AirflowLink, Code, Empty, NodeLink, NodeList, StateMark, Unfolding } from "./parts";
-import { useNodeAnswer } from "./useNodeAnswer";
+import { useNodeAnswer, useNodeFiles } from "./useNodeAnswer";
 
 const SHOWN = 5;
 /** So many causes show their SQL without being asked to. */
@@ -60,7 +60,9 @@ function CauseBox({ cause, withSql }: { cause: Cause; withSql: boolean }) {
   const task = useStore((state) => (cause.node ? state.run?.live.tasks?.[cause.node] : undefined));
   const { answer, error } = useNodeAnswer(cause.node ?? "", node, cause.node !== null);
   const message = cause.message ?? node?.message;
-  const sql = answer?.sql_sent ?? node?.sql ?? answer?.compiled_sql;
+  const sent = answer?.sql_sent ?? node?.sql;
+  const { answer: files } = useNodeFiles(cause.node ?? "", true, answer !== null && !sent);
+  const sql = sent ?? files?.compiled_sql;
   const blocked = cause.blocked ?? [];
   const title = node?.name ?? cause.title;
   return (
@@ -86,7 +88,7 @@ function CauseBox({ cause, withSql }: { cause: Cause; withSql: boolean }) {
       {message && <Code text={message} label={`What dbt said of ${title}`} className="error" />}
       {error && <p className="quiet">{error}</p>}
       {sql && (
-        <Unfolding title={answer?.sql_sent || node?.sql ? "SQL that was sent" : "Compiled SQL"} open={withSql}>
+        <Unfolding title={sent ? "SQL that was sent" : "Compiled SQL"} open={withSql}>
           {() => <Code text={sql} label={`SQL of ${title}`} />}
         </Unfolding>
       )}

@@ -1,34 +1,43 @@
-/** Asks the back end for what only a node's own view shows: its log and its SQL. */
+/** Asks the back end for what only a node's own view shows: its log and its SQL, and what dbt's files say of it. */
 import { useEffect, useState } from "react";
 import { ApiError, api, type Place } from "../data/api";
 import { useStore } from "../data/store";
-import type { NodeAnswer, NodeRecord } from "../types";
+import type { NodeAnswer, NodeFiles, NodeRecord } from "../types";
 
-export interface Asked {
-  answer: NodeAnswer | null;
+interface Reply<T> {
+  answer: T | null;
   error: string | null;
 }
 
-const NOTHING: Asked = { answer: null, error: null };
-const KEPT = 50;
-const cache = new Map<string, NodeAnswer>();
+export type Asked = Reply<NodeAnswer>;
 
-const keyOf = (place: Place, id: string, state: string) => JSON.stringify([place, id, state]);
+const NOTHING = { answer: null, error: null };
+const KEPT = 100;
+const cache = new Map<string, unknown>();
+
+type Ask<T> = (place: Place, node: string, signal: AbortSignal) => Promise<T>;
 
 /** Return what is known of a node; it is asked anew when the node's state has changed. */
-export function useNodeAnswer(id: string, node: NodeRecord | undefined, isWanted = true): Asked {
+export const useNodeAnswer = (id: string, node: NodeRecord | undefined, isWanted = true): Asked =>
+  useReply<NodeAnswer>("node", api.node, id, `${node?.state} ${node?.attempt ?? 1}`, isWanted);
+
+/** Return what dbt's files say of a node; they are kept when dbt has ended. */
+export const useNodeFiles = (id: string, isOver: boolean, isWanted = true): Reply<NodeFiles> =>
+  useReply<NodeFiles>("files", api.files, id, String(isOver), isWanted);
+
+function useReply<T>(kind: string, ask: Ask<T>, id: string, version: string, isWanted: boolean): Reply<T> {
   const place = useStore((state) => state.place);
-  const key = place ? keyOf(place, id, `${node?.state} ${node?.attempt ?? 1}`) : "";
-  const [asked, setAsked] = useState<Asked>(NOTHING);
+  const key = place ? JSON.stringify([kind, place, id, version]) : "";
+  const [asked, setAsked] = useState<Reply<T>>(NOTHING);
   useEffect(() => {
     if (!place || !isWanted || !key) return;
     const known = cache.get(key);
     if (known) {
-      setAsked({ answer: known, error: null });
+      setAsked({ answer: known as T, error: null });
       return;
     }
     const abort = new AbortController();
-    api.node(place, id, abort.signal).then(
+    ask(place, id, abort.signal).then(
       (answer) => {
         cache.set(key, answer);
         const oldest = cache.keys().next().value;
@@ -41,6 +50,6 @@ export function useNodeAnswer(id: string, node: NodeRecord | undefined, isWanted
       },
     );
     return () => abort.abort();
-  }, [place, id, key, isWanted]);
+  }, [place, ask, id, key, isWanted]);
   return asked;
 }

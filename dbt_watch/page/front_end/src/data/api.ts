@@ -1,5 +1,5 @@
 /** Asks the back end. All addresses are relative to the page's own, since a proxy may put a prefix in front of everything. */
-import type { Changes, HistoryAnswer, NodeAnswer, ProjectsAnswer, RecordAnswer, Run } from "../types";
+import type { Changes, HistoryAnswer, NodeAnswer, NodeFiles, ProjectsAnswer, RecordAnswer, Run } from "../types";
 
 /** One run of one project: what most questions are about. */
 export interface Place {
@@ -69,4 +69,5 @@ export const api = {
   changes: (place: Place, since: number, signal?: AbortSignal) => ask<Changes>("changes", { ...place, since }, signal),
   history: (place: Place, signal?: AbortSignal) => ask<HistoryAnswer>("history", params(place), signal),
   node: (place: Place, node: string, signal?: AbortSignal) => ask<NodeAnswer>("node", { ...place, node }, signal),
+  files: (place: Place, node: string, signal?: AbortSignal) => ask<NodeFiles>("files", { ...place, node }, signal),
 };

@@ -1,5 +1,5 @@
 /** The timeline: the record's once the run is over; until then, lanes that are worked out from the times of the nodes. */
-import type { Bar, Command, Lane, RecordAnswer } from "../types";
+import type { Bar, Command, Lane, NodeRecord, RecordAnswer } from "../types";
 import { secondsBetween } from "./format";
 
 /** When the times of a run count from, in milliseconds. */
@@ -23,7 +23,9 @@ export function commandsOf(run: RecordAnswer): Command[] {
   const bars = barsOf(run, start);
   const earlier = record.commands.filter((command) => command.attempt < live.attempt && command.lanes.length > 0);
   if (bars.length === 0) return earlier;
-  const rows = packed(bars);
+  const threads = threadsOf(bars, record.nodes);
+  const rows = threads ? [...threads.values()] : packed(bars);
+  const names = threads ? [...threads.keys()] : rows.map((_, index) => `${index + 1}`);
   const begin = Math.min(...bars.map((bar) => bar.begin));
   const end = Math.max(...bars.map((bar) => bar.end));
   const current: Command = {
@@ -35,8 +37,8 @@ export function commandsOf(run: RecordAnswer): Command[] {
     begin,
     end,
     threads: null,
-    has_threads: false,
-    lanes: rows.map((row, index) => ({ name: `${index + 1}`, bars: row, idle: idleSeconds(row, begin, end) })),
+    has_threads: threads !== null,
+    lanes: rows.map((row, index) => ({ name: names[index] ?? "", bars: row, idle: idleSeconds(row, begin, end) })),
   };
   return [...earlier, current];
 }
@@ -63,6 +65,20 @@ function barsOf({ record, live }: RecordAnswer, start: number): Bar[] {
   return found.sort((a, b) => a.begin - b.begin || a.end - b.end || (a.node < b.node ? -1 : 1));
 }
 
+/** Return the bars of each thread of dbt; null where that of some node is not known, or the names cannot be right. */
+function threadsOf(bars: readonly Bar[], nodes: readonly NodeRecord[]): Map<string, Bar[]> | null {
+  const names = new Map(nodes.map((node) => [node.unique_id, node.thread]));
+  const rows = new Map<string, Bar[]>();
+  for (const bar of bars) {
+    const name = names.get(bar.node);
+    const row = rows.get(name ?? "") ?? [];
+    if (!name || (row.at(-1)?.end ?? 0) > bar.begin) return null;
+    rows.set(name, row);
+    row.push(bar);
+  }
+  return new Map([...rows].sort(([a], [b]) => a.length - b.length || (a < b ? -1 : 1)));
+}
+
 /** Return rows in which no two bars overlap, as few as will do; each bar, in the order of time, goes into the first free row. */
 export function packed(bars: readonly Bar[]): Bar[][] {
   const rows: Bar[][] = [];
@@ -82,9 +98,10 @@ export function idleSeconds(bars: readonly Bar[], begin: number, end: number): n
 export const MAIN_THREAD = "MainThread";
 
 /** Return what a lane is called. */
-export function titleOf(lane: Lane, index: number): string {
+export function titleOf(lane: Lane): string {
   if (lane.name === MAIN_THREAD) return "hooks";
-  if (/^\d*$/.test(lane.name)) return `lane ${lane.name || index + 1}`;
+  if (lane.name === "") return "unused thread";
+  if (/^\d*$/.test(lane.name)) return `lane ${lane.name}`;
   return lane.name.split(" ")[0] ?? lane.name;
 }
 

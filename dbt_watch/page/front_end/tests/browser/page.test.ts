@@ -112,6 +112,7 @@ describe.each([false, true])("dark: %s", (dark) => {
     for (const width of [1280, 400]) {
       const page = await opened("dag_id=failed&view=table&node=model.jaffle_shop.orders", { dark, width });
       await page.getByText("SQL that was sent").waitFor();
+      await page.getByRole("heading", { name: /^Columns/ }).waitFor();
       expect(await complaintsOfAxe(page)).toEqual([]);
       if (PICTURES) await page.screenshot({ path: `${PICTURES}/node-${dark ? "dark" : "light"}-${width}.png` });
       await context.close();
@@ -144,6 +145,38 @@ describe("a failed run", () => {
     await cause.getByRole("region", { name: "SQL of orders" }).waitFor();
     await cause.getByRole("button", { name: "8 nodes were not built because of it" }).click();
     expect(await cause.getByRole("listitem").count()).toBe(8);
+  });
+
+  test("a node has its columns, its compiled SQL, its tests with their results, and the thread that ran it", async () => {
+    const page = await opened("dag_id=failed&view=timeline&node=model.jaffle_shop.stg_orders");
+    const panel = page.getByRole("complementary", { name: "Node stg_orders" });
+    await panel.getByRole("heading", { name: "Columns, from manifest.json and catalog.json" }).waitFor();
+    await panel.getByRole("row", { name: "order_id" }).waitFor();
+    await panel.getByRole("button", { name: "Compiled SQL, from run_results.json" }).click();
+    await panel.getByRole("region", { name: "Compiled SQL" }).getByText("sum(amount)").waitFor();
+    expect(await panel.locator("dl").textContent()).toContain("Thread-1");
+    const tests = panel.locator("section", { has: page.getByRole("heading", { name: "Tests" }) });
+    expect(await tests.getByRole("listitem").allInnerTexts()).toEqual([
+      expect.stringMatching(/pass.*unique_stg_orders|unique_stg_orders.*pass/s),
+      expect.stringMatching(/accepted_values/),
+    ]);
+    if (PICTURES) await page.screenshot({ path: `${PICTURES}/node-whole.png` });
+  });
+
+  test("a retried run shows each attempt, and a node which of them built it", async () => {
+    const page = await opened("dag_id=retry&view=timeline");
+    await page
+      .getByRole("heading", { name: /attempt 1/ })
+      .first()
+      .waitFor();
+    await page
+      .getByRole("heading", { name: /attempt 2/ })
+      .first()
+      .waitFor();
+    await page.locator(".bar").first().click();
+    const panel = page.getByRole("complementary", { name: /Node/ });
+    await panel.getByText(/^[12] of 2$/).waitFor();
+    if (PICTURES) await page.screenshot({ path: `${PICTURES}/attempts.png` });
   });
 
   test("with a task in the address opens its node", async () => {
@@ -232,6 +265,54 @@ describe("with the keyboard alone", () => {
     await page.keyboard.press("ArrowRight");
     await page.keyboard.press("Enter");
     await page.waitForSelector(".node-panel");
+  });
+});
+
+describe("the graph and the pointer", () => {
+  /** Return a point of the canvas at which there is a node, by moving over it. */
+  async function nodeIn(page: Page): Promise<{ x: number; y: number }> {
+    const box = await page.locator(".graph canvas").boundingBox();
+    if (!box) throw new Error("no canvas");
+    for (let x = box.x + 20; x < box.x + box.width; x += 25)
+      for (let y = box.y + 20; y < box.y + box.height; y += 18) {
+        await page.mouse.move(x, y);
+        if (await page.locator(".graph canvas.over-node").count()) return { x, y };
+      }
+    throw new Error("no node is in sight");
+  }
+
+  test("a click chooses a node, one beside it none, two open it", async () => {
+    const page = await opened("dag_id=failed&view=graph");
+    await shown(page);
+    const { x, y } = await nodeIn(page);
+    await page.mouse.click(x, y);
+    const chosen = page.getByRole("complementary", { name: "The chosen node" });
+    await chosen.waitFor();
+    if (PICTURES) await page.screenshot({ path: `${PICTURES}/graph-chosen.png` });
+    const box = await page.locator(".graph canvas").boundingBox();
+    await page.mouse.click((box?.x ?? 0) + 4, (box?.y ?? 0) + 4);
+    await chosen.waitFor({ state: "detached" });
+    const again = await nodeIn(page);
+    await page.mouse.dblclick(again.x, again.y);
+    await page.getByRole("complementary", { name: /^Node / }).waitFor();
+  });
+
+  test("the wheel zooms around the pointer, and dragging moves the graph without choosing", async () => {
+    const page = await opened("dag_id=failed&view=graph");
+    await shown(page);
+    const { x, y } = await nodeIn(page);
+    for (let turn = 0; turn < 4; turn++) await page.mouse.wheel(0, -200);
+    await page.waitForTimeout(300);
+    await page.mouse.move(x + 1, y);
+    expect(await page.locator(".graph canvas.over-node").count()).toBe(1);
+    if (PICTURES) await page.screenshot({ path: `${PICTURES}/graph-zoomed.png` });
+    await page.mouse.down();
+    await page.mouse.move(x + 300, y + 200, { steps: 5 });
+    await page.mouse.up();
+    await page.mouse.move(x + 301, y + 200);
+    expect(await page.locator(".graph canvas.over-node").count()).toBe(1);
+    expect(await page.getByRole("complementary").count()).toBe(0);
+    await page.getByRole("button", { name: "Fit the whole graph" }).click();
   });
 });
 

@@ -57,6 +57,28 @@ describe("a run that goes on", () => {
     expect(commandsOf(going)).toEqual([]);
   });
 
+  test("nodes that know their thread are in its lane", () => {
+    const going = run([
+      ran("a", 0, 1, { thread: "Thread-10" }),
+      ran("b", 0, 2, { thread: "Thread-2" }),
+      node("c", { state: "started", meaning: "open", started_at: at(3), thread: "Thread-10" }),
+    ]);
+    const [command] = commandsOf(going);
+    expect(command?.has_threads).toBe(true);
+    expect(command?.lanes.map(({ name, bars }) => [name, bars.length])).toEqual([
+      ["Thread-2", 1],
+      ["Thread-10", 2],
+    ]);
+  });
+
+  test("where a thread is not known, or would do two things at once, lanes are worked out", () => {
+    for (const other of [undefined, "Thread-1"]) {
+      const [command] = commandsOf(run([ran("a", 0, 2, { thread: "Thread-1" }), ran("b", 1, 3, { thread: other })]));
+      expect(command?.has_threads).toBe(false);
+      expect(command?.lanes.map(({ name }) => name)).toEqual(["1", "2"]);
+    }
+  });
+
   test("earlier attempts keep their own lanes", () => {
     const earlier: Command = {
       label: "attempt 1",
@@ -97,7 +119,8 @@ test("the axis of a run that goes on has room", () => {
 });
 
 test("a lane is called after its thread, hooks after what they are, and others by their number", () => {
-  expect(titleOf({ name: "Thread-1 (worker)", bars: [], idle: 0 }, 0)).toBe("Thread-1");
-  expect(titleOf({ name: "MainThread", bars: [], idle: 0 }, 0)).toBe("hooks");
-  expect(titleOf({ name: "", bars: [], idle: 0 }, 2)).toBe("lane 3");
+  expect(titleOf({ name: "Thread-1 (worker)", bars: [], idle: 0 })).toBe("Thread-1");
+  expect(titleOf({ name: "MainThread", bars: [], idle: 0 })).toBe("hooks");
+  expect(titleOf({ name: "3", bars: [], idle: 0 })).toBe("lane 3");
+  expect(titleOf({ name: "", bars: [], idle: 0 })).toBe("unused thread");
 });

@@ -181,9 +181,13 @@ def is_quick(item):
 @pytest.fixture(autouse=True)
 def secrets_are_forgotten():
     """Have Airflow forget the secrets that a test made up: it would mask them in the texts of all tests that follow."""
+    if module := sys.modules.get("airflow.sdk._shared.secrets_masker"):
+        masker = module._secrets_masker()
+        # Its own stay, such as the address of its database.
+        patterns, replacer = set(masker.patterns), masker.replacer
     yield
-    if masker := sys.modules.get("airflow.sdk._shared.secrets_masker"):
-        masker.reset_secrets_masker()
+    if module:
+        masker.patterns, masker.replacer = patterns, replacer
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import TriggerRule
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -43,6 +45,21 @@ def hurry(tasks: Iterable[Any]) -> None:
         task.retry_exponential_backoff = 0
 
 
+def run_sensors_last(dag: DAG) -> None:
+    """
+    Have the tasks of nodes run when their producer is done.
+
+    In `dag.test()` each would otherwise look before there is anything to see, and again seconds later. What becomes of them
+    does not depend on the order: they go by the journal.
+    """
+    for task in dag.tasks:
+        producer = dag.task_dict.get(getattr(task, "producer_task_id", None) or "")
+        if producer is not None and not task.is_mapped and task.get_closest_mapped_task_group() is None:
+            task.trigger_rule = TriggerRule.ALL_DONE
+            task.upstream_task_ids.add(producer.task_id)
+            producer.downstream_task_ids.add(task.task_id)
+
+
 def connect(tasks: Iterable[Any], connection: str) -> None:
     """Have the connections by which tasks reach Kubernetes lead to one cluster, unless they are set already."""
     for task in tasks:
@@ -68,6 +85,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     dag = dags[dag_id]
     connect(dag.tasks, request["connection"])
     hurry(dag.tasks)
+    run_sensors_last(dag)
     done = dag.test(run_conf=request["conf"])
     tasks = [
         {

@@ -60,7 +60,7 @@ def dbt_watch_kube() -> Iterator[LocalKube]:
 def dbt_watch_airflow(
     dbt_watch_kube: LocalKube, dbt_watch_dags_folder: Path, dbt_watch_env: Mapping[str, str]
 ) -> Iterator[LocalAirflow]:
-    """Yield a whole local Airflow, with the folder of the DAGs; it takes half a minute to start."""
+    """Yield a whole local Airflow, with the folder of the DAGs."""
     from dbt_watch.local.airflow.deployment import LocalAirflow  # noqa: PLC0415 - few sessions need it
     from dbt_watch.testing.runner import connection_to  # noqa: PLC0415
 

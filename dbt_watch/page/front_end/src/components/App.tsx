@@ -1,19 +1,21 @@
 /** The page: its head, its views as tabs, and the node that is open beside them. */
-import { useEffect, useRef, useState } from "react";
+import { lazy, Suspense, useEffect, useRef, useState } from "react";
 import { Button, Tab, TabList, TabPanel, Tabs } from "react-aria-components";
 import { go, load, useStore } from "../data/store";
 import { VIEWS, type View } from "../model/address";
 import { causesOf } from "../model/causes";
 import { counted, number } from "../model/format";
 import type { RecordAnswer } from "../types";
-import { Graph } from "./Graph";
 import { Head } from "./Head";
 import { useMedia } from "./hooks";
 import { NodePanel } from "./NodePanel";
 import { NodeTable } from "./NodeTable";
 import { Now } from "./Now";
+import { Empty } from "./parts";
 import { Timeline } from "./Timeline";
 import { Why } from "./Why";
+
+const Graph = lazy(() => import("./Graph"));
 
 const TITLES: Record<View, string> = { now: "Now", why: "Why", timeline: "Timeline", graph: "Graph", table: "Table" };
 
@@ -21,7 +23,11 @@ const CONTENTS: Record<View, () => React.ReactNode> = {
   now: () => <Now />,
   why: () => <Why />,
   timeline: () => <Timeline />,
-  graph: () => <Graph />,
+  graph: () => (
+    <Suspense fallback={<Empty>The graph is being loaded.</Empty>}>
+      <Graph />
+    </Suspense>
+  ),
   table: () => <NodeTable />,
 };
 

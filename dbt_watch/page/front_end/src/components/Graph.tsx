@@ -6,14 +6,14 @@ import { around, type Lineage, lineageOf } from "../model/graph";
 import type { LayoutAnswer, LayoutQuestion } from "../model/layout.worker";
 import { LOOKS, type Look, WORDS } from "../model/looks";
 import type { NodeRecord } from "../types";
-import { type DrawnNode, GraphCanvas, LARGE, widthOf } from "./graphCanvas";
 import { openNode, useLook, useNodes, useRun } from "./hooks";
+import { type DrawnNode, LARGE, LineageView, type Viewport, widthOf } from "./lineageView";
 import { Empty, NodeList, StateMark } from "./parts";
 
 /** Up to so many nodes, tests are shown from the start. */
 const FEW = 60;
 
-export function Graph() {
+export default function Graph() {
   const { record } = useRun();
   const lookOf = useLook();
   const [withTests, setWithTests] = useState(record.nodes.length <= FEW);
@@ -127,10 +127,10 @@ interface CanvasProps {
 }
 
 function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
-  const shownPart = useRef<string | null>(null);
-  const canvas = useRef<HTMLCanvasElement>(null);
-  const [graph, setGraph] = useState<GraphCanvas | null>(null);
-  const [isPlacing, setPlacing] = useState(true);
+  const shown = useRef<{ part: string; viewport: Viewport } | null>(null);
+  const box = useRef<HTMLDivElement>(null);
+  const [graph, setGraph] = useState<LineageView | null>(null);
+  const isPlacing = graph === null;
   // States change often and places do not: only another set of nodes is placed anew.
   const shape = useMemo(
     () => `${lineage.nodes.map((node) => node.unique_id).join("\n")}\n\n${lineage.edges.length}`,
@@ -139,34 +139,28 @@ function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
   const current = useRef({ lineage, lookOf, part, onChoose });
   current.current = { lineage, lookOf, part, onChoose };
 
-  useEffect(() => {
-    if (!canvas.current) return;
-    const drawn = new GraphCanvas(canvas.current, { onChoose: (id) => current.current.onChoose(id), onOpen: openNode });
-    setGraph(drawn);
-    return () => {
-      setGraph(null);
-      shownPart.current = null;
-      drawn.destroy();
-    };
-  }, []);
-
   // biome-ignore lint/correctness/useExhaustiveDependencies: `shape` stands for the lineage
   useEffect(() => {
-    if (!graph) return;
-    setPlacing(true);
+    const container = box.current;
+    if (!container) return;
     const worker = new Worker(new URL("../model/layout.worker.ts", import.meta.url), { type: "module" });
     const { nodes, edges } = current.current.lineage;
-    worker.onmessage = (event: MessageEvent<LayoutAnswer>) => {
-      const look = current.current.lookOf;
-      graph.setGraph(nodes.map(drawnOf(look)), edges, new Map(event.data.places));
-      if (shownPart.current !== current.current.part) {
-        shownPart.current = current.current.part;
+    const view = new LineageView(container, nodes.length > LARGE, {
+      onChoose: (id) => current.current.onChoose(id),
+      onOpen: openNode,
+    });
+    let shownPart: string | null = null;
+    worker.onmessage = async (event: MessageEvent<LayoutAnswer>) => {
+      const { lookOf: look, part: wanted } = current.current;
+      if (!(await view.add(nodes.map(drawnOf(look)), edges, new Map(event.data.places)))) return;
+      if (shown.current?.part === wanted) view.viewport = shown.current.viewport;
+      else {
         const first =
           nodes.find((node) => look(node) === "failure") ?? nodes.find((node) => look(node) === "running") ?? nodes[0];
-        graph.fit(nodes.length > LARGE ? undefined : first?.unique_id);
+        view.fit(nodes.length > LARGE ? undefined : first?.unique_id);
       }
-      graph.draw();
-      setPlacing(false);
+      shownPart = wanted;
+      setGraph(view);
     };
     const question: LayoutQuestion = {
       nodes: nodes.map((node) => ({ id: node.unique_id, width: widthOf(node.name) })),
@@ -174,34 +168,38 @@ function Canvas({ lineage, lookOf, part, chosen, onChoose }: CanvasProps) {
       number: 0,
     };
     worker.postMessage(question);
-    return () => worker.terminate();
-  }, [graph, shape]);
+    return () => {
+      worker.terminate();
+      if (shownPart !== null) shown.current = { part: shownPart, viewport: view.viewport };
+      setGraph(null);
+      view.destroy();
+    };
+  }, [shape]);
 
   useEffect(() => {
-    if (graph && !isPlacing) graph.setLooks(lineage.nodes.map(drawnOf(lookOf)));
-  }, [graph, isPlacing, lineage, lookOf]);
+    graph?.setLooks(lineage.nodes.map(drawnOf(lookOf)));
+  }, [graph, lineage, lookOf]);
 
   useEffect(() => {
-    if (!graph || isPlacing) return;
+    if (!graph) return;
     graph.choose(chosen);
     if (chosen) graph.show(chosen);
-  }, [graph, isPlacing, chosen]);
+  }, [graph, chosen]);
 
   const onKey = useKeys(graph, lineage, chosen, onChoose);
   const count = lineage.nodes.length;
   return (
     <div className="graph-frame">
       <div
-        className="graph"
+        ref={box}
+        className="graph __________cytoscape_container"
         // biome-ignore lint/a11y/noNoninteractiveTabindex: it takes the arrow keys
         tabIndex={0}
         role="application"
         aria-label={`Lineage of ${count} nodes. Left and right go to what a node depends on and what needs it, up and down to its neighbours, Enter opens it.`}
         aria-busy={isPlacing}
         onKeyDown={onKey}
-      >
-        <canvas ref={canvas} />
-      </div>
+      />
       <div className="graph-zoom" role="group" aria-label="Zoom">
         <Button className="button" aria-label="Zoom out" onPress={() => graph?.zoomBy(1 / 1.4)}>
           −
@@ -228,7 +226,7 @@ const drawnOf =
 
 /** Return what the arrow keys do: along the lines, or to the next node of the same column. */
 function useKeys(
-  graph: GraphCanvas | null,
+  graph: LineageView | null,
   lineage: Lineage,
   chosen: string | null,
   onChoose: (id: string | null) => void,

@@ -269,14 +269,14 @@ describe("with the keyboard alone", () => {
 });
 
 describe("the graph and the pointer", () => {
-  /** Return a point of the canvas at which there is a node, by moving over it. */
+  /** Return a point of the graph at which there is a node, by moving over it. */
   async function nodeIn(page: Page): Promise<{ x: number; y: number }> {
-    const box = await page.locator(".graph canvas").boundingBox();
-    if (!box) throw new Error("no canvas");
+    const box = await page.locator(".graph").boundingBox();
+    if (!box) throw new Error("no graph");
     for (let x = box.x + 20; x < box.x + box.width; x += 25)
       for (let y = box.y + 20; y < box.y + box.height; y += 18) {
         await page.mouse.move(x, y);
-        if (await page.locator(".graph canvas.over-node").count()) return { x, y };
+        if (await page.locator(".graph.over-node").count()) return { x, y };
       }
     throw new Error("no node is in sight");
   }
@@ -289,7 +289,7 @@ describe("the graph and the pointer", () => {
     const chosen = page.getByRole("complementary", { name: "The chosen node" });
     await chosen.waitFor();
     if (PICTURES) await page.screenshot({ path: `${PICTURES}/graph-chosen.png` });
-    const box = await page.locator(".graph canvas").boundingBox();
+    const box = await page.locator(".graph").boundingBox();
     await page.mouse.click((box?.x ?? 0) + 4, (box?.y ?? 0) + 4);
     await chosen.waitFor({ state: "detached" });
     const again = await nodeIn(page);
@@ -304,13 +304,13 @@ describe("the graph and the pointer", () => {
     for (let turn = 0; turn < 4; turn++) await page.mouse.wheel(0, -200);
     await page.waitForTimeout(300);
     await page.mouse.move(x + 1, y);
-    expect(await page.locator(".graph canvas.over-node").count()).toBe(1);
+    expect(await page.locator(".graph.over-node").count()).toBe(1);
     if (PICTURES) await page.screenshot({ path: `${PICTURES}/graph-zoomed.png` });
     await page.mouse.down();
     await page.mouse.move(x + 300, y + 200, { steps: 5 });
     await page.mouse.up();
     await page.mouse.move(x + 301, y + 200);
-    expect(await page.locator(".graph canvas.over-node").count()).toBe(1);
+    expect(await page.locator(".graph.over-node").count()).toBe(1);
     expect(await page.getByRole("complementary").count()).toBe(0);
     await page.getByRole("button", { name: "Fit the whole graph" }).click();
   });

@@ -297,4 +297,4 @@ def event_inside(note: DbtEvent) -> DbtEvent | None:
     if not isinstance(data, Data):
         return None
     info = note.info
-    return DbtEvent(Info(match[1], info.level, info.ts, info.msg, info.invocation_id), data)
+    return DbtEvent(msgspec.structs.replace(info, name=match[1]), data)

@@ -83,7 +83,9 @@ def test_a_retry_is_followed_attempt_by_attempt(start, tab, airflow_version, add
     if airflow_version >= (3, 3):
         # Before, Airflow keeps nothing of a task from one attempt to the next.
         tries = panel.locator("section", has=page.get_by_role("heading", name="Tries"))
-        assert [text.lstrip("✕✓ ").split()[0] for text in tries.get_by_role("listitem").all_inner_texts()] == [
+        assert [
+            text.lstrip("✕✓ ").split()[0] for text in tries.get_by_role("listitem").all_inner_texts()
+        ] == [
             "error",
             "success",
         ]

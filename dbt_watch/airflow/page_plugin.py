@@ -8,7 +8,7 @@ itself is made in the api-server, when it is asked for first.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from airflow.configuration import conf
 from airflow.sdk import BaseOperatorLink
@@ -79,7 +79,7 @@ class PageLink(BaseOperatorLink):
         query = {"dag_id": ti_key.dag_id, "run_id": ti_key.run_id, "task_id": ti_key.task_id}
         if ti_key.map_index is not None and ti_key.map_index >= 0:
             query["map_index"] = str(ti_key.map_index)
-        return f"{_ADDRESS}?{urlencode(query)}"
+        return f"{_ADDRESS}?{urlencode(query, quote_via=quote)}"
 
 
 def page() -> FastAPI:

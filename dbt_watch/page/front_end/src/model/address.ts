@@ -26,7 +26,8 @@ function oneOf<T extends string>(words: readonly T[], word: string | null): T | 
 const PLACEHOLDER = /^\{[A-Z_]+\}$/;
 
 export function addressIn(query: string): Address {
-  const params = new URLSearchParams(query);
+  // Airflow 3.1 writes the id of a run as it is, and most have a `+` in their time; here nobody writes a blank as one.
+  const params = new URLSearchParams(query.replaceAll("+", "%2B"));
   const given = (key: string) => (params.get(key) ?? "").replace(PLACEHOLDER, "");
   return {
     dagId: given("dag_id"),
@@ -55,5 +56,6 @@ export function queryOf(address: Address): string {
     ["q", address.search],
     ["sort", address.sort],
   ];
-  return `?${new URLSearchParams(entries.filter((entry): entry is [string, string] => Boolean(entry[1])))}`;
+  const params = new URLSearchParams(entries.filter((entry): entry is [string, string] => Boolean(entry[1])));
+  return `?${params.toString().replaceAll("+", "%20")}`;
 }

@@ -40,8 +40,11 @@ test("tries come at longer and longer intervals, and not all viewers at once", (
 describe("the address", () => {
   test("what it says comes back as it was", () => {
     const query =
-      "?dag_id=d%26g&run_id=manual__2026-11-21T00%3A00%3A00%2B00%3A00&project=a.b&map_index=3&view=table&node=model.shop.%3Cx%3E&filter=failed&q=a+b&sort=-seconds";
+      "?dag_id=d%26g&run_id=manual__2026-11-21T00%3A00%3A00%2B00%3A00&project=a.b&map_index=3&view=table&node=model.shop.%3Cx%3E&filter=failed&q=a%20b&sort=-seconds";
     expect(queryOf(addressIn(query))).toBe(query);
+  });
+  test.each(["00:00+00:00", "00%3A00%2B00%3A00"])("the id of a run keeps its time zone, encoded or not: %s", (time) => {
+    expect(addressIn(`?run_id=manual__2026-11-21T00:${time}`).runId).toBe("manual__2026-11-21T00:00:00+00:00");
   });
   test("words that mean nothing are as if they were not there", () => {
     expect(addressIn("?view=nonsense&filter=nonsense")).toMatchObject({ view: null, filter: "all" });

@@ -35,6 +35,7 @@ ENTRY_POINTS = {
     "console_scripts": {"dbt-watch": "dbt_watch.cli:main"},
     "apache_airflow_provider": {"provider_info": "dbt_watch.provider:get_provider_info"},
     "airflow.plugins": {"dbt_watch": "dbt_watch.airflow.plugin:DbtWatchPlugin"},
+    "pytest11": {"dbt_watch": "dbt_watch.testing.plugin"},
 }
 
 

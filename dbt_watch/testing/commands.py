@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from dbt_watch.core.labels import label_of
 from dbt_watch.testing.call import Call, call_of
+from dbt_watch.testing.notes import read_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-NOTES: Final = "notes.jsonl"
-"""The file of the notes, beside the script."""
 
 
 class PlayedCommand(msgspec.Struct, kw_only=True):
@@ -94,16 +90,6 @@ class PlayedCommand(msgspec.Struct, kw_only=True):
 
     def _told(self) -> str:
         return f"`dbt {' '.join(self.words)}` selects {', '.join(sorted(self.nodes)) or 'nothing'}"
-
-
-def read_notes(path: Path) -> list[dict[str, Any]]:
-    """Return the notes so far, oldest first."""
-    notes = []
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):  # a process may have been killed in the middle of a line
-                notes.append(json.loads(line))
-    return notes
 
 
 def commands_in(path: Path) -> list[PlayedCommand]:

@@ -23,8 +23,9 @@ import msgspec
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.local.localkube import Image, Mount
-from dbt_watch.testing.commands import NOTES, PlayedCommand, commands_in
+from dbt_watch.testing.commands import PlayedCommand, commands_in
 from dbt_watch.testing.memory import CLUSTER, Cluster
+from dbt_watch.testing.notes import NOTES
 from dbt_watch.testing.player import LOG, MANIFEST, SCRIPT
 from dbt_watch.testing.run_order import TESTS
 from dbt_watch.testing.script import Act, Crash, Death, How, Script

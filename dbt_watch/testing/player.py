@@ -7,7 +7,6 @@ ended. A later attempt, in another pod, reads from these how often a node has fa
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 import re
@@ -16,7 +15,6 @@ import signal
 import sys
 import time
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,9 +25,11 @@ from dbt_watch.core.selection import select_nodes
 from dbt_watch.core.selection.source_freshness import sources_selected
 from dbt_watch.exceptions import DbtWatchError
 from dbt_watch.testing.call import Call, call_of
-from dbt_watch.testing.commands import NOTES, read_notes
 from dbt_watch.testing.log_lines import LogWriter, described, dotted, node_info, now, schema_of, written
-from dbt_watch.testing.run_order import TESTS, run_order
+from dbt_watch.testing.node_run import NodeRun
+from dbt_watch.testing.notes import NOTES, Notes
+from dbt_watch.testing.played_results import NO_OPS, RESULT_EVENTS, Result, counts_of, result_data
+from dbt_watch.testing.run_order import run_order
 from dbt_watch.testing.script import Act, Death, Script
 
 if TYPE_CHECKING:
@@ -51,17 +51,6 @@ _RUNS: Final[dict[str, tuple[str, ...]]] = {
     "snapshot": ("snapshot",),
     "test": ("test", "unit_test"),
 }
-_NO_OPS: Final = frozenset({"exposure", "saved_query"})
-_RESULTS: Final = {
-    "function": "LogFunctionResult",
-    "model": "LogModelResult",
-    "seed": "LogSeedResult",
-    "snapshot": "LogSnapshotResult",
-    "source": "LogFreshnessResult",
-    "test": "LogTestResult",
-    "unit_test": "LogTestResult",
-}
-_BLOCKING: Final = frozenset({"error", "fail", "skipped"})
 _INVOCATION: Final = re.compile(r'("invocation_id": ?")[^"]*(")')
 
 
@@ -71,101 +60,6 @@ class ProcessEnded(Exception):
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
         self.exit_code = exit_code
-
-
-class Notes:
-    """
-    What the commands of one `FakeDbt` have done, in whichever pods they ran.
-
-    :param path: of the file
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._earlier = read_notes(path)
-
-    def add(self, note: str, **values: Any) -> None:
-        """Note something; a line is written at once, since other pods may write too."""
-        line = json.dumps({"note": note, **values}) + "\n"
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
-
-    def count(self, **values: Any) -> int:
-        """Return how many earlier notes say this."""
-        return sum(values.items() <= note.items() for note in self._earlier)
-
-
-@dataclass
-class Result:
-    """How one node ended."""
-
-    node: Node
-    status: str
-    message: str = ""
-    failures: int | None = None
-    rows: int | None = None
-    began: str = ""
-    over: str = ""
-    seconds: float = 0.0
-    thread: str = ""
-
-    @property
-    def response(self) -> dict[str, Any]:
-        """What the database answered."""
-        if self.status in _BLOCKING or self.status == "no-op":
-            return {}
-        if self.rows is None:
-            return {"_message": "OK"}
-        return {"_message": f"INSERT {self.rows}", "code": "INSERT", "rows_affected": self.rows}
-
-    def run_result(self) -> dict[str, Any]:
-        """Return it as an event of the log has it."""
-        return {
-            "adapter_response": self.response,
-            "execution_time": self.seconds,
-            "message": self.message,
-            "num_failures": self.failures or 0,
-            "status": self.status,
-            "thread": self.thread,
-            "timing_info": [
-                {"name": "execute", "started_at": f"{self.began}Z", "completed_at": f"{self.over}Z"}
-            ],
-        }
-
-    def artifact(self) -> dict[str, Any]:
-        """Return it as run_results.json has it."""
-        timing = [{"name": "execute", "started_at": f"{self.began}Z", "completed_at": f"{self.over}Z"}]
-        return {
-            "status": self.status,
-            "timing": timing if self.over else [],
-            "thread_id": self.thread,
-            "execution_time": self.seconds,
-            "adapter_response": self.response,
-            "message": self.message or None,
-            "failures": self.failures,
-            "unique_id": self.node.unique_id,
-            "compiled": True,
-            "compiled_code": "select 1",
-            "relation_name": self.node.relation_name,
-            "batch_results": None,
-        }
-
-    def source(self) -> dict[str, Any]:
-        """Return it as sources.json has it."""
-        return {
-            "unique_id": self.node.unique_id,
-            "status": self.status,
-            "max_loaded_at": f"{self.over}Z",
-            "snapshotted_at": f"{self.over}Z",
-            "max_loaded_at_time_ago_in_s": 0.0,
-            "adapter_response": {},
-            "timing": [],
-            "thread_id": self.thread,
-            "execution_time": self.seconds,
-        }
 
 
 class CommandPlayer:
@@ -357,7 +251,7 @@ class CommandPlayer:
         node, status, thread = result.node, result.status, result.thread
         info = node_info(node, status, began=result.began, over=result.over)
         common = {"index": index, "execution_time": result.seconds, "node_info": info}
-        if node.resource_type in _NO_OPS:
+        if node.resource_type in NO_OPS:
             message = dotted(f"{index} of {total} NO-OP {described(node)}", "NO-OP")
             data = {"description": described(node), "status": "no-op", "total": total, **common}
             self._log.event("LogNodeNoOpResult", "info", message, data, thread=thread)
@@ -379,7 +273,11 @@ class CommandPlayer:
         word = status.upper() if status in {"error", "fail", "warn", "pass"} else "OK"
         message = dotted(f"{index} of {total} {word} {described(node)}", f"{word} in {result.seconds:.2f}s")
         self._log.event(
-            _RESULTS[node.resource_type], level, message, _result_data(result, total) | common, thread=thread
+            RESULT_EVENTS[node.resource_type],
+            level,
+            message,
+            result_data(result, total) | common,
+            thread=thread,
         )
         self._finish(result)
         if status in {"error", "fail"}:
@@ -452,9 +350,9 @@ class CommandPlayer:
         if self.call.command == _FRESHNESS:
             self._log.event("FreshnessCheckComplete", "info", "Done.", {})
         else:
-            stats = _stats(results)
-            told = " ".join(f"{name.upper()}={number}" for name, number in stats.items())
-            self._log.event("StatsLine", "info", f"Done. {told}", {"stats": stats})
+            counts = counts_of(results)
+            told = " ".join(f"{name.upper()}={number}" for name, number in counts.items())
+            self._log.event("StatsLine", "info", f"Done. {told}", {"stats": counts})
         return self._completed(ok=not failed)
 
     def _tell(self, result: Result, heading: str, text: str, level: str) -> None:
@@ -548,134 +446,6 @@ class CommandPlayer:
         text = (self._directory / LOG).read_text(encoding="utf-8")
         self._log.raw(_INVOCATION.sub(rf"\g<1>{self._id}\g<2>", text))
         return self._script.exit_code
-
-
-class NodeRun:
-    """
-    The run of the nodes of a command, on so many threads.
-
-    :param command: is told of what begins and ends
-    :param graph: the project
-    :param waits: the nodes, each with those that it waits for
-    :param threads: how many run at once
-    :ivar results: how those ended that have, in this order
-    """
-
-    def __init__(
-        self, command: CommandPlayer, graph: Graph, waits: Mapping[str, tuple[str, ...]], threads: int
-    ) -> None:
-        self.results: dict[str, Result] = {}
-        self._command = command
-        self._graph = graph
-        self._waits = waits
-        self._open = {unique_id: set(before) for unique_id, before in waits.items()}
-        self._children: dict[str, list[str]] = {}
-        for unique_id, before in waits.items():
-            for parent in before:
-                self._children.setdefault(parent, []).append(unique_id)
-        self._ready = [unique_id for unique_id, before in waits.items() if not before]
-        self._threads = [f"Thread-{number} (worker)" for number in range(threads, 0, -1)]
-        self._running: list[tuple[float, int, str, Result]] = []
-        self._index = 0
-        self._failed_fast = False
-
-    def run(self) -> None:
-        """Run them all; :raises ProcessEnded: when the process ends before."""
-        while self._ready or self._running:
-            while self._ready and self._threads and not self._failed_fast:
-                self._start(self._ready.pop(0))
-            if self._running:
-                self._end(*heapq.heappop(self._running))
-            elif self._failed_fast:
-                break
-        for unique_id in self._waits if self._failed_fast else ():
-            if unique_id not in self.results:
-                node = self._graph.nodes[unique_id]
-                self.results[unique_id] = Result(node, "skipped", message="Skipping due to fail_fast")
-
-    def _start(self, unique_id: str) -> None:
-        self._index += 1
-        node, began, thread = self._graph.nodes[unique_id], written(now()), self._threads[-1]
-        if any(self.results[parent].status in _BLOCKING for parent in self._waits[unique_id]):
-            result = Result(node, "skipped", began=began, thread=thread)
-            self._command.skip(result, self._index, len(self._waits))
-            self._is_over(result)
-            return
-        self._threads.pop()
-        act = self._command.act(unique_id)
-        result = _result_of(node, act)
-        result.began, result.thread = began, thread
-        self._command.begin(node, began, self._index, len(self._waits), thread)
-        self._command.die(unique_id, "during")
-        heapq.heappush(self._running, (time.monotonic() + act.seconds, self._index, unique_id, result))
-
-    def _end(self, due: float, index: int, unique_id: str, result: Result) -> None:
-        self._command.wait(due - time.monotonic())
-        result.over = written(now())
-        result.seconds = self._command.act(unique_id).seconds
-        self._command.end(result, index, len(self._waits))
-        self._threads.append(result.thread)
-        self._is_over(result)
-        self._command.die(unique_id, "after")
-        if result.status in {"error", "fail"} and self._command.call.has("--fail-fast"):
-            self._failed_fast = True
-
-    def _is_over(self, result: Result) -> None:
-        self.results[result.node.unique_id] = result
-        for child in self._children.get(result.node.unique_id, ()):
-            self._open[child].discard(result.node.unique_id)
-            if not self._open[child]:
-                self._ready.append(child)
-
-
-def _result_of(node: Node, act: Act) -> Result:
-    """Return how a node will end."""
-    kind, tests = node.resource_type, node.resource_type in TESTS
-    if kind in _NO_OPS:
-        return Result(node, "no-op", message="NO-OP")
-    if act.ending == "error":
-        default = "Got 1 result, configured to fail if != 0" if tests else "scripted to fail"
-        text = act.message or default
-        return Result(node, "fail" if tests else "error", message=text, failures=1 if tests else None)
-    if act.ending == "warn":
-        text = act.message or "Got 1 result, configured to warn if != 0"
-        return Result(node, "warn", message=text, failures=1 if tests else None)
-    if tests or kind == "source":
-        return Result(node, "pass", failures=0 if tests else None)
-    message = "OK" if act.rows is None else f"INSERT {act.rows}"
-    return Result(node, "success", message=message, rows=act.rows)
-
-
-def _result_data(result: Result, total: int) -> dict[str, Any]:
-    """Return the fields of the event that tells of a result, which differ by the type of the node."""
-    node, status = result.node, result.status
-    if node.resource_type in TESTS:
-        return {
-            "attached_node": node.attached_node or "",
-            "name": node.name,
-            "num_failures": result.failures or 0,
-            "num_models": total,
-            "status": status,
-        }
-    if node.resource_type == "source":
-        return {"source_name": node.source_name, "table_name": node.name, "status": status, "total": total}
-    if node.resource_type == "seed":
-        return {
-            "relation": node.name,
-            "result_message": result.message,
-            "schema": schema_of(node),
-            "status": status,
-            "total": total,
-        }
-    word = "OK" if status == "success" else status
-    return {"description": described(node), "status": word, "total": total}
-
-
-def _stats(results: Sequence[Result]) -> dict[str, int]:
-    words = {"pass": {"success", "pass"}, "warn": {"warn"}, "error": {"error", "fail"}, "skip": {"skipped"}}
-    stats = {name: sum(result.status in statuses for result in results) for name, statuses in words.items()}
-    stats["no-op"] = sum(result.status == "no-op" for result in results)
-    return {**stats, "total": len(results)}
 
 
 def main(directory: str) -> None:

@@ -6,12 +6,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, Final
 
-import httpx
 from rich.console import Console
 
-from dbt_watch.exceptions import DbtWatchError
-from dbt_watch.local.airflow.processes import Interrupted, interrupts_raised
 from dbt_watch.local.demo.environment import DemoEnvironment, ServerEnvironment
+from dbt_watch.local.following.exit_status import exit_status
 from dbt_watch.local.following.progress import view_for
 from dbt_watch.local.following.report import make_report, render
 from dbt_watch.local.following.run_to_the_end import FollowedRun, excerpt, failed_by_itself, keep
@@ -41,7 +39,6 @@ PRODUCER: Final = "build.dbt_build"
 """The task that runs dbt."""
 
 RUN_FAILED: Final = 1
-CANNOT_RUN: Final = 2
 _WIDTH: Final = 200
 
 
@@ -83,15 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
     :returns: 0 when the run succeeded, 1 when it failed, 2 when it could not run, 128 + n after signal n
     """
-    try:
-        with interrupts_raised():
-            return _demo(args)
-    except Interrupted as interrupt:
-        _complain("interrupted; everything it started has been ended")
-        return 128 + interrupt.signum
-    except (DbtWatchError, httpx.HTTPError, OSError) as error:
-        _complain(f"could not run: {error}")
-        return CANNOT_RUN
+    return exit_status("dbt-watch demo", lambda: _demo(args))
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -130,7 +119,3 @@ def _run_once(
     )
     failed = [task for task in observation.tasks if failed_by_itself(task)]
     return report, [excerpt(task.instance.task_id, run.end_of_log(task)) for task in failed]
-
-
-def _complain(why: str) -> None:
-    sys.stderr.write(f"dbt-watch demo: {why}\n")

@@ -9,13 +9,12 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
 from dbt_watch.core.command import criteria
-from dbt_watch.exceptions import ArgumentError, DbtWatchError
-from dbt_watch.local.airflow.processes import Interrupted, interrupts_raised
+from dbt_watch.exceptions import ArgumentError
+from dbt_watch.local.following.exit_status import exit_status
 from dbt_watch.local.following.progress import view_for
 from dbt_watch.local.following.report import coloured, make_report, render
 from dbt_watch.local.following.run_to_the_end import FollowedRun, address_of, keep
@@ -53,7 +52,6 @@ Exit status: 0 if the run succeeded, 1 if it failed, 2 if it could not run.
 EXAMPLE: Final = "dbt-watch run dags/shop.py --image registry.example/shop-dbt:1.4=dbt/shop,venvs/dbt"
 
 RUN_FAILED: Final = 1
-CANNOT_RUN: Final = 2
 _WIDTH: Final = 200
 
 
@@ -146,18 +144,7 @@ def run(args: argparse.Namespace) -> int:
 
     :returns: 0 when the run succeeded, 1 when it failed, 2 when it could not run, 128 + n after signal n
     """
-    try:
-        with interrupts_raised():
-            return _run(args)
-    except Interrupted as interrupt:
-        _say("interrupted; everything it started has been ended")
-        return 128 + interrupt.signum
-    except (PreparationError, ArgumentError) as error:
-        _say(str(error))
-        return CANNOT_RUN
-    except (DbtWatchError, httpx.HTTPError, OSError) as error:
-        _say(f"could not run: {error}")
-        return CANNOT_RUN
+    return exit_status("dbt-watch run", lambda: _run(args), explained=(PreparationError,))
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """What the whole suite shares: the example project, which tests run, and which cluster the end-to-end tests run on."""
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from dbt_watch.local.airflow.waiting import CannotRun
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-# Where what dbt makes of the projects is kept between runs; without it, each run has dbt parse them anew.
+# Where what dbt makes of the projects is kept for other processes, and other runs; without it, each has dbt parse them anew.
 PARSED = os.environ.get("DBT_WATCH_PARSED")
 # What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
 SLOW = (
@@ -195,10 +196,19 @@ def parse():
     """Return a function that lets dbt write the manifest of a project, with more variables in its environment."""
 
     def parse(directory, **variables):
-        kept = PARSED and not variables and Path(PARSED) / directory.name
-        if kept and kept.exists():
-            shutil.copytree(kept, directory / "target")
-            return directory
+        if not PARSED or variables:
+            return parsed(directory, **variables)
+        kept = Path(PARSED) / directory.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may be at it.
+        with kept.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                shutil.copytree(parsed(directory) / "target", kept)
+                return directory
+        return shutil.copytree(kept, directory / "target").parent
+
+    def parsed(directory, **variables):
         processes = ProcessSet()
         try:
             process = processes.start(
@@ -211,8 +221,6 @@ def parse():
             assert process.wait(120) == 0, process.tail()
         finally:
             processes.stop()
-        if kept:
-            shutil.copytree(directory / "target", kept)
         return directory
 
     return parse

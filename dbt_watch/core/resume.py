@@ -50,6 +50,17 @@ def remaining_nodes(
     return left if is_any_watched else everything
 
 
+def built_tasks(watched: Mapping[str, Iterable[str]], entries: Mapping[str, NodeResult]) -> frozenset[str]:
+    """
+    Return the sensors all of whose nodes an attempt has built, so that they are about to be green.
+
+    :param watched: see `remaining_nodes`
+    :param entries: the final results of the attempt by unique_id
+    """
+    built = {unique_id for unique_id, entry in entries.items() if entry.is_success or entry.is_warning}
+    return frozenset(task for task, nodes in watched.items() if built.issuperset(nodes))
+
+
 def deaf_tasks(
     nodes: Collection[str], watched: Mapping[str, Iterable[str]], states: Mapping[str, str | None]
 ) -> list[str]:

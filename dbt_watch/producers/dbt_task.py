@@ -15,13 +15,13 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTas
 from dbt_watch.airflow.compat import AirflowFailException
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now, runs_in_dag_test
-from dbt_watch.airflow.task_instances import key_of
+from dbt_watch.airflow.task_instances import key_of, will_retry
 from dbt_watch.core.event_time import EVENT_TIME, RunDates, resolved
 from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.log.drift import Drift, OnDrift
 from dbt_watch.core.log.stale_sources import OnStale, StaleSources
 from dbt_watch.core.manifest.columns import columns_at
-from dbt_watch.core.resume import outdated_tasks, selection_of_part
+from dbt_watch.core.resume import built_tasks, outdated_tasks, selection_of_part
 from dbt_watch.core.run_notes import outline_of
 from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.run_time import narrowed
@@ -39,6 +39,7 @@ from dbt_watch.producers.retry_plan import AttemptPlan, Wanted, named
 from dbt_watch.producers.secrets import hide, secrets_in
 from dbt_watch.producers.triggerer_capacity import has_place
 from dbt_watch.producers.upstreams import held_back_of, raise_if_missing
+from dbt_watch.producers.waiting import await_sensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -225,6 +226,8 @@ class DbtTaskMixin(KeptFilesMixin):
                 self._close(attempt, self._explain(attempt, error))
             if self._stands_for and attempt.watch is not None:
                 self._say_why(attempt.watch.failure_lines())
+            if attempt.watch is not None and not attempt.signal.is_leaving:
+                self._await_sensors(context, error, attempt.watch.results, attempt.tick)
             raise
 
     def _built(self, context: Context, attempt: Attempt, run: Callable[[], Any]) -> Any:
@@ -280,7 +283,7 @@ class DbtTaskMixin(KeptFilesMixin):
         if self._stands_for or (closed.exit_code == 0 and ti.try_number > 1):
             entries = patiently(lambda: stored_journal(key_of(ti))).entries
         elif closed.exit_code == 0 and self.assets is not None:
-            entries = self._entries_for_assets(ti)
+            entries = self._entries_if_readable(ti, "Airflow is not told of the builds")
         ending = Ending(
             closed=closed,
             error=failure_of(closed.exit_code, closed.reason, told["summary"], self.attempt_class.lost),
@@ -291,9 +294,12 @@ class DbtTaskMixin(KeptFilesMixin):
             return self._end(context, ending, result)
         except AirflowSkipException:
             raise
-        except Exception:
+        except Exception as error:
             if self._stands_for:
                 self._say_why(told.get("failure", ()))
+            if will_retry(ti):
+                known = entries or self._entries_if_readable(ti, "its sensors are not waited for")
+                self._await_sensors(context, error, known.values(), lambda: None)
             raise
 
     def _say_at_once(self, told: Mapping[str, Any]) -> None:
@@ -309,13 +315,28 @@ class DbtTaskMixin(KeptFilesMixin):
         for line in lines:
             self.log.error("%s", line)
 
-    def _entries_for_assets(self, task_instance: Any) -> Mapping[str, NodeResult]:
-        """Return what the journal tells; nothing where it cannot be read: that dbt has ended well is worth more."""
+    def _entries_if_readable(self, task_instance: Any, otherwise: str) -> Mapping[str, NodeResult]:
+        """Return what the journal tells; nothing where it cannot be read: how dbt has ended is worth more."""
         try:
             return patiently(lambda: stored_journal(key_of(task_instance))).entries
         except Exception as error:  # noqa: BLE001 - see above
-            self.log.warning("The journal cannot be read, so Airflow is not told of the builds: %s", error)
+            self.log.warning("The journal cannot be read, so %s: %s", otherwise, error)
             return {}
+
+    def _await_sensors(
+        self, context: Context, error: Exception, results: Iterable[NodeResult], on_tick: Callable[[], None]
+    ) -> None:
+        """
+        Let the sensors of what an attempt has built end before the next one, which builds what has no green sensor.
+
+        :param error: what the attempt fails with
+        :param results: of the attempt
+        :param on_tick: called while it waits
+        """
+        ti = context["ti"]
+        if will_retry(ti) and not isinstance(error, AirflowFailException) and not runs_in_dag_test():
+            tasks = built_tasks(self.watched, {result.unique_id: result for result in results})
+            await_sensors(key_of(ti), tasks - {ti.task_id}, on_tick)
 
     @property
     def _stands_for(self) -> tuple[str, ...]:

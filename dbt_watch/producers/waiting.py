@@ -1,22 +1,29 @@
-"""How a task that runs dbt waits for what runs dbt elsewhere, in a pod or on a server, and heeds its own signals meanwhile."""
+"""How a task that runs dbt waits for others, for what runs dbt elsewhere or for its sensors, and heeds its own signals meanwhile."""
 
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
 from dbt_watch.airflow.supervisor import patiently, read_states_now
-from dbt_watch.core.task_states import RUNNING
+from dbt_watch.core.backoff import Backoff
+from dbt_watch.core.task_states import OVER, RUNNING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from dbt_watch.airflow.task_instances import TaskKey
+
+log = logging.getLogger(__name__)
 
 # In seconds.
 SAID_EVERY: Final = 60.0
 ENDS_WITHIN: Final = 60.0  # a task, after its dbt
+ENDS_AFTER_ANOTHER: Final = 5.0  # a sensor, while its producer waits for several
+_LOOK_FIRST: Final = 0.2
+_LOOK_LIMIT: Final = 1.0
 _TICK: Final = 0.1
 
 
@@ -47,6 +54,40 @@ def await_ends(producer: TaskKey, tasks: set[str], poll: float, on_tick: Callabl
         tasks = {task for task, state in states.items() if state == RUNNING}
         if tasks:
             pause(poll, on_tick)
+
+
+def await_sensors(producer: TaskKey, tasks: Collection[str], on_tick: Callable[[], None]) -> None:
+    """
+    Wait until the sensors of nodes that are built have ended, before another attempt takes their journal away.
+
+    Given up when none of them ends for 5 s, or when Airflow does not answer: the next attempt builds their nodes once more.
+
+    :param producer: a task of the same run
+    :param tasks: their ids
+    :param on_tick: see `pause`
+    """
+    left = frozenset(tasks)
+    looks = Backoff(_LOOK_FIRST, _LOOK_LIMIT)
+    changed = time.monotonic()
+    while left and time.monotonic() < changed + ENDS_AFTER_ANOTHER:
+        try:
+            states = patiently(
+                functools.partial(read_states_now, producer, sorted(left)), patience=ENDS_AFTER_ANOTHER
+            )
+        except Exception as error:  # noqa: BLE001 - see above
+            log.warning("Whether the sensors have ended cannot be seen: %s", error)
+            return
+        waiting = frozenset(task for task in left if states.get(task) not in OVER)
+        if waiting != left:
+            left, changed = waiting, time.monotonic()
+            looks.reset()
+        if left:
+            pause(looks.next(), on_tick)
+    if left:
+        log.info(
+            "%d sensors of nodes that are built have not ended yet: the next attempt builds these again",
+            len(left),
+        )
 
 
 class Reminders:

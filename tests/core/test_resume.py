@@ -8,6 +8,7 @@ from dbt_watch.core.journal.format import Closed
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.core.resume import (
+    built_tasks,
     deaf_tasks,
     outdated_tasks,
     remaining_nodes,
@@ -70,6 +71,13 @@ def entries(**statuses):
         )
         for uid, status in words.items()
     }
+
+
+def test_the_sensors_that_are_about_to_be_green_are_those_all_of_whose_nodes_are_built():
+    both = entries(model_a="success", model_b="error", test_b1="pass", test_b2="warn")
+    assert built_tasks(WATCHED, both) == {"g.a", "g.b.test"}
+    assert built_tasks(WATCHED, entries(test_b1="pass", test_b2="fail")) == set()
+    assert built_tasks(WATCHED, entries(test_b1="pass")) == set()
 
 
 @pytest.mark.parametrize(

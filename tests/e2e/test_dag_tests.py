@@ -28,7 +28,7 @@ def tested():
         select="+customers",
         tests="none",
         retries=1,
-        retry_delay=1,
+        retry_delay=0,
     )
     def build():
         return dbt_build(full_refresh="{{ params.full_refresh }}")

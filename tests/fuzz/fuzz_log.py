@@ -157,7 +157,7 @@ class Failure(NamedTuple):
 
 def fuzz(seconds: float) -> tuple[Counter[str], list[Failure]]:
     """
-    Try inputs until the time is over; a target that failed is not tried again.
+    Try inputs until the time is over, and one for each target at least; a target that failed is not tried again.
 
     :param seconds: how long; a failure that is being made smaller may take longer
     :returns: how many inputs were tried for each target, and the failures
@@ -168,7 +168,7 @@ def fuzz(seconds: float) -> tuple[Counter[str], list[Failure]]:
     over = time.monotonic() + seconds
     while time.monotonic() < over and len(failed) < len(TARGETS):
         for check, inputs in TARGETS.items():
-            if check.__name__ in failed or time.monotonic() >= over:
+            if check.__name__ in failed or (tried[check.__name__] and time.monotonic() >= over):
                 continue
             failure = _round(check, inputs, tried, over)
             if failure is not None:
@@ -189,7 +189,7 @@ def _round(
     @given(inputs)
     def attempt(data: bytes) -> None:
         nonlocal latest, has_failed
-        if not has_failed and time.monotonic() >= over:
+        if not has_failed and tried[check.__name__] and time.monotonic() >= over:
             return
         latest = data
         tried[check.__name__] += 1

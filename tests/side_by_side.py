@@ -109,7 +109,7 @@ def start(arguments: list[str], output: IO[bytes] | None) -> subprocess.Popen[by
         stdout=output,
         stderr=subprocess.STDOUT if output else None,
         start_new_session=True,
-        preexec_fn=give_way if output else None,
+        preexec_fn=give_way if output else None,  # noqa: PLW1509 - this process has one thread
     )
 
 

@@ -26,6 +26,8 @@ import dbt.adapters.duckdb
 import dbt.adapters.postgres  # noqa: F401 - dbt would import both late
 from dbt.cli.main import cli
 
+from dbt_watch.server.worker.fork_server import compile_ahead
+
 # Those of mounts, of the host name, of IPC and of processes.
 NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000
 USER_NAMESPACE = 0x10000000
@@ -37,6 +39,7 @@ def main(path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.bind(path)
         server.listen(64)
+        compile_ahead()
         gc.freeze()
         while True:
             connection, _ = server.accept()

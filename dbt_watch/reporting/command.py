@@ -82,7 +82,9 @@ def _add_airflow(parser: argparse.ArgumentParser) -> None:
         "a DAG run",
         "The token for Airflow's API is read from the environment variable DBT_WATCH_AIRFLOW_TOKEN.",
     )
-    group.add_argument("--dag-run", nargs=2, metavar=("DAG_ID", "RUN_ID"), help="the DAG run, instead of FILE")
+    group.add_argument(
+        "--dag-run", nargs=2, metavar=("DAG_ID", "RUN_ID"), help="the DAG run, instead of FILE"
+    )
     group.add_argument("--airflow", metavar="URL", help="the address of Airflow's web interface")
     group.add_argument(
         "--project", metavar="GROUP_ID", help="the project's task group, if the DAG has several"

@@ -40,7 +40,11 @@ KEPT: Final = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
-        "directory", nargs="?", default=".", metavar="DIRECTORY", help="where the files go (default: the current directory)"
+        "directory",
+        nargs="?",
+        default=".",
+        metavar="DIRECTORY",
+        help="where the files go (default: the current directory)",
     )
     parser.add_argument("--project", metavar="DIR", help="the dbt project, if there are several")
     parser.add_argument(

@@ -46,10 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help=f"the settings file (default: ${CONFIG_VARIABLE}, or {_DEFAULT_CONFIG})",
     )
-    parser.add_argument("--host", metavar="ADDRESS", help="the address to listen on (default: from the settings)")
+    parser.add_argument(
+        "--host", metavar="ADDRESS", help="the address to listen on (default: from the settings)"
+    )
     parser.add_argument("--port", type=int, metavar="N", help="the port (default: from the settings)")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="how many dbt processes run at once (default: from the settings)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="how many dbt processes run at once (default: from the settings)",
     )
     actions = parser.add_subparsers(dest="action", metavar="COMMAND")
     actions.add_parser("api", help="run only the API")

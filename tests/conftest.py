@@ -29,9 +29,8 @@ SLOW = (
     "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "demo/test_tutorial.py", "local_run/test_run.py", "local_run/test_what_a_dag_asks_for.py", "test_warm_dbt.py",
 )  # fmt: skip
 CLUSTERS = {"kube", "cluster"}
-# Where all tests are that ask for `airflow`, which of them have one of their own, and which start or clear runs themselves.
+# Where all tests are that ask for `airflow`, and which of them start or clear runs themselves.
 ON_AIRFLOW = ("e2e/", "faults/")
-ON_ANOTHER = ("e2e/test_executor.py",)
 STARTERS = (
     "e2e/test_clears.py",
     "e2e/test_marks.py",
@@ -152,7 +151,7 @@ def turn(item):
 
 def is_on_airflow(item):
     """Tell whether a test runs on the Airflow of all end-to-end tests."""
-    return is_of(item, ON_AIRFLOW) and not is_of(item, ON_ANOTHER) and "airflow" in item.fixturenames
+    return is_of(item, ON_AIRFLOW) and "airflow" in item.fixturenames
 
 
 def part_of(item):

@@ -1,5 +1,5 @@
 """
-A dbt that is imported once for many pods: half of the CPU that a small build takes goes into the import.
+A dbt that is imported once for many pods: two thirds of what a small build computes are imports, and what dbt compiles at first use.
 
 The fixture `warm_dbt` starts this program, which imports dbt and waits. In the image, the place of the program `dbt` is taken by
 `client_of_warm_dbt.py`. It hands its arguments, its environment and its streams over to a fork of this process, which enters the

@@ -84,7 +84,7 @@ def await_sensors(producer: TaskKey, tasks: Collection[str], on_tick: Callable[[
         if left:
             pause(looks.next(), on_tick)
     if left:
-        log.info(
+        log.warning(
             "%d sensors of nodes that are built have not ended yet: the next attempt builds these again",
             len(left),
         )

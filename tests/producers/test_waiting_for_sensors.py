@@ -29,6 +29,7 @@ class Airflow:
 
 @pytest.fixture
 def airflow(monkeypatch):
+    monkeypatch.setattr(waiting, "ENDS_AFTER_ANOTHER", 5.0)
     airflow = Airflow(hurry(monkeypatch, waiting, supervisor))
     monkeypatch.setattr(waiting, "read_states_now", airflow.states)
     return airflow

@@ -105,6 +105,7 @@ def test_an_isolated_node_says_what_broke_it_when_its_task_fails_and_not_before(
         watch=SimpleNamespace(failure_lines=lambda: lines),
         held=None,
         number=1,
+        signal=SimpleNamespace(is_leaving=True),
     )
 
     def fail():

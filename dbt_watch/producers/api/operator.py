@@ -84,7 +84,7 @@ class DbtApiOperator(DbtTaskMixin, BaseOperator):
         told = event[END]
         memory = Memory(context)
         memory.remember_end(well=told["exit_code"] == 0)
-        self._say_at_once(told)
+        self._task_end(context).say_at_once(told)
         if event.get("invocation_id") and told["exit_code"] is not None:
             memory.remember_invocation(event["invocation_id"], is_read=True)
         return self._ended_as_told(context, told, None)

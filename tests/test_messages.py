@@ -36,6 +36,7 @@ TOLD = {
     "core/outcome.py": ["decide", "_reason", "_what_happened", "_cause", "_why"],
     "core/selection/near.py": ["complaint"],
     "core/selection/run_time.py": ["*"],
+    "producers/api/answers.py": ["said_in"],
     "producers/artifact_store.py": ["keep"],
     "producers/attempt.py": ["failure_of"],
     "producers/build_watch.py": ["_judged", "summary_of"],

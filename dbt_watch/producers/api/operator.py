@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from dbt_watch.core.results import NodeResult
+    from dbt_watch.producers.api.answers import RemoteInvocation
     from dbt_watch.producers.api.client import WorkerClient
     from dbt_watch.producers.api.connection import ApiConnection
     from dbt_watch.producers.api.earlier_invocations import EarlierInvocations, ProjectInvocations
     from dbt_watch.producers.api.invocation_ids import AttemptKey
-    from dbt_watch.producers.api.protocol import RemoteInvocation
     from dbt_watch.producers.attempt import Attempt
     from dbt_watch.producers.retry_plan import AttemptPlan
 

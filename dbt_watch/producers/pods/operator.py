@@ -40,10 +40,11 @@ from dbt_watch.exceptions import ArgumentError, DbtWatchError
 from dbt_watch.producers.dbt_task import DbtTaskMixin
 from dbt_watch.producers.dbt_trigger import END
 from dbt_watch.producers.pods.attempt import PodAttempt
+from dbt_watch.producers.pods.container_end import container_end, has_started
 from dbt_watch.producers.pods.earlier_pods import PodsOfAttempts
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
 from dbt_watch.producers.pods.files_again import FILE_TAIL, MAX_TAIL, read_files
-from dbt_watch.producers.pods.log_reader import Position, container_end, has_started
+from dbt_watch.producers.pods.log_following import Position
 from dbt_watch.producers.pods.pod_manager import WatchingPodManager
 from dbt_watch.producers.pods.pod_profile import PodProfile
 from dbt_watch.producers.pods.pre_stop import interrupt_before_stop

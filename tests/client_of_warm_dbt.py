@@ -18,6 +18,8 @@ def main():
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Not `Path`, whose import would take longer than all of this.
     asked = {"arguments": sys.argv[1:], "environment": dict(os.environ), "directory": os.getcwd()}  # noqa: PTH109
+    # An interrupt is for the dbt that there is then.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         connection.connect(SOCKET)
         socket.send_fds(connection, [json.dumps(asked).encode()], [0, 1, 2])
@@ -25,6 +27,7 @@ def main():
         become_dbt()
     # Any other signal does what it does to dbt: it ends this, and dbt with it, or nothing to the first process of a container.
     signal.signal(signal.SIGINT, lambda number, _: connection.send(str(int(number)).encode()))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     answer = connection.recv(16)
     if answer == b"refused":
         become_dbt()
@@ -38,6 +41,7 @@ def main():
 
 
 def become_dbt():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     os.execv(sys.executable, [sys.executable, "-c", COLD, *sys.argv[1:]])  # noqa: S606 - the same Python, with all that it has
 
 

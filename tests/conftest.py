@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from harness import DATABASE, NOTICED_SOON, Desk, PreloadedAirflow
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.local.airflow.processes import ProcessSet, python_module
@@ -43,8 +43,12 @@ NEWEST = (
     "sensors/test_hub_model.py", "sensors/test_journal_model.py", "sensors/test_light_triggerer.py",
     "security/test_hostile_log.py", "security/test_hostile_names.py", "planning/test_drawing.py",
 )  # fmt: skip
+# A machine that does much else may take long for any example, and for drawing it.
+PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("patient", **PATIENT)
 # For runs that are compared with each other.
-settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.register_profile("repeatable", derandomize=True, database=None, **PATIENT)
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser):
@@ -205,7 +209,7 @@ def parse():
                 log=directory.parent / "parse.log",
                 cwd=directory,
             )
-            assert process.wait(120) == 0, process.tail()
+            assert process.wait(600) == 0, process.tail()
         finally:
             processes.stop()
         return directory
@@ -245,7 +249,10 @@ def parsed_example(parse, tmp_path_factory):
         with kept.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not kept.exists():
-                shutil.copytree(parse(directory) / "target", kept)
+                # Whole, or not at all, even where this process is ended.
+                draft = kept.with_suffix(".draft")
+                shutil.rmtree(draft, ignore_errors=True)
+                shutil.copytree(parse(directory) / "target", draft).rename(kept)
                 return directory
         return shutil.copytree(kept, directory / "target").parent
 

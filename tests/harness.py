@@ -16,8 +16,6 @@ DATABASE = "/tmp/jaffle_shop.duckdb"  # noqa: S108
 # In seconds, on a machine that may be slow and has many runs at once.
 RUN_TIMEOUT = 600
 PATIENCE = 240
-# The triggerer writes a task's log a moment after the task has ended.
-LOG_PATIENCE = 30
 PAUSE = 0.3
 # So that the death of a part or of a worker is noticed within seconds instead of minutes.
 NOTICED_SOON = {
@@ -88,7 +86,10 @@ def dags_in(airflow, *files, env, modules=None, alone=None):
     for place, (path, more) in placed.items():
         # Each process that loads the file learns of its environment: of the cluster of these tests, for one.
         head = f"import os, sys\nos.environ.update({env | more!r})\nsys.path += {[str(modules)] if modules else []!r}\n"
-        place.write_text(head + path.read_text())
+        # A file that is loaded while it is written is not loaded again for an hour.
+        draft = place.with_suffix(".draft")
+        draft.write_text(head + path.read_text())
+        draft.replace(place)
     yield folder
     for place in placed:
         place.unlink()
@@ -187,8 +188,12 @@ class Run:
         )
         return self
 
-    def log(self, task_id, attempt=1, *, until=None, patience=LOG_PATIENCE):
-        """Return a task's log; where words are given, as soon as it holds them, and it has to."""
+    def log(self, task_id, attempt=1, *, until=None, patience=PATIENCE):
+        """
+        Return a task's log; where words are given, as soon as it holds them, and it has to.
+
+        A log is written beside the task, whose state may be known before the last lines are there.
+        """
         deadline = time.monotonic() + patience
         while until is not None and not self.has_logged(task_id, until, attempt):
             assert time.monotonic() < deadline, f"{until!r} is not in the log of {task_id}"
@@ -205,7 +210,7 @@ class Run:
 
     def wait_for_log(self, task_id, words, attempt=1):
         """Wait until a task that still runs has logged some words, and return its log."""
-        return self.log(task_id, attempt, until=words, patience=PATIENCE)
+        return self.log(task_id, attempt, until=words)
 
     def xcom(self, task_id, key="return_value"):
         return self.airflow.client.xcom(self.dag_id, self.run_id, task_id, key)

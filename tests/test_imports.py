@@ -15,7 +15,7 @@ def loaded_by(code):
     """Return the top-level modules that some code brings in."""
     script = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=480
     )
     return set(done.stdout.splitlines()[-1].split())
 

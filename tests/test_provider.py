@@ -30,7 +30,7 @@ def in_airflow(tmp_path):
     def run(*arguments):
         env = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
         return subprocess.run(
-            [sys.executable, *arguments], env=env, capture_output=True, text=True, check=True, timeout=120
+            [sys.executable, *arguments], env=env, capture_output=True, text=True, check=True, timeout=480
         )
 
     return run

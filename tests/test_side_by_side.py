@@ -28,7 +28,7 @@ WAIT = """
 import pathlib, time
 try:
     pathlib.Path(part).touch()
-    time.sleep(60)
+    time.sleep(600)
 except KeyboardInterrupt:
     print(part, "tidies up", flush=True)
     sys.exit(2)
@@ -59,7 +59,7 @@ def test_it_passes_when_all_parts_pass_and_names_the_part_that_does_not(begin, a
         return f"sys.exit({code})" if code >= 0 else f"os.kill(os.getpid(), {-code})"
 
     with begin(airflow=end(airflow), slow=end(slow), others=end(others)) as running:
-        output, _ = running.communicate(timeout=60)
+        output, _ = running.communicate(timeout=240)
     assert running.returncode == status
     names = ("what runs on the shared Airflow", "what else starts pods and programs", "all other tests")
     for part, code in zip(names, (airflow, slow, others), strict=True):
@@ -69,7 +69,7 @@ def test_it_passes_when_all_parts_pass_and_names_the_part_that_does_not(begin, a
 def test_the_output_of_a_later_part_comes_in_one_piece_when_it_has_ended(begin):
     others = "import time; time.sleep(0.5); print('others end'); open('others end', 'w').close()"
     with begin(airflow=UNTIL_THE_OTHERS_END, others=others) as running:
-        output, _ = running.communicate(timeout=60)
+        output, _ = running.communicate(timeout=240)
     assert output.startswith("airflow begins with -m not newest\nairflow goes on\n")
     assert "airflow ends\n" in output
     assert "\n===== all other tests =====\nothers begins with -m not newest\nothers end\n" in output
@@ -82,7 +82,7 @@ def test_an_interrupt_lets_all_parts_tidy_up_and_ends_after_them(begin, tmp_path
             lambda: all((tmp_path / part).exists() for part in ("airflow", "slow", "others")), "all parts run"
         )
         running.send_signal(signum)
-        output, _ = running.communicate(timeout=60)
+        output, _ = running.communicate(timeout=240)
     assert running.returncode == 128 + signum
     assert "airflow tidies up\n" in output
     assert "slow tidies up\n" in output

@@ -37,9 +37,11 @@ LARGEST_REQUEST = 1 << 20
 def main(path):
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        server.bind(path)
-        server.listen(64)
+        # It is there for others when somebody listens.
+        server.bind(f"{path}.draft")
         compile_ahead()
+        server.listen(64)
+        os.rename(f"{path}.draft", path)  # noqa: PTH104 - the path of a socket
         gc.freeze()
         while True:
             connection, _ = server.accept()

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 # In seconds.
 SAID_EVERY: Final = 60.0
 ENDS_WITHIN: Final = 60.0  # a task, after its dbt
-ENDS_AFTER_ANOTHER: Final = 5.0  # a sensor, while its producer waits for several
+ENDS_AFTER_ANOTHER: Final = 20.0  # a sensor, while its producer waits for several
 _LOOK_FIRST: Final = 0.2
 _LOOK_LIMIT: Final = 1.0
 _TICK: Final = 0.1
@@ -60,7 +60,7 @@ def await_sensors(producer: TaskKey, tasks: Collection[str], on_tick: Callable[[
     """
     Wait until the sensors of nodes that are built have ended, before another attempt takes their journal away.
 
-    Given up when none of them ends for 5 s, or when Airflow does not answer: the next attempt builds their nodes once more.
+    Given up when none of them ends for 20 s, or when Airflow does not answer: the next attempt builds their nodes once more.
 
     :param producer: a task of the same run
     :param tasks: their ids

@@ -7,10 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
+from harness import until
 
 from dbt_watch import Artifacts
 from dbt_watch.authoring.container import container_command
@@ -79,7 +80,7 @@ class Runner:
         )  # fmt: skip
 
     def end(self, process):
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=240)
         assert errors == b""
         assert not list(self.temporary.iterdir())
         files = EnclosedFiles()
@@ -179,7 +180,8 @@ def started(run, *, path=None, artifacts=EVERYTHING):
     process = run.start([f"docs:{len(DOCS)}", *DOCS, *BUILD], artifacts, WAITS="1", path=path)
     while not run.seen.endswith(b"building\n"):
         run.seen += process.stdout.readline()
-    time.sleep(0.1)
+    # The shell that has started dbt is a moment behind it.
+    until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING, "it does not wait", pause=0.01)
     return process
 
 

@@ -93,7 +93,7 @@ def run(request, tmp_path):
 
         def __call__(self, arguments, **more):
             process = self.start(arguments, **more)
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=240)
             assert errors == ""
             assert not list(temporary.iterdir())
             return process.returncode, self.calls(), output
@@ -143,7 +143,7 @@ def end_group_of(process):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -155,7 +155,7 @@ def test_a_signal_ends_the_check_at_once_and_nothing_is_built(run, number):
     try:
         assert process.stdout.readline()
         process.send_signal(number)
-        assert process.wait(30) == 130
+        assert process.wait(240) == 130
         assert run.calls() == [CHECK]
     finally:
         end_group_of(process)
@@ -166,7 +166,7 @@ def test_a_signal_reaches_the_build_itself(run):
     try:
         wait_for(lambda: process.stdout.readline() == "building\n")
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 7
+        assert process.wait(240) == 7
     finally:
         end_group_of(process)
 

@@ -127,7 +127,7 @@ def listed_by_dbt(directory, arguments):
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=480,
         check=True,
     )
     return {json.loads(line)["unique_id"] for line in done.stdout.splitlines()}

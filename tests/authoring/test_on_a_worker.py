@@ -44,7 +44,7 @@ def load(project, tmp_path):
             capture_output=True,
             text=True,
             check=True,
-            timeout=120,
+            timeout=480,
         )
         tasks, modules = json.loads(done.stdout.splitlines()[-1])
         return tasks, modules

@@ -186,7 +186,7 @@ def test_dbt_warns_of_the_same_parts(project, graph):
         cwd=project,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=480,
         check=True,
     )
     by_dbt = re.findall(r"The selection criterion '(.*)' does not match any enabled nodes", done.stdout)

@@ -8,5 +8,5 @@ from dbt_watch.local.demo.environment import DemoEnvironment
 @pytest.fixture(scope="session")
 def stage():
     with DemoEnvironment() as stage:
-        stage.set_up(lambda step: None, timeout=240)
+        stage.set_up(lambda step: None, timeout=600)
         yield stage

@@ -22,7 +22,7 @@ from dbt_watch.local.demo.environment import PROJECT
 from dbt_watch.local.following.observation import Observer
 from dbt_watch.local.run.failures import failures_of, shown
 
-COMMAND = [sys.executable, "-m", "dbt_watch.cli", "demo", "--format", "json"]
+COMMAND = [sys.executable, "-m", "dbt_watch.cli", "demo", "--format", "json", "--timeout", "600"]
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_an_interrupt_leaves_no_process_and_no_file(signum, part, tmp_path):
             family = descendants_when(demo.pid, lambda commands: part in " ".join(commands))
         finally:
             demo.send_signal(signum)
-        _, told = demo.communicate(timeout=60)
+        _, told = demo.communicate(timeout=240)
     assert demo.returncode == 128 + signum
     assert b"interrupted" in told
     assert [process for process in family if lives(process)] == []
@@ -167,7 +167,7 @@ def lives(process):
         return False
 
 
-def descendants_when(pid, condition, timeout=60):
+def descendants_when(pid, condition, timeout=240):
     """Return all descendants of a process once their command lines fulfil a condition."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

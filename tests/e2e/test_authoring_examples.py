@@ -28,11 +28,10 @@ def run_of(run_of_example):
 
 
 def until_deleted(kube, name):
-    """Give what became of a pod when it is gone."""
+    """Wait until a pod is gone, and return what became of it."""
     return until(
         lambda: next((pod for pod in kube.pods() if pod.name == name and pod.deleted_at), None),
         f"pod {name} is still there",
-        patience=60,
     )
 
 
@@ -120,7 +119,8 @@ def test_a_function_for_failures_runs_when_the_node_failed(run_of):
 def test_a_warning_is_told_with_what_dbt_reported(run_of):
     run = run_of("watchers")
     assert run.xcom("build.look_into") == "stg_payments has warnings"
-    assert "warned: dear_payments" in run.log("build.stg_payments.test", until="warned: ")
+    words = "warned: dear_payments"
+    assert words in run.log("build.stg_payments.test", until=words)
     assert "warned: " not in run.log("build.stg_orders.test")
 
 
@@ -136,7 +136,7 @@ def test_callbacks_of_airflow_get_what_dbt_reported_and_change_no_outcome(run_of
         "well.raw_orders: raw_orders",
     }
     # The dag-processor calls those for failures that a trigger has found.
-    until(lambda: told() == expected, lambda: f"{told()}, not {expected}", patience=60)
+    until(lambda: told() == expected, lambda: f"{told()}, not {expected}")
 
 
 def test_all_results_are_an_argument_for_another_task(run_of):
@@ -161,7 +161,7 @@ def test_other_commands_of_dbt_run_beside_the_build_and_tell_what_they_did(run_o
     docs = run.xcom("docs_generate")
     assert docs["message"] == "Catalog written to /usr/app/jaffle_shop/target/catalog.json"
     assert run.xcom("announce").endswith(docs["message"])
-    assert "Building catalog" in run.log("docs_generate")
+    assert "Building catalog" in run.log("docs_generate", until="Building catalog")
 
 
 def test_tests_are_tasks_of_nodes_part_of_them_one_task_or_none(run_of):
@@ -193,7 +193,7 @@ def test_entrypoint_packages_secret_init_container_and_another_one_around_one_ca
     run = run_of("container")
     assert run.state == "success"
     assert set(run.states.values()) == {"success"}
-    log = run.log("build.dbt_build")
+    log = run.log("build.dbt_build", until="Completed successfully")
     assert "fetched the secrets" in log
     assert "Installing helpers" in log or "Installed from" in log
     pod = until_deleted(kube, run.xcom("build.dbt_build", "pod_name"))
@@ -212,7 +212,7 @@ def test_a_container_that_never_ends_keeps_neither_the_task_nor_the_pod(run_of, 
 
 
 def test_logs_of_other_containers_are_shown_after_that_of_dbt(run_of):
-    log = run_of("pods").log("in_full.dbt_build")
+    log = run_of("pods").log("in_full.dbt_build", until="here all the time")
     assert log.index("raw_orders OK") < log.index("here all the time")
 
 
@@ -279,7 +279,8 @@ def test_what_reads_from_a_stale_source_is_not_built_and_fails_or_is_skipped(run
 
 def test_a_project_whose_source_is_stale_says_which(run_of):
     run = run_of("freshness")
-    assert "dbt ended with exit code 1: 1 source is stale: landing.payments" in run.log("build.dbt_build")
+    words = "dbt ended with exit code 1: 1 source is stale: landing.payments"
+    assert words in run.log("build.dbt_build", until=words)
     words = "landing.payments: error: stale"
     assert words in run.log("build.source.landing.payments", until=words)
 
@@ -294,7 +295,8 @@ def test_sources_can_be_checked_without_a_build(run_of):
 
 def test_a_source_that_is_a_little_late_is_told_as_a_warning(run_of):
     run = run_of("freshness")
-    assert "late: customers, older than" in run.log("build.source.landing.customers", until="late: ")
+    words = "late: customers, older than"
+    assert words in run.log("build.source.landing.customers", until=words)
     assert run.xcom("build.fresh") == "orders: pass"
 
 

@@ -33,6 +33,8 @@ def held(airflow, dags, cluster, warehouse):
 
 def test_sensors_that_are_marked_stay_so_and_dbt_and_the_others_go_on(held):
     run, gate = held("sensors")
+    for task_id in ("shop.order_status_history", "shop.customers"):
+        run.when(task_id, "deferred")
     run.mark("shop.order_status_history", "success")
     run.mark("shop.customers", "failed")
     run.when("after", "success")

@@ -11,6 +11,7 @@ from kubernetes import client, config
 from psycopg2 import sql
 
 PRODUCER = "build.dbt_build"
+MADE_OF = "The profile is made of connection warehouse"
 TEXTS = (SHOP_PASSWORD, base64.b64encode(SHOP_PASSWORD.encode()).decode())
 
 
@@ -49,7 +50,7 @@ def test_the_postgres_asks_for_the_password(run, postgres):
 
 def test_another_command_of_the_project_has_the_login_too(run):
     assert run.xcom("show")["status"] == "success"
-    assert "The profile is made of connection warehouse" in run.log("show")
+    run.wait_for_log("show", MADE_OF)
 
 
 def test_the_secrets_have_gone_with_the_pods(run, example_cluster):
@@ -59,15 +60,19 @@ def test_the_secrets_have_gone_with_the_pods(run, example_cluster):
         "the pods are gone",
     )
     api = client.CoreV1Api(config.new_client_from_config(str(example_cluster.kubeconfig)))
-    found = {item.metadata.name for item in api.list_namespaced_secret("default").items}
-    assert not {name for name in found if name.startswith("dbt-profile-")}
+
+    def left():
+        found = {item.metadata.name for item in api.list_namespaced_secret("default").items}
+        return {name for name in found if name.startswith("dbt-profile-")}
+
+    until(lambda: not left(), lambda: f"these are left: {left()}")
 
 
 def test_the_password_is_in_no_log(run):
     for task_id in run.states:
         log = run.log(task_id)
         assert not [text for text in TEXTS if text in log], task_id
-    assert "The profile is made of connection warehouse" in run.log(PRODUCER)
+    run.wait_for_log(PRODUCER, MADE_OF)
 
 
 def test_the_password_is_nowhere_in_the_database_of_airflow(run, ask):

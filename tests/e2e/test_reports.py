@@ -45,7 +45,7 @@ def test_a_run_that_failed_is_reported_with_its_culprit_first_as_the_producers_l
     (orders,) = [node for node in record.nodes if node.unique_id == cause.node]
     assert "order_totl" in orders.message
     assert orders.sql
-    lines = run.log("shop.dbt_build").splitlines()
+    lines = run.log("shop.dbt_build", until="not built because of it").splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith(f"model {cause.title}: "))
     assert any(
         line.startswith(f"not built because of it: {len(cause.blocked)} nodes, ") for line in lines[first:]

@@ -22,7 +22,7 @@ from dbt_watch.local.airflow.deployment import free_port
 from dbt_watch.sensors.operator import NODE_EXECUTOR, DbtNodeSensor
 
 NODES = 30
-PATIENCE = 60
+PATIENCE = 240
 
 
 class Server:

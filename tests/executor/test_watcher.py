@@ -42,7 +42,7 @@ class Process:
             while not condition():  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.005)
 
-        await asyncio.wait_for(poll(), 60)
+        await asyncio.wait_for(poll(), 240)
 
     async def report(self, kind):
         """Wait for a report of a kind, and return it."""
@@ -71,7 +71,7 @@ def scenario(function):
                 keeping.cancel()
                 hub_module._hubs.clear()
 
-        asyncio.run(asyncio.wait_for(run(), 120))
+        asyncio.run(asyncio.wait_for(run(), 480))
 
     del test.__wrapped__
     return test

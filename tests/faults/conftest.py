@@ -31,7 +31,7 @@ PRODUCER = "shop.dbt_build"
 def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.timeout(1200))
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 # A sequence counts on though the transaction is undone.
@@ -206,7 +206,7 @@ class Struck(Run):
 
     def when_all_is_built(self):
         """Wait until dbt has built all models, whoever may have noticed; return the run."""
-        until(lambda: set(self.warehouse(self.schema)) >= MODELS, "all models are built", patience=120)
+        until(lambda: set(self.warehouse(self.schema)) >= MODELS, "all models are built")
         return self
 
     def pod(self):

@@ -166,7 +166,7 @@ def fuzz(seconds: float) -> tuple[Counter[str], list[Failure]]:
     failures: list[Failure] = []
     failed: set[str] = set()
     over = time.monotonic() + seconds
-    while time.monotonic() < over and len(failed) < len(TARGETS):
+    while (not tried or time.monotonic() < over) and len(failed) < len(TARGETS):
         for check, inputs in TARGETS.items():
             if check.__name__ in failed or (tried[check.__name__] and time.monotonic() >= over):
                 continue

@@ -25,14 +25,14 @@ SHOP_IMAGE, STEADY_IMAGE = "registry.example/shop-dbt:1.4", "registry.example/st
 WIDE_IMAGE = "registry.example/wide-{}-dbt:1"
 HAS_PEER = importlib.util.find_spec("cosmos") is not None
 # In seconds, until no pod of a run that has ended is left.
-GONE = 90
+GONE = 240
 FIGURES = pytest.StashKey()
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.timeout(1200))
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 def pytest_configure(config):
@@ -155,9 +155,12 @@ def images(project, wide, steady, gates, postgres):
 
 
 @pytest.fixture(scope="package")
-def deployment(dags, images, new_database):
+def deployment(dags, images, new_database, pytestconfig):
     keep_home = bool(os.environ.get("KEEP_AIRFLOW"))
     env = {"AIRFLOW__DBT_WATCH__LIGHT_TRIGGERER": "True"}
+    if not pytestconfig.getoption("--k8s-executor"):
+        # No pod is struck, and one that is slow to start is not to be taken for one that never does.
+        env["AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT"] = "600"
     with deployed(dags, new_database("pods"), images, keep_home=keep_home, env=env) as running:
         yield running
 

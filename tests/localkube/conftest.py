@@ -84,7 +84,7 @@ def _client(kube: LocalKube) -> Iterator[client.CoreV1Api]:
         eventually(lambda: not api.list_namespaced_pod("default").items)
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 60.0) -> Any:
+def eventually(condition: Callable[[], Any], *, seconds: float = 240.0) -> Any:
     """Return the first truth that the condition gives, or fail."""
     end = time.monotonic() + seconds
     while not (result := condition()):
@@ -125,6 +125,12 @@ def running(api: client.CoreV1Api, name: str) -> Any:
         return pod if states and all(state.state.running for state in states) else None
 
     return eventually(runs)
+
+
+def says(api: client.CoreV1Api, name: str, words: bytes) -> None:
+    """Wait until the only container of a pod has written some words: a script runs a moment after its container does."""
+    running(api, name)
+    eventually(lambda: words in log(api, name))
 
 
 def log(api: client.CoreV1Api, name: str, **query: Any) -> bytes:

@@ -44,7 +44,7 @@ def test_it_prints_the_kubeconfig_and_leaves_nothing_behind(tmp_path, number):
             names = [item.metadata.name for item in client.CoreV1Api(connection).list_namespace().items]
         assert "dbt" in names
         server.send_signal(number)
-        assert server.wait(20) == 0
+        assert server.wait(240) == 0
     finally:
         server.kill()
         server.wait()

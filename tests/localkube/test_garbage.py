@@ -27,7 +27,7 @@ def test_a_secret_that_a_pod_has_been_given_goes_with_it(api):
     secret(api, "profile", data={"profiles.yml": "shop: {}\n"})
     volume = {"name": "profile", "secret": {"secretName": "profile"}}
     mounts = [{"name": "profile", "mountPath": "/etc/shop-profile"}]
-    body = manifest("owner", "cat /etc/shop-profile/profiles.yml; sleep 60", volumes=[volume])
+    body = manifest("owner", "cat /etc/shop-profile/profiles.yml; sleep 600", volumes=[volume])
     body["spec"]["containers"][0]["volumeMounts"] = mounts
     pod = create(api, body)
     api.patch_namespaced_secret("profile", "default", {"metadata": {"ownerReferences": [owner(pod)]}})
@@ -42,7 +42,7 @@ def test_a_secret_that_a_pod_has_been_given_goes_with_it(api):
 
 
 def test_it_goes_with_the_last_of_its_owners(api):
-    first, second = (create(api, manifest(name, "sleep 60")) for name in ("first", "second"))
+    first, second = (create(api, manifest(name, "sleep 600")) for name in ("first", "second"))
     secret(api, "shared", owner(first), owner(second))
     api.delete_namespaced_pod("first", "default", grace_period_seconds=0)
     eventually(lambda: [pod.metadata.name for pod in api.list_namespaced_pod("default").items] == ["second"])

@@ -57,10 +57,10 @@ def test_without_namespaces_no_program_of_the_host_runs(bare_api, command):
 
     def waiting():
         states = bare_api.read_namespaced_pod("host", "default").status.container_statuses
-        return states and states[0].state.waiting if states else None
+        state = states[0].state.waiting if states else None
+        return state if state and state.reason == "CreateContainerError" else None
 
-    eventually(lambda: (state := waiting()) and state.reason == "CreateContainerError")
-    assert "not a program of the image itself" in waiting().message
+    assert "not a program of the image itself" in eventually(waiting).message
 
 
 def test_without_namespaces_a_script_for_the_hosts_shell_does_not_run(bare_api, places, tmp_path):
@@ -106,10 +106,10 @@ def test_without_namespaces_a_program_of_the_image_runs_with_its_paths(bare_api,
 
 
 def test_without_namespaces_every_exec_is_refused(bare_api, tmp_path):
-    create(bare_api, manifest("held", {**BASE, "args": ["-c", "import time; time.sleep(60)"]}))
+    create(bare_api, manifest("held", {**BASE, "args": ["-c", "import time; time.sleep(600)"]}))
     running(bare_api, "held")
     response = connect(bare_api, "held", ["touch", str(tmp_path / "ran")])
-    response.run_forever(timeout=20)
+    response.run_forever(timeout=240)
     assert "no PID namespaces" in response.read_stderr()
     assert response.returncode == 126
     assert not (tmp_path / "ran").exists()
@@ -119,7 +119,7 @@ def test_without_namespaces_a_hook_is_refused_and_the_pod_still_ends(bare, bare_
     hook = {"preStop": {"exec": {"command": ["touch", str(tmp_path / "ran")]}}}
     create(
         bare_api,
-        manifest("unhooked", {**BASE, "args": ["-c", "import time; time.sleep(60)"], "lifecycle": hook}),
+        manifest("unhooked", {**BASE, "args": ["-c", "import time; time.sleep(600)"], "lifecycle": hook}),
     )
     running(bare_api, "unhooked")
     bare_api.delete_namespaced_pod("unhooked", "default")
@@ -151,7 +151,7 @@ def test_the_operators_kill_reaches_the_sidecar_and_nothing_else(request, mode):
     running(api, "sidecar")
     response = connect(api, "sidecar", ["/bin/sh"], stdin=True)
     response.write_stdin(KILL)
-    response.run_forever(timeout=20)
+    response.run_forever(timeout=240)
     pod = finished(api, "sidecar")
     assert pod.status.container_statuses[0].state.terminated.exit_code == 0
 
@@ -161,12 +161,12 @@ def test_the_emulated_sidecar_knows_no_other_command(bare_api, tmp_path):
     running(bare_api, "sidecar")
     for command in (["sh", "-c", f"touch {tmp_path}/ran"], ["sh", "-c", "cat /etc/passwd"], ["ls"]):
         response = connect(bare_api, "sidecar", command)
-        response.run_forever(timeout=20)
+        response.run_forever(timeout=240)
         assert response.returncode == 126
         assert not response.read_stdout()
     response = connect(bare_api, "sidecar", ["/bin/sh"], stdin=True)
     response.write_stdin(f"touch {tmp_path}/ran\n")
-    response.run_forever(timeout=20)
+    response.run_forever(timeout=240)
     assert response.returncode == 126
     assert not (tmp_path / "ran").exists()
 

@@ -61,7 +61,7 @@ def test_a_follower_gets_each_line_when_it_is_written(api):
         manifest(
             "followed",
             container(script, **shared),
-            container("sleep 60", "helper", **shared),
+            container("sleep 600", "helper", **shared),
             volumes=[{"name": "v", "emptyDir": {}}],
         ),
     )
@@ -143,7 +143,7 @@ def test_a_negative_tail_is_a_422(api):
 
 
 def test_following_ends_with_the_pod(api):
-    create(api, manifest("deleted", "echo here; sleep 60"))
+    create(api, manifest("deleted", "echo here; sleep 600"))
     running(api, "deleted")
     response = api.read_namespaced_pod_log("deleted", "default", follow=True, _preload_content=False)
     chunks = response.stream(amt=None)

@@ -8,6 +8,8 @@ from kubernetes import client, config
 from dbt_watch.local.localkube import LocalKube, Missing, Need
 from dbt_watch.local.localkube.needs import needs_of
 
+from .conftest import eventually
+
 SECRETS = {"warehouse": {"password": "s3cret", "key.pem": b"\x00\xff"}}
 CONFIG_MAPS = {"settings": {"threads": "4", "blob": b"\x00"}}
 
@@ -100,4 +102,4 @@ def test_a_pod_that_waits_is_told_with_what_it_waits_for(api, furnished):
         Missing("default/waits", Need("secret", "warehouse", "user")),
     ]
     api.delete_namespaced_pod("waits", "default", grace_period_seconds=0)
-    assert furnished.missing() == []
+    eventually(lambda: furnished.missing() == [])

@@ -81,7 +81,7 @@ def test_a_wrong_pod_is_a_422_that_names_the_field(api, change, field):
 
 
 def test_what_a_pod_runs_cannot_be_altered(api):
-    create(api, manifest("fixed", "sleep 60"))
+    create(api, manifest("fixed", "sleep 600"))
     patch = {"spec": {"containers": [{"name": "base", "command": ["true"]}]}}
     code, status = refusal(lambda: api.patch_namespaced_pod("fixed", "default", patch))
     assert code == 422
@@ -224,7 +224,7 @@ PATCHES = [
 
 @pytest.mark.parametrize(("content_type", "patch"), PATCHES, ids=[kind for kind, _ in PATCHES])
 def test_each_kind_of_patch_alters_the_labels(api, content_type, patch):
-    body = manifest("patched", "sleep 60")
+    body = manifest("patched", "sleep 600")
     body["metadata"]["labels"] = {"a": "1", "b": "2"}
     create(api, body)
     send_patch(api, "patched", patch, content_type)
@@ -232,7 +232,7 @@ def test_each_kind_of_patch_alters_the_labels(api, content_type, patch):
 
 
 def test_a_strategic_patch_merges_containers_by_name(api):
-    create(api, manifest("merged", container("sleep 60", "one"), container("sleep 60", "two")))
+    create(api, manifest("merged", container("sleep 600", "one"), container("sleep 600", "two")))
     patch = {"spec": {"containers": [{"name": "two", "image": "other"}]}}
     send_patch(api, "merged", patch, "application/strategic-merge-patch+json")
     spec = api.read_namespaced_pod("merged", "default").spec
@@ -240,14 +240,14 @@ def test_a_strategic_patch_merges_containers_by_name(api):
 
 
 def test_a_directive_in_a_strategic_patch_is_refused_not_ignored(api):
-    create(api, manifest("directed", "sleep 60"))
+    create(api, manifest("directed", "sleep 600"))
     patch = {"metadata": {"labels": {"$patch": "replace", "c": "3"}}}
     strategic = "application/strategic-merge-patch+json"
     assert refusal(lambda: send_patch(api, "directed", patch, strategic))[0] == 400
 
 
 def test_a_json_patch_that_does_not_fit_is_a_422(api):
-    create(api, manifest("unfit", "sleep 60"))
+    create(api, manifest("unfit", "sleep 600"))
     patch = [{"op": "remove", "path": "/metadata/labels/none"}]
     assert refusal(lambda: api.patch_namespaced_pod("unfit", "default", patch))[0] == 422
 
@@ -257,7 +257,7 @@ def test_a_watch_tells_the_whole_life_of_a_pod(api):
     version = api.list_namespaced_pod("default").metadata.resource_version
     create(api, manifest("watched", "true"))
     for event in watch.Watch().stream(
-        api.list_namespaced_pod, "default", resource_version=version, timeout_seconds=20
+        api.list_namespaced_pod, "default", resource_version=version, timeout_seconds=240
     ):
         seen.append((event["type"], event["object"].status.phase))
         if event["object"].status.phase == "Succeeded" and not event["object"].metadata.deletion_timestamp:
@@ -328,7 +328,7 @@ def test_a_watch_that_is_left_open_delivers_at_once(api):
 
     def follow() -> None:
         for event in watch.Watch().stream(
-            api.list_namespaced_config_map, "default", label_selector="live", timeout_seconds=20
+            api.list_namespaced_config_map, "default", label_selector="live", timeout_seconds=240
         ):
             if event["type"] == "ADDED":
                 arrived.set()
@@ -337,7 +337,7 @@ def test_a_watch_that_is_left_open_delivers_at_once(api):
     thread = threading.Thread(target=follow)
     thread.start()
     api.create_namespaced_config_map("default", {"metadata": {"generateName": "l-", "labels": {"live": ""}}})
-    assert arrived.wait(10)
+    assert arrived.wait(240)
     thread.join()
 
 

@@ -100,7 +100,7 @@ def test_an_unknown_image_fails_the_launch(operator_class, kube):
 
 
 def test_on_kill_deletes_the_pod(operator_class, kube):
-    task = operator(operator_class, kube, "import time; time.sleep(60)", termination_grace_period=0)
+    task = operator(operator_class, kube, "import time; time.sleep(600)", termination_grace_period=0)
     task.pod = task.get_or_create_pod(task.build_pod_request_obj(context()), context())
     name = task.pod.metadata.name
     task.on_kill()
@@ -119,7 +119,7 @@ def test_the_async_hook_of_a_deferred_operator_reads_pods_and_logs(kube, api):
             conn_id=None, in_cluster=False, config_dict=json.loads(kube.kubeconfig.read_text())
         )
         pod = await hook.get_pod("deferred", "default")
-        lines = await hook.read_logs("deferred", "default", container_name="base", since_seconds=60)
+        lines = await hook.read_logs("deferred", "default", container_name="base", since_seconds=3600)
         await hook.delete_pod("deferred", "default")
         return pod.status.phase, lines
 

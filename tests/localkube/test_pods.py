@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from kubernetes import watch
 
 from .conftest import container, create, eventually, finished, log, manifest, run, running
 
@@ -32,7 +33,7 @@ def test_the_exit_code_decides_the_phase(api, script, phase, code, reason):
 
 
 def test_a_running_pod_is_ready(api):
-    create(api, manifest("ready", "sleep 60"))
+    create(api, manifest("ready", "sleep 600"))
     pod = running(api, "ready")
     assert pod.status.phase == "Running"
     assert condition(pod, "Ready").status == "True"
@@ -219,14 +220,17 @@ def test_secrets_and_config_maps_are_volumes_too(api):
 
 
 def test_an_unknown_image_is_waited_for_as_in_a_cluster(api):
+    since = api.list_namespaced_pod("default").metadata.resource_version
     create(api, manifest("unknown", {"name": "base", "image": "registry.example/none:1"}))
-
-    def reason():
-        states = api.read_namespaced_pod("unknown", "default").status.container_statuses
-        return states and states[0].state.waiting.reason
-
-    eventually(lambda: reason() == "ErrImagePull")
-    eventually(lambda: reason() == "ImagePullBackOff")
+    watcher, reasons = watch.Watch(), []
+    for event in watcher.stream(
+        api.list_namespaced_pod, "default", resource_version=since, timeout_seconds=240
+    ):
+        states = event["object"].status.container_statuses
+        reasons += [states[0].state.waiting.reason] if states else []
+        if reasons[-1:] == ["ImagePullBackOff"]:
+            watcher.stop()
+    assert list(dict.fromkeys(reasons)) == ["ContainerCreating", "ErrImagePull", "ImagePullBackOff"]
     assert api.read_namespaced_pod("unknown", "default").status.phase == "Pending"
     events = api.list_namespaced_event("default", field_selector="involvedObject.name=unknown").items
     assert {"Pulling", "Failed", "BackOff"} <= {event.reason for event in events}

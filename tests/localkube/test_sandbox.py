@@ -8,20 +8,33 @@ LOOP = "while :; do sleep 0.05; done"
 NAMES = "for entry in /proc/[0-9]*; do tr '\\0' ' ' <$entry/cmdline; echo; done"
 
 
+# A volume by which containers wait for one another.
+VOLUME = {"name": "v", "emptyDir": {}}
+MOUNTED = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+
+
 def shared(name, *containers, **spec):
-    return manifest(name, *containers, shareProcessNamespace=True, **spec)
+    return manifest(name, *containers, shareProcessNamespace=True, volumes=[VOLUME], **spec)
+
+
+def until(condition):
+    return f"until {condition}; do sleep 0.05; done"
 
 
 def test_process_1_is_nobodys_and_the_containers_see_one_another(api):
-    create(api, shared("seen", container("sleep 2; : other", "other"), f"echo I am $$; sleep 1; {NAMES}"))
+    other = container(f"{until('[ -e /v/seen ]')}; : other", "other", **MOUNTED)
+    # The brackets keep the search from finding itself.
+    looks = until("grep -q '[:] other' /proc/[0-9]*/cmdline")
+    create(api, shared("seen", other, container(f"echo I am $$; {looks}; {NAMES}; touch /v/seen", **MOUNTED)))
     finished(api, "seen")
     text = api.read_namespaced_pod_log("seen", "default", container="base")
     assert "I am 1\n" not in text
-    assert "sh -c sleep 2; : other" in text
+    assert "sh -c until [ -e /v/seen ]; do sleep 0.05; done; : other" in text
 
 
 def test_files_stay_each_containers_own(api):
-    create(api, shared("files", container("touch /only-here; sleep 1", "other"), "sleep 0.5; ls /"))
+    other = container("touch /only-here /v/made", "other", **MOUNTED)
+    create(api, shared("files", other, container(f"{until('[ -e /v/made ]')}; ls /", **MOUNTED)))
     finished(api, "files")
     assert "only-here" not in api.read_namespaced_pod_log("files", "default", container="base")
 
@@ -32,10 +45,20 @@ def test_an_init_container_shares_it_too(api):
     assert api.read_namespaced_pod_log("begun", "default", container="before") != "I am 1\n"
 
 
-def test_what_a_container_leaves_behind_ends_with_it(api):
+def test_what_a_container_leaves_behind_ends_with_it(api, places):
+    gate = places["data"] / "ended"
+    gate.unlink(missing_ok=True)
     leaves = container("(while :; do echo left; sleep 0.05; done) & sleep 0.3", "leaves")
-    looks = container(f"sleep 1.5; echo looked; {NAMES}")
-    create(api, shared("left", leaves, looks))
+    looks = f"{until('[ -e /data/ended ]')}; echo looked; {NAMES}"
+    base = {"name": "base", "image": "registry.example/python:1", "command": ["sh", "-c", looks]}
+    create(api, shared("left", leaves, base))
+
+    def has_ended():
+        states = api.read_namespaced_pod("left", "default").status.container_statuses or []
+        return any(state.name == "leaves" and state.state.terminated for state in states)
+
+    eventually(has_ended)
+    gate.touch()
     finished(api, "left")
     text = api.read_namespaced_pod_log("left", "default", container="base")
     assert "looked" in text
@@ -43,7 +66,7 @@ def test_what_a_container_leaves_behind_ends_with_it(api):
 
 
 def test_sigterm_ends_a_container_that_does_not_handle_it_since_it_is_not_process_1(kube, api):
-    create(api, shared("mortal", "sleep 60", terminationGracePeriodSeconds=20))
+    create(api, shared("mortal", "sleep 600", terminationGracePeriodSeconds=20))
     running(api, "mortal")
     api.delete_namespaced_pod("mortal", "default")
     fact = eventually(lambda: next((f for f in kube.pods() if f.name == "mortal" and f.deleted_at), None))
@@ -52,7 +75,7 @@ def test_sigterm_ends_a_container_that_does_not_handle_it_since_it_is_not_proces
 
 def test_the_end_of_process_1_is_the_end_of_all(api):
     # The brackets keep the search from finding itself.
-    waits = "until grep -q '[o]ther loop' /proc/[0-9]*/cmdline; do sleep 0.05; done"
+    waits = until("grep -q '[o]ther loop' /proc/[0-9]*/cmdline")
     create(
         api, shared("headless", container(f"{LOOP} # other loop", "other"), f"{waits}; kill -INT 1; sleep 20")
     )

@@ -22,12 +22,12 @@ OWNER = "airflow-worker"
 
 
 def labelled(name, **labels):
-    body = manifest(name, "sleep 60", terminationGracePeriodSeconds=0)
+    body = manifest(name, "sleep 600", terminationGracePeriodSeconds=0)
     body["metadata"]["labels"] = {label.replace("_", "-"): value for label, value in labels.items()}
     return body
 
 
-def events_until(api, *, selector, since, end, timeout=20):
+def events_until(api, *, selector, since, end, timeout=240):
     """Return the events of a watch up to the first of some kind."""
     found = []
     watcher = watch.Watch()
@@ -89,7 +89,7 @@ def test_a_watch_from_the_beginning_gives_what_is_there_and_then_what_comes(api)
         "default",
         label_selector=f"{OWNER}=7",
         resource_version="0",
-        timeout_seconds=20,
+        timeout_seconds=240,
     ):
         if event["type"] != "ADDED":
             continue
@@ -137,7 +137,7 @@ async def follow(kube, do, since=None, **query):
         await do(core)
         async with kubernetes_asyncio.watch.Watch() as watcher:
             async for event in watcher.stream(
-                core.list_namespaced_pod, "default", resource_version=since, timeout_seconds=20, **query
+                core.list_namespaced_pod, "default", resource_version=since, timeout_seconds=240, **query
             ):
                 yield event
 

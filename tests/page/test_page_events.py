@@ -1,9 +1,12 @@
 """The events of a run, and what they cost when many look."""
 
 import asyncio
+import time
+from types import SimpleNamespace
 
 import msgspec
 import pytest
+import virtual_time
 from made_airflow import DAG, GROUP, RUN, model
 
 from dbt_watch.page import events as page_events
@@ -15,13 +18,17 @@ KEY = ProjectKey(DAG, RUN, GROUP, -1)
 
 
 @pytest.fixture
-def at_once(monkeypatch):
-    """Let a stream look, and end, as soon as it can."""
-    monkeypatch.setattr(page_events, "LOOK_EVERY", 0.01)
-    monkeypatch.setattr(page_events, "SIGN_OF_LIFE", 0.2)
-    monkeypatch.setattr(page_events, "STREAM_FOR", 0.6)
-    monkeypatch.setattr(readers, "PACE", 0.02)
-    monkeypatch.setattr(readers, "PACE_WHEN_OVER", 0.02)
+def run(monkeypatch):
+    """Return what does with a scene as `asyncio.run` does, on a clock that goes on by itself as soon as everybody waits."""
+
+    async def here(function, *arguments):
+        return function(*arguments)
+
+    clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time(), time_ns=time.time_ns)
+    monkeypatch.setattr(page_events, "time", clock)
+    monkeypatch.setattr(readers, "time", clock)
+    monkeypatch.setattr(asyncio, "to_thread", here)
+    return virtual_time.run
 
 
 def parsed(chunk):
@@ -46,7 +53,7 @@ async def followed(reader, since, *steps):
     return found
 
 
-def test_changes_come_as_events_until_the_run_is_over(at_once, airflow, shop):
+def test_changes_come_as_events_until_the_run_is_over(run, airflow, shop):
     shop.begin()
 
     def finish():
@@ -63,7 +70,7 @@ def test_changes_come_as_events_until_the_run_is_over(at_once, airflow, shop):
         )
         return await followed(reader, reader.version, *steps)
 
-    found = asyncio.run(watch())
+    found = run(watch())
     assert [name for name, *_ in found][-1] == "over"
     ids = [number for name, number, _ in found if name == "change"]
     assert ids == sorted(set(ids))
@@ -71,19 +78,19 @@ def test_changes_come_as_events_until_the_run_is_over(at_once, airflow, shop):
     assert told == {model(name) for name in ("raw", "orders", "customers", "other")}
 
 
-def test_a_stream_without_changes_gives_signs_of_life_and_ends(at_once, airflow, shop):
+def test_a_stream_without_changes_gives_signs_of_life_and_ends(run, airflow, shop):
     shop.begin()
 
     async def watch():
         reader = await ReaderRegistry(airflow).of(KEY)
         return [chunk async for chunk in page_events.events(reader, reader.version)]
 
-    chunks = asyncio.run(watch())
+    chunks = run(watch())
     assert chunks[0].startswith(b"retry:")
     assert b": no news\n\n" in chunks
 
 
-def test_a_hundred_viewers_cost_the_database_what_one_does(at_once, airflow, shop):
+def test_a_hundred_viewers_cost_the_database_what_one_does(run, airflow, shop):
     shop.begin()
 
     async def asked_by(viewers):
@@ -94,8 +101,8 @@ def test_a_hundred_viewers_cost_the_database_what_one_does(at_once, airflow, sho
         assert len(registry) == 1
         return airflow.asked - before
 
-    alone = asyncio.run(asked_by(1))
-    together = asyncio.run(asked_by(100))
+    alone = run(asked_by(1))
+    together = run(asked_by(100))
     assert together <= 1.5 * alone
 
 

@@ -261,6 +261,6 @@ def test_no_database_of_airflow_is_needed(project, tmp_path):
         "--format",
         "json",
     ]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=480)
     assert json.loads(done.stdout)["dag_id"] == "isolated"
     assert not list(tmp_path.rglob("*.db"))

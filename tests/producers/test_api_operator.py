@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow.sdk import Connection
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
-from api_pace import hurry
+from api_pace import hurry, soon_given_up
 from api_server import StandInServer, says, takes_and_hangs_up
 from dbt_words import BEGINNING, said
 from virtual_time import run as run_virtually
@@ -422,9 +422,13 @@ def test_a_producer_waits_for_what_a_sensor_builds_unless_the_sensor_has_ended(s
     marks = marks_of(first)
     alone = shop.server.add(first.replace(f"~{marks.task}~", f"~{STAGED_MARK}~"))
     shop.states["shop.stg_orders"] = state
+
+    def end():
+        alone.update(state="SUCCESS")
+        shop.states["shop.stg_orders"] = "success"
+
     if not is_aborted:
-        threading.Timer(0.5, lambda: alone.update(state="SUCCESS")).start()
-        threading.Timer(0.6, lambda: shop.states.update({"shop.stg_orders": "success"})).start()
+        threading.Timer(0.5, end).start()
     shop.run(retries=1, max_tries=2, attempt=2)
     assert ("abort_requested" in alone) is is_aborted
     assert len(shop.posts) == 2
@@ -530,6 +534,7 @@ def test_a_deferred_one_that_takes_too_long_is_aborted(shop):
 
 
 def test_a_deferred_one_whose_server_stays_away_fails_and_says_so(shop, monkeypatch):
+    soon_given_up(monkeypatch, "CREDENTIALS_PATIENCE")
     trigger, method = deferred(shop)
     shop.server.instead = [says(403, b'{"message": "not for you"}')] * 1_000
     event = asyncio.run(trigger._event())

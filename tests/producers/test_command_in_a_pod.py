@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 import uuid
 from datetime import datetime, timezone
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import BaseHook, Connection
+from harness import until
 from kubernetes import client, config
 
 from dbt_watch import DbtProfile
@@ -68,7 +68,7 @@ def run(request, kube):
     async def event_of(trigger):
         return (await anext(trigger.run())).payload
 
-    def run(*words, image="shop:1", profile=None, **command):
+    def run(*words, image="shop:1", profile=None, starts_within=240, **command):
         def make():
             return command_class()(
                 task_id="docs",
@@ -83,7 +83,7 @@ def run(request, kube):
                 kubernetes_conn_id=None,
                 config_file=str(kube.kubeconfig),
                 startup_check_interval_seconds=0.1,
-                startup_timeout_seconds=3,
+                startup_timeout_seconds=starts_within,
                 poll_interval=0.1,
             )
 
@@ -121,12 +121,11 @@ def test_a_command_that_fails_fails_the_task_with_dbts_words(run):
 @pytest.mark.parametrize("run", [False], ids=["on a worker"], indirect=True)
 def test_a_pod_that_never_starts_is_told_with_the_reason(run):
     with pytest.raises(PodLost, match=r"the pod did not run dbt: .*(ErrImagePull|ImagePullBackOff)"):
-        run("docs", "generate", image="shop:2")
+        run("docs", "generate", image="shop:2", starts_within=3)
 
 
 PASSWORD = "s3cret-word-of-the-shop"  # noqa: S105 - made up
 WAREHOUSE = DbtProfile("warehouse", type="postgres", schema="marts", name="shop")
-PATIENCE = 20
 
 
 @pytest.fixture
@@ -147,14 +146,7 @@ def secrets(kube):
 @pytest.fixture
 def all_gone(secrets):
     """Return a function that waits until no Secret is left."""
-
-    def wait():
-        deadline = time.monotonic() + PATIENCE
-        while secrets():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-    return wait
+    return lambda: until(lambda: not secrets(), "a Secret is left", pause=0.05)
 
 
 @pytest.mark.usefixtures("warehouse")
@@ -191,4 +183,4 @@ def test_a_pod_that_is_followed_gets_the_secret_that_its_worker_had_not_come_to_
 
 
 def test_the_pods_are_deleted(kube):
-    assert not [pod for pod in kube.pods() if pod.deleted_at is None]
+    until(lambda: all(pod.deleted_at for pod in kube.pods()), "a pod is left", pause=0.05)

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from harness import until
 from kubernetes import client, config
 from kubernetes.client import models as k8s
 
 from dbt_watch.airflow.pods import attempt_of
-from dbt_watch.local.localkube import Image, LocalKube
+from dbt_watch.local.localkube import Image, LocalKube, Mount
 from dbt_watch.producers.pods import earlier_pods as earlier
 from dbt_watch.producers.pods.earlier_pods import GENERATION, await_gone, sort_pods
 
@@ -90,33 +91,41 @@ def test_the_attempt_that_made_a_pod_is_told_by_its_label():
     assert (attempt_of(made), attempt_of(foreign)) == ("3", "?")
 
 
+# Ends when it is let.
 STUBBORN = """
-import signal, time
+import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("up", flush=True)
-time.sleep(600)
+while not os.path.exists("/gate/open"):
+    time.sleep(0.02)
 """
 
 
-def test_a_pod_that_takes_its_time_to_end_is_waited_for(monkeypatch):
+def test_a_pod_that_takes_its_time_to_end_is_waited_for(monkeypatch, tmp_path):
     monkeypatch.setattr(earlier, "POLL", 0.05)
-    with LocalKube(images={"python:3": Image(venv=sys.prefix)}) as kube:
+    ticks = []
+
+    def tick():
+        ticks.append(1)
+        if len(ticks) == 3:
+            (tmp_path / "open").touch()
+
+    image = Image(venv=sys.prefix, mounts={"/gate": Mount(tmp_path, shared=True)})
+    with LocalKube(images={"python:3": image}) as kube:
         api = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
         base = k8s.V1Container(name="base", image="python:3", command=["python", "-u", "-c", STUBBORN])
         body = k8s.V1Pod(
             metadata=k8s.V1ObjectMeta(name="dbt"),
-            spec=k8s.V1PodSpec(restart_policy="Never", termination_grace_period_seconds=2, containers=[base]),
+            spec=k8s.V1PodSpec(
+                restart_policy="Never", termination_grace_period_seconds=600, containers=[base]
+            ),
         )
         api.create_namespaced_pod("default", body)
-        while "up" not in read_log(api):
-            pass
+        until(lambda: "up" in read_log(api), "the pod does not start", pause=0.02)
         api.delete_namespaced_pod("dbt", "default")
         leaving = api.read_namespaced_pod("dbt", "default")
-        ticks = []
-        await_gone(
-            [leaving], lambda _: api.read_namespaced_pod("dbt", "default"), "base", lambda: ticks.append(1)
-        )
-        assert ticks
+        await_gone([leaving], lambda _: api.read_namespaced_pod("dbt", "default"), "base", tick)
+        assert len(ticks) >= 3
         (fact,) = kube.pods()
         assert fact.exit_codes or fact.deleted_at
 

@@ -29,7 +29,7 @@ print(json.dumps(found))
 def printed_by(*lines):
     script = "\n".join(["import sys, json", *lines])
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=480
     )
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -235,14 +235,18 @@ def test_a_transport_that_hangs_holds_up_a_worker_for_as_long_as_the_provider_al
     told, monkeypatch, caplog
 ):
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT", "1")
-    gate = threading.Event()
+    gate, is_hanging = threading.Event(), threading.Event()
+
+    def emit(_):
+        is_hanging.set()
+        gate.wait(240)
+
     monkeypatch.setattr(
-        openlineage,
-        "make_client",
-        lambda: SimpleNamespace(emit=lambda _: gate.wait(60), close=lambda *_: None),
+        openlineage, "make_client", lambda: SimpleNamespace(emit=emit, close=lambda *_: None)
     )
     own = BuildLineage(replayed.plan(), is_worker=True)
     followed(own)
+    assert is_hanging.wait(240)
     own.close()
     gate.set()
     (warning,) = warnings(caplog)
@@ -294,7 +298,7 @@ def sender_ended():
     def ended():
         for thread in set(threading.enumerate()) - before:
             if thread.name == "dbt-watch-lineage":
-                thread.join(30)
+                thread.join(240)
 
     return ended
 
@@ -310,7 +314,7 @@ def test_a_trigger_sends_what_its_worker_has_packed_by_a_thread(told, journal, s
 
 def test_a_trigger_does_not_wait_for_a_transport_that_hangs(told, journal, sender_ended, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(openlineage, "make_client", lambda: gate.wait(60))
+    monkeypatch.setattr(openlineage, "make_client", lambda: gate.wait(240))
     trigger = Trigger(replayed.LOG, lineage=packed_plan(replayed.plan()))
     assert run(trigger._event()) == {"results": RESULTS}
     gate.set()

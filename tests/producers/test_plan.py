@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import time
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 from airflow.sdk.log import mask_secret
 from dbt_words import BEGINNING, said
+from harness import until
 from hasty_clock import hurry
 from kubernetes import client, config
 from kubernetes.client import ApiException
@@ -309,10 +309,11 @@ def with_ended_pod(project_of):
                 ),
             )
             project.client.create_namespaced_pod("default", pod)
-            deadline = time.monotonic() + 30
-            while project.client.read_namespaced_pod("dbt", "default").status.phase in {"Pending", "Running"}:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+
+            def phase():
+                return project.client.read_namespaced_pod("dbt", "default").status.phase
+
+            until(lambda: phase() not in {"Pending", "Running"}, "the pod has not ended", pause=0.05)
             return project
 
         yield make

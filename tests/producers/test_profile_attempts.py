@@ -1,7 +1,6 @@
 """The profile of a pod from attempt to attempt, on a cluster of processes: what dbt finds, and what is left in the end."""
 
 import json
-import time
 
 import pytest
 import test_parts
@@ -9,6 +8,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.execution_time.context import set_current_context
 from dbt_words import BEGINNING, said
+from harness import until
 from test_parts import RAW_ORDERS, directory, kube, shop  # noqa: F401 - fixtures
 
 from dbt_watch import DbtProfile
@@ -29,7 +29,6 @@ raise SystemExit({exit_code})
 """
 TASK = "shop.raw_orders"
 PROFILE = {"profile": DbtProfile("warehouse", type="postgres", schema="marts"), "profiles_dir": PROFILES_DIR}
-PATIENCE = 60
 
 
 class Warehouse:
@@ -77,10 +76,8 @@ def secrets(shop):  # noqa: F811
     """Return the Secrets that are there when no pod of the run is any more."""
 
     def found(*, with_pods=False):
-        deadline = time.monotonic() + PATIENCE
-        while shop.pods and not with_pods:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        if not with_pods:
+            until(lambda: not shop.pods, "a pod is left", pause=0.05)
         items = shop.operator("", watched={}).client.list_namespaced_secret("default").items
         return [item for item in items if (item.metadata.labels or {}).get("run_id") == shop.run_id]
 

@@ -211,7 +211,7 @@ def test_who_breaks_off_waits_for_nothing_and_the_connection_is_closed_with_the_
         worker.reader.follow()
     assert worker.responses[0].left is None
     here.set()
-    worker.thread.join(30)
+    worker.thread.join(240)
     assert not worker.thread.is_alive()
     assert worker.responses[0].left == "closed"
     assert worker.told == [([b"line 1"], True)]
@@ -221,18 +221,18 @@ def test_a_log_that_comes_faster_than_it_is_read_waits_and_is_not_kept_in_memory
     read, go_on = [], threading.Event()
     pieces = [piece for number in range(1_000) for piece in (lambda: read.append(1), line(number))]
     worker = OnAWorker(pieces, [])
-    worker.on_tick = lambda: go_on.wait(30)
+    worker.on_tick = lambda: go_on.wait(240)
     ended = []
     thread = threading.Thread(target=lambda: ended.append(worker.reader.follow()), daemon=True)
     thread.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while len(read) < 258:  # one is looked at, 256 wait, and one has no place
         assert time.monotonic() < deadline
         time.sleep(0.001)
     time.sleep(1.2)  # longer than a try to find a place takes
     assert len(read) == 258
     go_on.set()
-    thread.join(60)
+    thread.join(240)
     assert ended == [ContainerEnd(3)]
     assert [text for lines, _ in worker.told for text in lines] == [
         f"line {number}".encode() for number in range(1_000)
@@ -248,7 +248,7 @@ def test_a_stream_that_has_no_place_for_its_next_piece_ends_when_nobody_reads_it
     worker = OnAWorker(pieces)
 
     def break_off():
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while len(read) < 258:
             assert time.monotonic() < deadline
             time.sleep(0.001)
@@ -257,7 +257,7 @@ def test_a_stream_that_has_no_place_for_its_next_piece_ends_when_nobody_reads_it
     worker.on_tick = break_off
     with pytest.raises(BrokenOffError):
         worker.reader.follow()
-    worker.thread.join(30)
+    worker.thread.join(240)
     assert not worker.thread.is_alive()
     assert worker.responses[0].left == "closed"
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-import time
 import uuid
 from datetime import datetime, timezone
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
+from harness import until
 from kubernetes import client, config
 from kubernetes.client import models as k8s
 
@@ -227,8 +227,7 @@ def secrets_left(kube):
     def left():
         with config.new_client_from_config(str(kube.kubeconfig)) as connection:
             api = client.CoreV1Api(connection)
-            while api.list_namespaced_pod("default").items:
-                time.sleep(0.05)
+            until(lambda: not api.list_namespaced_pod("default").items, "a pod is left", pause=0.05)
             return [item.metadata.name for item in api.list_namespaced_secret("default").items]
 
     return left

@@ -4,9 +4,9 @@ import shutil
 import signal
 import sys
 import threading
-import time
 
 import pytest
+from harness import until
 from kubernetes import client, config
 from kubernetes.client import models as k8s
 
@@ -68,8 +68,11 @@ def end_of_deleted_pod(kube, image, grace, *, script=SCRIPT, beside=(), **spec):
         ),
     )
     pod = api.create_namespaced_pod("default", body)
-    while api.read_namespaced_pod("dbt", "default").status.phase == "Pending":
-        time.sleep(0.05)
+    until(
+        lambda: api.read_namespaced_pod("dbt", "default").status.phase != "Pending",
+        "the pod does not start",
+        pause=0.05,
+    )
     lines = []
     reader = PodLogReader(
         api,
@@ -82,13 +85,12 @@ def end_of_deleted_pod(kube, image, grace, *, script=SCRIPT, beside=(), **spec):
     )
     thread = threading.Thread(target=reader.follow, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
-    while lines != [b"up"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: lines == [b"up"], lambda: f"it says {lines}", pause=0.02)
     api.delete_namespaced_pod("dbt", "default")
-    thread.join(40)
+    thread.join(240)
     assert not thread.is_alive()
+    # With all of its containers, of which this is but one.
+    until(lambda: all(fact.deleted_at for fact in kube.pods()), "the pod is left", pause=0.02)
     (fact,) = kube.pods()
     return lines, fact.exit_codes["base"]
 

@@ -91,7 +91,7 @@ def test_a_main_thread_that_comes_to_no_check_does_not_keep_dbt_running(monkeypa
     # One that were no daemon would keep the process of the task alive.
     assert {thread.daemon for thread in threading.enumerate() if thread.name == "dbt-watch-stop"} == {True}
     signal.receive()
-    assert stopped.wait(10)
+    assert stopped.wait(240)
     assert signal.reason == "the task was asked to end"
 
 
@@ -104,7 +104,7 @@ def test_a_main_thread_that_waits_for_airflow_decides_when_it_has_its_answer(mon
     signal.watch()
     with signal.talking():
         signal.receive()
-        assert decided.wait(30)
+        assert decided.wait(240)
         signal.check()  # a request within another one would get its answer
     assert not stops
     signal.check()

@@ -8,6 +8,7 @@ from dbt_watch.airflow.task_instances import TaskKey
 from dbt_watch.producers import waiting
 
 PRODUCER = TaskKey("shop", "run", "dbt_build", -1)
+PATIENCE = waiting.ENDS_AFTER_ANOTHER
 
 
 class Airflow:
@@ -29,7 +30,7 @@ class Airflow:
 
 @pytest.fixture
 def airflow(monkeypatch):
-    monkeypatch.setattr(waiting, "ENDS_AFTER_ANOTHER", 5.0)
+    monkeypatch.setattr(waiting, "ENDS_AFTER_ANOTHER", PATIENCE)
     airflow = Airflow(hurry(monkeypatch, waiting, supervisor))
     monkeypatch.setattr(waiting, "read_states_now", airflow.states)
     return airflow
@@ -55,16 +56,16 @@ def test_it_goes_on_as_soon_as_all_have_ended_however_they_have(airflow, state, 
 
 
 def test_as_long_as_one_ends_after_another_all_are_waited_for(airflow):
-    airflow.ends = {f"level_{number}": (number * 4.0, "success") for number in range(10)}
+    airflow.ends = {f"level_{number}": (number * 0.8 * PATIENCE, "success") for number in range(10)}
     waiting.await_sensors(PRODUCER, airflow.ends, nothing)
-    assert 36 <= airflow.clock.now < 39
+    assert 7.2 * PATIENCE <= airflow.clock.now < 7.2 * PATIENCE + 3
 
 
 def test_when_none_ends_for_a_while_the_next_attempt_builds_them_again(airflow, caplog):
     airflow.ends = {"orders": (1.0, "success"), "customers": (999.0, "success"), "stays": (999.0, "success")}
     with caplog.at_level("INFO"):
         waiting.await_sensors(PRODUCER, airflow.ends, nothing)
-    assert 6 <= airflow.clock.now < 9
+    assert 1 + PATIENCE <= airflow.clock.now < 4 + PATIENCE
     assert "2 sensors of nodes that are built have not ended yet" in caplog.text
 
 
@@ -78,7 +79,7 @@ def test_an_airflow_that_answers_again_is_asked_again(airflow):
 def test_an_airflow_that_does_not_answer_is_not_waited_for(airflow, caplog):
     airflow.broken_until = 999.0
     waiting.await_sensors(PRODUCER, ["orders"], nothing)
-    assert airflow.clock.now < 6
+    assert airflow.clock.now < 1 + PATIENCE
     assert "Whether the sensors have ended cannot be seen: no answer" in caplog.text
 
 

@@ -92,7 +92,7 @@ def test_a_manifest_gives_the_critical_path(run, tmp_path):
 
 def test_a_log_may_come_from_standard_input():
     command = [sys.executable, "-m", "dbt_watch.cli", "report", "-", "--format", "json"]
-    done = subprocess.run(command, input=FAIL.read_bytes(), capture_output=True, timeout=60, check=True)
+    done = subprocess.run(command, input=FAIL.read_bytes(), capture_output=True, timeout=240, check=True)
     assert record_in(done.stdout).outcome == "failure"
 
 
@@ -105,7 +105,7 @@ def test_reading_a_log_imports_neither_airflow_nor_dbt_nor_a_client_for_http():
         [sys.executable, "-c", code, "report", str(FAIL)],
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=240,
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -142,7 +142,7 @@ def test_the_script_of_the_page_can_be_parsed_and_makes_the_same_csv(tmp_path):
     path.write_text(
         before + script.replace('"use strict";', "") + "\nprocess.stdout.write(csvOf(run.nodes));\n"
     )
-    done = subprocess.run(["node", str(path)], capture_output=True, timeout=60, check=True)
+    done = subprocess.run(["node", str(path)], capture_output=True, timeout=240, check=True)
     assert done.stdout.decode() == csv_of(record)
 
 

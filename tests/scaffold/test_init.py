@@ -105,7 +105,7 @@ def airflow_dags(path):
 
 def ruff(*arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", *arguments], check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "ruff", *arguments], check=False, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -313,7 +313,7 @@ def test_what_the_shell_of_a_workflow_runs_is_shell(repository, made, init, ci):
     else:
         scripts = [step["run"] for step in github(repository)["jobs"]["image"]["steps"] if "run" in step]
     for script in scripts:
-        subprocess.run(["bash", "-n"], input=script, check=True, text=True, timeout=10)
+        subprocess.run(["bash", "-n"], input=script, check=True, text=True, timeout=240)
 
 
 def test_it_ends_with_what_to_do_next(made, init):

@@ -21,7 +21,7 @@ from dbt_watch.core.results import MAX_MESSAGE_CHARS, NodeInfo
 from dbt_watch.core.text import sanitize, without_backtrace
 
 # What looks for a pattern in a hostile text may take for ever; then the test ends here.
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 MEGABYTE = 1_000_000
 # A chunk has 48 KiB; the page around it, a few bytes.

@@ -12,7 +12,7 @@ from kubernetes import client, config
 from dbt_watch.local.localkube.environment import expand
 
 # A DAG with each runs in a real Airflow, on a machine that may be slow.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 MARKS = {name: f"m4rk-{name}-7f3a9c" for name in ("secret", "vars", "env", "plain", "profile")}
 

@@ -47,7 +47,7 @@ class Dbt:
 
     def close(self) -> None:
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=240)
         self._process.stdout.close()
 
 

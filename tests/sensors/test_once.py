@@ -1,5 +1,6 @@
 """A single look at the journal, by a sensor that starts late on a worker."""
 
+from datetime import timedelta
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -236,6 +237,7 @@ def test_in_dag_test_a_sensor_that_would_wait_lets_the_producer_go_first(context
     airflow = InProcessSupervisorComms()
     airflow.state = None
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", airflow, raising=False)
+    before = timezone.utcnow()
     with pytest.raises(AirflowRescheduleException) as caught:
         sensor_of().execute(context)
-    assert caught.value.reschedule_date > timezone.utcnow()
+    assert caught.value.reschedule_date > before + timedelta(seconds=1)

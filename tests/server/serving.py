@@ -97,7 +97,7 @@ def command(**asked):
     return ["build", "--vars", json.dumps(asked)]
 
 
-def wait_for(condition, timeout=60.0):
+def wait_for(condition, timeout=240.0):
     until = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < until, "it did not happen in time"
@@ -143,7 +143,7 @@ class Server:
             capture_output=True,
             text=True,
             check=True,
-            timeout=120,
+            timeout=480,
         )
 
     def start(self):
@@ -172,7 +172,7 @@ class Server:
     def stop(self):
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(120)
+            self.process.wait(240)
 
     def post(self, words, task_id=None, **more):
         body = {"command": words, **({"task_id": task_id} if task_id else {}), **more}
@@ -186,7 +186,7 @@ class Server:
     def state(self, task_id):
         return self.get(task_id)["state"]
 
-    def wait(self, task_id, timeout=120.0):
+    def wait(self, task_id, timeout=240.0):
         """Wait for the end of an invocation."""
         wait_for(lambda: self.state(task_id) not in OPEN, timeout)
         return self.get(task_id)

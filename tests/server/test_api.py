@@ -237,8 +237,8 @@ def test_time_runs_out_for_an_invocation(desk_with):
 def test_what_dbt_has_left_running_is_not_waited_for(desk):
     """It is ended with dbt."""
     began = time.monotonic()
-    assert desk.run(child=60)["state"] == "SUCCESS"
-    assert time.monotonic() - began < 20
+    assert desk.run(child=600)["state"] == "SUCCESS"
+    assert time.monotonic() - began < 240
 
 
 def test_health_readiness_and_metrics(desk):

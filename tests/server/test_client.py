@@ -92,7 +92,7 @@ def test_the_server_takes_an_id_of_ours_and_its_log_is_followed_live_with_a_real
 
 def test_of_two_clients_with_one_id_the_second_gets_what_the_first_has_posted(server, client_of):
     one, other, found = client_of(), client_of(), []
-    words = command(sleep=1)
+    words = command(sleep=5)
 
     def post():
         found.append(other.run(other.server.post(words, "shared-1", "shop")).state)

@@ -74,9 +74,9 @@ def test_a_worker_that_is_killed_takes_its_dbt_along_and_its_invocation_is_lost(
     pid = server.wait_for_begin(task_id)
     (sleeper,) = wait_for(lambda: psutil.Process(pid).children())
     server.worker(task_id).kill()
-    found = server.wait(task_id, 20)
+    found = server.wait(task_id)
     assert (found["state"], found["exc_type"]) == ("INTERNAL_ERROR", "WorkerLost")
-    wait_for(lambda: has_ended(pid) and has_ended(sleeper.pid), 10)
+    wait_for(lambda: has_ended(pid) and has_ended(sleeper.pid))
     # Another worker goes on, for the same project and target.
     assert server.wait(server.post(command(), project_dir="shop"))["state"] == "SUCCESS"
 
@@ -96,7 +96,7 @@ def test_all_workers_that_are_killed_come_back_and_nothing_is_lost(server):
     pid = server.wait_for_begin(running)
     waiting = [server.post(command(), project_dir="shop") for _ in range(5)]
     server.children()["workers"].kill()
-    assert server.wait(running, 30)["exc_type"] == "WorkerLost"
+    assert server.wait(running)["exc_type"] == "WorkerLost"
     assert has_ended(pid)
     for task_id in waiting:
         assert server.wait(task_id)["state"] == "SUCCESS"
@@ -181,18 +181,22 @@ def test_abort_interrupts_dbt_and_after_five_seconds_ends_it(server):
     assert server.wait(polite)["state"] == "ABORTED"
     assert ("interrupted", polite) in {(what, who) for what, who, _, _ in server.runs()}
     assert server.wait(deaf)["state"] == "ABORTED"
-    assert 5 < time.monotonic() - began < 20
+    assert 5 < time.monotonic() - began < 240
     assert all(map(has_ended, pids))
 
 
 def test_a_server_that_is_asked_to_stop_leaves_dbt_a_while_and_then_interrupts_it(server):
-    short = server.post(command(sleep=0.7), project_dir="shop")
+    gate = server.home / "gate"
+    gate.unlink(missing_ok=True)
+    waits = f"while not Path({str(gate)!r}).exists(): time.sleep(0.02)"
+    short = server.post(command(run=waits), project_dir="shop")
     long = server.post(command(sleep=300), project_dir="bank")
     waiting = server.post(command(), project_dir="bank")
     for task_id in (short, long):
         server.wait_for_begin(task_id)
     server.process.send_signal(signal.SIGTERM)
-    server.process.wait(30)
+    gate.touch()
+    server.process.wait(240)
     server.start()
     assert server.state(short) == "SUCCESS"
     assert server.get(long)["exc_type"] == "ServerStopped"
@@ -234,7 +238,7 @@ def test_clients_that_hang_up_cost_nothing(server):
         with server.client.stream("GET", f"/invocations/{task_id}/log", params={"follow": True}) as answer:
             next(answer.iter_raw())
     api = server.children()["api"]
-    wait_for(lambda: len(api.net_connections()) < 20, 20)
+    wait_for(lambda: len(api.net_connections()) < 20)
     assert server.wait(task_id)["state"] == "SUCCESS"
     with server.client.stream("GET", f"/invocations/{task_id}/log", params={"follow": True}) as answer:
         assert answer.read() == server.client.get(f"/invocations/{task_id}/log").content

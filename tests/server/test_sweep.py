@@ -103,7 +103,7 @@ def test_a_worker_that_cannot_say_that_it_lives_ends_its_dbt(desk, monkeypatch):
     desk.post(command(sleep=60), "one")
     began = time.monotonic()
     Runner(desk.settings, CutOffStore(desk.database), lambda: False).work()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
     found = desk.store.get("one")
     assert found.state.value == "STARTED"
     assert not is_alive(found.pid, found.pid_started)

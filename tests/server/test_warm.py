@@ -4,6 +4,7 @@ import ast
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -36,7 +37,7 @@ class Shop:
         self.warm = WarmProject(self.project)
 
     def wait(self):
-        wait_for(lambda: not self.warm.look(may_start=True) and self.warm.pid is not None, 30)
+        wait_for(lambda: not self.warm.look(may_start=True) and self.warm.pid is not None)
         return psutil.Process(self.warm.pid)
 
     def call(self, **asked):
@@ -147,7 +148,8 @@ def test_dbt_is_imported_once_for_many_invocations(shop):
 
 
 def test_two_dbts_run_at_a_time(shop):
-    first, second = shop.start(sleep=1, say="first"), shop.start(sleep=1, say="second")
+    both_run = "while runs.read_text().count('begin') < 2: time.sleep(0.02)"
+    first, second = (shop.start(run=both_run, say=say) for say in ("first", "second"))
     assert first.pid != second.pid
     assert "first" in finish(first)[1]
     assert "second" in finish(second)[1]
@@ -155,11 +157,11 @@ def test_two_dbts_run_at_a_time(shop):
 
 
 def test_a_dbt_is_interrupted_and_one_that_does_not_hear_is_killed_with_what_it_started(shop, monkeypatch):
-    monkeypatch.setattr("dbt_watch.server.worker.child.KILL_AFTER_S", 0.5)
-    for asked, expected in (({}, 1), ({"deaf": True}, -signal.SIGKILL)):
-        dbt = shop.start(sleep=60, child=60, **asked)
+    for asked, kill_after, expected in (({}, 240.0, 1), ({"deaf": True}, 0.5, -signal.SIGKILL)):
+        monkeypatch.setattr("dbt_watch.server.worker.child.KILL_AFTER_S", kill_after)
+        dbt = shop.start(sleep=600, child=600, **asked)
         (sleeper,) = wait_for(lambda pid=dbt.pid: psutil.Process(pid).children())
-        until = time.monotonic() + 20
+        until = time.monotonic() + 240
         while not dbt.has_ended() and time.monotonic() < until:
             dbt.read(0.1)
             dbt.interrupt()
@@ -229,7 +231,7 @@ def test_however_the_fork_server_dies_each_invocation_begins_once(shop):
             with contextlib.suppress(psutil.Error):
                 if shop.warm.pid is not None:
                     psutil.Process(shop.warm.pid).kill()
-            time.sleep(0.05)
+            stop.wait(random.uniform(0.0, 0.3))
 
     def look():
         while not stop.is_set():
@@ -240,8 +242,10 @@ def test_however_the_fork_server_dies_each_invocation_begins_once(shop):
     threads = [threading.Thread(target=work) for work in (strike, look)]
     for thread in threads:
         thread.start()
-    forked = 0
-    for _ in range(40):
+    count = forked = 0
+    # Until there have been both.
+    while count < 40 or (count < 1_000 and not 0 < forked < count):
+        count += 1
         try:
             dbt = shop.start()
             forked += 1
@@ -251,8 +255,8 @@ def test_however_the_fork_server_dies_each_invocation_begins_once(shop):
     stop.set()
     for thread in threads:
         thread.join()
-    assert 0 < forked < 40
-    assert shop.notes() == ["begin", "end"] * 40
+    assert 0 < forked < count
+    assert shop.notes() == ["begin", "end"] * count
 
 
 def test_a_dbt_that_has_not_begun_never_does_when_its_worker_has_gone(shop):
@@ -292,7 +296,8 @@ def test_another_script_than_the_one_of_the_fork_server_is_no_fork(shop):
         shop.warm.fork(["/bin/other", *arguments[1:]], environment, directory)
 
 
-def test_nobody_waits_for_a_fork_server_that_is_not_there(shop):
+def test_nobody_waits_for_a_fork_server_that_is_not_there(shop, monkeypatch):
+    monkeypatch.setattr(warm, "_PATIENCE", 600.0)
     os.kill(shop.warm.pid, signal.SIGKILL)
     wait_for(lambda: shop.warm.look(may_start=False) or shop.warm.pid is None)
     refused = []
@@ -307,14 +312,14 @@ def test_nobody_waits_for_a_fork_server_that_is_not_there(shop):
     while thread.is_alive():
         shop.warm.look(may_start=False)
         time.sleep(0.05)
-    assert refused[0] - began < 5
+    assert refused[0] - began < 240
     assert shop.notes() == []
 
 
 def test_a_fork_server_that_does_not_answer_is_waited_for_a_while(shop, monkeypatch):
-    monkeypatch.setattr(warm, "_PATIENCE", 0.5)
     os.kill(shop.warm.pid, signal.SIGSTOP)
-    with pytest.raises(NotWarm):
+    with monkeypatch.context() as patched, pytest.raises(NotWarm):
+        patched.setattr(warm, "_PATIENCE", 0.5)
         shop.start()
     os.kill(shop.warm.pid, signal.SIGCONT)
     # It finds the request, and nobody who made it.
@@ -328,7 +333,7 @@ def test_imports_that_start_threads_are_not_forked(tmp_path):
     main.write_text(
         f"import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n{main.read_text()}"
     )
-    wait_for(lambda: not shop.warm.look(may_start=True) and "threads" in shop.warm._said, 30)
+    wait_for(lambda: not shop.warm.look(may_start=True) and "threads" in shop.warm._said)
     assert shop.warm.pid is None
 
 

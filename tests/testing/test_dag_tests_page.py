@@ -79,7 +79,7 @@ def create_pod(kube, image, *arguments):
     headers = {"Authorization": f"Bearer {kube.token}"}
     with httpx.Client(base_url=kube.url, verify=False, headers=headers, trust_env=False) as client:  # noqa: S501 - loopback
         client.post("/api/v1/namespaces/dbt/pods", json=pod).raise_for_status()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while (fact := kube.pods()[-1]).finished_at is None:
             assert time.monotonic() < deadline
             time.sleep(0.02)

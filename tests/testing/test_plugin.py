@@ -33,7 +33,7 @@ def test_the_plugin_is_there_without_being_named():
     # In a process of its own: here it is loaded already.
     script = "from importlib.metadata import entry_points as e; print(*[p.value for p in e(group='pytest11', name='dbt_watch')])"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=240
     )
     assert done.stdout.split() == ["dbt_watch.testing.plugin"]
 
@@ -41,7 +41,7 @@ def test_the_plugin_is_there_without_being_named():
 def test_what_is_not_installed_is_named_with_its_extra():
     script = "import sys; sys.modules['trustme'] = None; from dbt_watch.testing import FakeDbt"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=240
     )
     assert "pip install 'dbt-watch[testing]'" in done.stderr.splitlines()[-1]
 

@@ -16,6 +16,7 @@ import re
 import shutil
 import socket
 import sqlite3
+import sys
 import tempfile
 import time
 from datetime import datetime, timezone
@@ -84,7 +85,10 @@ class LocalAirflow:
         with interrupts_held():
             self.home = Path(tempfile.mkdtemp(prefix="dbt-watch-airflow-"))
             atexit.register(self.stop)
-        self.port = free_port()
+        self._held = hold_port()
+        self.port = int(self._held.getsockname()[1])
+        if not sys.platform.startswith("linux"):
+            self._held.close()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = AirflowClient(self.url, self.login)
         self.env = {
@@ -115,7 +119,7 @@ class LocalAirflow:
         (self.home / "tmp").mkdir()
         self._run("db migrate", "db", "migrate")
 
-    def start(self, timeout: float = 240.0) -> None:
+    def start(self, timeout: float = 600.0) -> None:
         """
         Start all components and wait until they are healthy; does `prepare` if that was not done.
 
@@ -135,6 +139,7 @@ class LocalAirflow:
         with interrupts_held():
             self.client.close()
             self._processes.stop()
+            self._held.close()
             if not self._keep_home:
                 shutil.rmtree(self.home, ignore_errors=True)
             atexit.unregister(self.stop)
@@ -151,7 +156,7 @@ class LocalAirflow:
         """
         self._processes.check(COMPONENTS)
 
-    def restart_component(self, name: str, timeout: float = 60.0) -> None:
+    def restart_component(self, name: str, timeout: float = 240.0) -> None:
         """
         End one component and start it again.
 
@@ -186,7 +191,7 @@ class LocalAirflow:
         """Return the file that holds the output of a component."""
         return self.home / f"{name.replace(' ', '-')}.log"
 
-    def wait_for_dag(self, dag_id: str, timeout: float = 60.0) -> None:
+    def wait_for_dag(self, dag_id: str, timeout: float = 240.0) -> None:
         """
         Wait until the DAG is there.
 
@@ -208,7 +213,7 @@ class LocalAirflow:
         self.wait_for_dag(dag_id)
         return self.client.trigger_dag(dag_id, conf)
 
-    def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 300.0) -> str:
+    def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 600.0) -> str:
         """
         Wait for the end of a run and return its state.
 
@@ -307,6 +312,17 @@ class LocalAirflow:
 
 def free_port() -> int:
     """Return a TCP port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with hold_port() as holder:
+        return int(holder.getsockname()[1])
+
+
+def hold_port() -> socket.socket:
+    """
+    Bind a free TCP port of loopback, which nobody else is given by chance before the returned socket is closed.
+
+    On Linux a server may listen there meanwhile, if it sets SO_REUSEADDR as servers do.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder

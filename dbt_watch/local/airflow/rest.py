@@ -91,7 +91,7 @@ class AirflowClient:
     :param timeout: seconds for one call
     """
 
-    def __init__(self, base_url: str, login: Login, *, timeout: float = 30.0) -> None:
+    def __init__(self, base_url: str, login: Login, *, timeout: float = 60.0) -> None:
         self._login = login
         # Settings of proxies in the environment are not for loopback.
         self._http = httpx.Client(base_url=base_url, timeout=timeout, trust_env=False)

@@ -373,8 +373,11 @@ def _base64(value: str | bytes) -> str:
 
 def _lock(directory: Path) -> int:
     """Mark a directory as in use, for as long as the returned descriptor is open."""
-    descriptor = os.open(directory / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    # It has its name only when it is locked: another server takes one that is not for that of a server that was killed.
+    draft = directory / f".{LOCK}"
+    descriptor = os.open(draft, os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    draft.rename(directory / LOCK)
     return descriptor
 
 

@@ -119,8 +119,9 @@ case(
     "retried",
     dbt_build(vars={"batch": "of attempt {{ ti.try_number }}"}),
     retries=1,
-    # Done is what a sensor says; along the lineage the sensors come a while after dbt.
-    retry_delay=timedelta(seconds=1 if STARTS_FROM_TRIGGER else 90),
+    # For its sensors to see how the first attempt has ended, before the next one takes its journal away. Along the lineage they
+    # come a while after dbt.
+    retry_delay=timedelta(seconds=5 if STARTS_FROM_TRIGGER else 90),
     # What the first attempt has built must be there for the second one.
     env_vars={"JAFFLE_SHOP_DB": "/warehouse/retried.duckdb", **BREAKS_ONCE},
     **FEWER,

@@ -78,7 +78,8 @@ def tell(kind):
     return told
 
 
-case("x_good", assets="each")
+# Held when it has built what begins the run of `x_report`.
+case("x_good", assets="each", cmds=gated("/warehouse/x_good.gate", after="raw_orders"))
 case(
     "x_broken",
     env_vars={**ARGUMENTS["env_vars"], "BREAK_MODEL": "orders"},
@@ -90,6 +91,8 @@ case(
     "x_retried",
     dbt_build(vars={"batch": "of attempt {{ ti.try_number }}"}),
     retries=1,
+    # For its sensors to see how the first attempt has ended, before the next one takes its journal away.
+    retry_delay=timedelta(seconds=5),
     env_vars={"JAFFLE_SHOP_DB": "/warehouse/x_retried.duckdb", **BREAKS_ONCE},
     select="+customers",
     tests="none",

@@ -84,7 +84,8 @@ class TaskEnd:
         if self.scope.stands_for:
             self._say(watch.failure_lines())
         if not attempt.signal.is_leaving:
-            self._await_sensors(error, watch.results, attempt.tick)
+            entries = {entry.unique_id: entry for entry in watch.results}
+            self._await_sensors(error, lambda: entries, attempt.tick)
 
     def say_at_once(self, told: Mapping[str, Any]) -> None:
         """
@@ -120,9 +121,7 @@ class TaskEnd:
         except Exception as error:
             if self.scope.stands_for:
                 self._say(told.get("failure", ()))
-            if will_retry(self.context["ti"]):
-                known = entries or self._entries_if_readable("its sensors are not waited for")
-                self._await_sensors(error, known.values(), lambda: None)
+            self._await_sensors(error, lambda: entries or self._stored_entries(), lambda: None)
             raise
 
     def after(self, ending: Ending, result: Any) -> Any:
@@ -145,19 +144,25 @@ class TaskEnd:
         return result
 
     def _await_sensors(
-        self, error: Exception, results: Iterable[NodeResult], on_tick: Callable[[], None]
+        self,
+        error: Exception,
+        entries_now: Callable[[], Mapping[str, NodeResult]],
+        on_tick: Callable[[], None],
     ) -> None:
         """
         Let the sensors of what an attempt has built end before the next one, which builds what has no green sensor.
 
         :param error: what the attempt fails with
-        :param results: of the attempt
+        :param entries_now: returns the results of the attempt by unique_id; may raise anything
         :param on_tick: called while it waits
         """
         ti = self.context["ti"]
+
+        def tasks_now() -> frozenset[str]:
+            return built_tasks(self.scope.watched, entries_now()) - {ti.task_id}
+
         if will_retry(ti) and not isinstance(error, AirflowFailException) and not runs_in_dag_test():
-            tasks = built_tasks(self.scope.watched, {result.unique_id: result for result in results})
-            await_sensors(key_of(ti), tasks - {ti.task_id}, on_tick)
+            await_sensors(key_of(ti), tasks_now, on_tick)
 
     def _raise_if_outdated(self, entries: Mapping[str, NodeResult]) -> None:
         """
@@ -178,21 +183,21 @@ class TaskEnd:
         """Return what the journal tells of the nodes, as far as `after` asks for it."""
         is_well = closed.exit_code == 0
         if self.scope.stands_for or (is_well and self.context["ti"].try_number > 1):
-            return self._stored_entries()
+            return patiently(self._stored_entries)
         if is_well and self.assets is not None:
-            return self._entries_if_readable("Airflow is not told of the builds")
+            return self._entries_for_assets()
         return {}
 
-    def _entries_if_readable(self, otherwise: str) -> Mapping[str, NodeResult]:
-        """Return what the journal tells; nothing where it cannot be read: how dbt has ended is worth more."""
+    def _entries_for_assets(self) -> Mapping[str, NodeResult]:
+        """Return what the journal tells; nothing where it cannot be read: that dbt has ended well is worth more."""
         try:
-            return self._stored_entries()
+            return patiently(self._stored_entries)
         except Exception as error:  # noqa: BLE001 - see above
-            self.log.warning("The journal cannot be read, so %s: %s", otherwise, error)
+            self.log.warning("The journal cannot be read, so Airflow is not told of the builds: %s", error)
             return {}
 
     def _stored_entries(self) -> Mapping[str, NodeResult]:
-        return patiently(lambda: stored_journal(key_of(self.context["ti"]))).entries
+        return stored_journal(key_of(self.context["ti"])).entries
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -181,7 +181,9 @@ def started(run, *, path=None, artifacts=EVERYTHING):
     while not run.seen.endswith(b"building\n"):
         run.seen += process.stdout.readline()
     # The shell that has started dbt is a moment behind it.
-    until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING, "it does not wait", pause=0.01)
+    until(
+        lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING, "it does not wait", pause=0.01
+    )
     return process
 
 

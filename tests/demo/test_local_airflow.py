@@ -49,7 +49,8 @@ def test_a_run_leaves_its_state_value_and_log(airflow, dags):
     assert airflow.client.xcom_keys("echo", run_id) == [("say", "return_value")]
     # It is written beside the task.
     until(
-        lambda: "the word is hello" in airflow.client.task_log("echo", run_id, "say"), "the word is not logged"
+        lambda: "the word is hello" in airflow.client.task_log("echo", run_id, "say"),
+        "the word is not logged",
     )
 
 

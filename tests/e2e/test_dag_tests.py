@@ -80,9 +80,7 @@ def test_a_retry_under_a_scheduler_builds_what_is_left(
 ):
     dbt = FakeDbt(project / "target/manifest.json").fails("orders", "deadlock detected", times=1)
     file = dbt_watch_dags_folder / "tested.py"
-    run = dbt_watch_run_dag(
-        file, dbt=dbt, conf={"full_refresh": True}, scheduler=True, timeout=RUN_TIMEOUT
-    )
+    run = dbt_watch_run_dag(file, dbt=dbt, conf={"full_refresh": True}, scheduler=True, timeout=RUN_TIMEOUT)
     run.assert_success()
     assert [pod.exit_codes["base"] for pod in run.pods] == [1, 0]
     first, second = run.commands

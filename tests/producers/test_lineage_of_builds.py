@@ -241,9 +241,7 @@ def test_a_transport_that_hangs_holds_up_a_worker_for_as_long_as_the_provider_al
         is_hanging.set()
         gate.wait(240)
 
-    monkeypatch.setattr(
-        openlineage, "make_client", lambda: SimpleNamespace(emit=emit, close=lambda *_: None)
-    )
+    monkeypatch.setattr(openlineage, "make_client", lambda: SimpleNamespace(emit=emit, close=lambda *_: None))
     own = BuildLineage(replayed.plan(), is_worker=True)
     followed(own)
     assert is_hanging.wait(240)

@@ -318,9 +318,10 @@ def test_nobody_waits_for_a_fork_server_that_is_not_there(shop, monkeypatch):
 
 def test_a_fork_server_that_does_not_answer_is_waited_for_a_while(shop, monkeypatch):
     os.kill(shop.warm.pid, signal.SIGSTOP)
-    with monkeypatch.context() as patched, pytest.raises(NotWarm):
+    with monkeypatch.context() as patched:
         patched.setattr(warm, "_PATIENCE", 0.5)
-        shop.start()
+        with pytest.raises(NotWarm):
+            shop.start()
     os.kill(shop.warm.pid, signal.SIGCONT)
     # It finds the request, and nobody who made it.
     assert shop.run()[0] == 0

@@ -301,7 +301,7 @@ def peer_python(session: nox.Session) -> Path:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Make a site of the documentation, in which a warning is an error; `-- DIRECTORY` says where, `site` by default."""
-    session.install("-e", ".[docs]")
+    session.install("-e", ".[docs]", env=UNCOMPILED)
     (site,) = session.posargs or ["site"]
     doctrees = str(Path(session.create_tmp()) / "doctrees")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "-d", doctrees, "docs", site)

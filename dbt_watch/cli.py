@@ -1,8 +1,8 @@
 """
-The command `dbt-watch`: one row per sub-command, each with its module, which is imported only when it is asked for.
+The command `dbt-watch`: a table of sub-commands, each with its module, which is imported only when it is called.
 
-A module of a sub-command offers `DESCRIPTION` and `EXAMPLE` for its help, `add_arguments(parser)`, and `run(args) -> int`,
-whose result is the exit status.
+The module of a sub-command has `DESCRIPTION` and `EXAMPLE` for its help, `add_arguments(parser)`, and `run(args) -> int`,
+which returns the exit status.
 """
 
 from __future__ import annotations
@@ -37,46 +37,46 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "init": (
         "dbt_watch.scaffold.command",
-        "write the first DAG of a dbt project, its Dockerfile and a CI workflow",
+        "write the first DAG for a dbt project, its Dockerfile and a CI workflow",
     ),
     "localkube": (
         "dbt_watch.local.localkube.command",
-        "serve a Kubernetes API whose pods run as processes of this machine",
+        "serve a Kubernetes API whose pods are processes on this machine",
     ),
     "ls": ("dbt_watch.core.commands.ls", "list the dbt nodes that a selection matches, from a manifest.json"),
     "migrate": (
         "dbt_watch.migration.command",
-        "rewrite a DAG file of astronomer-cosmos for this library",
+        "rewrite a DAG file that uses astronomer-cosmos for this library",
     ),
     "plan": (
         "dbt_watch.planning.command",
-        "show which pods, tasks and commands a project will give, and why",
+        "show which pods, tasks and commands a project will have, and why",
     ),
-    "replay": ("dbt_watch.core.commands.replay", "show what became of each dbt node, from a log of dbt"),
+    "replay": ("dbt_watch.core.commands.replay", "show what happened to each dbt node, from a dbt log"),
     "report": (
         "dbt_watch.reporting.command",
-        "show what became of a run of dbt, why, and where the time went",
+        "show how a dbt run ended and why, and where the time went",
     ),
     "run": (
         "dbt_watch.local.run.command",
-        "run a DAG of yours on a real Airflow, without a cluster",
+        "run one of your DAGs on a real Airflow, without a cluster",
     ),
     "server": ("dbt_watch.server.command", "run dbt invocations that clients post over HTTP"),
 }
-"""The sub-commands: name -> (module, what it is for)."""
+"""The sub-commands: name -> (module, description)."""
 
 CANNOT_RUN: Final = 2
-"""The exit status when a command could not do its work; argparse uses it for wrong arguments too."""
+"""The exit status when a command could not run; argparse uses it for invalid arguments too."""
 
 INTERRUPTED: Final = 130
-"""The exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+"""The exit status after Ctrl-C, as in shells: 128 + SIGINT."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
     Run a sub-command and return the exit status.
 
-    :param argv: the arguments after the program's name; those of the process by default
+    :param argv: the arguments after the program's name; by default those of the process
     """
     try:
         return _main(sys.argv[1:] if argv is None else list(argv))
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"dbt-watch {version('dbt-watch')}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
     return parser
 
 

@@ -1,7 +1,7 @@
 """
-The public names that a DAG file imports: the decorators, `dbt_build`, and the tasks of other commands of dbt.
+The public names that a DAG file imports: the decorators, `dbt_build`, and tasks for other dbt commands.
 
-`authoring` does the work. Everything that can be wrong with an argument is said while the DAG is parsed.
+`authoring` does the work. Any invalid argument is reported while the DAG is parsed.
 """
 
 from __future__ import annotations
@@ -58,26 +58,26 @@ def dbt_build(
     defer: bool | str | XComArg | None = None,
 ) -> DbtBuild:
     """
-    Say how dbt builds the project, as the return value of a function under `@dbt_k8s_project`.
+    Set how dbt builds the project; return it from a function under `@dbt_k8s_project`.
 
-    Each argument may be a template or an XComArg; it reaches dbt when the producer runs.
+    Each argument may be a template or an XComArg; dbt gets its value when the producer runs.
 
     :param vars: dbt's variables, as a dict, or as YAML text
     :param full_refresh: rebuild incremental models and seeds; a template may render to "true" or "false"
     :param target: the target of the profile
-    :param threads: how many nodes dbt builds at a time
+    :param threads: how many nodes dbt builds in parallel
     :param fail_fast: stop at the first failure
     :param empty: build all models without rows
-    :param event_time_start: from when on microbatch models are built, such as "{{ data_interval_start }}"
-    :param event_time_end: until when
+    :param event_time_start: the start of the period for which microbatch models are built, such as "{{ data_interval_start }}"
+    :param event_time_end: its end
     :param select: the part of the project's nodes that this run builds, in dbt's selection syntax; the tasks of all others
         end skipped
     :param exclude: what this run leaves out
-    :param flags: more options of `dbt build`, each an element of its own
-    :param event_time: both times at once, by the dates of the run: "data_interval", or the length of the time up to its date
-    :param event_time_vars: the names of two variables that get these times, too
-    :param defer: let what is not built here be read where the run of `state=` has built it; without a state nothing is deferred
-    :raises ArgumentError: when a value that is known already is of the wrong kind
+    :param flags: more options of `dbt build`, one list element each
+    :param event_time: set both times from the run's dates: "data_interval", or the length of the period up to the run's date
+    :param event_time_vars: the names of two variables that also get these times
+    :param defer: read what this run does not build from where the run in `state=` built it; has no effect without a state
+    :raises ArgumentError: when a value that is already known is invalid
     """
     build = DbtBuild(
         vars=vars,
@@ -115,20 +115,20 @@ def dbt_k8s_project(
     manifest: str | os.PathLike[str], **arguments: Any
 ) -> Callable[[Callable[P, DbtBuild | None]], ProjectFactory[P]]:
     """
-    Make a task group of a dbt project: one pod that builds it, and one task for each node.
+    Make a task group from a dbt project: one pod that builds it, and one task for each node.
 
     The decorated function runs while the DAG is parsed, inside the group. It may bind functions to nodes with
-    `@dbt_node`, and returns `dbt_build(...)` or nothing. Calling it gives a `DbtProject`; `expand` makes one run of the
-    project for each of some values, as with Airflow's `@task_group`.
+    `@dbt_node`, and returns `dbt_build(...)` or nothing. Calling it returns a `DbtProject`; `expand` makes one run of the
+    project for each value, as with Airflow's `@task_group`.
 
-    :param manifest: the project's manifest.json: a path (a relative one starts at the DAG file) or the URL of an
+    :param manifest: the project's manifest.json: a path, resolved from the DAG file if relative, or the URL of an
         object store
-    :param arguments: the options of `dbt_watch.authoring.options.ProjectOptions`, where each is explained, such as `select`,
+    :param arguments: the options of `dbt_watch.authoring.options.ProjectOptions`, documented there, such as `select`,
         `tests` or `freshness`; and any argument of KubernetesPodOperator or `operator_class`, such as `image`,
-        `namespace`, `secrets`, `retries`, or `cmds`, the words that call dbt
+        `namespace`, `secrets`, `retries`, or `cmds`, the command that calls dbt
     :raises ManifestError: when the manifest is missing or is not one
-    :raises SelectionError: when the selection cannot be understood, or matches nothing
-    :raises ArgumentError: when another argument is unknown, missing or of the wrong kind
+    :raises SelectionError: when the selection is invalid, or matches nothing
+    :raises ArgumentError: when another argument is unknown, missing or invalid
     """
     return _decorator("pods", manifest, arguments)
 
@@ -137,18 +137,18 @@ def dbt_api_project(
     manifest: str | os.PathLike[str], **arguments: Unpack[ApiProjectArguments]
 ) -> Callable[[Callable[P, DbtBuild | None]], ProjectFactory[P]]:
     """
-    Make a task group of a dbt project that a server runs: a dbt API server, such as `dbt-watch server`.
+    Make a task group from a dbt project that a dbt API server runs, such as `dbt-watch server`.
 
-    It is the same group as that of `@dbt_k8s_project`, with the same tasks of nodes, retries and clears. No pod is made: the task
-    that runs dbt posts an invocation, and follows its log.
+    The group is the same as with `@dbt_k8s_project`, with the same node tasks, retries and clears. There is no pod: the task
+    that runs dbt posts an invocation and follows its log.
 
-    :param manifest: the project's manifest.json: a path (a relative one starts at the DAG file) or the URL of an
+    :param manifest: the project's manifest.json: a path, resolved from the DAG file if relative, or the URL of an
         object store
     :param arguments: `conn_id`, Airflow's connection to the server, "dbt_api" by default; `deferrable`; the options of
         `dbt_watch.authoring.options.ApiOptions`; and any argument of BaseOperator that makes sense, such as `retries` or `pool`
     :raises ManifestError: when the manifest is missing or is not one
-    :raises SelectionError: when the selection cannot be understood, or matches nothing
-    :raises ArgumentError: when another argument is unknown, missing or of the wrong kind, or only a pod could heed it
+    :raises SelectionError: when the selection is invalid, or matches nothing
+    :raises ArgumentError: when another argument is unknown, missing, invalid, or only makes sense for a pod
     """
     return _decorator("server", manifest, arguments)
 
@@ -250,26 +250,26 @@ def dbt_node(
     **arguments: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
-    Make a Python task of a function and bind it to a node of the project around it.
+    Turn a function into a Python task bound to a node of the surrounding project.
 
-    Outside of a project, given a `manifest`, an `image` and any other argument of `@dbt_k8s_project`, it makes a group
-    of its own, whose pod builds just that node and its tests; given a `conn_id`, with the arguments of `@dbt_api_project`, a
-    server does.
+    Outside a project, with a `manifest`, an `image` and any other argument of `@dbt_k8s_project`, it makes a group
+    of its own, whose pod builds just that node and its tests; with a `conn_id` and the arguments of `@dbt_api_project`, a
+    server builds them.
 
-    Its first argument is the `NodeResult`; the others are given when it is called, as with `@task`. Calling it gives
-    the XComArg of the task; for a selection a list of them, one for each node that matches.
+    The function's first argument is the `NodeResult`; you pass the others when you call it, as with `@task`. The call returns
+    the XComArg of the task, or for a selection a list with one for each matching node.
 
     :param node: the node's name, unique_id, `package.name` or `name.v2`; or a selection in dbt's syntax
     :param select: a selection in dbt's syntax, instead of `node`
-    :param after: "tests": it runs when the node and its tests are done; "node": when the node is
-    :param on: for which outcome it runs, and is skipped otherwise: "success" (warnings included), "warn", "failure" or
+    :param after: "tests": run when the node and its tests are done; "node": when the node is
+    :param on: the outcome for which it runs; otherwise it is skipped: "success" (warnings included), "warn", "failure" or
         "any"; `project >> task` waits for those on "success" and "any"
-    :param before: run before dbt builds the node, instead of after it: then it takes no result, and what it returns can be one
-        of dbt's variables, `dbt_build(vars={"cutoff": cutoff()})`, for all that is built behind it. The project is split: what
-        comes before is built by one pod, the node and what depends on it by a later one
-    :param arguments: any argument of `@task`, but `trigger_rule`; outside of a project, those of `@dbt_k8s_project`, but
-        `exclude` and `selector`, and `build`, which takes what `dbt_build` returns
-    :raises ArgumentError: when there is no such node, the function takes no result, or another argument is wrong
+    :param before: run before dbt builds the node, instead of after it. Then it takes no result, and its return value can be used
+        as a dbt variable, `dbt_build(vars={"cutoff": cutoff()})`, for everything built after it. This splits the project: one
+        pod builds what comes before, a later one the node and everything downstream
+    :param arguments: any argument of `@task` except `trigger_rule`; outside a project, those of `@dbt_k8s_project` except
+        `exclude` and `selector`, plus `build`, which takes the result of `dbt_build`
+    :raises ArgumentError: when there is no such node, the function takes no result, or another argument is invalid
     :raises SelectionError: when a selection matches nothing
     """
     binding = Binding(node=node, select=select, after=after, on=on, before=before, task_arguments=arguments)
@@ -281,23 +281,23 @@ def dbt_run_operation(
     macro: str, args: Mapping[str, Any] | str | XComArg | None = None, **arguments: Unpack[CommandArguments]
 ) -> XComArg:
     """
-    Make a task that runs a macro, `dbt run-operation`, where no project is at hand; else see `DbtProject.run_operation`.
+    Make a task that runs a macro with `dbt run-operation`, without a project; within one, use `DbtProject.run_operation`.
 
     :param macro: its name, or `package.macro`
-    :param args: its arguments, as a dict, or as YAML text; each value may be a template or an XComArg
+    :param args: its arguments, as a dict or YAML text; each value may be a template or an XComArg
     :param arguments: `vars` and `target` of dbt; `task_id`, by default the macro's name; and the arguments of `@dbt_k8s_project` that
-        are not about nodes, such as `image` and `project_dir`; given a `conn_id`, those of `@dbt_api_project`
-    :raises ArgumentError: when something is wrong
+        are not about nodes, such as `image` and `project_dir`; with a `conn_id`, those of `@dbt_api_project`
+    :raises ArgumentError: when an argument is invalid
     """
     return Commands.without_project(arguments).run_operation(macro, args, arguments)
 
 
 def dbt_command(words: Sequence[str | XComArg], **arguments: Unpack[CommandArguments]) -> XComArg:
     """
-    Make a task that runs a command of dbt that is no build, where no project is at hand; else see `DbtProject.command`.
+    Make a task that runs a dbt command other than `build`, without a project; within one, use `DbtProject.command`.
 
-    :param words: the sub-command, and its options, such as `["docs", "generate"]`
+    :param words: the sub-command and its options, such as `["docs", "generate"]`
     :param arguments: see `dbt_run_operation`
-    :raises ArgumentError: when something is wrong; for `build`, and for options that would change dbt's log
+    :raises ArgumentError: when an argument is invalid, for `build`, and for options that would change dbt's log
     """
     return Commands.without_project(arguments).command(words, arguments)

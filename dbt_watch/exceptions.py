@@ -1,18 +1,18 @@
 """
-Every error that dbt_watch raises, in one tree, and who raises it.
+All errors that dbt_watch raises, as a tree, and where they are raised.
 
 DbtWatchError          the producer's task was stopped before dbt was, or its operator ran no pod: `producers.pods.operator`,
  │                      `producers.api.operator`
  ├── ArgumentError      an argument of ours is wrong (also a ValueError): while the DAG is parsed, `authoring`, `rendering`,
  │    │                 `core`, `profiles`; what a template renders to, or a connection lacks, when the producer runs
  │    ├── ManifestError   the manifest is missing, foreign, damaged or too new: `core.manifest`
- │    └── SelectionError  a selection cannot be understood, or matches nothing: `core.selection`, `authoring`,
+ │    └── SelectionError  a selection is invalid, or matches nothing: `core.selection`, `authoring`,
  │                      `producers.single_node`
- ├── DbtRunFailed       dbt ended, and not well: the producer's task, `producers.attempt`
- ├── PodLost            the pod did not run dbt, or went away before dbt was done: likewise, `producers.pods.attempt`,
+ ├── DbtRunFailed       dbt failed: the producer's task, `producers.attempt`
+ ├── PodLost            the pod did not run dbt, or was lost before dbt was done: the producer's task, `producers.pods.attempt`,
  │                      `producers.pods.command_operator`
- ├── InvocationLost     a server did not run dbt to its end: likewise, `producers.api.attempt`
- ├── ServerError        a server of dbt does not answer, or refuses what it is asked: `producers.api.protocol`
+ ├── InvocationLost     a server did not run dbt to its end: the producer's task, `producers.api.attempt`
+ ├── ServerError        a dbt server does not respond, or refuses a request: `producers.api.protocol`
  └── ProjectIsBusy      dbt runs for the same project and run elsewhere: `producers.pods.project_pods`,
                         `producers.api.earlier_invocations`
 
@@ -22,10 +22,10 @@ Where a room's own callers catch an error, it is defined in that room: `JournalE
 `CannotRun` in `local.airflow.waiting`, `RestError` in `local.airflow.rest` and `PreparationError` in `local.run.preparation`.
 `local.localkube` imports nothing of the rest, and has errors of its own.
 
-Two warnings, issued by `authoring.parse_warnings`: SelectionWarning, where a part of a selection matches nothing, and
-ExecutorWarning, where `sensors="executor"` cannot be had.
+`authoring.parse_warnings` issues two warnings: SelectionWarning, if part of a selection matches nothing, and
+ExecutorWarning, if `sensors="executor"` is not possible.
 
-This module imports nothing, so every room may use it.
+This module imports no other room, so every room may use it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class DbtWatchError(Exception):
 
 class ArgumentError(DbtWatchError, ValueError):
     """
-    An argument is wrong.
+    An argument is invalid.
 
     :param argument: its name, as the caller wrote it
     :param value: what was given
-    :param expected: what would have been right, as a phrase ("a path to ...")
-    :param known: valid values; the nearest ones are named in the message
-    :param sought: what `known` is compared with, if not the value
+    :param expected: what would have been valid, as a phrase ("a path to ...")
+    :param known: valid values; the message names the nearest ones
+    :param sought: what to compare `known` with, if not the value
     """
 
     def __init__(
@@ -73,42 +73,42 @@ class ManifestError(ArgumentError):
 
 
 class SelectionError(ArgumentError):
-    """A selection cannot be understood, or matches nothing."""
+    """A selection is invalid, or matches nothing."""
 
 
 class SelectionWarning(UserWarning):
     """
-    A part of a selection matches nothing, as a misspelt name does; dbt warns of it too.
+    Part of a selection matches nothing, like a misspelt name; dbt warns about it too.
 
-    Warned while the DAG is parsed, at the decorated function. Airflow shows it in the log of the DAG processor.
+    Issued while the DAG is parsed, at the decorated function. Airflow shows it in the log of the DAG processor.
     """
 
 
 class ExecutorWarning(UserWarning):
     """
-    `sensors="executor"` is asked for, and this deployment or this DAG does not allow it; the sensors start as with "auto".
+    `sensors="executor"` is set, but this deployment or DAG does not allow it; the sensors start as with "auto".
 
-    Warned while the DAG is parsed, at the decorated function. Airflow shows it in the log of the DAG processor.
+    Issued while the DAG is parsed, at the decorated function. Airflow shows it in the log of the DAG processor.
     """
 
 
 class DbtRunFailed(DbtWatchError):
-    """The process of dbt ended, and not well."""
+    """The dbt process failed."""
 
 
 class PodLost(DbtWatchError):
-    """The pod did not run dbt, or went away before dbt was done."""
+    """The pod did not run dbt, or was lost before dbt was done."""
 
 
 class InvocationLost(DbtWatchError):
-    """A server did not run dbt to its end: it was aborted, its worker died, or the server does not know of it any more."""
+    """A server did not run dbt to its end: it was aborted, its worker died, or the server no longer knows it."""
 
 
 class ServerError(DbtWatchError):
     """
-    A server of dbt does not answer, or refuses what it is asked.
+    A dbt server does not respond, or refuses a request.
 
-    :param status: of its last answer, as HTTP has it; None when there was none
+    :param status: the HTTP status of its last response; None if there was none
     """
 
     def __init__(self, text: str, status: int | None = None) -> None:
@@ -117,11 +117,11 @@ class ServerError(DbtWatchError):
 
 
 class ProjectIsBusy(DbtWatchError):
-    """For this project and DAG run dbt runs elsewhere, and must not run twice; it may be tried later."""
+    """dbt is running elsewhere for this project and DAG run, and must not run twice; try again later."""
 
 
 def did_you_mean(sought: str, known: Iterable[str]) -> str:
-    """Return the end of a message that names what is near; empty when nothing is."""
+    """Return the end of a message that suggests similar names; empty if there are none."""
     near = difflib.get_close_matches(sought, list(known), n=3)
     names = ", ".join(name if name.isprintable() else repr(name) for name in near)
     return f"; did you mean {names}?" if near else ""

@@ -1,4 +1,4 @@
-"""What a decorated function hands back: a project in a DAG, with its nodes by name."""
+"""What a decorated function returns: a project in a DAG, with its nodes by name."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class DbtNode(DependencyMixin):
     """
     One node of a project in a DAG.
 
-    `project["customers"] >> task` lets the task run when the node is built and its tests have passed. `task >>
-    project["customers"]` lets it run before dbt builds the node: what comes before the node is built by one pod, the node and what
-    depends on it by a later one.
+    `project["customers"] >> task` runs the task when the node is built and its tests have passed. `task >>
+    project["customers"]` runs it before dbt builds the node: one pod builds what comes before the node, a later one the node and
+    everything downstream.
 
-    :param node: what the manifest says of it
+    :param node: the node in the manifest
     :param tasks: the tasks of its group
 
-    :ivar node: what the manifest says of it, such as its name, its tags and its description
+    :ivar node: the node in the manifest, with its name, tags, description and so on
     """
 
     def __init__(self, node: Node, tasks: GroupTasks) -> None:
@@ -48,7 +48,7 @@ class DbtNode(DependencyMixin):
 
     @property
     def unique_id(self) -> str:
-        """The key that dbt knows it by."""
+        """The id of the node in dbt."""
         return self.node.unique_id
 
     @property
@@ -59,21 +59,21 @@ class DbtNode(DependencyMixin):
     @property
     def result(self) -> XComArg:
         """
-        What dbt reported, as an argument for another task: a `NodeResult` as a dict.
+        What dbt reported, to pass to another task: a `NodeResult` as a dict.
 
-        Where its task stands for its tests too (`tests="build"`): a dict with a list of all under the key `nodes`. The results
-        of more than 100 are packed; `DbtProject.results` has them as they are.
+        If its task covers its tests too (`tests="build"`): a dict with a list of all results under the key `nodes`. The results
+        of more than 100 nodes are packed; `DbtProject.results` has them unpacked.
         """
         return self._tasks.node_task(self.unique_id).output
 
     @property
     def roots(self) -> Sequence[DependencyMixin]:
-        """What `task >> node` holds back: the task that runs dbt for it."""
+        """The tasks that `task >> node` connects to: the task that runs dbt for the node."""
         return self._tasks.runs_dbt_for(self.unique_id)
 
     @property
     def leaves(self) -> Sequence[DependencyMixin]:
-        """What another task waits for. The tests never end well unless the node did."""
+        """The tasks that another task waits for. The tests never succeed unless the node did."""
         return [self._tasks.gate(self.unique_id)]
 
     def update_relative(
@@ -83,21 +83,21 @@ class DbtNode(DependencyMixin):
         edge_modifier: EdgeModifier | None = None,  # noqa: ARG002 - Airflow's signature
     ) -> None:
         """
-        Take note of a task in front of the node, or behind it.
+        Record a task upstream or downstream of the node.
 
-        :raises ArgumentError: when a task in front of it waits for it
+        :raises ArgumentError: when an upstream task waits for the node
         """
         if upstream:
             self._hold_back(other)
 
     def set_downstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
-        """Let other tasks wait for this node."""
+        """Make other tasks wait for this node."""
         self._tasks.gate(self.unique_id).set_downstream(other, edge_modifier)
         self._tasks.look_again()
 
     def set_upstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
         """
-        Let this node wait for other tasks.
+        Make this node wait for other tasks.
 
         :raises ArgumentError: when one of them waits for the node
         """
@@ -113,13 +113,13 @@ class DbtNode(DependencyMixin):
 
 class DbtProject(DependencyMixin):
     """
-    A dbt project in a DAG: its nodes by name, and something to put before or behind other tasks.
+    A dbt project in a DAG: its nodes by name, and its dependencies on other tasks.
 
-    `task >> project` holds back the task that runs dbt; `project >> task` waits for the whole run.
+    With `task >> project`, the task that runs dbt waits for `task`; `project >> task` waits for the whole run.
 
     :param tasks: the tasks of its group
-    :param ends: what else must be done before the project is: the functions bound to nodes
-    :param commands: makes tasks that run other commands of dbt where the project runs
+    :param ends: other tasks that belong to the project's end: the functions bound to nodes
+    :param commands: makes tasks that run other dbt commands where the project runs
 
     :ivar nodes: the nodes that have a task, by unique_id, tests included; `project["orders"]` finds one by its name
     :ivar group: Airflow's task group
@@ -136,12 +136,12 @@ class DbtProject(DependencyMixin):
 
     @property
     def producers(self) -> Sequence[BaseOperator]:
-        """The tasks that run dbt for all nodes that have no pod of their own."""
+        """The tasks that run dbt for all nodes without a pod of their own."""
         return self._tasks.producers
 
     @property
     def producer(self) -> BaseOperator | None:
-        """The task that runs dbt, the first where there are several; None on a worker that runs another task."""
+        """The task that runs dbt, the first if there are several; None on a worker that runs another task."""
         return next(iter(self.producers), None)
 
     @cached_property
@@ -160,7 +160,7 @@ class DbtProject(DependencyMixin):
         Return a node.
 
         :param name: its unique_id, its name, `package.name` or `name.v2`; `source.table` for a source
-        :raises ArgumentError: when there is no such node, it has no task, with the reason, or several have this name
+        :raises ArgumentError: when there is no such node, it has no task (with the reason), or several have this name
         """
         return self.nodes[node_named(self._graph, name, self.nodes)]
 
@@ -169,16 +169,16 @@ class DbtProject(DependencyMixin):
 
     @property
     def sources(self) -> Mapping[str, Node]:
-        """The sources that its nodes read, themselves or through ephemeral models, by unique_id, as the manifest describes them."""
+        """The sources that its nodes read, directly or through ephemeral models, by unique_id, as in the manifest."""
         read = all_sources_read_by(self._graph, self.nodes)
         return {unique_id: self._graph.nodes[unique_id] for unique_id in sorted(read)}
 
     @property
     def results(self) -> ProjectResults:
         """
-        What dbt reported of all nodes, as an argument for another task: a list of `NodeResult` as dicts.
+        What dbt reported for all nodes, to pass to another task: a list of `NodeResult` as dicts.
 
-        The task waits for the run. For a report of a run that failed too, give it the trigger rule "all_done".
+        The task waits for the run. To report on failed runs too, give it the trigger rule "all_done".
         """
         return ProjectResults(self._tasks, self._tasks.last)
 
@@ -189,26 +189,26 @@ class DbtProject(DependencyMixin):
         **arguments: Unpack[CommandArguments],
     ) -> XComArg:
         """
-        Make a task that runs a macro, `dbt run-operation`, where the project runs: in a pod with its arguments, or by its server.
+        Make a task that runs a macro with `dbt run-operation` where the project runs: in a pod like the project's, or on its server.
 
-        It stands beside the project, in no order with it: `project >> project.run_operation("grant_select")` runs it behind. What
-        it gives other tasks is a dict: see docs/operations.md.
+        The task has no order relative to the project: `project >> project.run_operation("grant_select")` runs it afterwards. Its
+        output is a dict: see docs/operations.md.
 
         :param macro: its name, or `package.macro`
-        :param args: its arguments, as a dict, or as YAML text; each value may be a template or an XComArg
-        :param arguments: `vars` and `target` of dbt; `task_id`, by default the macro's name; and what is to be different from the
+        :param args: its arguments, as a dict or YAML text; each value may be a template or an XComArg
+        :param arguments: `vars` and `target` of dbt; `task_id`, by default the macro's name; and whatever differs from the
             project: any argument of its operator, `project_dir`, `profiles_dir`, `deps`, `keep_entrypoint`
-        :raises ArgumentError: when something is wrong, or about nodes
+        :raises ArgumentError: when an argument is invalid, or about nodes
         """
         return self._commands_of_project.run_operation(macro, args, arguments)
 
     def command(self, words: Sequence[str | XComArg], **arguments: Unpack[CommandArguments]) -> XComArg:
         """
-        Make a task that runs a command of dbt that is no build, such as `["docs", "generate"]`, where the project runs.
+        Make a task that runs a dbt command other than `build`, such as `["docs", "generate"]`, where the project runs.
 
-        :param words: the sub-command, and its options; a template or an XComArg may follow the sub-command
+        :param words: the sub-command and its options; a template or an XComArg may follow the sub-command
         :param arguments: see `run_operation`
-        :raises ArgumentError: when something is wrong; for `build`, and for options that would change dbt's log
+        :raises ArgumentError: when an argument is invalid, for `build`, and for options that would change dbt's log
         """
         return self._commands_of_project.command(words, arguments)
 
@@ -223,9 +223,9 @@ class DbtProject(DependencyMixin):
     @property
     def plan(self) -> ProjectPlan:
         """
-        Which pods, tasks and commands the project will give, and why, as far as its DAG file has been read; `dbt-watch plan` shows it.
+        Which pods, tasks and commands the project will have, and why, based on the DAG file read so far; `dbt-watch plan` prints it.
 
-        :raises ArgumentError: when edges in front of a task were drawn after the project had been split by it
+        :raises ArgumentError: when edges upstream of a task were added after that task had split the project
         """
         from dbt_watch.rendering.project_planner import plan_of  # noqa: PLC0415 - no parse of a DAG needs it
 
@@ -233,7 +233,7 @@ class DbtProject(DependencyMixin):
 
     @property
     def roots(self) -> Sequence[DependencyMixin]:
-        """What `task >> project` holds back."""
+        """The tasks that wait in `task >> project`."""
         return self._tasks.first
 
     @property
@@ -242,11 +242,11 @@ class DbtProject(DependencyMixin):
         return [*self._tasks.last, *self._ends]
 
     def set_downstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
-        """Let other tasks wait for the whole run."""
+        """Make other tasks wait for the whole run."""
         for task in self.leaves:
             task.set_downstream(other, edge_modifier)
 
     def set_upstream(self, other: Any, edge_modifier: EdgeModifier | None = None) -> None:
-        """Let the run wait for other tasks."""
+        """Make the run wait for other tasks."""
         for task in self.roots:
             task.set_upstream(other, edge_modifier)

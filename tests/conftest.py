@@ -20,7 +20,7 @@ from dbt_watch.local.airflow.waiting import CannotRun
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-# Where what dbt makes of the projects is kept for other processes, and other runs; without it, each has dbt parse them anew.
+# Where what dbt makes of the examples is kept for other processes, and other runs; without it, each has dbt parse them anew.
 PARSED = os.environ.get("DBT_WATCH_PARSED")
 # What `--quick` leaves out. Of the rest, what asks for a cluster is slow too.
 SLOW = (
@@ -200,22 +200,6 @@ def parse():
     """Return a function that lets dbt write the manifest of a project, with more variables in its environment."""
 
     def parse(directory, **variables):
-        if not PARSED or variables:
-            return parsed(directory, **variables)
-        kept = Path(PARSED) / directory.name
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may be at it.
-        with kept.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not kept.exists():
-                # Whole, or not at all, also where this process is ended.
-                draft = kept.with_suffix(".draft")
-                shutil.rmtree(draft, ignore_errors=True)
-                shutil.copytree(parsed(directory) / "target", draft).rename(kept)
-                return directory
-        return shutil.copytree(kept, directory / "target").parent
-
-    def parsed(directory, **variables):
         processes = ProcessSet()
         try:
             process = processes.start(
@@ -234,21 +218,45 @@ def parse():
 
 
 @pytest.fixture(scope="session")
-def project(parse, tmp_path_factory):
+def project(parsed_example):
     """The example project with a manifest, in a place of its own."""
-    return parse(copied("jaffle_shop", tmp_path_factory))
+    return parsed_example("jaffle_shop")
 
 
 @pytest.fixture(scope="session")
-def landed_shop(parse, tmp_path_factory):
+def landed_shop(parsed_example):
     """The example project with sources, likewise."""
-    return parse(copied("landed_shop", tmp_path_factory))
+    return parsed_example("landed_shop")
 
 
 @pytest.fixture(scope="session")
-def metered_shop(parse, tmp_path_factory):
+def metered_shop(parsed_example):
     """The example project with a microbatch model, likewise."""
-    return parse(copied("metered_shop", tmp_path_factory))
+    return parsed_example("metered_shop")
+
+
+@pytest.fixture(scope="session")
+def parsed_example(parse, tmp_path_factory):
+    """Return a function that copies one of the examples, and lets dbt write its manifest."""
+
+    def make(name):
+        directory = copied(name, tmp_path_factory)
+        if not PARSED:
+            return parse(directory)
+        kept = Path(PARSED) / name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may be at it.
+        with kept.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                # Whole, or not at all, even where this process is ended.
+                draft = kept.with_suffix(".draft")
+                shutil.rmtree(draft, ignore_errors=True)
+                shutil.copytree(parse(directory) / "target", draft).rename(kept)
+                return directory
+        return shutil.copytree(kept, directory / "target").parent
+
+    return make
 
 
 def copied(name, tmp_path_factory):

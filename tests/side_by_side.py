@@ -18,6 +18,8 @@ import tempfile
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from dbt_watch.local.airflow.processes import INTERRUPTS, interrupts_held, python_module, tethered
@@ -25,10 +27,11 @@ from dbt_watch.local.airflow.processes import INTERRUPTS, interrupts_held, pytho
 if TYPE_CHECKING:
     from types import FrameType
 
+# By its name, what a part runs, and how far it gives way to the others: the more it computes and the less it waits.
 PARTS = {
-    "airflow": "what runs on the shared Airflow",
-    "slow": "what else starts pods and programs",
-    "others": "all other tests",
+    "airflow": ("what runs on the shared Airflow", 0),
+    "slow": ("what else starts pods and programs", 5),
+    "others": ("all other tests", 10),
 }
 PAUSE = 0.2
 
@@ -80,11 +83,12 @@ def main(arguments: list[str]) -> int:
     for signum in INTERRUPTS:
         signal.signal(signum, interrupt)
     with ExitStack() as stack:
-        for part, name in PARTS.items():
+        for part, (name, gives_way) in PARTS.items():
             kept = stack.enter_context(tempfile.TemporaryFile()) if parts else None
             with interrupts_held():
                 if not interrupts:
-                    parts.append(Part(name, start(["--part", part, *arguments], kept), kept))
+                    process = start(["--part", part, *arguments], kept, gives_way)
+                    parts.append(Part(name, process, kept))
         while [part for part in parts if not part.has_ended()]:
             time.sleep(PAUSE)
     print()
@@ -95,15 +99,28 @@ def main(arguments: list[str]) -> int:
     return int(any(part.process.returncode for part in parts))
 
 
-def start(arguments: list[str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
-    """Start pytest in a session of its own, where an interrupt reaches it from here alone, and so just once."""
+def start(arguments: list[str], output: IO[bytes] | None, gives_way: int) -> subprocess.Popen[bytes]:
+    """
+    Start pytest in a session of its own, where an interrupt reaches it from here alone, and so just once.
+
+    :param output: where its output is kept
+    :param gives_way: how nice it is
+    """
     return subprocess.Popen(
         tethered(python_module("pytest", *arguments)),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output else None,
         start_new_session=True,
+        preexec_fn=partial(give_way, gives_way),  # noqa: PLW1509 - this process has one thread
     )
+
+
+def give_way(niceness: int) -> None:
+    """Let others go first; Linux shares the processors among sessions, each of which has a niceness too."""
+    os.nice(niceness)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 if __name__ == "__main__":

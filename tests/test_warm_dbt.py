@@ -1,6 +1,7 @@
 """The dbt in the images of the tests, which is imported once for many pods: it does what it would do in a process of its own."""
 
 import re
+import subprocess
 import sys
 
 import pytest
@@ -21,6 +22,41 @@ for line in dbt.stdout:
         break
 dbt.stdout.read()
 print("ended with", dbt.wait(), flush=True)
+"""
+# What dbt keeps of a run in its modules is as it was; then everything that reads a manifest is there.
+AHEAD = """
+import os, threading
+import dbt.adapters.duckdb
+import dbt.adapters.factory
+import dbt.deprecations
+import dbt.flags
+import dbt.task.test
+import dbt.tracking
+from dbt.contracts.graph.manifest import Manifest
+from dbt.contracts.project import ProjectFlags
+from dbt_common.events.event_manager_client import get_event_manager
+from mashumaro.core.meta.code.builder import CodeBuilder
+
+from dbt_watch.server.worker.fork_server import compile_ahead
+
+def state():
+    factory, manager = dbt.adapters.factory.FACTORY, get_event_manager()
+    return (
+        dict(factory.adapters), dict(factory.plugins), set(dbt.deprecations.active_deprecations), list(manager.loggers),
+        list(manager.callbacks), dict(vars(dbt.flags.get_flags())), dbt.tracking.active_user, dict(os.environ),
+        threading.active_count(),
+    )
+
+before = state()
+compile_ahead()
+assert state() == before
+
+def refuse(builder, *arguments, **options):
+    raise AssertionError(f"{builder.cls} was not compiled")
+
+CodeBuilder.add_pack_method = CodeBuilder.add_unpack_method = refuse
+Manifest.from_msgpack(b"\\x80")
+ProjectFlags.validate({})
 """
 
 
@@ -89,3 +125,10 @@ def test_it_dies_with_the_one_that_asked_for_it(run):
     code, log = run("python", "-c", STRUCK.format(strike="dbt.kill()"))
     assert code == 0
     assert "ended with -9\n" in log
+
+
+def test_what_is_compiled_ahead_is_not_compiled_again_and_leaves_nothing_of_a_run():
+    outcome = subprocess.run(
+        [sys.executable, "-I", "-c", AHEAD], capture_output=True, text=True, check=False, timeout=240
+    )
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")

@@ -1,1 +1,1 @@
-"""Behind the decorators: arguments and their checks, the making of a group, functions bound to nodes."""
+"""Behind the decorators: arguments and their checks, creating the task group, functions bound to nodes."""

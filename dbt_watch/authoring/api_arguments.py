@@ -1,7 +1,7 @@
 """
-What may be passed on to the operator that has a server run dbt, and what is refused with the reason.
+Which arguments are passed on to the operator that runs dbt on a server, and which are refused, with the reason.
 
-`authoring.project_factory` asks when a project is made.
+`authoring.project_factory` calls this when a project is made.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def api_class() -> type[Any]:
-    """Return the class of a producer whose dbt a server runs."""
+    """Return the class of a producer that runs dbt on a server."""
     from dbt_watch.producers.api.operator import DbtApiOperator  # noqa: PLC0415 - not for a worker that runs a sensor
 
     return DbtApiOperator
@@ -29,7 +29,7 @@ def api_class() -> type[Any]:
 
 def check_api_arguments(settings: ProjectSettings) -> None:
     """
-    Refuse what the operator does not know, what a server decides itself, and what it cannot do.
+    Refuse arguments that the operator does not know, that the server decides, or that a server does not support.
 
     :raises ArgumentError: naming the argument
     """

@@ -1,8 +1,8 @@
 """
-The shell's script that calls dbt and then puts the files that dbt has written into the container's log.
+The shell script that calls dbt and then writes dbt's files into the container's log.
 
-`authoring.container` makes it a part of the container's command, with `artifacts=` or `state=`. It needs a POSIX shell, and of other programs
-`gzip`, `base64`, `awk`, `mktemp` and `wc`; `tar` and `find` for compiled SQL. How a file stands in the log: `core.log.enclosed_files`.
+`authoring.container` includes it in the container's command, with `artifacts=` or `state=`. It needs a POSIX shell, `gzip`, `base64`,
+`awk`, `mktemp` and `wc`; for compiled SQL also `tar` and `find`. `core.log.enclosed_files` says how a file is written into the log.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BEGINNING: Final = r"""
 kept=$(mktemp -d 2> /dev/null) && : > "$kept/began" || kept=
 [ -z "$kept" ] || trap 'rm -rf "$kept"' EXIT
 """.strip()
-"""What comes before anything else: only what is newer than this is sent."""
+"""What comes before anything else: only files newer than this are sent."""
 
 
 # What dbt reads of a state comes in environment variables, since a pod has no other place for it without a right or a volume.
@@ -45,14 +45,14 @@ if [ -n "$DBT_WATCH_STATE_0$DBT_WATCH_SOURCES_0" ]; then
     done
 fi
 """.strip()
-"""What makes a directory for dbt's `--state` of the variables of `producers.state_store`."""
+"""Creates a directory for dbt's `--state` from the variables of `producers.state_store`."""
 
 
 def sending(words: Sequence[str], names: Sequence[str], *, project_dir: str | None) -> str:
     """
     Return the end of the script.
 
-    :param words: those that call dbt; its arguments are those of the script
+    :param words: the command that calls dbt; dbt's arguments are the script's arguments
     :param names: the files to send
     :param project_dir: the directory of `dbt_project.yml` in the image
     """

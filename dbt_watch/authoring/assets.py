@@ -1,7 +1,7 @@
 """
-The assets of a project as its options say, and the same ones for the schedule of another DAG.
+The assets of a project, from its options, and the same assets for scheduling another DAG.
 
-`authoring.project_factory` asks while a DAG is parsed; `dbt_asset` is for DAG files.
+`authoring.project_factory` uses this while a DAG is parsed; `dbt_asset` is for DAG files.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def dbt_asset(
     manifest: str | os.PathLike[str], node: str, *, namespace: str | None = None
 ) -> Asset | AssetAlias:
     """
-    Return what a DAG is scheduled by that has to run when a node of another DAG's project was built.
+    Return an asset or alias that schedules a DAG when a node of another DAG's project was built.
 
-    :param manifest: the project's manifest.json: a path (a relative one starts at the DAG file) or the URL of an object store
+    :param manifest: the project's manifest.json: a path, resolved from the DAG file if relative, or the URL of an object store
     :param node: the node's name, unique_id, `package.name` or `name.v2`: a model, a seed or a snapshot
-    :param namespace: the project's `assets_namespace`, for the asset by its URI, where the manifest was made for the same database;
-        without it the alias by which every event of the node is told, wherever dbt has built it
-    :raises ArgumentError: when there is no such node, or no asset of it
+    :param namespace: the project's `assets_namespace`, to get the asset by its URI, if the manifest was made for the same database;
+        without it, the alias through which every event of the node is sent, wherever dbt built it
+    :raises ArgumentError: when there is no such node, or it has no asset
     """
     check_namespace("namespace", namespace)
     text = str(manifest)
@@ -66,7 +66,7 @@ def dbt_asset(
 
 def _node_of(graph: Graph, name: str) -> Node:
     """
-    Return the one node with an asset that a name stands for.
+    Return the one node with an asset that a name refers to.
 
     :raises ArgumentError: when there is none, or several
     """
@@ -88,9 +88,9 @@ def _node_of(graph: Graph, name: str) -> Node:
 
 def _asset(uri: str, argument: str, value: str) -> Asset:
     """
-    Return an asset that is named by its URI, as the provider of its scheme spells that.
+    Return an asset named by its URI, as normalized by the provider of its scheme.
 
-    :raises ArgumentError: when that provider refuses it
+    :raises ArgumentError: when that provider rejects it
     """
     try:
         uri = Asset(uri=uri).uri
@@ -103,14 +103,14 @@ def project_assets(
     graph: Graph, plan: Plan, options: ProjectOptions, *, has_executor: bool
 ) -> ProjectAssets | None:
     """
-    Return the assets of a project; None when Airflow is told of no build.
+    Return the assets of a project; None when no events are sent.
 
     :param graph: the project
     :param plan: its tasks
     :param options: the options of the decorator
     :param has_executor: whether our executor runs the sensors
     :raises SelectionError: when a selection matches no node that has an asset and a task
-    :raises ArgumentError: when Airflow does not take such a URI
+    :raises ArgumentError: when Airflow does not accept such a URI
     """
     wanted = options["assets"]
     if wanted == "none":

@@ -1,7 +1,7 @@
 """
-How dbt is called in the container: as the command, behind the image's ENTRYPOINT, or after other calls of dbt.
+How dbt is called in the container: as the command, after the image's ENTRYPOINT, or after other dbt commands.
 
-`authoring.project_factory` asks when a project is made.
+`authoring.project_factory` calls this when a project is made.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class ContainerCommand(msgspec.Struct, frozen=True):
     """
     How dbt is called.
 
-    :param cmds: what replaces the image's ENTRYPOINT; nothing where that is kept
-    :param leading: the words in front of dbt's arguments
+    :param cmds: replaces the image's ENTRYPOINT; empty to keep it
+    :param leading: the words before dbt's arguments
     """
 
     cmds: list[str]
@@ -43,7 +43,7 @@ def container_command(settings: ProjectSettings) -> ContainerCommand:
     """
     Return the command of the container.
 
-    :raises ArgumentError: when `cmds` are no words, do not run dbt, or cannot run it more than once
+    :raises ArgumentError: when `cmds` is not a list of words, does not run dbt, or cannot run it more than once
     """
     words = dbt_words(settings.pod.get("cmds"))
     steps = []
@@ -72,15 +72,15 @@ def container_command(settings: ProjectSettings) -> ContainerCommand:
 
 
 def profiles_dir_of(options: ProjectOptions) -> str | None:
-    """Return the directory of profiles.yml in the container, where it is not with the project."""
+    """Return the directory of profiles.yml in the container, unless it is in the project."""
     return PROFILES_DIR if options["profile"] is not None else options["profiles_dir"]
 
 
 def dbt_words(cmds: Any) -> list[str]:
     """
-    Return the words by which dbt is called; none where the image's ENTRYPOINT is dbt.
+    Return the command that calls dbt; empty if the image's ENTRYPOINT is dbt.
 
-    :raises ArgumentError: when these are no words, none of them names dbt, or options of dbt among them change its log
+    :raises ArgumentError: when it is not a list of words, does not name dbt, or contains dbt options that change its log
     """
     if cmds is None:
         return list(_DEFAULT)
@@ -105,12 +105,12 @@ def _check_can_be_called_twice(words: Sequence[str], argument: str, value: objec
 
 def _in_shell(words: Sequence[str], steps: Sequence[str], end: str | None = None) -> list[str]:
     """
-    Let a shell call dbt after other steps, in the same container: what these write lies in the project's directory.
+    Make a shell call dbt after other steps in the same container; what these write is in the project's directory.
 
-    Only what the DAG's author wrote stands in the script, each word quoted; dbt's arguments follow it as arguments. The
-    last call replaces the shell, so that signals reach dbt.
+    The script contains only what the DAG's author wrote, each word quoted; dbt's arguments are passed as arguments. The
+    last command replaces the shell, so that signals reach dbt.
 
-    :param end: what calls dbt instead, and sees to its signals itself
+    :param end: calls dbt instead, and handles signals itself
     """
     script = "\n".join([*steps, f'exec {shlex.join(words)} "$@"' if end is None else end])
     return ["/bin/sh", "-c", script, words[-1]]

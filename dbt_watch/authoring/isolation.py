@@ -1,7 +1,7 @@
 """
-Which nodes get a pod of their own, and what is different about it: `isolate`, and `meta.dbt_watch.isolate` of a node.
+Which nodes get a pod of their own, and what is different about it: `isolate`, and a node's `meta.dbt_watch.isolate`.
 
-`authoring.project_factory` asks while a DAG is parsed.
+`authoring.project_factory` calls this while a DAG is parsed.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from dbt_watch.rendering.plan import Plan
 
 Isolation = Mapping[str, Mapping[str, Any]]
-"""For each isolated node, by its unique_id, the arguments of the operator that are different for it."""
+"""For each isolated node, by unique_id, the operator arguments that differ for it."""
 
 
 def isolation(
     graph: Graph, plan: Plan, settings: ProjectSettings, function: Callable[..., Any]
 ) -> dict[str, dict[str, Any]]:
     """
-    Return the nodes that get a pod of their own, each with the arguments that are different for it.
+    Return the nodes that get a pod of their own, each with the arguments that differ for it.
 
-    Of several selections that match a node each adds its settings, a later one over an earlier one; what the node itself says
-    comes last.
+    If several selections match a node, all their settings apply, and later ones override earlier ones; the node's own settings
+    override them all.
 
     :param graph: the project
     :param plan: its tasks
     :param settings: the arguments of the decorator
-    :param function: the decorated function, at which warnings point
+    :param function: the decorated function, where warnings point to
     :raises SelectionError: when a selection matches no node that can have a pod of its own
     :raises ArgumentError: when a node's own settings are wrong
     """
@@ -70,11 +70,11 @@ def isolation(
 
 def asked_by(graph: Graph, plan: Plan, settings: ProjectSettings) -> dict[str, list[str]]:
     """
-    Return, for each node that gets a pod of its own, what asks for that: selections, and its own settings, as they are written.
+    Return why each isolated node gets a pod of its own: selections and its own settings, as written.
 
-    A plan shows it; `isolation`, which every parse calls, leaves it out.
+    A plan shows this; `isolation`, which every parse calls, leaves it out.
 
-    :param graph: see `isolation`, and so for the others
+    :param graph: see `isolation`, also for the other parameters
     """
     can_be_alone = _can_be_alone(plan)
     found: dict[str, list[str]] = {}
@@ -129,7 +129,7 @@ _EVERY_NODE: Final = ("*",)
 
 def check_isolate(argument: str, value: Any) -> None:
     """
-    Check `isolate` as far as that can be done without a manifest.
+    Check `isolate` as far as possible without a manifest.
 
     :raises ArgumentError: when it is neither a selection nor a mapping of selections to `PodSettings`
     """

@@ -1,7 +1,7 @@
 """
-Functions bound to nodes, to run after them or before them: `@dbt_node` in the body of a project.
+Functions bound to nodes, which run before or after them: `@dbt_node` in the body of a project.
 
-`Body` is where `@dbt_node` finds its project; `Binding` makes the tasks.
+`Body` is where `@dbt_node` finds its project; `Binding` creates the tasks.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Body:
 
     @functools.cached_property
     def taken(self) -> Mapping[str, str]:
-        """The ids of the tasks of nodes within the group, each with a node that it stands for."""
+        """The ids of node tasks within the group, each with a node that it belongs to."""
         return {node.task_id: unique_id for unique_id, node in self.project.nodes.items()}
 
     def run(
@@ -83,7 +83,7 @@ class Body:
         """
         Run a body.
 
-        :raises ArgumentError: when it returns something else than `dbt_build(...)` or nothing, or does not call a function
+        :raises ArgumentError: when it returns anything but `dbt_build(...)` or nothing, or does not call a function
             that it has bound
         """
         token = self.current.set(self)
@@ -111,8 +111,8 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
     :param node: a name, a unique_id or a selection; None when `select` is given
     :param select: a selection in dbt's syntax
-    :param after: "tests": the node and its tests are done; "node": the node is
-    :param on: for which outcome it runs
+    :param after: "tests": when the node and its tests are done; "node": when the node is
+    :param on: the outcome for which it runs
     :param before: whether it runs before the node, and takes no result
     :param task_arguments: arguments of `@task`
     """
@@ -126,7 +126,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """
-        Check each argument for itself.
+        Check each argument on its own.
 
         :raises ArgumentError: naming the argument, the value and what was expected
         """
@@ -160,9 +160,9 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
     def bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """
-        Return the function that makes the tasks when it is called.
+        Return the function that creates the tasks when it is called.
 
-        :raises ArgumentError: when the function takes no result, is bound already or stands outside of a project, or
+        :raises ArgumentError: when the function takes no result, is already bound or is outside a project, or
             there is no such node
         :raises SelectionError: when a selection matches nothing
         """
@@ -185,7 +185,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         return call
 
     def _body_for(self, function: Callable[..., Any]) -> Body:
-        """Return the body around a function that can be bound in it."""
+        """Return the body around a function, in which it can be bound."""
         if not inspect.isfunction(function):
             raise ArgumentError("@dbt_node", function, "a function to decorate")
         if not self.before and not _takes_a_result(function):
@@ -209,7 +209,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         return body
 
     def _check_task_arguments(self) -> None:
-        """Refuse what `@task` does not know, by name before Airflow does so by the dozen."""
+        """Refuse arguments unknown to `@task` by name, before Airflow lists them all in one error."""
         known = parameters_of(PythonOperator) | {"multiple_outputs"}
         for name, value in self.task_arguments.items():
             if name in _OF_THE_PROJECT:
@@ -258,7 +258,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     def _maker(
         self, function: Callable[..., Any], node: DbtNode, body: Body, *, apart: bool
     ) -> Callable[..., XComArg]:
-        """Return the function that makes one task, to run after one node."""
+        """Return the function that creates one task, to run after one node."""
         arguments = {
             **self._named(function, node, body, apart=apart),
             "trigger_rule": _TRIGGER_RULES[self.on],
@@ -287,7 +287,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     def _maker_before(
         self, function: Callable[..., Any], node: DbtNode, body: Body, *, apart: bool
     ) -> Callable[..., XComArg]:
-        """Return the function that makes one task, to run before one node."""
+        """Return the function that creates one task, to run before one node."""
         operator = task(**self._named(function, node, body, apart=apart))(function)
         waits_for = body.tasks.gates_before(node.unique_id)
 
@@ -304,7 +304,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     def _named(
         self, function: Callable[..., Any], node: DbtNode, body: Body, *, apart: bool
     ) -> dict[str, Any]:
-        """Return the arguments of `@task`, with an id that no task of a node has."""
+        """Return the arguments of `@task`, with an id that no node task has."""
         arguments = dict(self.task_arguments)
         name = str(arguments.get("task_id", function.__name__))
         if apart:
@@ -325,8 +325,8 @@ class _Runs(msgspec.Struct, frozen=True):
     When a bound function runs, decided on its worker.
 
     :param node: the node
-    :param on: for which outcome
-    :param watched: the ids of the sensors that it waits for
+    :param on: the outcome for which it runs
+    :param watched: the ids of the sensors it waits for
     """
 
     node: Node
@@ -335,10 +335,10 @@ class _Runs(msgspec.Struct, frozen=True):
 
     def or_skips(self, values: Sequence[Any]) -> None:
         """
-        Go on if the outcome is the one that the function is for.
+        Continue if the outcome is the one that the function is for; otherwise skip the task.
 
         :param values: the XComs of the sensors
-        :raises AirflowSkipException: if it is another one
+        :raises AirflowSkipException: if it is another outcome
         """
         if self.on == "warn" and not any(
             result.is_warning for value in values for result in results_in(value)
@@ -366,12 +366,12 @@ _SYNTAX: Final = frozenset(":+@*,/ ?[")
 
 
 def is_selection(text: str) -> bool:
-    """Return whether a text can only be a selection in dbt's syntax, and no name."""
+    """Return whether a text can only be a selection in dbt's syntax, not a name."""
     return bool(_SYNTAX & set(text))
 
 
 def _call_of(function: Callable[..., Any], *, takes_result: bool) -> str:
-    """Write the call of a bound function, with the arguments that it needs."""
+    """Return the call of a bound function as code, with the arguments that it needs."""
     others = list(inspect.signature(function).parameters.values())[int(takes_result) :]
     needed = [item.name for item in others if item.default is item.empty and item.kind not in _ANY_NUMBER]
     return f"{function.__name__}({', '.join(f'{name}=...' for name in needed)})"

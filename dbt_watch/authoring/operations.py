@@ -1,7 +1,7 @@
 """
-Tasks that run dbt for something else than a build: a macro, the docs, a clone, any other command, in a pod or by a server.
+Tasks that run dbt commands other than a build, such as a macro, docs or a clone, in a pod or on a server.
 
-`DbtProject.run_operation`, `DbtProject.command`, `dbt_run_operation` and `dbt_command` come here. A worker that runs another task of
+`DbtProject.run_operation`, `DbtProject.command`, `dbt_run_operation` and `dbt_command` call this. A worker that runs another task of
 the DAG gets an empty task with the same id, so that it need not import Kubernetes.
 """
 
@@ -53,10 +53,10 @@ _NOT_INHERITED: Final = frozenset(
 
 class Commands:
     """
-    Makes tasks that run commands of dbt where a project runs.
+    Makes tasks that run dbt commands where a project runs.
 
     :param settings: the arguments of the project
-    :param graph: the graph of its nodes; None where there is no project
+    :param graph: the graph of its nodes; None without a project
     """
 
     def __init__(self, settings: ProjectSettings, graph: Graph | None = None) -> None:
@@ -69,7 +69,7 @@ class Commands:
     @classmethod
     def without_project(cls, given: Mapping[str, Any]) -> Commands:
         """
-        Return what makes such tasks where there is no project: by a server where there is a `conn_id`, else in pods.
+        Return what makes such tasks without a project: on a server if there is a `conn_id`, otherwise in pods.
 
         :param given: the arguments of the task
         """
@@ -77,7 +77,7 @@ class Commands:
 
     def run_operation(self, macro: str, args: Any, given: Mapping[str, Any]) -> XComArg:
         """
-        Return what the task of a macro gives; see `DbtProject.run_operation`.
+        Return the output of a task that runs a macro; see `DbtProject.run_operation`.
 
         :param given: the other arguments
         """
@@ -87,7 +87,7 @@ class Commands:
 
     def command(self, words: Sequence[Any], given: Mapping[str, Any]) -> XComArg:
         """
-        Return what the task of a command gives; see `DbtProject.command`.
+        Return the output of a task that runs a command; see `DbtProject.command`.
 
         :param given: the other arguments
         """
@@ -176,7 +176,7 @@ _WITH_DEFAULTS: Final = frozenset({"cmds", "startup_check_interval_seconds", "lo
 
 
 def _check_literals(command: Mapping[str, Any]) -> None:
-    """Check what is known of the variables and the target already."""
+    """Check what is already known of the variables and the target."""
     shared_arguments(
         {name: value for name, value in command.items() if is_literal(value)},
         project_dir=None,
@@ -185,7 +185,7 @@ def _check_literals(command: Mapping[str, Any]) -> None:
 
 
 def _free_id(name: str, group: Any) -> str:
-    """Return an id that no task of the DAG has, numbered as `@task` numbers the calls of one function."""
+    """Return an id that no task of the DAG has, numbered like repeated calls of a `@task`."""
     task_id, number = name, 0
     while group.child_id(task_id) in group.dag.task_dict:
         number += 1

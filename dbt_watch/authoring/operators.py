@@ -1,4 +1,4 @@
-"""How the tasks that run dbt are made of what the decorator was given: their class, and their arguments."""
+"""How the tasks that run dbt are created from the decorator's arguments: their class and arguments."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 class ProjectOperators:
     """
-    What the operators of a project have in common, wherever dbt runs: the `Operators` that `rendering.pod_tasks` asks for.
+    What the operators of a project have in common, wherever dbt runs: the `Operators` that `rendering.pod_tasks` uses.
 
     :param settings: the arguments of the decorator
     :param graph: the project
     :param wanted: what it builds and checks
     :param isolated: what is different for isolated nodes
     :param callbacks: Airflow's callbacks for the ends of tasks
-    :param manifest: where the manifest lies
+    :param manifest: where the manifest is
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class ProjectOperators:
         return LineageSource(self._manifest, given if isinstance(given, DbtLineage) else DbtLineage())
 
     def leading(self, home: str | None) -> list[str]:
-        """Return the words in front of dbt's arguments."""
+        """Return the words before dbt's arguments."""
         del home
         return []
 
     def asked_by(self, home: str) -> list[str]:
-        """Return what asks for an isolated node's own pod, as it is written."""
+        """Return why an isolated node has a pod of its own, as written."""
         return self._asked_by.get(home, [])
 
     @cached_property
@@ -122,7 +122,7 @@ class PodOperators(ProjectOperators):
         }
 
     def leading(self, home: str | None) -> list[str]:
-        """Return the words in front of dbt's arguments."""
+        """Return the words before dbt's arguments."""
         return self._command(home).leading
 
     def _settings_of(self, home: str | None) -> ProjectSettings:
@@ -148,7 +148,7 @@ class ApiOperators(ProjectOperators):
 
 
 def with_models(pod: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of the operator as it takes them: the one model of Kubernetes among them that it takes in no other form."""
+    """Return the operator's arguments with the one Kubernetes model that it accepts in no other form."""
     resources = pod.get("container_resources")
     if not isinstance(resources, Mapping):
         return dict(pod)

@@ -1,8 +1,8 @@
 """
-The options of `@dbt_k8s_project` and `@dbt_api_project`: their names, types, defaults and meaning, in this one place.
+The options of `@dbt_k8s_project` and `@dbt_api_project`: the single place for their names, types, defaults and meaning.
 
-The signatures in `decorators` are made of `ProjectOptions` and `ApiOptions`, with the operator's arguments of `pod_types` beside
-them. The checks here go by the types. docs/authoring.md and docs/api.md list the same names.
+The signatures in `decorators` are built from `ProjectOptions` and `ApiOptions`, plus the operator's arguments in `pod_types`.
+The checks here use the types. docs/authoring.md and docs/api.md list the same names.
 """
 
 # No `from __future__ import annotations` here: the checks read the types.
@@ -36,84 +36,84 @@ ToArtifacts = str | Artifacts | None
 
 
 class SensorOptions(TypedDict, total=False):
-    """Where the tasks of nodes run when they need a worker; what is left out is as for any task."""
+    """Where node tasks run when they need a worker; anything left out is as for any task."""
 
     executor: str
-    """The executor that starts the worker, by a name that `[core] executor` has."""
+    """The executor that starts the worker, by its name in `[core] executor`."""
 
     queue: str
     """The executor's queue."""
 
     pool: str
-    """The pool that must have a slot open when a worker starts; `meta.dbt_watch` of a node comes before it."""
+    """The pool that must have an open slot when a worker starts; a node's `meta.dbt_watch` overrides it."""
 
     executor_config: dict[str, Any]
-    """What the executor is told, such as `{"pod_template_file": "/opt/airflow/templates/small.yaml"}`."""
+    """Settings for the executor, such as `{"pod_template_file": "/opt/airflow/templates/small.yaml"}`."""
 
 
 class OptionsBesideSelection(TypedDict, total=False):
-    """The options that a node outside of a project has too: there the node is the selection."""
+    """The options that also apply to a node outside a project, where the node is the selection."""
 
     group_id: Text
     """The id of the task group; by default the function's name."""
 
     project_dir: Text
-    """Where the project lies in the image."""
+    """Where the project is in the image."""
 
     profiles_dir: Text
-    """Where profiles.yml lies in the image, if not with the project."""
+    """Where profiles.yml is in the image, if not in the project."""
 
     tests: Tests
     """
     "after_each" (the default): one task for the tests of each node, between it and its children; "build": a node's task
-    stands for its tests too; "after_all": one task for all tests; "none": no tests are run.
+    covers its tests; "after_all": one task for all tests; "none": no tests run.
     """
 
     group_by: GroupBy
     """
-    Task groups within the project's own: "folder", "tag" (the first one of each node) or "none", the default. The ids of
-    the tasks are the same.
+    Nested task groups: "folder", "tag" (the first tag of each node) or "none", the default. Task ids do not
+    change.
     """
 
     sensors: Sensors
     """
-    How the tasks of nodes start: "eager": all at once; "lineage": one level after the other; "executor": all at once, run by
-    `dbt_watch.NodeExecutor`, see docs/executor.md; "auto", the default: by that executor where the deployment has it and
-    `max_active_tasks` allows it; else eager, from Airflow 3.3 on, with a light triggerer or for up to 360 tasks; else lineage.
+    How node tasks start: "eager": all at once; "lineage": one level after the other; "executor": all at once, run by
+    `dbt_watch.NodeExecutor`, see docs/executor.md; "auto", the default: through that executor if the deployment has it and
+    `max_active_tasks` allows it; otherwise eager on Airflow 3.3 and later, with a light triggerer or up to 360 tasks; otherwise lineage.
     """
 
     sensor_options: SensorOptions | None
     """
-    Where the tasks of nodes run when they need a worker: their `executor`, `queue`, `pool` and `executor_config`, apart from
-    those of the task that runs dbt. See docs/kubernetes-executor.md.
+    Where node tasks run when they need a worker: any of `executor`, `queue`, `pool` and `executor_config`. Does not apply to the
+    task that runs dbt. See docs/kubernetes-executor.md.
     """
 
     keep_entrypoint: bool
-    """Let the image's ENTRYPOINT run, with the call of dbt as its arguments."""
+    """Keep the image's ENTRYPOINT, with the dbt command as its arguments."""
 
     deps: bool
-    """Run `dbt deps` before, in the same container; needs /bin/sh in the image."""
+    """Run `dbt deps` first, in the same container; needs /bin/sh in the image."""
 
     freshness: Freshness
     """
     "before": run `dbt source freshness` before the build, in the same container, for the sources that the selected nodes
-    read, as far as they have a policy; needs /bin/sh in the image. "only": check the sources of the selection, and build
-    nothing. "none", the default: check none. Each source that is checked has a task.
+    read, if they have a policy; needs /bin/sh in the image. "only": check the sources in the selection, and build
+    nothing. "none", the default: check none. Each checked source has a task.
     """
 
     on_stale: OnStale
-    """What becomes of the nodes that read from a stale source, which are not built: "fail", the default, or "skip"."""
+    """How nodes end that read from a stale source and so are not built: "fail", the default, or "skip"."""
 
     on_drift: OnDrift
     """
-    What happens when the project in the image is not the manifest's, so that a node has a task and is not built, or is
-    built and has none: "warn", the default: the log of dbt's task says which; "fail": that task fails, too.
+    What to do if the project in the image differs from the manifest, so that a node has a task but is not built, or is
+    built but has none: "warn", the default: the log of dbt's task names them; "fail": that task also fails.
     """
 
     on_warning_callback: Callbacks
     """
-    Called with the context of a node's task when it or a test of it has warned; what dbt reported is in the context as
-    `dbt_results`. Airflow's own callbacks may be given as well, for the producer and all nodes.
+    Called with the context of a node's task when the node or one of its tests warned; what dbt reported is in the context as
+    `dbt_results`. Airflow's own callbacks can be given too, for the producer and all nodes.
     """
 
     operator_class: type[Any] | None
@@ -121,54 +121,54 @@ class OptionsBesideSelection(TypedDict, total=False):
 
     lineage: Lineage
     """
-    Whether OpenLineage is told what dbt builds, where Airflow's OpenLineage provider is installed and configured: True, the
-    default, False, or `DbtLineage(namespace="postgres://db.example:5432")`, which says where the datasets are.
+    Whether to send OpenLineage events, if Airflow's OpenLineage provider is installed and configured: True, the
+    default, False, or `DbtLineage(namespace="postgres://db.example:5432")`, which sets the namespace of the datasets.
     """
 
     profile: DbtProfile | None
-    """An Airflow connection that profiles.yml is made of, instead of one in the image; see docs/profiles.md."""
+    """The Airflow connection to generate profiles.yml from, instead of one in the image; see docs/profiles.md."""
 
     assets: str
     """
-    Of which builds Airflow is told by an event of an asset: "each": of each model, seed and snapshot; "selected:" and a selection in
+    Which builds send asset events to Airflow: "each": each model, seed and snapshot; "selected:" plus a selection in
     dbt's syntax; "none", the default. See docs/assets.md.
     """
 
     assets_namespace: Text
     """
-    Where the relations lie, as a URI without their names: "postgres://db.example:5432". By default assets are named
+    The location of the relations, as a URI without their names: "postgres://db.example:5432". By default assets are named
     `dbt://PROJECT/UNIQUE_ID`.
     """
 
     assets_when: AssetsWhen
     """
-    When Airflow is told: "built": as soon as a node is built, which takes a worker for each node's task unless `dbt_watch.NodeExecutor`
-    runs it; "end": when dbt has ended; "auto", the default: as soon where the executor runs the tasks of nodes, else at the end.
+    When asset events are sent: "built": as soon as a node is built, which takes a worker for each node's task unless `dbt_watch.NodeExecutor`
+    runs it; "end": when dbt has ended; "auto", the default: as soon as a node is built if the executor runs the node tasks, otherwise at the end.
     """
 
     artifacts: ToArtifacts
     """
-    Where run_results.json goes when dbt has ended, well or not: a directory of an object store, such as
-    "s3://bucket/dbt/{dag_id}/{run_id}/{attempt}/", or `Artifacts(...)` with the other files that are to be kept. None, the
+    Where to keep run_results.json when dbt has ended, successfully or not: a directory in an object store, such as
+    "s3://bucket/dbt/{dag_id}/{run_id}/{attempt}/", or `Artifacts(...)` to keep other files too. None, the
     default: nowhere. See docs/artifacts.md; needs /bin/sh in the image.
     """
 
     sources: Sources
     """
-    "checked", the default: a source has a task when `freshness` checks it. "all": each source that is read has one, and one that is
-    not checked runs nothing.
+    "checked", the default: a source has a task if `freshness` checks it. "all": each source that is read has one, which
+    runs nothing if the source is not checked.
     """
 
     owners: Owners
     """
-    The owner of each node's task: "meta": what dbt has as `meta.owner` of the node; "group": the name of its dbt group; "none", the
-    default, and where dbt has none: as for any task. `meta.dbt_watch` comes before it.
+    The owner of each node's task: "meta": the node's `meta.owner` in dbt; "group": the name of its dbt group; "none", the
+    default: Airflow's default, which also applies if dbt names no owner. `meta.dbt_watch` overrides it.
     """
 
     node_task: NodeTask | None
     """
-    A function that is called with each node while the DAG is parsed, and returns arguments of its task, or None: any of
-    `task_display_name`, `owner`, `pool`, `priority_weight` and `doc_md`. It comes before `owners` and `meta.dbt_watch`.
+    A function that is called for each node while the DAG is parsed, and returns arguments for its task, or None: any of
+    `task_display_name`, `owner`, `pool`, `priority_weight` and `doc_md`. It overrides `owners` and `meta.dbt_watch`.
     """
 
 
@@ -177,8 +177,8 @@ class ProjectOptions(OptionsBesideSelection, total=False):
 
     state: Text
     """
-    What `state:`, `result:` and `source_status:` in `dbt_build(select=...)` compare with, and what `defer` reads from: "last_success", the last good
-    run of this project, which is kept beside its `artifacts`; or a directory with a manifest.json. See docs/state.md.
+    What `state:`, `result:` and `source_status:` in `dbt_build(select=...)` compare against, and what `defer` reads from: "last_success", the last
+    successful run of this project, which is kept with its `artifacts`; or a directory with a manifest.json. See docs/state.md.
     """
 
     select: Criteria
@@ -192,26 +192,26 @@ class ProjectOptions(OptionsBesideSelection, total=False):
 
     isolate: Isolate
     """
-    The nodes that get a pod of their own, each at its place in the graph: a selection in dbt's syntax, `"*"` for every node; or
+    The nodes that each get a pod of their own: a selection in dbt's syntax, `"*"` for every node, or
     a mapping of selections to `PodSettings`. The rest is built by as few pods as the graph allows. None, the default: one pod.
     """
 
 
 class ApiOptions(TypedDict, total=False):
-    """The options of a project that a server runs: those of `ProjectOptions` that are about neither an image nor a pod."""
+    """The options of a project that a server runs: those of `ProjectOptions` that concern neither an image nor a pod."""
 
     group_id: Text
-    """See `ProjectOptions`, and so for the others but `project_dir` and `freshness`."""
+    """See `ProjectOptions`, also for the other options but `project_dir` and `freshness`."""
 
     project_dir: Text
-    """The server's name of the project, or its directory there; not needed where the server has but one for us."""
+    """The project's name on the server, or its directory there; optional if the server has only one project for us."""
 
     tests: Tests
     group_by: GroupBy
     sensors: Sensors
 
     freshness: Freshness
-    """"only": check the sources of the selection, and build nothing. "none", the default: check none."""
+    """"only": check the sources in the selection, and build nothing. "none", the default: check none."""
 
     on_drift: OnDrift
     on_warning_callback: Callbacks
@@ -270,7 +270,7 @@ AIRFLOW_CALLBACKS: Final = (
 
 def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
     """
-    Return all options, those that are not given at their defaults.
+    Return all options, with defaults for those not given.
 
     :raises ArgumentError: naming the option, its value and what was expected
     """
@@ -297,7 +297,7 @@ def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
 
 def one_of(argument: str, value: Any, allowed: Sequence[Any]) -> Any:
     """
-    Return a value that is one of some.
+    Return a value if it is one of the allowed ones.
 
     :raises ArgumentError: when it is not
     """
@@ -325,7 +325,7 @@ def callbacks(argument: str, value: Any) -> list[Callback]:
 
 def _check_state(options: dict[str, Any]) -> None:
     """
-    Check that the last good run can be kept, where it is asked for, and have its manifest kept.
+    Check that the state of the last successful run can be kept, if requested, and have its manifest kept.
 
     :raises ArgumentError: when it cannot
     """
@@ -350,7 +350,7 @@ _EARLIER_TESTS: Final = {"each": "after_each", "node": "build", "one": "after_al
 
 def _check_tests(value: Any) -> None:
     """
-    Refuse other names of a value by that value, astronomer-cosmos' `TestBehavior.AFTER_EACH` among them.
+    Refuse other names for a value and name the right one, for example for astronomer-cosmos' `TestBehavior.AFTER_EACH`.
 
     :raises ArgumentError: when it is such a name
     """
@@ -362,7 +362,7 @@ def _check_tests(value: Any) -> None:
 
 def _check_sensor_options(value: Any, sensors: Any) -> None:
     """
-    Check where sensors are to run.
+    Check where sensors should run.
 
     :raises ArgumentError: when it is not a mapping of `SensorOptions`
     """
@@ -431,7 +431,7 @@ def _check_bool(argument: str, value: Any) -> None:
 
 
 def _check_of(kind: Any) -> Callable[[str, Any], object] | None:
-    """Return the check for a type; None for what is checked where it is used."""
+    """Return the check for a type; None for types that are checked where they are used."""
     if get_origin(kind) is Literal:
         return lambda argument, value: one_of(argument, value, get_args(kind))
     return {Text: _check_text, bool: _check_bool, Callbacks: callbacks, Lineage: check_lineage}.get(kind)

@@ -1,9 +1,9 @@
 """
-Warnings while a DAG is parsed: of parts of a selection that match nothing, as dbt gives them, and of a wish that cannot be had.
+Warnings while a DAG is parsed: parts of a selection that match nothing, in dbt's words, and options that are not possible.
 
-`authoring.project_factory` and `authoring.node_functions` issue them. Python's own warnings are what Airflow collects from a
-DAG file and writes into the log of the DAG processor, and what a test of DAGs can turn into errors. The warnings of Airflow's
-pages are of three fixed kinds, none of them for others.
+`authoring.project_factory` and `authoring.node_functions` issue them. Airflow collects Python's own warnings from a
+DAG file and writes them into the log of the DAG processor, and a DAG test can turn them into errors. The warnings in Airflow's
+UI are of three fixed kinds, none of which we can use.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 def warn_of(unmatched: Iterable[Written], graph: Graph, function: Callable[..., Any]) -> None:
     """
-    Warn of what matches nothing.
+    Warn of parts of a selection that match nothing.
 
     :param unmatched: parts of a selection
     :param graph: the project
-    :param function: the decorated function, at which the warning points
+    :param function: the decorated function, where the warning points to
     """
     for written in unmatched:
         _warn(complaint(graph, written), SelectionWarning, function)
@@ -41,14 +41,14 @@ def warn_of_obstacle(obstacle: str, function: Callable[..., Any]) -> None:
     Warn that the executor cannot run the sensors, so that they start in another way.
 
     :param obstacle: why
-    :param function: the decorated function, at which the warning points
+    :param function: the decorated function, where the warning points to
     """
     text = f'sensors="executor" is not possible: {obstacle}. They start as with sensors="auto".'
     _warn(text, ExecutorWarning, function)
 
 
 def _warn(text: str, category: type[Warning], function: Callable[..., Any]) -> None:
-    """Warn at a function; not on a worker, whose log is about another matter."""
+    """Warn at a function; not on a worker, whose log is about something else."""
     if get_parsing_context().task_id is not None:
         return
     code = inspect.unwrap(function).__code__

@@ -1,7 +1,7 @@
 """
-What may be passed on to KubernetesPodOperator, and what is refused with the reason.
+Which arguments are passed on to KubernetesPodOperator, and which are refused, with the reason.
 
-`authoring.project_factory` asks when a project is made, since only then the operator's class is looked at: a worker that runs
+`authoring.project_factory` calls this when a project is made, because only then is the operator's class imported: a worker that runs
 a sensor needs no Kubernetes.
 """
 
@@ -39,11 +39,11 @@ def check_pod_arguments(
     pod: Mapping[str, Any], isolated: Mapping[str, Mapping[str, Any]], operator_class: type[Any] | None
 ) -> None:
     """
-    Refuse what the operator does not know, what is ours to set, and a pod without an image.
+    Refuse arguments that the operator does not know or that this library sets, and a pod without an image.
 
     :param pod: what the project was given
     :param isolated: what is different for each isolated node
-    :param operator_class: of the pods; None for KubernetesPodOperator
+    :param operator_class: the operator's class; None for KubernetesPodOperator
     :raises ArgumentError: naming the argument
     """
     if get_parsing_context().task_id is not None:
@@ -85,13 +85,13 @@ def _check_arguments(pod: Mapping[str, Any], operator_class: type[Any] | None) -
 
 
 def known_arguments(operator_class: Any) -> frozenset[str]:
-    """Return the names of all arguments of a project whose producer is of a class."""
+    """Return the names of all arguments of a project, given its operator's class."""
     return parameters_of(operator_class) - OURS - set(_REFUSED) | _OPTIONS
 
 
 @functools.cache
 def parameters_of(operator_class: Any) -> frozenset[str]:
-    """Return the names of all arguments that a class and its bases take."""
+    """Return the names of all arguments that a class and its bases accept."""
     names: set[str] = set()
     for base in operator_class.__mro__:
         if "__init__" in vars(base):

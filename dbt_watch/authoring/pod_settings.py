@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 class PodSettings:
     """
-    The arguments of the operator that are different for the pod of an isolated node.
+    The operator's arguments that differ for the pod of an isolated node.
 
-    What is given here replaces what `@dbt_k8s_project` was given under the same name; the rest stays as it is there.
+    They replace the arguments of `@dbt_k8s_project` with the same names; the rest stays.
 
-    :param arguments: any arguments of KubernetesPodOperator, or of the `operator_class` of the project, such as `image`,
+    :param arguments: any arguments of KubernetesPodOperator, or of the project's `operator_class`, such as `image`,
         `container_resources`, `node_selector`, `tolerations`, `env_vars`, `secrets`, `service_account_name` or `pool`
     :raises ArgumentError: when one of them is an option of the project as a whole
     """
@@ -47,10 +47,10 @@ class PodSettings:
 
 def from_meta(unique_id: str, settings: Mapping[str, Any] | bool) -> dict[str, Any]:
     """
-    Return the arguments of the operator that a node asks for in `meta.dbt_watch.isolate`.
+    Return the operator's arguments that a node sets in `meta.dbt_watch.isolate`.
 
     :param unique_id: the node
-    :param settings: True, or arguments of the operator, the models of Kubernetes in them as in its manifests
+    :param settings: True, or arguments of the operator, with Kubernetes models as in manifests
     :raises ArgumentError: when one of them cannot be written in YAML
     """
     if isinstance(settings, bool):

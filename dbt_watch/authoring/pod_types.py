@@ -1,8 +1,8 @@
 """
-The arguments of the decorators that are passed on to an operator or `@task`, for editors and type checkers only.
+The arguments of the decorators that are passed on to an operator or `@task`, only for editors and type checkers.
 
-`decorators` names them in overloads, and nothing loads this module when a DAG is parsed. What the operator that is installed
-really takes is asked of itself, in `pod_arguments`. One that is newer than this list is unknown to type checkers, unless
+`decorators` names them in overloads; this module is never loaded while a DAG is parsed. `pod_arguments` asks the installed operator
+what it really accepts. Type checkers reject an argument that is newer than this list, unless
 `operator_class` is given.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class ImageArguments(TypedDict, total=False):
-    """What runs, and where the rest of the pod is described."""
+    """What runs, and the templates for the rest of the pod."""
 
     image: str | None
     image_pull_policy: str
@@ -59,7 +59,7 @@ class ClusterArguments(TypedDict, total=False):
 
 
 class ContainerArguments(TypedDict, total=False):
-    """What the container of dbt is given."""
+    """Arguments for dbt's container."""
 
     env_vars: list[k8s.V1EnvVar] | dict[str, str]
     env_from: list[k8s.V1EnvFromSource]
@@ -74,7 +74,7 @@ class ContainerArguments(TypedDict, total=False):
 
 
 class SpecArguments(TypedDict, total=False):
-    """What the pod is otherwise."""
+    """The rest of the pod's spec."""
 
     name: str
     random_name_suffix: bool
@@ -132,7 +132,7 @@ class WatchArguments(TypedDict, total=False):
 
 
 class TaskArguments(TypedDict, total=False):
-    """What Airflow knows of any task, as far as it makes sense for a producer and for a function bound to a node."""
+    """Arguments of any Airflow task that make sense for a producer and for a function bound to a node."""
 
     owner: str
     retries: int | None
@@ -171,18 +171,18 @@ class PodArguments(
 
 
 class ProjectArguments(ProjectOptions, PodArguments, total=False):
-    """What `@dbt_k8s_project` takes beside the manifest."""
+    """What `@dbt_k8s_project` takes besides the manifest."""
 
 
 class ApiArguments(TaskArguments, total=False):
-    """What is said of a server, and of the task that asks it."""
+    """Arguments about a server, and about the task that uses it."""
 
     conn_id: str
     deferrable: bool
 
 
 class ApiProjectArguments(ApiOptions, ApiArguments, total=False):
-    """What `@dbt_api_project` takes beside the manifest."""
+    """What `@dbt_api_project` takes besides the manifest."""
 
 
 class OverridingArguments(ProjectArguments, total=False):
@@ -193,13 +193,13 @@ class OverridingArguments(ProjectArguments, total=False):
 
 
 class StandaloneNodeArguments(OptionsBesideSelection, PodArguments, total=False):
-    """What `@dbt_node` takes beside the manifest outside of a project."""
+    """What `@dbt_node` takes besides the manifest outside a project."""
 
     build: DbtBuild
 
 
 class StandaloneApiNodeArguments(TaskArguments, total=False):
-    """The same where a server builds it; a `conn_id` beside them is what tells."""
+    """The same, if a server builds it; distinguished by its `conn_id`."""
 
     deferrable: bool
     group_id: str | None
@@ -220,7 +220,7 @@ class StandaloneApiNodeArguments(TaskArguments, total=False):
 
 
 class CommandArguments(PodArguments, total=False):
-    """What a task takes that runs another command of dbt than a build; `conn_id` where a server runs it."""
+    """What a task takes that runs a dbt command other than a build; `conn_id` if a server runs it."""
 
     vars: Mapping[str, Any] | str | XComArg | None
     target: str | XComArg | None
@@ -235,7 +235,7 @@ class CommandArguments(PodArguments, total=False):
 
 
 class FunctionArguments(TaskArguments, total=False):
-    """What `@dbt_node` takes inside of a project: the arguments of `@task`."""
+    """What `@dbt_node` takes inside a project: the arguments of `@task`."""
 
     task_id: str
     task_display_name: str

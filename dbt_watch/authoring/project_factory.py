@@ -1,7 +1,7 @@
 """
-The making of a project's group, once or mapped: what a function under `@dbt_k8s_project` or `@dbt_api_project` becomes.
+How a function under `@dbt_k8s_project` or `@dbt_api_project` becomes a project's group, once or mapped.
 
-Airflow's own `@task_group` makes and maps the group; what is in it is made here.
+Airflow's own `@task_group` creates and maps the group; its content is created here.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ P = ParamSpec("P")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 made_projects: ContextVar[list[DbtProject] | None] = ContextVar("dbt_watch_made_projects", default=None)
-"""A list to which each project is added that is made, for one who loads a DAG file and asks what is in it."""
+"""A list to which each new project is added, for code that loads a DAG file and asks what is in it."""
 
 
 class ProjectFactory(Generic[P]):
@@ -68,7 +68,7 @@ class ProjectFactory(Generic[P]):
 
     :param function: what was decorated
     :param settings: the arguments of the decorator
-    :param fixed: arguments of the function that `partial` has set
+    :param fixed: arguments of the function set by `partial`
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ProjectFactory(Generic[P]):
         self._fixed = fixed
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> DbtProject:
-        """Make the task group, in the DAG or group around it."""
+        """Make the task group, in the surrounding DAG or group."""
         made: Any = self._group()(*args, **{**self._fixed, **kwargs})
         return _project(made)
 
@@ -98,13 +98,13 @@ class ProjectFactory(Generic[P]):
         Return the same project with other arguments.
 
         :param arguments: see `dbt_k8s_project`
-        :raises ArgumentError: as there
+        :raises ArgumentError: see there
         """
         return ProjectFactory(self._function, self._settings.override(**arguments), self._fixed)
 
     def partial(self, **arguments: Any) -> ProjectFactory[P]:
         """
-        Set arguments of the function that are the same for each element of a mapping.
+        Set arguments of the function that are the same for all elements of a mapping.
 
         :param arguments: of the decorated function
         :raises TypeError: when it has no such argument
@@ -117,7 +117,7 @@ class ProjectFactory(Generic[P]):
 
     def expand(self, **arguments: Any) -> DbtProject:
         """
-        Make one run of the project, a pod and its sensors, for each combination of some values.
+        Make one run of the project, with its own pod and sensors, for each combination of values.
 
         :param arguments: of the decorated function, each a list, a dict or an XComArg, as with Airflow's `@task_group`
         """
@@ -125,9 +125,9 @@ class ProjectFactory(Generic[P]):
 
     def expand_kwargs(self, arguments: Any) -> DbtProject:
         """
-        Make one run of the project for each of some sets of arguments.
+        Make one run of the project for each set of arguments.
 
-        :param arguments: a list of dicts, or an XComArg that gives one
+        :param arguments: a list of dicts, or an XComArg that returns one
         """
         return _project(self._mapped().expand_kwargs(arguments))
 
@@ -146,7 +146,7 @@ class ProjectFactory(Generic[P]):
         )(fill)
 
     def _fill(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> DbtProject:
-        """Make the tasks, in the group that has just been opened."""
+        """Create the tasks, in the group that has just been opened."""
         settings, options = self._settings, self._settings.options
         is_by_server = settings.runs_in == "server"
         if is_by_server:
@@ -214,7 +214,7 @@ class ProjectFactory(Generic[P]):
         return project
 
     def _check_narrowing(self, build: DbtBuild, graph: Graph, wanted: Chosen) -> None:
-        """Refuse what `dbt_build` selects where it is known already and leaves nothing, and warn of what matches nothing."""
+        """Refuse a selection of `dbt_build` that is already known and leaves nothing, and warn of parts that match nothing."""
         if get_parsing_context().task_id is not None:
             return
         known = {name: getattr(build, name) for name in ("select", "exclude")}
@@ -240,7 +240,7 @@ class ProjectFactory(Generic[P]):
 
 
 def _with_whole_paths(settings: ProjectSettings, function: Callable[..., Any]) -> ProjectSettings:
-    """Return settings whose paths are the same wherever they are read."""
+    """Return settings with absolute paths, so that they are the same wherever they are read."""
     state = settings.options["state"]
     if state not in {None, LAST_SUCCESS}:
         state = str(resolve_manifest(cast("str", state), function)).rstrip("/")
@@ -252,7 +252,7 @@ def _with_places(settings: ProjectSettings, group: TaskGroup) -> ProjectSettings
     """
     Return settings whose artifacts no other project of the DAG overwrites.
 
-    :raises ArgumentError: when they go where those of another project go, or those of all elements of a mapping
+    :raises ArgumentError: when they go to the same place as another project's, or as those of all elements of a mapping
     """
     is_mapped = any(group.iter_mapped_task_groups())
     artifacts = checked("artifacts", settings.options["artifacts"], is_mapped=is_mapped)

@@ -1,5 +1,5 @@
 """
-The arguments of `@dbt_k8s_project` or `@dbt_api_project`, sorted and checked, and what follows from them: a manifest and a selection.
+The arguments of `@dbt_k8s_project` or `@dbt_api_project`, sorted and checked, and the resulting manifest and selection.
 
 `decorators` makes a `ProjectSettings`; `authoring.project_factory` reads it when the decorated function is called.
 """
@@ -57,7 +57,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, runs_in: RunsIn = "pods", **arguments: Any) -> ProjectSettings:
         """
-        Sort arguments into ours and those of the operator.
+        Sort arguments into ours and the operator's.
 
         :param runs_in: where dbt runs
         :raises ArgumentError: naming the argument, the value and what was expected
@@ -84,7 +84,7 @@ def resolve_manifest(
     manifest: str | os.PathLike[str], function: Callable[..., Any]
 ) -> str | os.PathLike[str]:
     """
-    Let a relative path start at the file that holds a function: a DAG file's own place, wherever it is parsed.
+    Resolve a relative path from the file that defines a function: the DAG file, wherever it is parsed.
 
     :param manifest: a path or a URL
     :param function: the decorated function
@@ -103,7 +103,7 @@ class Chosen(msgspec.Struct, frozen=True):
 
     :param nodes: the unique_ids
     :param selection: how dbt is asked for them
-    :param unmatched: what `select` and `exclude` say that matches nothing
+    :param unmatched: parts of `select` and `exclude` that match nothing
     """
 
     nodes: frozenset[str]
@@ -115,8 +115,8 @@ def chosen(graph: Graph, settings: ProjectSettings) -> Chosen:
     """
     Return the nodes that dbt will build, and the sources that it will check.
 
-    :raises SelectionError: when the selection cannot be understood, matches nothing, or names a source that dbt cannot
-        be asked for
+    :raises SelectionError: when the selection is invalid, matches nothing, or contains a source that dbt cannot
+        select on its own
     :raises ArgumentError: when there is no source that could be stale
     """
     return _CHOICES[settings.options["freshness"]](graph, settings)

@@ -1,4 +1,4 @@
-"""`@dbt_node` outside of a project: a group of its own, whose one run of dbt builds one node or one selection, and its tests."""
+"""`@dbt_node` outside a project: a group of its own, with one dbt run that builds a node or selection and its tests."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 def standalone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
-    Return the decorator of a function that has no project around it.
+    Return the decorator of a function outside a project.
 
     :param binding: how the function is bound; its task arguments are those of a project
-    :raises ArgumentError: when one of them is wrong
+    :raises ArgumentError: when one of them is invalid
     """
     arguments = dict(binding.task_arguments)
     build = arguments.pop("build", DbtBuild())
@@ -69,7 +69,7 @@ def standalone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[...,
 
 def _criterion(graph: Graph, node: str) -> str:
     """
-    Name a node in dbt's selection syntax, which knows no unique_ids; a selection stays what it is.
+    Return a node in dbt's selection syntax, which has no unique_ids; a selection is returned unchanged.
 
     :raises ArgumentError: when there is no such node
     """

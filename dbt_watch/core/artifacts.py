@@ -1,7 +1,7 @@
 """
-Which of dbt's artifacts are kept, under which places, and how those of several runs of dbt become one.
+Which of dbt's artifacts are kept and where, and how those of several dbt runs are merged.
 
-`authoring.options` makes an `Artifacts` of what the DAG says; `producers.artifact_store` writes by it. Nothing here reads or writes.
+`authoring.options` makes an `Artifacts` from the DAG's option; `producers.artifact_store` writes the files. Nothing here reads or writes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Artifacts(msgspec.Struct, frozen=True):
     """
     Which of dbt's artifacts are kept, and where; run_results.json always is.
 
-    :param to: a directory of an object store or of a file system that all workers see, such as
-        `s3://connection@bucket/dbt/{dag_id}/{run_id}/{attempt}/`. In it may stand `{dag_id}`, `{run_id}`, `{group_id}`, `{task_id}`,
-        `{map_index}` and `{attempt}`; without any of them, `{dag_id}/{run_id}/{group_id}/{attempt}` is added
-    :param manifest: manifest.json as well
-    :param catalog: catalog.json as well, and the page that shows it: `dbt docs generate` runs after the build, in the same pod
-    :param sources: sources.json as well, which `freshness` makes
-    :param compiled: the compiled SQL of this run as well, as compiled.tar.gz
+    :param to: a directory in an object store or in a file system that all workers share, such as
+        `s3://connection@bucket/dbt/{dag_id}/{run_id}/{attempt}/`. It can contain `{dag_id}`, `{run_id}`, `{group_id}`, `{task_id}`,
+        `{map_index}` and `{attempt}`; without any of them, `{dag_id}/{run_id}/{group_id}/{attempt}` is appended
+    :param manifest: also keep manifest.json
+    :param catalog: also keep catalog.json, and the page that shows it: `dbt docs generate` runs after the build, in the same pod
+    :param sources: also keep sources.json, which `freshness` writes
+    :param compiled: also keep the compiled SQL of this run, as compiled.tar.gz
     """
 
     to: str
@@ -39,7 +39,7 @@ class Artifacts(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The files that are asked of the container."""
+        """The files to request from the container."""
         wanted = {
             RUN_RESULTS: True,
             SOURCES: self.sources,
@@ -55,9 +55,9 @@ class ArtifactPlaces(msgspec.Struct, frozen=True):
     """
     Where the artifacts of one attempt go.
 
-    :param attempt: the directory of the attempt's own
-    :param run: the directory of what belongs to the DAG run as a whole
-    :param kept: the directory of what outlives DAG runs
+    :param attempt: the attempt's own directory
+    :param run: the directory for the whole DAG run
+    :param kept: the directory for what outlives DAG runs
     """
 
     attempt: str
@@ -66,7 +66,7 @@ class ArtifactPlaces(msgspec.Struct, frozen=True):
 
 
 LAST_SUCCESS: Final = "last_success"
-"""The value of `state` that stands for the last good run of the same project."""
+"""The value of `state` that means the last successful run of the same project."""
 
 PLACEHOLDERS: Final = ("dag_id", "run_id", "group_id", "task_id", "map_index", "attempt")
 _ADDED: Final = "{dag_id}/{run_id}/{group_id}/{attempt}"
@@ -77,12 +77,12 @@ _OF_A_RUN: Final = (*_OF_AN_ATTEMPT, "{run_id}", "{map_index}")
 
 def checked(argument: str, value: Any, *, is_mapped: bool = False) -> Artifacts | None:
     """
-    Return what the argument of a decorator says.
+    Return the checked value of a decorator's argument.
 
     :param argument: its name
-    :param value: a place, `Artifacts` or None
-    :param is_mapped: whether the project runs once for each of some values
-    :raises ArgumentError: when it is no place to which each attempt could write without overwriting another run's
+    :param value: a path, `Artifacts` or None
+    :param is_mapped: whether the project is mapped
+    :raises ArgumentError: when attempts would overwrite another run's files there
     """
     if value is None:
         return None
@@ -115,7 +115,7 @@ def places(artifacts: Artifacts, values: Mapping[str, Any], *, label: str = "") 
 
     :param artifacts: as `checked` returned them
     :param values: for each of `PLACEHOLDERS`
-    :param label: the name of the task among those of its project, where several run dbt
+    :param label: the task's name among those of its project, if several run dbt
     """
     to = artifacts.to.rstrip("/")
     own = to if not label or "{task_id}" in to else f"{to}/{label}"
@@ -131,9 +131,9 @@ def places(artifacts: Artifacts, values: Mapping[str, Any], *, label: str = "") 
 
 def merged(run_results: Iterable[bytes]) -> bytes:
     """
-    Return one run_results.json of several, in which each node has the result that it had last.
+    Return several run_results.json merged into one, with the last result of each node.
 
-    :param run_results: their contents; what is none counts for nothing
+    :param run_results: their contents; invalid ones are ignored
     """
     documents = [document for content in run_results if (document := _document(content)) is not None]
     documents.sort(key=lambda document: str(document["metadata"].get("generated_at", "")))
@@ -164,7 +164,7 @@ def _root(to: str) -> str:
 
 
 def _up_to(to: str, words: Iterable[str]) -> str:
-    """Return the directory above the first part of a place in which one of some words stands."""
+    """Return the directory above the first part of a path that contains one of the words."""
     kept: list[str] = []
     for part in to.split("/"):
         if any(word in part for word in words):

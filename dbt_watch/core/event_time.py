@@ -1,7 +1,7 @@
 """
 From when to when microbatch models are built in a run of a DAG: `dbt_build(event_time=...)`.
 
-`producers.dbt_task` asks when it runs, since a manual run, a scheduled one and one of a backfill have different dates.
+`producers.wanted` asks when dbt is about to run, since a manual run, a scheduled one and one of a backfill have different dates.
 """
 
 from __future__ import annotations

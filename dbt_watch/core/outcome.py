@@ -1,7 +1,7 @@
 """
-What becomes of a sensor: the one place that decides.
+How a sensor ends: the only place that decides.
 
-The hub asks `decide` with what Airflow says of the producer and what the journal says of the sensor's nodes, and
+The hub calls `decide` with what Airflow says about the producer and what the journal says about the sensor's nodes, and
 ends the sensor accordingly. The rules are the table `OUTCOMES`; a new rule is a new cell there.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(enum.Enum):
-    """How a sensor goes on."""
+    """What a sensor does next."""
 
     WAIT = "wait"
     SUCCEED = "succeed"
@@ -35,11 +35,11 @@ class Verdict(enum.Enum):
 
 
 WARN: Final = "warn"
-"""What stands beside the values of verdicts for an end with a warning, whatever the verdict."""
+"""Stands next to the values of verdicts for an end with a warning, whatever the verdict."""
 
 
 class Run(enum.Enum):
-    """How the run of dbt stands, from the producer's state and the journal."""
+    """The state of the dbt run, from the producer's state and the journal."""
 
     PENDING = "has not started"
     RETRIABLE = "runs, or ended badly, and will be tried again"
@@ -52,7 +52,7 @@ class Run(enum.Enum):
 
 
 class Report(enum.Enum):
-    """What the journal tells of one node."""
+    """What the journal says about a node."""
 
     NOTHING = "nothing final"
     SUCCESS = "success"
@@ -67,10 +67,10 @@ class Producer(msgspec.Struct, frozen=True):
     """
     The producer, as a hub sees it.
 
-    :param state: its task state as Airflow names it; None before it is scheduled
+    :param state: its task state in Airflow; None before it is scheduled
     :param closed: how its latest attempt ended, once the journal says so
-    :param will_retry: whether another attempt follows when this one ends badly
-    :param is_older: whether its latest attempt was made before the sensor was cleared
+    :param will_retry: whether another attempt follows if this one fails
+    :param is_older: whether its latest attempt was created before the sensor was cleared
     """
 
     state: str | None = None
@@ -80,12 +80,12 @@ class Producer(msgspec.Struct, frozen=True):
 
     @property
     def is_over(self) -> bool:
-        """Whether its task has ended after it has run."""
+        """Whether its task has run and ended."""
         return self.state in RAN
 
     @property
     def run(self) -> Run:
-        """How the run of dbt stands."""
+        """The state of the dbt run."""
         if self.state not in JOURNAL_IS_CURRENT:
             return Run.DID_NOT_RUN if self.state in NEVER_RUNS else Run.PENDING
         if self.is_older:
@@ -100,7 +100,7 @@ class Producer(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What a sensor does now, and why in words for its log."""
+    """What a sensor does now, and why, in words for its log."""
 
     verdict: Verdict
     reason: str = ""
@@ -127,12 +127,12 @@ OUTCOMES: Final = {
 
 def decide(producer: Producer, nodes: Iterable[tuple[str, NodeResult | None]]) -> Decision:
     """
-    Decide about a sensor.
+    Decide how a sensor continues.
 
     :param producer: the state of the run
-    :param nodes: for each node that the sensor stands for, its unique_id and its latest entry in the journal
-    :returns: BUILD for a sensor that was cleared alone; else WAIT while any node is open; else FAIL when one failed,
-        SUCCEED when one succeeded, SKIP when none did
+    :param nodes: for each node of the sensor, its unique_id and its latest entry in the journal
+    :returns: BUILD for a sensor that was cleared on its own; otherwise WAIT while any node is open, FAIL if one failed,
+        SUCCEED if one succeeded, SKIP if none did
     """
     decisions = [_decide_node(producer, unique_id, result) for unique_id, result in nodes]
     for verdict in (Verdict.BUILD, Verdict.WAIT, Verdict.FAIL, Verdict.SUCCEED, Verdict.SKIP):
@@ -214,7 +214,7 @@ def _cause(skipped: NodeResult) -> str:
 
 
 def _why(producer: Producer, said: str = "") -> str:
-    """Return why the run ended, in brackets; nothing where the end of the run has been `said`, which holds the reason."""
+    """Return why the run ended, in brackets; empty if the end of the run has already been `said`, with its reason."""
     if producer.closed is None:
         return " (its task was marked as failed, or its worker died)" if producer.run is Run.DIED else ""
     return f" ({producer.closed.reason})" if producer.closed.reason and not said else ""

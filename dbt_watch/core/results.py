@@ -1,7 +1,7 @@
 """
-What is known of one node: `NodeResult`, which the ledger makes, the journal carries, and sensors and users read.
+What is known about a node: `NodeResult`, which the ledger creates, the journal carries, and sensors and users read.
 
-Also `NodeInfo` and `SelectedNode`, the little that the ledger needs to know of a node before dbt runs.
+Also `NodeInfo` and `SelectedNode`, the little that the ledger needs to know about a node before dbt runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dbt_watch.core.labels import label_of
 from dbt_watch.core.statuses import Meaning, meaning
 
 MAX_MESSAGE_CHARS: Final = 16_000
-"""How much of dbt's text for one node is kept."""
+"""How many characters of dbt's text for a node are kept."""
 MAX_BATCHES: Final = 100
 """How many batches of a microbatch model are kept."""
 _MAX_SCALARS: Final = 16
@@ -24,7 +24,7 @@ _MAX_SCALAR_CHARS: Final = 256
 
 
 class SelectedNode(Protocol):
-    """What the ledger reads of a node of the selection; `NodeInfo` is one, and so is a node of the manifest."""
+    """What the ledger reads from a node of the selection; `NodeInfo` is one, and so is a node of the manifest."""
 
     @property
     def name(self) -> str:
@@ -32,11 +32,11 @@ class SelectedNode(Protocol):
 
     @property
     def resource_type(self) -> str:
-        """For instance "model" or "test"."""
+        """Its type, such as "model" or "test"."""
 
     @property
     def materialized(self) -> str | None:
-        """For instance "table"; None or empty where there is none."""
+        """Its materialization, such as "table"; None or empty if it has none."""
 
     @property
     def depends_on(self) -> tuple[str, ...]:
@@ -44,11 +44,11 @@ class SelectedNode(Protocol):
 
     @property
     def is_empty(self) -> bool:
-        """Whether its file holds nothing to run."""
+        """Whether its file has nothing to run."""
 
 
 class NodeInfo(msgspec.Struct, frozen=True, gc=False):
-    """A node of the selection, as the manifest knows it."""
+    """A node of the selection, as in the manifest."""
 
     name: str
     resource_type: str = ""
@@ -73,7 +73,7 @@ class NotRun(str, enum.Enum):
 
 
 class Batch(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One batch of a microbatch model: its number from 1, dbt's word for how it ended, and its seconds."""
+    """One batch of a microbatch model: its number from 1, its status in dbt, and its seconds."""
 
     index: int
     status: str
@@ -82,32 +82,32 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
-    What dbt reported of one node.
+    What dbt reported for a node.
 
-    :param unique_id: dbt's key of the node
+    :param unique_id: dbt's id of the node
     :param name: its name
     :param resource_type: "model", "test", "seed", "operation" (a hook), ...
-    :param status: dbt's own word; "started" while it runs, "not run" when dbt never came to it or was ended before it
+    :param status: dbt's own status; "started" while it runs, "not run" if dbt never got to it or ended before it
         finished
-    :param started_at: when dbt began with it (UTC)
-    :param finished_at: when dbt was done with it (UTC)
+    :param started_at: when dbt started it (UTC)
+    :param finished_at: when dbt finished it (UTC)
     :param execution_time: seconds
-    :param rows_affected: the number of rows that the database reported, for models, seeds and snapshots; None where it or its
-        adapter does not say, as mostly for views: not the same as 0
+    :param rows_affected: the number of rows that the database reported, for models, seeds and snapshots; None if it or its
+        adapter reports none, as for most views, which does not mean 0
     :param failures: the number of failures of a test
-    :param message: dbt's text of an error or a warning, or why it was not run
-    :param sql: for a node that failed, what dbt had sent to the database last, the first 4,000 characters or so
+    :param message: dbt's error or warning text, or why it was not run
+    :param sql: for a failed node, the last SQL that dbt sent to the database, about the first 4,000 characters
     :param relation_name: the quoted name in the database
     :param adapter_response: the adapter's response (small values only)
-    :param skipped_because: the unique_ids of the failed nodes that a skipped node waited for
-    :param not_run: why it was not run, when `status` says so
+    :param skipped_because: for a skipped node, the unique_ids of the failed upstream nodes
+    :param not_run: why it was not run, if `status` says so
     :param batches: the batches of a microbatch model, the first `MAX_BATCHES` of them
     :param batch_count: how many batches there are
     :param age: for a source's freshness, seconds since its last row was loaded
     :param attempt: which attempt of the producer this belongs to, from 1
-    :param invocation_id: dbt's id of the command that ran it
-    :param thread: the thread of dbt that ran it, such as "Thread-2", or "MainThread" for a hook; None where dbt does not tell
-    :param from_run_results: whether its end is known from run_results.json only, and not from dbt's log
+    :param invocation_id: the id of the dbt invocation that ran it
+    :param thread: the dbt thread that ran it, such as "Thread-2", or "MainThread" for a hook; None if dbt does not say
+    :param from_run_results: whether its outcome is known only from run_results.json, not from dbt's log
     """
 
     unique_id: str
@@ -135,22 +135,22 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     @property
     def label(self) -> str:
-        """Its short name: a model's with its version, that of a source's table with the source in front."""
+        """Its display name: with the version for a model, with the source's name for a source table."""
         return label_of(self.unique_id)
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will come in this attempt."""
+        """Whether it will not change any more in this attempt."""
         return meaning(self.status) is not Meaning.OPEN
 
     @property
     def is_success(self) -> bool:
-        """Whether it went well (without a warning)."""
+        """Whether it succeeded without a warning."""
         return meaning(self.status) is Meaning.SUCCESS
 
     @property
     def is_warning(self) -> bool:
-        """Whether it went well, with a warning."""
+        """Whether it succeeded with a warning."""
         return meaning(self.status) is Meaning.WARNING
 
     @property
@@ -165,11 +165,11 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     @property
     def was_not_run(self) -> bool:
-        """Whether dbt never came to it, or did not finish it."""
+        """Whether dbt never got to it, or did not finish it."""
         return meaning(self.status) is Meaning.NOT_RUN
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dict of JSON values, without what is at its default."""
+        """Return a dict of JSON values, without fields that have their default value."""
         result: dict[str, Any] = msgspec.to_builtins(self)
         # Tuples would stay tuples, which Airflow stores as something else than JSON's lists.
         if self.skipped_because:
@@ -183,7 +183,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         """
         Read what `to_dict` returned.
 
-        :raises msgspec.ValidationError: it is something else
+        :raises msgspec.ValidationError: when it is something else
         """
         return msgspec.convert(value, cls)
 
@@ -192,11 +192,11 @@ NOT_DUE: Final = frozenset({
     NotRun.EPHEMERAL, NotRun.NOTHING_TO_RUN, NotRun.NOT_IN_PROJECT, NotRun.LEFT_OUT, NotRun.STALE_SOURCE,
     NotRun.UPSTREAM_SKIPPED,
 })  # fmt: skip
-"""Why a node is not run though nothing is wrong: there was nothing to run, or this run was to leave it out."""
+"""Why a node is not run although nothing is wrong: there was nothing to run, or this run left it out."""
 
 
 def shortened(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
-    """Return about `limit` characters of a text: its beginning and its end, and between them how much is left out."""
+    """Return about `limit` characters of a text: its beginning and end, and in between the number of characters left out."""
     if len(text) <= limit:
         return text
     head, tail = limit * 3 // 4, limit // 4
@@ -204,7 +204,7 @@ def shortened(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
 
 
 def small_scalars(response: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what is small in an adapter's response: the first 16 numbers, booleans and short texts."""
+    """Return the small values of an adapter's response: the first 16 numbers, booleans and short texts."""
     kept: dict[str, Any] = {}
     for key, value in (response or {}).items():
         if len(kept) == _MAX_SCALARS:

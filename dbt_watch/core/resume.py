@@ -1,7 +1,7 @@
 """
 What a later attempt still has to build, and how dbt is asked for just that.
 
-`producers.retry_plan` asks before each attempt but the first, `producers.dbt_task` which sensors contradict an attempt after it.
+`producers.retry_plan` asks before each attempt but the first, `producers.task_end` which sensors contradict an attempt after it.
 What is done is known from the states of the sensors, which outlive attempts and clears on every version of Airflow: a cleared
 sensor is not done, a sensor that was marked as success is. `selection_of` also serves a narrowed selection and a build of
 single nodes.

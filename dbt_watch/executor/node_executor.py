@@ -1,8 +1,8 @@
 """
 Airflow's side of the executor: `[core] executor = LocalExecutor,dbt_watch.NodeExecutor`.
 
-The scheduler calls it in its loop, and also the api-server makes one, when it looks for logs. It runs nothing itself: it
-tells the process that watches which sensors there are, and does what this cannot do from where it is.
+The scheduler calls it in its loop; the api-server also creates one, to look for logs. It runs nothing itself: it
+tells the watching process which sensors there are, and does what that process cannot do.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ UNLIMITED: Final = 1_000_000
 
 class NodeExecutor(BaseExecutor):
     """
-    Runs the sensors of dbt's nodes, without workers and without triggers.
+    Runs the sensors of dbt nodes, without workers or triggers.
 
-    It takes no slot of `[core] parallelism`, which is for what takes a process. There is no `revoke_task`, so the scheduler
-    leaves a sensor in its queue for as long as it waits, also beyond `[scheduler] task_queued_timeout`.
+    It takes no slot of `[core] parallelism`, which is meant for processes. It has no `revoke_task`, so the scheduler
+    leaves a sensor queued for as long as it waits, even beyond `[scheduler] task_queued_timeout`.
     """
 
     serve_logs = True
@@ -68,12 +68,12 @@ class NodeExecutor(BaseExecutor):
 
     @property
     def slots_occupied(self) -> int:
-        """How many of the tasks that a scheduler may have at once are here: none that count."""
+        """How many of the tasks that a scheduler may run at once are here: none that count."""
         return 0
 
     def start(self) -> None:
         """
-        Begin to watch; called by the scheduler.
+        Start watching; called by the scheduler.
 
         :raises ArgumentError: when it is the default executor of this deployment
         """
@@ -105,7 +105,7 @@ class NodeExecutor(BaseExecutor):
             self._child.send(watch)
 
     def sync(self) -> None:
-        """Take up what the process reports; called in each round of the scheduler's loop."""
+        """Handle what the process reports; called in each of the scheduler's loops."""
         if self._child is None:
             return
         try:
@@ -140,7 +140,7 @@ class NodeExecutor(BaseExecutor):
             self._tasks[task] = (msgspec.structs.replace(watch, has_begun=True), workload)
 
     def _tell_of_failure(self, report: Failing) -> None:
-        """Have the callback called, and let the task fail then: better told twice than never."""
+        """Request the callback, and then let the task fail: better called twice than never."""
         if report.id in self._tasks and report.id not in self._told:
             self.send_callback(failure_request(self._tasks[report.id][1], report.reason))
             self._told.add(report.id)
@@ -168,7 +168,7 @@ class NodeExecutor(BaseExecutor):
         Take over the sensors of a scheduler that has ended.
 
         :param tis: task instances that are queued or running
-        :returns: those that cannot be taken over, and begin anew
+        :returns: those that cannot be taken over, and start again
         """
         return [ti for ti in tis if not self._adopt(ti)]
 

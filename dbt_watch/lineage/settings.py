@@ -1,4 +1,4 @@
-"""What a DAG author may say of lineage: `DbtLineage`, an option of the decorators."""
+"""What a DAG author can set for lineage: `DbtLineage`, an option of the decorators."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class DbtLineage(msgspec.Struct, frozen=True, kw_only=True):
     """
     Where the datasets of a project are, which a manifest does not say.
 
-    At most one of the two is given; with neither, the namespace is that of BigQuery, or else the bare name of the adapter.
+    Set at most one of the two; with neither, the namespace is BigQuery's own, or else just the adapter's name.
 
-    :param namespace: of the datasets, as OpenLineage names it: `postgres://db.example:5432`, `snowflake://org-account`
-    :param conn_id: Airflow's connection to the same warehouse, of which the namespace is made when dbt runs
+    :param namespace: the namespace of the datasets, as in OpenLineage: `postgres://db.example:5432`, `snowflake://org-account`
+    :param conn_id: Airflow's connection to the same warehouse, from which the namespace is made when dbt runs
     """
 
     namespace: str | None = None
@@ -32,9 +32,9 @@ class DbtLineage(msgspec.Struct, frozen=True, kw_only=True):
 
 class LineageSource(msgspec.Struct, frozen=True):
     """
-    What a project says of its lineage.
+    A project's settings for lineage.
 
-    :param manifest: where its manifest lies
+    :param manifest: where its manifest is
     :param settings: where its datasets are
     """
 
@@ -43,14 +43,14 @@ class LineageSource(msgspec.Struct, frozen=True):
 
 
 Lineage = DbtLineage | bool
-"""What the option takes: whether there are events, or where the datasets are."""
+"""What the option accepts: whether there are events, or where the datasets are."""
 
 
 def check_lineage(argument: str, value: object) -> None:
     """
     Check the option.
 
-    :raises ArgumentError: when it is neither True, nor False, nor a `DbtLineage`
+    :raises ArgumentError: when it is not True, False or a `DbtLineage`
     """
     if not isinstance(value, bool | DbtLineage):
         raise ArgumentError(argument, value, "True, False or DbtLineage(...)")

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     import argparse
 
 DESCRIPTION: Final = """\
-Rewrite the projects of a DAG file of astronomer-cosmos, each DbtDag and
-DbtTaskGroup that runs in Kubernetes, as functions under @dbt_k8s_project.
+Rewrite the projects in a DAG file that uses astronomer-cosmos: each DbtDag and
+DbtTaskGroup that runs in Kubernetes becomes a function under @dbt_k8s_project.
 
-The difference is shown as a diff; --write changes the file. What cannot be
-rewritten stays as it is, and is named with its line on standard error.
+The result is shown as a diff; --write changes the file. What cannot be
+rewritten stays as it is, and is reported with its line on standard error.
 
-Exit status: 0; 1 if something is left; 2 if the file cannot be read.
+Exit status: 0; 1 if something was not rewritten; 2 if the file cannot be read.
 """
 EXAMPLE: Final = "dbt-watch migrate dags/shop.py --write"
 

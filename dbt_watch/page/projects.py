@@ -1,5 +1,5 @@
 """
-Which dbt projects a run of a DAG has, and by which tasks dbt runs for each of them. `page.routes` asks, and `page.run_source`.
+Which dbt projects a run of a DAG has, and by which tasks dbt runs for each of them. `page.routes` asks; `page.run_source` reads one of them.
 
 A project is a task group in which a task runs dbt. A producer says by its id which group that is; the task of an isolated node
 does so in its phase (`core.run_notes`).

@@ -23,9 +23,9 @@ from dbt_watch.reporting.assembly import node_record
 
 if TYPE_CHECKING:
     from dbt_watch.airflow.api_server import RunDatabase
+    from dbt_watch.page.changes import Changes
     from dbt_watch.page.live import Live
     from dbt_watch.page.projects import ProjectKey
-    from dbt_watch.page.run_source import Changes
 
 # In seconds.
 PACE: Final = 1.0

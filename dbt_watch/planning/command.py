@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 DESCRIPTION: Final = """\
 Show what a project under @dbt_k8s_project will run, before anything runs: its
-pods in the order in which they can begin, the nodes and tasks of each, its
-command, image and resources, and why there is more than one pod. Of a project
-under @dbt_api_project it shows the invocations that a server is asked for.
+pods in the order in which they can start, the nodes and tasks of each, its
+command, image and resources, and why there is more than one pod. For a project
+under @dbt_api_project, show the invocations to be posted to the server.
 
 The DAG file is run as Airflow's DAG processor runs it, without a database.
-With --manifest no DAG file is needed: try what a selection or --isolate gives.
+With --manifest no DAG file is needed: try a selection or --isolate.
 Values of environment variables and of dbt's vars are never shown.
 
-Exit status: 0; 2 if the file, the project or an option cannot be understood.
+Exit status: 0; 2 if the file, the project or an option is invalid.
 """
 EXAMPLE: Final = 'dbt-watch plan --manifest target/manifest.json --isolate "tag:heavy" --svg plan.svg'
 
@@ -66,13 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tests",
         choices=TESTS,
-        help=f"with --manifest: which tasks tests get (default: {TESTS[0]})",
+        help=f"with --manifest: where tests show (default: {TESTS[0]})",
     )
     parser.add_argument(
         "--isolate",
         action="append",
         metavar="SPEC",
-        help='with --manifest: nodes that get a pod of their own, "*" for all; may be given several times',
+        help='with --manifest: nodes that each get a pod of their own, "*" for all; may be given several times',
     )
     parser.add_argument("--image", metavar="IMAGE", help="with --manifest: the image of the pods")
     parser.add_argument(
@@ -82,12 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tree (the default), or json: one JSON object",
     )
     parser.add_argument(
-        "--all", action="store_true", help="in the tree: all pods, all names and whole commands"
+        "--all", action="store_true", help="show all pods, all names and whole commands in the tree"
     )
     parser.add_argument(
         "--svg",
         metavar="FILE",
-        help="draw the pods and what they wait for into a file as well; needs dbt-watch[plan]",
+        help="also draw the pods and what they wait for into a file; needs dbt-watch[plan]",
     )
 
 

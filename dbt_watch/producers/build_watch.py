@@ -1,7 +1,7 @@
 """
 One attempt of a build, watched: from the raw lines of dbt's log to the journal's changes and the task log.
 
-`producers.dbt_task` makes one for each attempt, and `producers.dbt_trigger` one in a triggerer. It knows neither Kubernetes nor
+`producers.described_build` makes one for each attempt, and `producers.dbt_trigger` one in a triggerer. It knows neither Kubernetes nor
 Airflow, and reads and writes nothing.
 """
 

@@ -1,7 +1,7 @@
 """
 How the task ends that runs dbt: as dbt has ended, or, where it stands for an isolated node, as the node has.
 
-`producers.dbt_task` asks, on the worker that has followed dbt and on the one that goes on after a deferral.
+`producers.task_end` asks.
 """
 
 from __future__ import annotations

@@ -56,6 +56,16 @@ class KeptFilesMixin:
         def is_lone(self, task_instance: Any) -> bool:
             """Return whether the task that runs this is a sensor."""
 
+    def _keep_files(self, context: Context, closed: Closed, files: EnclosedFiles) -> None:
+        """
+        Keep the artifacts and the state of a run in which dbt has ended.
+
+        :param closed: how
+        :param files: what the container has put into its log
+        """
+        self._keep_artifacts(context, files)
+        self._keep_state(context, closed, files)
+
     def _keep_artifacts(self, context: Context, files: EnclosedFiles) -> None:
         """
         Write dbt's artifacts to their place, if they have one; no build fails for it.

@@ -50,21 +50,6 @@ class AttemptPlan(Generic[Run]):
     adopted: Sequence[NodeResult] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """
-    What is wanted of an attempt, before it is looked at what earlier ones have done.
-
-    :param build: the options of dbt
-    :param whole: what a first attempt would do; None when there is nothing to build
-    :param left_out: what is known of the nodes that are not built, for the journal to tell
-    """
-
-    build: Mapping[str, Any]
-    whole: AttemptPlan[Any] | None
-    left_out: tuple[NodeResult, ...] = ()
-
-
 class EarlierRuns(Protocol[Run]):
     """
     The runs of dbt that earlier attempts of a task have left, in pods or on a server.

@@ -1,7 +1,7 @@
 """
 What came before a part of a project: how those tasks have ended, and which nodes they hold back.
 
-`producers.dbt_task` asks when a part is about to run, on its worker.
+`producers.dbt_task` and `producers.build_scope` ask when a part is about to run, on its worker.
 """
 
 from __future__ import annotations

@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from dbt_watch.airflow.supervisor import patiently, read_states_now
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.task_states import OVER, RUNNING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from dbt_watch.airflow.task_instances import TaskKey
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -56,26 +58,24 @@ def await_ends(producer: TaskKey, tasks: set[str], poll: float, on_tick: Callabl
             pause(poll, on_tick)
 
 
-def await_sensors(producer: TaskKey, tasks: Collection[str], on_tick: Callable[[], None]) -> None:
+def await_sensors(
+    producer: TaskKey, tasks_now: Callable[[], frozenset[str]], on_tick: Callable[[], None]
+) -> None:
     """
     Wait until the sensors of nodes that are built have ended, before another attempt takes their journal away.
 
     Given up when none of them ends for 20 s, or when Airflow does not answer: the next attempt builds their nodes once more.
 
     :param producer: a task of the same run
-    :param tasks: their ids
+    :param tasks_now: returns their ids; may ask Airflow, and raise anything
     :param on_tick: see `pause`
     """
-    left = frozenset(tasks)
+    left: frozenset[str] = _answer(tasks_now, frozenset())
     looks = Backoff(_LOOK_FIRST, _LOOK_LIMIT)
     changed = time.monotonic()
     while left and time.monotonic() < changed + ENDS_AFTER_ANOTHER:
-        try:
-            states = patiently(
-                functools.partial(read_states_now, producer, sorted(left)), patience=ENDS_AFTER_ANOTHER
-            )
-        except Exception as error:  # noqa: BLE001 - see above
-            log.warning("Whether the sensors have ended cannot be seen: %s", error)
+        states = _answer(functools.partial(read_states_now, producer, sorted(left)), None)
+        if states is None:
             return
         waiting = frozenset(task for task in left if states.get(task) not in OVER)
         if waiting != left:
@@ -84,10 +84,19 @@ def await_sensors(producer: TaskKey, tasks: Collection[str], on_tick: Callable[[
         if left:
             pause(looks.next(), on_tick)
     if left:
-        log.info(
+        log.warning(
             "%d sensors of nodes that are built have not ended yet: the next attempt builds these again",
             len(left),
         )
+
+
+def _answer(ask: Callable[[], T], otherwise: T) -> T:
+    """Return the answer to a question about sensors, or something else where there is none for a while."""
+    try:
+        return patiently(ask, patience=ENDS_AFTER_ANOTHER)
+    except Exception as error:  # noqa: BLE001 - nothing is lost but time
+        log.warning("Whether the sensors have ended cannot be seen: %s", error)
+        return otherwise
 
 
 class Reminders:

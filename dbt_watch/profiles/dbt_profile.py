@@ -1,4 +1,4 @@
-"""`DbtProfile`: the credentials of a project's pods, as an Airflow connection holds them."""
+"""`DbtProfile`: the credentials of a project's pods, from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ ToProfile = Callable[[Any], Mapping[str, Any]]
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class DbtProfile:
     """
-    A profile of dbt that is made of an Airflow connection when the task runs, and brought to each pod as a Secret of its own.
+    A dbt profile, generated from an Airflow connection when the task runs and passed to each pod in a Secret of its own.
 
     `conn_id`, `schema` and `target` may be templates.
 
     :param conn_id: the id of the connection
-    :param type: dbt's adapter, such as "postgres"; by default the one that wrote the manifest
-    :param schema: the schema that dbt builds in, a dataset of BigQuery; where a connection has a place for it, that of the connection
-    :param threads: how many nodes dbt builds at a time; `dbt_build(threads=...)` comes before it
-    :param target: the name of the output, where `dbt_build(target=...)` does not say it
-    :param name: the name of the profile; by default that of the project
-    :param extra: more fields of the output, which win over those of the connection; in their texts dbt renders templates, such as
+    :param type: dbt's adapter, such as "postgres"; by default the one in the manifest
+    :param schema: the schema (in BigQuery: dataset) that dbt builds in; if the connection has a field for it, defaults to that
+    :param threads: how many nodes dbt builds in parallel; `dbt_build(threads=...)` overrides it
+    :param target: the name of the output, unless `dbt_build(target=...)` sets it
+    :param name: the name of the profile; by default the project's
+    :param extra: more fields of the output, which override those from the connection; dbt renders templates in them, such as
         `{{ env_var('...') }}`
-    :param to_profile: makes the fields of the output of Airflow's connection, for a warehouse that is not known here; runs in the
+    :param to_profile: turns Airflow's connection into the fields of the output, for an unsupported warehouse; runs in the
         task, and returns a dict
-    :raises ArgumentError: when one of them is of the wrong kind
+    :raises ArgumentError: when one of them is invalid
     """
 
     conn_id: str
@@ -97,8 +97,8 @@ class DbtProfile:
         """
         Check what can be known while a DAG is parsed.
 
-        :param adapter_type: the adapter that wrote the manifest
-        :raises ArgumentError: when the adapter is not known, or no connection to its warehouse could say the schema
+        :param adapter_type: the adapter in the manifest
+        :raises ArgumentError: when the adapter is unknown, or no connection to its warehouse has a field for the schema
         """
         if self.to_profile is not None:
             return
@@ -120,8 +120,8 @@ class DbtProfile:
         """
         Return the same without templates.
 
-        :param render: renders one
-        :raises ArgumentError: when one of them renders to something else than text
+        :param render: renders a template
+        :raises ArgumentError: when one of them does not render to text
         """
         values = {"conn_id": self.conn_id, "schema": self.schema, "target": self.target}
         return dataclasses.replace(
@@ -130,11 +130,11 @@ class DbtProfile:
 
     def output(self, connection: AirflowConnection, *, adapter_type: str | None = None) -> dict[str, Any]:
         """
-        Return the fields that a connection gives to the output; those of `extra` are not among them.
+        Return the fields of the output that come from a connection, without those of `extra`.
 
-        :param connection: Airflow's
-        :param adapter_type: the adapter that wrote the manifest
-        :raises ArgumentError: naming the connection and what is missing or wrong, without a value that may be secret
+        :param connection: Airflow's connection
+        :param adapter_type: the adapter in the manifest
+        :raises ArgumentError: naming the connection and what is missing or invalid, without values that may be secret
         """
         own: dict[str, Any] = {} if self.threads is None else {"threads": self.threads}
         if self.to_profile is None:
@@ -177,11 +177,11 @@ class DbtProfile:
         """
         Return profiles.yml.
 
-        :param connection: Airflow's
-        :param adapter_type: the adapter that wrote the manifest
+        :param connection: Airflow's connection
+        :param adapter_type: the adapter in the manifest
         :param project_name: the name of the project
         :param target: the target that dbt is called with, if any
-        :param names: of nodes, which must stay in dbt's log
+        :param names: node names, which must stay in dbt's log
         :raises ArgumentError: see `output`
         """
         output = self.output(connection, adapter_type=adapter_type)
@@ -203,7 +203,7 @@ class DbtProfile:
             ) from None
 
     def profile_name(self, project_name: str) -> str:
-        """Return the name of the profile, which dbt is called with."""
+        """Return the name of the profile that dbt is called with."""
         return self.name or project_name or "dbt_watch"
 
 

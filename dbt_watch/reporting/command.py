@@ -32,16 +32,15 @@ if TYPE_CHECKING:
     from dbt_watch.reporting.run_record import RunRecord
 
 DESCRIPTION: Final = """\
-Show what became of one run of dbt, and why: the nodes that failed by
-themselves, each with dbt's error and what was not built because of it; where
-the time went, by thread, with the critical path; and what differs from
-another run.
+Show how one dbt run ended, and why: the root causes, each with dbt's error and
+what was not built because of it; where the time went, by thread, with the
+critical path; and what differs from another run.
 
-FILE is a log that dbt wrote with `--log-format json`, a run_results.json, the
-journal of a producer, or the JSON of an earlier report. Several files are the
-attempts of one run, the first one first. A run of a DAG is read from Airflow.
+FILE is a dbt log in JSON (`--log-format json`), a run_results.json, a
+producer's journal, or the JSON of an earlier report. Several files are the
+attempts of one run, in order. With --dag-run, a DAG run is read from Airflow.
 
-Exit status: 0 if there is a report, whatever it tells; 2 if not.
+Exit status: 0 if there is a report, whatever it says; 2 if not.
 """
 EXAMPLE: Final = "dbt-watch report run.jsonl --manifest target/manifest.json --html report.html"
 
@@ -54,41 +53,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--manifest",
         metavar="FILE",
-        help="path or URL of the project's manifest.json; adds what depends on what, files, descriptions and columns",
+        help="path or URL of the project's manifest.json; adds dependencies, files, descriptions and columns",
     )
     parser.add_argument(
         "--run-results",
         metavar="FILE",
-        help="with one log: the run_results.json of the same run; adds what the log does not tell",
+        help="with a single log: the run_results.json of the same run; adds what the log lacks",
     )
     parser.add_argument(
         "--compare",
         metavar="FILE",
-        help="another run, as FILE: say what became slower since, and what failed",
+        help="another run, like FILE: show what became slower since, and what failed",
     )
-    parser.add_argument("--html", metavar="FILE", help="write the report into a file as one page as well")
-    parser.add_argument("--svg", metavar="FILE", help="draw the timeline into a file as well")
+    parser.add_argument("--html", metavar="FILE", help="also write the report to a file, as one page")
+    parser.add_argument("--svg", metavar="FILE", help="also draw the timeline into a file")
     parser.add_argument(
         "--format",
         choices=("summary", "json", "csv"),
         default="summary",
-        help="summary (the default); json: one JSON object, which FILE and --compare take; csv: a line for each node",
+        help="summary (the default); json: one JSON object, which FILE and --compare accept; csv: a line for each node",
     )
-    parser.add_argument("--all", action="store_true", help="in the summary: all causes, nodes and lines")
+    parser.add_argument("--all", action="store_true", help="show all causes, nodes and lines in the summary")
     _add_airflow(parser)
 
 
 def _add_airflow(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "a run of a DAG",
-        "A token of Airflow's API is taken from the environment variable DBT_WATCH_AIRFLOW_TOKEN.",
+        "a DAG run",
+        "The token for Airflow's API is read from the environment variable DBT_WATCH_AIRFLOW_TOKEN.",
     )
-    group.add_argument("--dag-run", nargs=2, metavar=("DAG_ID", "RUN_ID"), help="the run, instead of FILE")
-    group.add_argument("--airflow", metavar="URL", help="where Airflow's web interface is")
+    group.add_argument(
+        "--dag-run", nargs=2, metavar=("DAG_ID", "RUN_ID"), help="the DAG run, instead of FILE"
+    )
+    group.add_argument("--airflow", metavar="URL", help="the address of Airflow's web interface")
     group.add_argument(
         "--project", metavar="GROUP_ID", help="the project's task group, if the DAG has several"
     )
-    group.add_argument("--map-index", type=int, metavar="N", help="of a mapped project, which instance")
+    group.add_argument("--map-index", type=int, metavar="N", help="which instance of a mapped project")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from dbt_watch.scaffold.dbt_projects import DbtProjectFiles
 
 DESCRIPTION: Final = """\
-Write the first files of a dbt project that Airflow runs in a pod: a DAG,
+Write the first files for a dbt project that Airflow runs in a pod: a DAG,
 a Dockerfile, and a CI workflow that builds the image and the manifest
 from one commit.
 
-The project is found in the directory or below it. No file that is there
-is overwritten without --force.
+The project is found in the directory or below it. Existing files are not
+overwritten without --force.
 
-Exit status: 0; 1 if a file was there already, and was kept; 2 if nothing
-could be made.
+Exit status: 0; 1 if an existing file differs and was kept; 2 if nothing
+could be written.
 """
 EXAMPLE: Final = "dbt-watch init --image registry.example/shop-dbt:1.0 --namespace dbt"
 
@@ -40,11 +40,15 @@ KEPT: Final = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
-        "directory", nargs="?", default=".", metavar="DIRECTORY", help="where the files go (default: here)"
+        "directory",
+        nargs="?",
+        default=".",
+        metavar="DIRECTORY",
+        help="where the files go (default: the current directory)",
     )
-    parser.add_argument("--project", metavar="DIR", help="the dbt project, where there are several below it")
+    parser.add_argument("--project", metavar="DIR", help="the dbt project, if there are several")
     parser.add_argument(
-        "--image", metavar="NAME[:TAG]", help="the image that the pods run (default: PROJECT-dbt:latest)"
+        "--image", metavar="NAME[:TAG]", help="the image for the pods (default: PROJECT-dbt:latest)"
     )
     parser.add_argument(
         "--namespace", default="default", metavar="NAME", help="where the pods go (default: %(default)s)"
@@ -54,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--adapter", metavar="TYPE", help="dbt's adapter (default: what profiles.yml or the manifest says)"
     )
     parser.add_argument(
-        "--ci", choices=sorted(CI), default="github", help="whose CI workflow (default: %(default)s)"
+        "--ci", choices=sorted(CI), default="github", help="which CI system (default: %(default)s)"
     )
-    parser.add_argument("--force", action="store_true", help="overwrite files that are there")
-    parser.add_argument("--dry-run", action="store_true", help="print the files, and write nothing")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+    parser.add_argument("--dry-run", action="store_true", help="print the files and write nothing")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Run dbt invocations that clients post over HTTP.
 
-Without a further command it runs the API and the workers, until Ctrl-C or
-SIGTERM. `workers` and `api` run just one of them, for several hosts. `token`
-makes, lists and revokes the tokens that clients need.
+Without a sub-command it runs the API and the workers, until Ctrl-C or
+SIGTERM. `workers` and `api` run only one of them, for several hosts. `token`
+creates, lists and revokes the tokens that clients need.
 """
 EXAMPLE = "dbt-watch server --config server.yml"
 
@@ -44,36 +44,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(os.environ.get(CONFIG_VARIABLE, _DEFAULT_CONFIG)),
         metavar="PATH",
-        help=f"the settings (default: ${CONFIG_VARIABLE}, or {_DEFAULT_CONFIG})",
+        help=f"the settings file (default: ${CONFIG_VARIABLE}, or {_DEFAULT_CONFIG})",
     )
-    parser.add_argument("--host", metavar="ADDRESS", help="where to listen (default: as in the settings)")
-    parser.add_argument("--port", type=int, metavar="N", help="the port (default: as in the settings)")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="how many dbts run at a time (default: as in the settings)"
+        "--host", metavar="ADDRESS", help="the address to listen on (default: from the settings)"
+    )
+    parser.add_argument("--port", type=int, metavar="N", help="the port (default: from the settings)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="how many dbt processes run at once (default: from the settings)",
     )
     actions = parser.add_subparsers(dest="action", metavar="COMMAND")
-    actions.add_parser("api", help="run the API alone")
-    actions.add_parser("workers", help="run the workers of this host alone")
-    tokens = actions.add_parser("token", help="make, list or revoke tokens").add_subparsers(
+    actions.add_parser("api", help="run only the API")
+    actions.add_parser("workers", help="run only this host's workers")
+    tokens = actions.add_parser("token", help="create, list or revoke tokens").add_subparsers(
         dest="what", metavar="COMMAND", required=True
     )
-    make = tokens.add_parser("make", help="make a token and print it, once")
+    make = tokens.add_parser("make", help="create a token and print it once")
     make.add_argument(
-        "name", metavar="NAME", help="what to call it; also its user name for basic authentication"
+        "name", metavar="NAME", help="the token's name, also the user name for basic authentication"
     )
     make.add_argument(
-        "--project", action="append", metavar="NAME", help="a project that it is for (default: all)"
+        "--project", action="append", metavar="NAME", help="a project it gives access to (default: all)"
     )
     make.add_argument(
         "--command",
         action="append",
         metavar="NAME",
-        help='a sub-command of dbt, such as "source freshness" (default: all)',
+        help='a dbt sub-command it may run, such as "source freshness" (default: all)',
     )
-    make.add_argument("--days", type=float, metavar="N", help="after which it ends (default: never)")
+    make.add_argument("--days", type=float, metavar="N", help="days until it expires (default: never)")
     tokens.add_parser("list", help="list all tokens, without their secrets")
-    revoke = tokens.add_parser("revoke", help="end a token now")
-    revoke.add_argument("name", metavar="NAME", help="which one")
+    revoke = tokens.add_parser("revoke", help="revoke a token now")
+    revoke.add_argument("name", metavar="NAME", help="the token's name")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,7 +27,8 @@ from dbt_watch.core.journal.writer import Publication
 from dbt_watch.core.results import NodeInfo
 from dbt_watch.producers.build_watch import BuildWatch
 from dbt_watch.producers.journal_publisher import JournalPublisher
-from dbt_watch.producers.pods.log_reader import PodLogReader, Position
+from dbt_watch.producers.pods.log_following import Position
+from dbt_watch.producers.pods.log_reader import PodLogReader
 from dbt_watch.producers.secrets import redact
 
 if TYPE_CHECKING:

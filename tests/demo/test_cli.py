@@ -133,3 +133,21 @@ def test_a_command_of_the_core_does_not_import_airflow(command):
     importlib.import_module(module)
     code = f"import sys, {module}, dbt_watch.cli; sys.exit('airflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("command", "run_timeout"), [("demo", 300.0), ("run", 3600.0)])
+def test_the_demo_and_a_run_take_the_same_options_and_differ_in_how_long_a_run_may_take(command, run_timeout):
+    parser = argparse.ArgumentParser()
+    importlib.import_module(COMMANDS[command][0]).add_arguments(parser)
+    file = ["shop_dag.py"] if command == "run" else []
+    default = parser.parse_args(file)
+    assert (default.keep, default.format, default.timeout) == (False, "table", (300.0, run_timeout))
+    assert parser.parse_args([*file, "--timeout", "7.5"]).timeout == (7.5, 7.5)
+    assert f"(default: 300 and {run_timeout:.0f})" in " ".join(parser.format_help().split())
+
+
+@pytest.mark.parametrize("command", ["demo", "run"])
+def test_a_timeout_that_is_no_number_is_refused_with_what_was_written(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, *(["shop_dag.py"] if command == "run" else []), "--timeout", "5m"])
+    assert "argument --timeout: invalid seconds value: '5m'" in capsys.readouterr().err

@@ -81,6 +81,15 @@ def test_the_tail_runs_from_the_end_of_the_producer_to_that_of_the_last_sensor()
     assert report_of(PRODUCER, *sensors).tail_s == 2.0
 
 
+def test_there_is_no_tail_where_the_last_sensor_ended_before_the_producer():
+    sensors = [task("build.a", node("model.a"), end=7.0), task("build.b", node("model.b"), end=8.5)]
+    report = report_of(PRODUCER, *sensors)
+    assert report.tail_s == report.to_json()["tail_s"] == 0.0
+    out = io.StringIO()
+    Console(file=out, width=160).print(render(report))
+    assert "tail 0.00 s" in out.getvalue()
+
+
 def test_the_tail_is_unknown_while_the_producer_has_not_ended():
     producer = task("build.dbt_build", end=None, operator="DbtKubernetesPodOperator")
     assert report_of(producer, task("build.a", node("model.a"))).tail_s is None

@@ -39,19 +39,19 @@ def pytest_configure(config):
     config.stash[FIGURES] = {"counts": [], "faults": []}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def counts(pytestconfig):
     """The rows of the table of pods."""
     return pytestconfig.stash[FIGURES]["counts"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def struck(pytestconfig):
     """The rows of the table of faults."""
     return pytestconfig.stash[FIGURES]["faults"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def new_database(postgres):
     """Return a function that makes a database for an Airflow, and returns the variables by which it finds it."""
 
@@ -72,7 +72,7 @@ def is_asked_for(request, file):
     return chosen and request.config.getoption("--k8s-executor")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def wide(parse, postgres, tmp_path_factory, request):
     """Projects of many models, by their number: those that tests ask for."""
     if not is_asked_for(request, "test_worker_pods.py"):
@@ -107,7 +107,7 @@ def wide_project(directory, width, postgres):
     return directory
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def steady(postgres, parse, tmp_path_factory, request):
     """The project of the fault tests, which builds in a Postgres; None where no test asks for it."""
     if not is_asked_for(request, "test_faults.py"):
@@ -117,13 +117,13 @@ def steady(postgres, parse, tmp_path_factory, request):
     return parse(directory, STEADY_HOST=postgres, DBT_SEND_ANONYMOUS_USAGE_STATS="false")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gates(tmp_path_factory):
     """The directory of files that dbt waits for."""
     return tmp_path_factory.mktemp("gates")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dags(project, wide, steady, tmp_path_factory):
     """The folder of the DAG files, with the manifests beside them."""
     folder = tmp_path_factory.mktemp("dags")
@@ -139,7 +139,7 @@ def dags(project, wide, steady, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def images(project, wide, steady, gates, postgres):
     found = {SHOP_IMAGE: dbt_image(project)}
     # A socket works only where the directory itself is mounted, not a copy of it.
@@ -154,7 +154,7 @@ def images(project, wide, steady, gates, postgres):
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deployment(dags, images, new_database, pytestconfig):
     keep_home = bool(os.environ.get("KEEP_AIRFLOW"))
     env = {"AIRFLOW__DBT_WATCH__LIGHT_TRIGGERER": "True"}
@@ -165,7 +165,7 @@ def deployment(dags, images, new_database, pytestconfig):
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def run_of(deployment):
     """Return the finished run of a DAG, made when it is first asked for."""
     runs = {}
@@ -178,7 +178,7 @@ def run_of(deployment):
     return get
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gone(deployment):
     """Return a function that waits until no pod of a run is left, and fails where one stays."""
 
@@ -202,7 +202,7 @@ def seconds_of(pods):
     return sum((end - pod.created_at).total_seconds() for pod, end in zip(pods, ends, strict=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def count(deployment, counts, gone):
     """Return a function that notes the pods of a run in the table, and returns how many there were of each kind."""
 

@@ -59,9 +59,12 @@ WATCHED = {
     "producers/ending": ("producers/test_ending.py", "producers/test_isolated_node.py"),
     "producers/journal_publisher": ("producers/test_deferred.py", "producers/test_journal_publisher.py"),
     "producers/journal_store": ("producers/test_journal_store.py", "producers/test_deferred.py"),
-    "producers/pods/log_reader": (
+    "producers/pods/api_errors": ("producers/test_log_parts.py",),
+    "producers/pods/container_end": ("producers/test_log_parts.py",),
+    "producers/pods/log_following": (
         "producers/test_log_following.py", "producers/test_log_parts.py", "producers/test_reading.py",
     ),
+    "producers/pods/log_reader": ("producers/test_reading.py",),
     "producers/pods/pod_manager": ("producers/test_pod_manager.py",),
     "producers/pods/pre_stop": ("producers/test_pre_stop.py",),
     "producers/pods/project_pods": ("producers/test_project_pods.py",),

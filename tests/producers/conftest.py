@@ -1,9 +1,11 @@
-"""What the tests of producers share."""
+"""What the tests of producers share: their sensors never end, so nobody waits for them."""
 
 import pytest
 
+from dbt_watch.producers import waiting
+
 
 @pytest.fixture(autouse=True)
-def _no_sensors_to_wait_for(monkeypatch):
-    """Let an attempt that is to be retried give up its sensors at once: in most tests there are none that would ever end."""
-    monkeypatch.setattr("dbt_watch.producers.waiting.ENDS_AFTER_ANOTHER", 0.0)
+def sensors_are_not_waited_for(monkeypatch):
+    """`test_waiting_for_sensors` says otherwise."""
+    monkeypatch.setattr(waiting, "ENDS_AFTER_ANOTHER", 0.0)

@@ -18,7 +18,8 @@ from dbt_watch.core.results import NodeInfo
 from dbt_watch.producers import dbt_trigger, journal_store
 from dbt_watch.producers.dbt_trigger import END, pack
 from dbt_watch.producers.pods import trigger as deferred
-from dbt_watch.producers.pods.log_reader import ContainerEnd, Position
+from dbt_watch.producers.pods.container_end import ContainerEnd
+from dbt_watch.producers.pods.log_following import Position
 from dbt_watch.producers.pods.trigger import DbtPodTrigger
 
 ORDERS, CUSTOMERS, SOURCE = "model.shop.orders", "model.shop.customers", "source.shop.raw.orders"

@@ -88,7 +88,7 @@ def ending(exit_code, *results, was_held_back=False, reason=None):
 
 def end(operator, task, end, store=None):
     context = {"ti": task, "task_state_store": store}
-    return operator._end(context, end, "what the pod has left in XCom")
+    return operator._task_end(context).after(end, "what the pod has left in XCom")
 
 
 def test_an_isolated_node_leaves_its_result_as_a_sensor_would(operator):
@@ -105,6 +105,7 @@ def test_an_isolated_node_says_what_broke_it_when_its_task_fails_and_not_before(
         watch=SimpleNamespace(failure_lines=lambda: lines),
         held=None,
         number=1,
+        signal=SimpleNamespace(is_leaving=True),
     )
 
     def fail():
@@ -140,9 +141,7 @@ def test_a_node_that_failed_is_not_remembered_as_built(operator):
 def test_in_the_last_attempt_a_failed_test_is_its_own_task_s_and_the_node_a_success(operator):
     built = result(NODE, "success")
     task = Task(2, tries=1)
-    operator = operator()
-    operator._raise_if_outdated = lambda *_: None
-    assert end(operator, task, ending(1, built, result(TEST, "fail"))) == built.to_dict()
+    assert end(operator(), task, ending(1, built, result(TEST, "fail"))) == built.to_dict()
 
 
 def test_in_the_last_attempt_a_failed_node_fails_with_what_dbt_said(operator):

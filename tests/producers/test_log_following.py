@@ -8,10 +8,10 @@ from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 
 from dbt_watch.core.steps import Pause, run
-from dbt_watch.producers.pods import log_reader as module
+from dbt_watch.producers.pods import log_following as module
 from dbt_watch.producers.pods.async_log_reader import AsyncPodLogReader
-from dbt_watch.producers.pods.log_reader import (
-    ContainerEnd,
+from dbt_watch.producers.pods.container_end import ContainerEnd
+from dbt_watch.producers.pods.log_following import (
     LogFollowing,
     Position,
     ReadLog,

@@ -5,14 +5,9 @@ from kubernetes import client
 from kubernetes.client import models as k8s
 from kubernetes_asyncio import client as async_client
 
-from dbt_watch.producers.pods.log_reader import (
-    Overlap,
-    Position,
-    container_end,
-    has_started,
-    split_timestamp,
-    status_of,
-)
+from dbt_watch.producers.pods.api_errors import status_of
+from dbt_watch.producers.pods.container_end import container_end, has_started
+from dbt_watch.producers.pods.log_following import Overlap, Position, split_timestamp
 
 
 @pytest.mark.parametrize(

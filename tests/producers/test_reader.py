@@ -14,9 +14,10 @@ from kubernetes_asyncio import client as async_client
 from kubernetes_asyncio import config as async_config
 
 from dbt_watch.local.localkube import Image, LocalKube
-from dbt_watch.producers.pods import log_reader as reader_module
+from dbt_watch.producers.pods import log_following
 from dbt_watch.producers.pods.async_log_reader import AsyncPodLogReader
-from dbt_watch.producers.pods.log_reader import PodLogReader, Position
+from dbt_watch.producers.pods.log_following import Position
+from dbt_watch.producers.pods.log_reader import PodLogReader
 
 NAMESPACE = "default"
 # So many connections to a bad proxy are cut before they can have brought all that the log of a test has.
@@ -144,7 +145,7 @@ def test_whoever_breaks_off_does_not_wait_for_the_next_line(api, start):
 
     reading.reader._on_tick = break_off
     threading.Thread(target=follow, daemon=True).start()
-    assert left.wait(reader_module.READ_TIMEOUT / 2)
+    assert left.wait(log_following.READ_TIMEOUT / 2)
 
 
 def test_ticks_go_on_while_nothing_is_written(api, start):
@@ -199,7 +200,7 @@ def test_another_reader_goes_on_where_the_first_one_left_off(api, start):
 def test_a_stream_cut_at_random_points_loses_and_doubles_nothing(
     api, kube, start, seed, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(reader_module, "RECONNECT_FIRST", 0.05)
+    monkeypatch.setattr(log_following, "RECONNECT_FIRST", 0.05)
     pod = start(COUNT.format(count=300, pause=0.005, code=0))
     with cutting_proxy(kube, random.Random(seed)) as (port, cuts):
         kubeconfig = tmp_path / "config"
@@ -275,7 +276,7 @@ def test_in_a_triggerer_a_pod_that_is_not_there_is_an_end(api, kube, start):
 def test_in_a_triggerer_a_stream_cut_at_random_points_loses_and_doubles_nothing(
     kube, start, seed, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(reader_module, "RECONNECT_FIRST", 0.05)
+    monkeypatch.setattr(log_following, "RECONNECT_FIRST", 0.05)
     pod = start(COUNT.format(count=300, pause=0.005, code=0))
     with cutting_proxy(kube, random.Random(seed)) as (port, cuts):
         kubeconfig = tmp_path / "config"

@@ -11,9 +11,11 @@ from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 from kubernetes_asyncio.client import ApiException as AsyncApiException
 
-from dbt_watch.producers.pods import async_log_reader, log_reader
+from dbt_watch.producers.pods import async_log_reader, log_following, log_reader
 from dbt_watch.producers.pods.async_log_reader import AsyncPodLogReader
-from dbt_watch.producers.pods.log_reader import ContainerEnd, PodLogReader, Position
+from dbt_watch.producers.pods.container_end import ContainerEnd
+from dbt_watch.producers.pods.log_following import Position
+from dbt_watch.producers.pods.log_reader import PodLogReader
 
 REQUEST = {
     "name": "dbt", "namespace": "shop", "container": "base", "timestamps": True, "_preload_content": False,
@@ -116,10 +118,10 @@ class OnAWorker:
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch):
     monkeypatch.setattr(log_reader, "TICK", 0.01)
-    monkeypatch.setattr(log_reader, "REST_TIMEOUT", 0.05)
+    monkeypatch.setattr(log_following, "REST_TIMEOUT", 0.05)
     for name, module in (
-        ("RECONNECT_FIRST", log_reader),
-        ("RECONNECT_LIMIT", log_reader),
+        ("RECONNECT_FIRST", log_following),
+        ("RECONNECT_LIMIT", log_following),
         ("RECONNECT_LIMIT", async_log_reader),
         ("STARTED_POLL_S", async_log_reader),
     ):
@@ -181,9 +183,10 @@ def test_a_task_goes_on_while_the_reader_waits_for_its_next_try(monkeypatch):
         seen.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr(log_reader, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    for module in (log_following, log_reader):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     monkeypatch.setattr(log_reader, "TICK", 0.1)
-    monkeypatch.setattr(log_reader, "RECONNECT_FIRST", 0.45)
+    monkeypatch.setattr(log_following, "RECONNECT_FIRST", 0.45)
     worker = OnAWorker([line(1)], [], pods=[pod(), pod(0)])
     ticks = []
     worker.on_tick = lambda: ticks.append(now[0])

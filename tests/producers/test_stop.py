@@ -11,7 +11,8 @@ from kubernetes import client, config
 from kubernetes.client import models as k8s
 
 from dbt_watch.local.localkube import Image, LocalKube, Mount
-from dbt_watch.producers.pods.log_reader import PodLogReader, Position
+from dbt_watch.producers.pods.log_following import Position
+from dbt_watch.producers.pods.log_reader import PodLogReader
 from dbt_watch.producers.pods.pre_stop import interrupt_before_stop
 
 # Like dbt: an interrupt is what it listens to, and as the first process it does not even notice a SIGTERM.

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     import argparse
 
 DESCRIPTION = """\
-List the dbt nodes that a selection matches, as `dbt ls` does. dbt is not
+List the dbt nodes that a selection matches, like `dbt ls`. dbt is not
 needed: the project's manifest.json is enough.
 
-It prints unique_ids. What a manifest alone cannot answer (state:, result:,
-source_status:) is refused.
+It prints unique_ids. What cannot be answered from a manifest alone (state:,
+result:, source_status:) is refused.
 
-Exit status: 0, also if nothing matches; 2 if the manifest or the selection
-cannot be understood.
+Exit status: 0, even if nothing matches; 2 if the manifest or the selection
+is invalid.
 """
 EXAMPLE = 'dbt-watch ls --manifest target/manifest.json --select "+orders" tag:nightly'
 
@@ -70,13 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--indirect-selection",
         default=IndirectSelection.EAGER.value,
         metavar="MODE",
-        help=f"which tests of selected nodes are selected too: {', '.join(mode.value for mode in IndirectSelection)} (default: {IndirectSelection.EAGER.value})",
+        help=f"which tests of selected nodes are also selected: {', '.join(mode.value for mode in IndirectSelection)} (default: {IndirectSelection.EAGER.value})",
     )
     parser.add_argument(
         "--output",
         choices=("text", "json"),
         default="text",
-        help="one node on each line (text, the default), or a JSON list",
+        help="one node per line (text, the default), or a JSON list",
     )
 
 

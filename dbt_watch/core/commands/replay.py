@@ -35,36 +35,36 @@ _RUNNABLE: Final = frozenset(
 )
 
 DESCRIPTION: Final = """\
-Show what became of each dbt node, from a log that dbt wrote with
-`--log-format json`, such as the log of a pod.
+Show what happened to each dbt node, from a dbt log in JSON
+(`--log-format json`), such as the log of a pod.
 
 It prints a table with a line for each node, and the outcome of the run:
-success, failure (a node failed), or error (dbt broke off).
+success, failure (a node failed), or error (dbt stopped early).
 
-Exit status: 0 if the log could be read, whatever it tells; 2 if not.
+Exit status: 0 if the log could be read, whatever it says; 2 if not.
 """
 EXAMPLE: Final = "dbt-watch replay run.jsonl --manifest target/manifest.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("log", metavar="LOG", help="the file that holds the log; - for standard input")
+    parser.add_argument("log", metavar="LOG", help="the file with the log; - for standard input")
     parser.add_argument(
         "--manifest",
         metavar="FILE",
-        help="the project's manifest.json; adds the nodes that the log does not mention",
+        help="the project's manifest.json; adds the nodes missing from the log",
     )
     parser.add_argument(
         "--run-results",
         metavar="FILE",
-        help="the run_results.json of the same run; adds what the log does not tell",
+        help="the run_results.json of the same run; adds what the log lacks",
     )
     parser.add_argument(
         "--exit-code",
         type=int,
         default=None,
         metavar="N",
-        help="the exit code of dbt (default: worked out from the log)",
+        help="dbt's exit code (default: derived from the log)",
     )
     parser.add_argument(
         "--format", choices=("table", "json"), default="table", help="table (the default), or one JSON object"

@@ -1,7 +1,7 @@
 r"""
 Cuts bytes, as they arrive, into whole lines.
 
-`producers.pods.log_reader` and `producers.pods.async_log_reader` use it for a pod's log, `core.log.stream` for a file. Only b"\n" ends a
+`producers.pods.log_following` uses it for a pod's log, `core.log.stream` for a file. Only b"\n" ends a
 line: Fusion writes raw U+2028 inside strings, which `splitlines` would cut.
 """
 

@@ -1,7 +1,7 @@
 """
 The columns that a manifest describes. A DAG has no use for them, so they are read apart from the graph, by whoever shows them.
 
-`reporting.manifests` and `page.kept_files` read them from a manifest, `producers.dbt_task` leaves them in XCom for the page.
+`reporting.manifests` and `page.kept_files` read them from a manifest, `producers.described_build` leaves them in XCom for the page.
 """
 
 from __future__ import annotations

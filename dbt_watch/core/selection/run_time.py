@@ -1,7 +1,7 @@
 """
 Narrows a selection when dbt runs: `dbt_build(select=..., exclude=...)`.
 
-`producers.dbt_task` asks before it starts dbt, and `authoring.project_factory` while the DAG is parsed, where the words are known
+`producers.wanted` asks before dbt is started, and `authoring.project_factory` while the DAG is parsed, where the words are known
 already. The tasks of a project are made when the DAG is parsed; here a part of them is chosen, never more.
 """
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from dbt_watch.local.demo.environment import DemoEnvironment, ServerEnvironment
 from dbt_watch.local.following.exit_status import exit_status
+from dbt_watch.local.following.options import add_options
 from dbt_watch.local.following.progress import view_for
 from dbt_watch.local.following.report import make_report, render
 from dbt_watch.local.following.run_to_the_end import FollowedRun, excerpt, failed_by_itself, keep
@@ -38,6 +39,9 @@ BROKEN_MODEL: Final = "orders"
 PRODUCER: Final = "build.dbt_build"
 """The task that runs dbt."""
 
+RUN_TIMEOUT_S: Final = 300.0
+"""How long the run may take by default: the example takes less than a minute."""
+
 RUN_FAILED: Final = 1
 _WIDTH: Final = 200
 
@@ -54,24 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="have a server of dbt build the project instead of a pod (needs dbt-watch[server])",
     )
-    parser.add_argument(
-        "--keep",
-        action="store_true",
-        help="leave Airflow running until Ctrl-C, and print the address and login of its web interface",
-    )
-    parser.add_argument(
-        "--format",
-        choices=("table", "json"),
-        default="table",
-        help="table (the default), or json: one JSON object as the last line of stdout, with progress on stderr",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="how long Airflow may take to start, and the run to end (default: 300 each)",
-    )
+    add_options(parser, run_timeout=RUN_TIMEOUT_S)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,7 +75,7 @@ def _demo(args: argparse.Namespace) -> int:
     progress = sys.stderr if as_json else sys.stdout
     with ServerEnvironment() if args.server else DemoEnvironment() as environment:
         with view_for(progress) as view:
-            environment.set_up(view.step, timeout=args.timeout)
+            environment.set_up(view.step, timeout=args.timeout.start)
             report, failures = _run_once(environment, view, args)
         # Where there is no terminal, lines need not fit one.
         console = Console(file=progress, width=None if progress.isatty() else _WIDTH)
@@ -108,7 +95,7 @@ def _run_once(
     """Run the DAG; return the report and an excerpt of the log of each task that failed on its own account."""
     airflow = environment.airflow
     run = FollowedRun(airflow, environment.dag_id, {"break_model": BROKEN_MODEL} if args.fail else {})
-    observation = run.follow(view, timeout=args.timeout)
+    observation = run.follow(view, timeout=args.timeout.run)
     report = make_report(
         observation,
         producers=[PRODUCER],

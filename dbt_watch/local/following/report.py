@@ -54,8 +54,7 @@ class RunReport:
     :ivar run_state: of the DAG run, `success` or `failed`
     :ivar wall_s: seconds from its trigger to its end
     :ivar dbt_s: seconds from the creation of each pod to the end of dbt in it, together
-    :ivar tail_s: seconds from the end of the last task that runs dbt to the end of the last sensor, negative if that was
-        earlier
+    :ivar tail_s: seconds from the end of the last task that runs dbt to the end of the last sensor; 0 if that was earlier
     :ivar pods: how many pods were created
     :ivar worker_starts: how often a sensor was started on a worker
     :ivar other_worker_starts: the same for all other tasks
@@ -122,7 +121,7 @@ def _tail(tasks: Sequence[Task], sensors: Sequence[Task], producers: Collection[
     known = [end for end in producer_ends if end is not None]
     if not ends or not known or len(known) < len(producer_ends):
         return None
-    return (max(ends) - max(known)).total_seconds()
+    return max(0.0, (max(ends) - max(known)).total_seconds())
 
 
 def _rows(tasks: Sequence[Task]) -> list[NodeRow]:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
 DESCRIPTION = """\
-Serve a Kubernetes API on 127.0.0.1 whose pods run as processes of this machine.
+Serve a Kubernetes API on 127.0.0.1 whose pods are processes on this machine.
 
-It prints the path of its kubeconfig and serves until Ctrl-C or SIGTERM. Its
-pods, and all files of its own, go with it.
+It prints the path of its kubeconfig and serves until Ctrl-C or SIGTERM, which
+also ends its pods and removes all its files.
 """
 EXAMPLE = "dbt-watch localkube --image shop:1=venvs/dbt --mount /usr/app/shop=dbt/shop"
 # Exit status for a server that could not start, as `dbt-watch` uses it throughout.
@@ -39,14 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="an image that pods may name, and the virtual environment or directory of programs that it stands for; may be repeated",
+        help="an image that pods can use, and the virtual environment or directory of programs that stands in for it; may be repeated",
     )
     parser.add_argument(
         "--mount",
         action="append",
         default=[],
         metavar="TARGET=PATH",
-        help="show a file or directory of this machine at the absolute path TARGET in all containers, each of which changes only a copy of its own; may be repeated",
+        help="make a file or directory of this machine visible at the absolute path TARGET in all containers; each container changes only its own copy; may be repeated",
     )
     parser.add_argument(
         "--share",
@@ -66,13 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a namespace to create besides `default`; may be repeated",
+        help="a namespace to create in addition to `default`; may be repeated",
     )
     parser.add_argument(
         "--isolation",
         choices=[mode.value for mode in IsolationMode],
         default=IsolationMode.AUTO.value,
-        help="whether containers get Linux namespaces of their own (default: auto, if this machine can)",
+        help="whether containers get their own Linux namespaces (default: auto, if this machine can)",
     )
 
 

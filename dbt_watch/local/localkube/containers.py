@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dbt_watch.local.localkube import environment, images, without_namespaces
+from dbt_watch.local.localkube.deadlines import Deadline, first
 from dbt_watch.local.localkube.environment import ConfigError
 from dbt_watch.local.localkube.events import EventRecorder, EventType
 from dbt_watch.local.localkube.isolation import (
@@ -72,33 +73,6 @@ class Machine:
     timings: Timings = field(default_factory=Timings)
     claims: Mapping[str, Path] = field(default_factory=dict)
     node: KubeNode = field(default_factory=KubeNode)
-
-
-class Deadline:
-    """A moment that may be moved forward; `None` seconds stands for never."""
-
-    def __init__(self, seconds: float) -> None:
-        self._moved = asyncio.Event()
-        self.at = asyncio.get_running_loop().time() + seconds
-
-    @property
-    def left(self) -> float:
-        """How many seconds there are, not below zero."""
-        return max(0.0, self.at - asyncio.get_running_loop().time())
-
-    def shorten(self, seconds: float) -> None:
-        """Move it to so many seconds from now, unless it is nearer already."""
-        at = asyncio.get_running_loop().time() + seconds
-        if at < self.at:
-            self.at = at
-            self._moved.set()
-            self._moved = asyncio.Event()
-
-    async def reached(self) -> None:
-        """Wait for it."""
-        while self.left:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), self.left)
 
 
 class Container:
@@ -453,14 +427,3 @@ class Container:
     def _enter(self, state: Item) -> None:
         self._state = state
         self._changed()
-
-
-async def first(*awaitables: Any) -> None:
-    """Wait for one of several; the others are cancelled, except for futures that the caller holds."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task, awaitable in zip(tasks, awaitables, strict=True):
-            if task is not awaitable:
-                task.cancel()

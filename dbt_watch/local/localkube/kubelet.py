@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from dbt_watch.local.localkube.containers import Container, Deadline, Machine, first
+from dbt_watch.local.localkube.containers import Container, Machine
+from dbt_watch.local.localkube.deadlines import Deadline, first
 from dbt_watch.local.localkube.environment import ConfigError
 from dbt_watch.local.localkube.errors import ApiError, unreachable
 from dbt_watch.local.localkube.events import EventType

@@ -15,6 +15,7 @@ from rich.table import Table
 from dbt_watch.core.command import criteria
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.local.following.exit_status import exit_status
+from dbt_watch.local.following.options import add_options
 from dbt_watch.local.following.progress import view_for
 from dbt_watch.local.following.report import coloured, make_report, render
 from dbt_watch.local.following.run_to_the_end import FollowedRun, address_of, keep
@@ -50,6 +51,9 @@ Everything that it starts is ended with it, after Ctrl-C too.
 Exit status: 0 if the run succeeded, 1 if it failed, 2 if it could not run.
 """
 EXAMPLE: Final = "dbt-watch run dags/shop.py --image registry.example/shop-dbt:1.4=dbt/shop,venvs/dbt"
+
+RUN_TIMEOUT_S: Final = 3600.0
+"""How long the run may take by default: it is any DAG, with any project."""
 
 RUN_FAILED: Final = 1
 _WIDTH: Final = 200
@@ -115,26 +119,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="of the nodes that the DAG's projects select, build only these, in dbt's selection syntax; the others are skipped",
     )
-    parser.add_argument(
-        "--keep", action="store_true", help="leave Airflow and localkube running until Ctrl-C"
-    )
+    add_options(parser, run_timeout=RUN_TIMEOUT_S)
     parser.add_argument(
         "--ui",
         action="store_true",
         help="open Airflow's web interface (where there is a desktop), and print its login; implies --keep",
-    )
-    parser.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="text (the default), or json: one JSON object as the last line of stdout, with progress on stderr",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=3600.0,
-        metavar="SECONDS",
-        help="how long the run may take (default: 3600)",
     )
 
 
@@ -164,10 +153,10 @@ def _run(args: argparse.Namespace) -> int:
             dag, request.path, images=images, given=request.given, taken=taken, select=request.select
         ) as environment:
             with view_for(progress) as view:
-                environment.set_up(workspace, view.step)
+                environment.set_up(workspace, view.step, timeout=args.timeout.start)
                 if args.ui:
                     _open(environment.airflow)
-                outcome = _follow(environment, dag, request, view, args.timeout)
+                outcome = _follow(environment, dag, request, view, args.timeout.run)
             # Where there is no terminal, lines need not fit one.
             console = Console(file=progress, width=None if progress.isatty() else _WIDTH, highlight=False)
             _show(outcome, console)

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _LOADING: Final = "dbt_watch.local.run.loading"
 _LOADING_TIMEOUT_S: Final = 240.0
-_START_TIMEOUT_S: Final = 300.0
 _SLOTS: Final = 128
 _DEFAULT_POOL: Final = "default_pool"
 # Leads nowhere: while a DAG file is loaded, no cluster is asked, and none of the user's either.
@@ -130,12 +129,13 @@ class RunEnvironment:
         with interrupts_held():
             self._exits.close()
 
-    def set_up(self, workspace: Path, step: Callable[[str], None]) -> None:
+    def set_up(self, workspace: Path, step: Callable[[str], None], *, timeout: float) -> None:
         """
         Start everything and wait until a run can begin.
 
         :param workspace: a directory that goes with it
         :param step: is told what is being done
+        :param timeout: seconds for the start of Airflow
         :raises CannotRun: with what did not start, and why
         """
         step("starting localkube")
@@ -153,7 +153,7 @@ class RunEnvironment:
         )
         self.airflow = LocalAirflow(self._path if self._path.is_dir() else self._path.parent, env=variables)
         self._exits.callback(self.airflow.stop)
-        self.airflow.start(_START_TIMEOUT_S)
+        self.airflow.start(timeout)
         step(f"waiting for the DAG {dag.dag_id}")
         self.airflow.wait_for_dag(dag.dag_id)
         for pool in dag.pools:

@@ -21,8 +21,9 @@ from airflow.sdk import BaseHook
 
 from dbt_watch.core.steps import Pause, run, run_async
 from dbt_watch.core.text import one_line
+from dbt_watch.producers.api.answers import Answer
 from dbt_watch.producers.api.connection import read_connection
-from dbt_watch.producers.api.protocol import Answer, Ask, DbtServer, NoAnswer, Renew
+from dbt_watch.producers.api.protocol import Ask, DbtServer, NoAnswer, Renew
 from dbt_watch.producers.secrets import hide
 
 if TYPE_CHECKING:

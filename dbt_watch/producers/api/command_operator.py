@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from dbt_watch.producers.api.answers import RemoteInvocation
     from dbt_watch.producers.api.client import WorkerClient
     from dbt_watch.producers.api.connection import ApiConnection
     from dbt_watch.producers.api.invocation_ids import AttemptKey
-    from dbt_watch.producers.api.protocol import RemoteInvocation
 
 
 class DbtApiCommandOperator(BaseOperator):

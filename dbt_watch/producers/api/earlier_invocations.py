@@ -19,16 +19,16 @@ from dbt_watch.airflow.supervisor import patiently, read_state_now, read_states_
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.task_states import OVER
 from dbt_watch.exceptions import ProjectIsBusy
+from dbt_watch.producers.api.answers import NOT_FOUND
 from dbt_watch.producers.api.invocation_ids import AttemptKey, Marks, marks_of, task_mark
 from dbt_watch.producers.api.invocation_log import InvocationFollowing, end_of
-from dbt_watch.producers.api.protocol import NOT_FOUND
 from dbt_watch.producers.waiting import Reminders, await_ends, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from dbt_watch.producers.api.answers import RemoteInvocation
     from dbt_watch.producers.api.client import WorkerClient
-    from dbt_watch.producers.api.protocol import RemoteInvocation
     from dbt_watch.producers.attempt import Attempt
     from dbt_watch.producers.build_watch import BuildWatch
 

@@ -18,13 +18,15 @@ from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.log.lines import LineSplitter
 from dbt_watch.core.steps import Pause
 from dbt_watch.exceptions import ServerError
-from dbt_watch.producers.api.protocol import ABORTED, FAILURE, NOT_FOUND, PATIENCE, PENDING, SUCCESS
+from dbt_watch.producers.api.answers import ABORTED, FAILURE, NOT_FOUND, PENDING, SUCCESS
+from dbt_watch.producers.api.protocol import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import TypeAlias
 
-    from dbt_watch.producers.api.protocol import Ask, DbtServer, LogPart, RemoteInvocation, Renew
+    from dbt_watch.producers.api.answers import RemoteInvocation
+    from dbt_watch.producers.api.protocol import Ask, DbtServer, LogPart, Renew
     from dbt_watch.producers.build_watch import BuildWatch
     from dbt_watch.producers.command_watch import CommandWatch
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from dbt_watch.core.results import NodeResult
+    from dbt_watch.producers.api.answers import RemoteInvocation
     from dbt_watch.producers.api.client import WorkerClient
     from dbt_watch.producers.api.connection import ApiConnection
     from dbt_watch.producers.api.earlier_invocations import EarlierInvocations, ProjectInvocations
     from dbt_watch.producers.api.invocation_ids import AttemptKey
-    from dbt_watch.producers.api.protocol import RemoteInvocation
     from dbt_watch.producers.attempt import Attempt
     from dbt_watch.producers.retry_plan import AttemptPlan
 
@@ -84,7 +84,7 @@ class DbtApiOperator(DbtTaskMixin, BaseOperator):
         told = event[END]
         memory = Memory(context)
         memory.remember_end(well=told["exit_code"] == 0)
-        self._say_at_once(told)
+        self._task_end(context).say_at_once(told)
         if event.get("invocation_id") and told["exit_code"] is not None:
             memory.remember_invocation(event["invocation_id"], is_read=True)
         return self._ended_as_told(context, told, None)

@@ -1,8 +1,8 @@
 """
-What is asked of a server of dbt, and what its answers mean: procedures (see `core.steps`) that a worker and a triggerer carry out.
+What is asked of a server of dbt, and how long it is asked again: procedures (see `core.steps`) that a worker and a triggerer carry out.
 
 `DbtServer` has one procedure for each thing that can be asked. Each asks again while another answer may come: the network, a server
-that is started again, credentials that are renewed. `producers.api.client` sends the requests.
+that is started again, credentials that are renewed. `producers.api.client` sends the requests, `producers.api.answers` reads what comes.
 
 The server of this library and those in the field that follow the contract of the dbt API server differ in how they give a log, and
 in what they leave out. They are told apart by their answers.
@@ -15,12 +15,23 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
-import msgspec
-
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.steps import Pause
-from dbt_watch.core.text import one_line
 from dbt_watch.exceptions import ServerError
+from dbt_watch.producers.api.answers import (
+    NOT_FOUND,
+    PENDING,
+    REDIRECTS,
+    STARTED,
+    STATES,
+    Answer,
+    RemoteInvocation,
+    invocation_in,
+    page_in,
+    retry_after_in,
+    said_in,
+    values_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -37,7 +48,6 @@ PLAIN_404_PATIENCE: Final = (
 )
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_LIMIT: Final = 15.0
-LONGEST_RETRY_AFTER: Final = 120.0
 
 LONGEST_WAIT: Final = 15.0
 """How long a server is asked to wait until there is more of a log, in seconds; proxies cut what takes a minute."""
@@ -45,20 +55,8 @@ LOG_PIECE: Final = 1 << 20
 """How much of a log is asked for at a time, in bytes."""
 LOG_TRIES: Final = 3
 """How often an answer is no part of a log before a server counts as one that gives none."""
-MAX_WORDS: Final = 300
-"""How much of what a server says of an error is shown, in characters."""
 MAX_PAGES: Final = 20
 PAGE: Final = 500
-
-PENDING: Final = "PENDING"
-STARTED: Final = "STARTED"
-SUCCESS: Final = "SUCCESS"
-FAILURE: Final = "FAILURE"
-ABORTED: Final = "ABORTED"
-NOT_FOUND: Final = "NOT_FOUND"
-INTERNAL_ERROR: Final = "INTERNAL_ERROR"
-OPEN: Final = frozenset({PENDING, STARTED})
-STATES: Final = OPEN | {SUCCESS, FAILURE, ABORTED, NOT_FOUND, INTERNAL_ERROR}
 
 _OK: Final = frozenset({200, 201, 202})
 _REFUSED_CREDENTIALS: Final = frozenset({401, 403})
@@ -67,7 +65,6 @@ _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 520,
 # Of these it is certain that nothing was taken.
 _NOT_TAKEN: Final = frozenset({401, 429})
 _HTTP_NOT_FOUND: Final = 404
-_REDIRECTS: Final = range(300, 400)
 
 
 class Ask(NamedTuple):
@@ -90,22 +87,6 @@ class Renew(NamedTuple):
     """A step: read the connection, and its credentials, anew."""
 
 
-class Answer(NamedTuple):
-    """
-    What a server has answered.
-
-    :param status: of HTTP
-    :param headers: by their names in lower case
-    :param content: as it is
-    :param seconds: how long that took
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-    seconds: float = 0.0
-
-
 class NoAnswer(Exception):
     """
     No answer came to a request.
@@ -119,42 +100,6 @@ class NoAnswer(Exception):
         super().__init__(text)
         self.is_final = is_final
         self.are_credentials = are_credentials
-
-
-class RemoteInvocation(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    An invocation, as a server tells of it.
-
-    :param task_id: the server's id of it
-    :param state: one of the seven of the contract
-    :param exc_type: why it did not end well, in a word
-    :param exc_message: likewise, in a sentence
-    :param exit_code: of dbt, where it is told
-    :param created_at: when it was taken, in seconds since the epoch, where that is told
-    :param abort_requested: whether somebody has asked for its end
-    :param log_content: its whole log so far, where the server gives it so
-    :param seconds: how long this answer took
-    """
-
-    task_id: str
-    state: str
-    exc_type: str | None = None
-    exc_message: str | None = None
-    exit_code: int | None = None
-    created_at: float | None = None
-    abort_requested: bool = False
-    log_content: str | None = None
-    seconds: float = 0.0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it waits or runs."""
-        return self.state in OPEN
-
-    @property
-    def why(self) -> str:
-        """Why it did not end well, in one line; empty where that is not told."""
-        return one_line(": ".join(filter(None, (self.exc_type, self.exc_message))), MAX_WORDS)
 
 
 class LogPart(NamedTuple):
@@ -211,7 +156,7 @@ class DbtServer:
                 may_be_taken = not error.are_credentials
                 pause = trouble.of(error)
             else:
-                taken = _invocation(answer, task_id) if answer.status in _OK else None
+                taken = invocation_in(answer, task_id) if answer.status in _OK else None
                 if taken is not None:
                     return taken
                 may_be_taken = answer.status not in _NOT_TAKEN
@@ -242,13 +187,13 @@ class DbtServer:
         while True:
             answer = yield from self._ask(Ask("GET", path), trouble)
             if answer.status == _HTTP_NOT_FOUND:
-                is_plain = not self._says_plain_404 and _values(answer) is None
+                is_plain = not self._says_plain_404 and values_in(answer) is None
                 if is_plain and time.monotonic() < plain_until:
                     yield Pause(trouble.of(answer, wants="an invocation", is_for_now=True))
                     continue
                 self._says_plain_404 |= is_plain
                 return RemoteInvocation(task_id=task_id, state=NOT_FOUND)
-            found = _invocation(answer, task_id) if answer.status in _OK else None
+            found = invocation_in(answer, task_id) if answer.status in _OK else None
             if found is not None and found.state in STATES:
                 return found
             yield Pause(trouble.of(answer, wants="an invocation in a state of the contract"))
@@ -289,7 +234,7 @@ class DbtServer:
         trouble = _Trouble(self._name, "aborting an invocation", ABORT_PATIENCE)
         answer = yield from self._ask(Ask("POST", f"/invocations/{quote(task_id, safe='')}/abort"), trouble)
         if answer.status not in {*_OK, 204, _HTTP_NOT_FOUND}:
-            raise ServerError(f"{self._name} does not abort the invocation: {_said(answer)}", answer.status)
+            raise ServerError(f"{self._name} does not abort the invocation: {said_in(answer)}", answer.status)
 
     def artifact(self, task_id: str, name: str) -> Generator[Ask | Renew | Pause, Any, bytes | None]:
         """
@@ -322,7 +267,7 @@ class DbtServer:
         for _ in range(MAX_PAGES):
             params = (("state", PENDING), ("state", STARTED), ("limit", str(PAGE)), *before)
             answer = yield from self._ask(Ask("GET", "/invocations", params), trouble)
-            page = _page(answer) if answer.status in _OK else None
+            page = page_in(answer) if answer.status in _OK else None
             if page is None:
                 return None
             invocations, following = page
@@ -340,7 +285,7 @@ class DbtServer:
             except NoAnswer as error:
                 pause = trouble.of(error)
             else:
-                if not _is_worth_another_try(answer.status) and answer.status not in _REDIRECTS:
+                if not _is_worth_another_try(answer.status) and answer.status not in REDIRECTS:
                     return answer
                 pause = trouble.of(answer)
             if trouble.needs_credentials:
@@ -383,10 +328,10 @@ class _Trouble:
         now = time.monotonic()
         if isinstance(found, Answer):
             status: int | None = found.status
-            words = _said(found) if found.status not in _OK else f"{_said(found)}, which is not {wants}"
+            words = said_in(found) if found.status not in _OK else f"{said_in(found)}, which is not {wants}"
             is_final = not (is_for_now or _is_worth_another_try(found.status) or found.status in _OK)
             self.needs_credentials = found.status in _REFUSED_CREDENTIALS
-            pause = _retry_after(found)
+            pause = retry_after_in(found)
         else:
             status, words, is_final, pause = None, str(found), found.is_final, 0.0
             self.needs_credentials = found.are_credentials
@@ -406,82 +351,3 @@ class _Trouble:
 
 def _is_worth_another_try(status: int) -> bool:
     return status in _TRANSIENT or status in _REFUSED_CREDENTIALS
-
-
-def _retry_after(answer: Answer) -> float:
-    text = answer.headers.get("retry-after", "")
-    return min(float(text), LONGEST_RETRY_AFTER) if text.isdecimal() else 0.0
-
-
-def _said(answer: Answer) -> str:
-    """Return an answer in one line: its status, and its words as far as they are for people."""
-    if answer.status in _REDIRECTS:
-        where = answer.headers.get("location", "").partition("?")[0]
-        return f"HTTP {answer.status}: it is at {one_line(where, MAX_WORDS)}, which the connection has to say"
-    try:
-        said = msgspec.json.decode(answer.content)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        text = answer.content[: 4 * MAX_WORDS].decode(errors="replace")
-        words = one_line(text, MAX_WORDS) if "<html" not in text.lower() else "a page of HTML"
-    else:
-        found = [said.get(key) for key in ("message", "detail", "error")] if isinstance(said, dict) else []
-        words = one_line(next((str(each) for each in found if each), ""), MAX_WORDS)
-    return f"HTTP {answer.status}: {words}" if words else f"HTTP {answer.status}"
-
-
-def _values(answer: Answer) -> Any:
-    """Return the JSON of an answer; None when it is none."""
-    try:
-        return msgspec.json.decode(answer.content)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-
-
-def _invocation(answer: Answer, task_id: str) -> RemoteInvocation | None:
-    """Return the invocation of an answer; None when there is none in it."""
-    return _from_values(_values(answer), task_id, answer.seconds)
-
-
-def _from_values(values: Any, task_id: str, seconds: float = 0.0) -> RemoteInvocation | None:
-    if not isinstance(values, dict):
-        return None
-    # What a server says when it has taken one need not hold its state.
-    state = values.get("state", PENDING)
-    given = values.get("task_id", task_id)
-    if not isinstance(state, str) or not isinstance(given, str) or not given:
-        return None
-    if not ({"task_id", "state"} & values.keys()):
-        return None
-    return RemoteInvocation(
-        task_id=given,
-        state=state.upper(),
-        exc_type=_of(values, "exc_type", str),
-        exc_message=_of(values, "exc_message", str),
-        exit_code=_of(values, "exit_code", int),
-        created_at=_of(values, "created_at", float, int),
-        abort_requested=values.get("abort_requested") is True,
-        log_content=_log_content(values.get("log_content")),
-        seconds=seconds,
-    )
-
-
-def _of(values: Mapping[str, Any], name: str, *kinds: type) -> Any:
-    value = values.get(name)
-    return value if isinstance(value, kinds) and not isinstance(value, bool) else None
-
-
-def _log_content(value: Any) -> str | None:
-    if isinstance(value, list) and all(isinstance(line, str) for line in value):
-        return "\n".join(value)
-    return value if isinstance(value, str) else None
-
-
-def _page(answer: Answer) -> tuple[list[RemoteInvocation], int | None] | None:
-    """Return the invocations of a page, and where the next one begins; None when it is none."""
-    values = _values(answer)
-    listed: Any = values.get("invocations") if isinstance(values, dict) else values
-    if not isinstance(listed, list):
-        return None
-    found = [_from_values(each, "") for each in listed]
-    following = values.get("next") if isinstance(values, dict) else None
-    return [each for each in found if each is not None], following if isinstance(following, int) else None

@@ -13,15 +13,14 @@ from kubernetes_asyncio.client import ApiException, CoreV1Api
 
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.steps import Pause, run_async
+from dbt_watch.producers.pods.container_end import container_end, has_started
 from dbt_watch.producers.pods.failure_reasons import words_of
-from dbt_watch.producers.pods.log_reader import (
+from dbt_watch.producers.pods.log_following import (
     CONNECT_TIMEOUT,
     RECONNECT_LIMIT,
     LogFollowing,
     ReadLog,
     ReadPod,
-    container_end,
-    has_started,
     log,
 )
 
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from dbt_watch.producers.pods.log_reader import ContainerEnd, Position, StreamOutcome
+    from dbt_watch.producers.pods.container_end import ContainerEnd
+    from dbt_watch.producers.pods.log_following import Position, StreamOutcome
 
 STARTED_POLL_S = 0.7
 

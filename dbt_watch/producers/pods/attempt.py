@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.run_notes import Phase
     from dbt_watch.exceptions import DbtWatchError
-    from dbt_watch.producers.pods.log_reader import ContainerEnd
+    from dbt_watch.producers.pods.container_end import ContainerEnd
     from dbt_watch.producers.pods.pod_profile import PodProfile
 
 

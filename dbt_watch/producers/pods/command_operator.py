@@ -27,8 +27,10 @@ from dbt_watch.core.other_commands import pod_environment, pod_words
 from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, PodLost
 from dbt_watch.producers.command_watch import CommandWatch
+from dbt_watch.producers.pods.container_end import container_end
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
-from dbt_watch.producers.pods.log_reader import PodLogReader, Position, container_end
+from dbt_watch.producers.pods.log_following import Position
+from dbt_watch.producers.pods.log_reader import PodLogReader
 from dbt_watch.producers.pods.pod_manager import WatchingPodManager
 from dbt_watch.producers.pods.pod_profile import PodProfile
 from dbt_watch.producers.pods.pre_stop import interrupt_before_stop
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from dbt_watch.airflow.pod_operator import PodManager
     from dbt_watch.core.manifest.graph import Graph
     from dbt_watch.core.run_notes import Phase
-    from dbt_watch.producers.pods.log_reader import ContainerEnd
+    from dbt_watch.producers.pods.container_end import ContainerEnd
     from dbt_watch.profiles.dbt_profile import DbtProfile
 
 

@@ -15,13 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from dbt_watch.airflow.pod_operator import plain_pod_manager
 from dbt_watch.airflow.pods import attempt_of, is_checked, list_pods
 from dbt_watch.airflow.task_instances import generation_of
-from dbt_watch.producers.pods.log_reader import (
-    HTTP_NOT_FOUND,
-    PodLogReader,
-    Position,
-    container_end,
-    status_of,
-)
+from dbt_watch.producers.pods.api_errors import HTTP_NOT_FOUND, status_of
+from dbt_watch.producers.pods.container_end import container_end
+from dbt_watch.producers.pods.log_following import Position
+from dbt_watch.producers.pods.log_reader import PodLogReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -10,7 +10,8 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from dbt_watch.core.text import one_line
-from dbt_watch.producers.pods.log_reader import has_started, status_of
+from dbt_watch.producers.pods.api_errors import status_of
+from dbt_watch.producers.pods.container_end import has_started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbt_watch.core.log.enclosed_files import EnclosedFiles
 from dbt_watch.core.log.lines import LineSplitter
-from dbt_watch.producers.pods.log_reader import CONNECT_TIMEOUT, READ_TIMEOUT
+from dbt_watch.producers.pods.log_following import CONNECT_TIMEOUT, READ_TIMEOUT
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Pod

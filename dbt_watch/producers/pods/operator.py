@@ -40,10 +40,11 @@ from dbt_watch.exceptions import ArgumentError, DbtWatchError
 from dbt_watch.producers.dbt_task import DbtTaskMixin
 from dbt_watch.producers.dbt_trigger import END
 from dbt_watch.producers.pods.attempt import PodAttempt
+from dbt_watch.producers.pods.container_end import container_end, has_started
 from dbt_watch.producers.pods.earlier_pods import PodsOfAttempts
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
 from dbt_watch.producers.pods.files_again import FILE_TAIL, MAX_TAIL, read_files
-from dbt_watch.producers.pods.log_reader import Position, container_end, has_started
+from dbt_watch.producers.pods.log_following import Position
 from dbt_watch.producers.pods.pod_manager import WatchingPodManager
 from dbt_watch.producers.pods.pod_profile import PodProfile
 from dbt_watch.producers.pods.pre_stop import interrupt_before_stop
@@ -209,9 +210,9 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             self._hide_profile(PodProfile(self, context, ""), self.build)
         # When a deferral is resumed only to defer once more, what this attempt builds is not known here any more.
         if self._attempt is None and self.part is not None:
-            attempt.held = self._held_back(ti, self.part, self.part.nodes)
+            attempt.held = self._scope.held_back(ti, self.part, self.part.nodes)
         nodes = attempt.nodes or remaining_nodes(
-            self._wanted(attempt), self.watched, read_states_now(key_of(ti), self.watched)
+            self._scope.wanted(attempt), self.watched, read_states_now(key_of(ti), self.watched)
         )
         ours = DbtPodTrigger(
             inner=serialized(trigger, self), **self._trigger_arguments(context, attempt, nodes)
@@ -230,7 +231,7 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             self._tail = told.get(FILE_TAIL, MAX_TAIL)
             self._files = EnclosedFiles()
             Memory(context).remember_end(well=told["exit_code"] == 0)
-            self._say_at_once(told)
+            self._task_end(context).say_at_once(told)
         try:
             result = super().trigger_reentry(context, event)  # type: ignore[misc]
         except AirflowSkipException:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dbt_watch.airflow.pod_operator import FollowingPodManager
-from dbt_watch.producers.pods.log_reader import PodLogReader, has_started
+from dbt_watch.producers.pods.container_end import has_started
+from dbt_watch.producers.pods.log_reader import PodLogReader
 from dbt_watch.producers.pods.pod_phase import PARSING, PodPhase
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from kubernetes.client import models as k8s
 
     from dbt_watch.core.run_notes import Phase
-    from dbt_watch.producers.pods.log_reader import ContainerEnd, Position
+    from dbt_watch.producers.pods.container_end import ContainerEnd
+    from dbt_watch.producers.pods.log_following import Position
     from dbt_watch.producers.pods.pod_profile import PodProfile
 
 

@@ -20,8 +20,8 @@ from dbt_watch.airflow.pod_operator import plain_pod_manager
 from dbt_watch.airflow.pods import asked_again
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.command import is_literal
+from dbt_watch.producers.pods.api_errors import HTTP_NOT_FOUND, status_of
 from dbt_watch.producers.pods.failure_reasons import words_of
-from dbt_watch.producers.pods.log_reader import HTTP_NOT_FOUND, status_of
 from dbt_watch.profiles.dbt_profile import PROFILES_DIR
 from dbt_watch.profiles.profile_file import FILE_NAME
 

@@ -20,8 +20,9 @@ from dbt_watch.airflow.supervisor import patiently, read_state_now, read_states_
 from dbt_watch.airflow.task_instances import generation_of, key_of
 from dbt_watch.core.task_states import OVER
 from dbt_watch.exceptions import ProjectIsBusy
+from dbt_watch.producers.pods.api_errors import HTTP_NOT_FOUND, status_of
+from dbt_watch.producers.pods.container_end import container_end
 from dbt_watch.producers.pods.earlier_pods import GENERATION, await_gone
-from dbt_watch.producers.pods.log_reader import HTTP_NOT_FOUND, container_end, status_of
 from dbt_watch.producers.waiting import Reminders, await_ends, pause
 
 if TYPE_CHECKING:

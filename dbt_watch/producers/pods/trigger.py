@@ -15,10 +15,11 @@ from kubernetes_asyncio.client import CoreV1Api
 
 from dbt_watch.airflow.pod_trigger import StockPodTrigger
 from dbt_watch.producers.dbt_trigger import END, DbtTrigger, Following, ended
+from dbt_watch.producers.pods.api_errors import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, status_of
 from dbt_watch.producers.pods.async_log_reader import AsyncPodLogReader
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
 from dbt_watch.producers.pods.files_again import FILE_TAIL
-from dbt_watch.producers.pods.log_reader import HTTP_NOT_FOUND, HTTP_UNAUTHORIZED, Position, status_of
+from dbt_watch.producers.pods.log_following import Position
 from dbt_watch.producers.pods.pod_phase import PARSING, PodPhase
 
 if TYPE_CHECKING:

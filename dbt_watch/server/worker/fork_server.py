@@ -26,6 +26,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import inspect
 import json
 import os
 import runpy
@@ -55,6 +56,16 @@ _MODULES = (
     "dbt.adapters.factory",
     "agate",
 )
+# What dbt checks the files of every project against; the credentials of the adapters come on top.
+_CHECKED = (
+    "dbt.contracts.project.Configuration",
+    "dbt.contracts.project.PackageConfig",
+    "dbt.contracts.project.ProfileConfig",
+    "dbt.contracts.project.Project",
+    "dbt.contracts.project.ProjectFlags",
+    "dbt.contracts.selection.SelectorFile",
+    "dbt.task.test.TestResultData",
+)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
@@ -75,6 +86,7 @@ def main() -> str:
         # What cannot be imported is for dbt to say, if it needs it.
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    compile_ahead()
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
         sys.exit(THREADS)
     before = _installed(script)
@@ -100,6 +112,55 @@ def main() -> str:
         # Keepers that have ended since.
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+
+
+def compile_ahead() -> None:
+    """
+    Compile what dbt compiles when it first needs it: how its classes are read and written, and the schemas of its files.
+
+    That depends on dbt's version alone, and takes a small invocation half a second. No project is read and nothing is made: each
+    call below fails for want of a value as soon as the method is compiled. What cannot be compiled here is left to the invocation.
+    """
+    with contextlib.suppress(Exception):
+        for cls in _subclasses(_named("dbt_common.dataclass_schema.dbtClassMixin")):
+            for call in (_read, _write, _unpack):
+                with contextlib.suppress(Exception):
+                    call(cls)
+        # Python looks for the file of each module that is imported, once.
+        inspect.stack()
+    with contextlib.suppress(Exception):
+        for cls in _subclasses(_named("dbt.adapters.contracts.connection.Credentials")):
+            cls.json_schema()
+    for name in _CHECKED:
+        with contextlib.suppress(Exception):
+            _named(name).json_schema()
+
+
+def _named(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _subclasses(cls: Any) -> list[Any]:
+    found: dict[Any, None] = {}
+    waiting = [cls]
+    while waiting:
+        more = [one for one in waiting.pop().__subclasses__() if one not in found]
+        found.update(dict.fromkeys(more))
+        waiting.extend(more)
+    return list(found)
+
+
+def _read(cls: Any) -> None:
+    cls.from_dict(None)
+
+
+def _write(cls: Any) -> None:
+    cls.__new__(cls).to_dict(omit_none=True)
+
+
+def _unpack(cls: Any) -> None:
+    cls.from_msgpack(b"\xc0")  # null
 
 
 def _installed(script: str) -> list[tuple[str, int, int]]:

@@ -21,8 +21,16 @@ UNTIL_THE_OTHERS_END = """
 import pathlib, time
 while not pathlib.Path("others end").exists():
     print("airflow goes on", flush=True)
+    pathlib.Path("airflow goes on").touch()
     time.sleep(0.05)
 print("airflow ends")
+"""
+ONCE_AIRFLOW_GOES_ON = """
+import pathlib, time
+while not pathlib.Path("airflow goes on").exists():
+    time.sleep(0.05)
+print(part, "end")
+pathlib.Path(f"{part} end").touch()
 """
 WAIT = """
 import pathlib, time
@@ -67,8 +75,8 @@ def test_it_passes_when_all_parts_pass_and_names_the_part_that_does_not(begin, a
 
 
 def test_the_output_of_a_later_part_comes_in_one_piece_when_it_has_ended(begin):
-    others = "import time; time.sleep(0.5); print('others end'); open('others end', 'w').close()"
-    with begin(airflow=UNTIL_THE_OTHERS_END, others=others) as running:
+    later = ONCE_AIRFLOW_GOES_ON
+    with begin(airflow=UNTIL_THE_OTHERS_END, slow=later, others=later) as running:
         output, _ = running.communicate(timeout=240)
     assert output.startswith("airflow begins with -m not newest\nairflow goes on\n")
     assert "airflow ends\n" in output

@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow.sdk import Connection
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import TaskStatesResult
+from airflow.sdk.execution_time.comms import GetXCom, TaskStatesResult, XComResult
 from api_pace import hurry, soon_given_up
 from api_server import StandInServer, says, takes_and_hangs_up
 from dbt_words import BEGINNING, said
@@ -75,6 +75,8 @@ class Shop:
     # Airflow.
 
     def send(self, message):
+        if isinstance(message, GetXCom):
+            return XComResult(key=message.key, value=self.pages.get(message.key))
         return TaskStatesResult(
             task_states={"run": {task: self.states.get(task) for task in message.task_ids}}
         )

@@ -68,17 +68,22 @@ def tell(context: Context, events: Iterable[AssetEvent]) -> None:
     :param context: of the task
     :param events: the builds
     """
-    events = list(events)
+    events = _in_one_order(events)
     declare_aliases(context["ti"].task, [event.alias for event in events])
     for event in events:
         asset = asset_of(event.uri, event.alias)
         context["outlet_events"][AssetAlias(event.alias)].add(asset, extra=event.extra)
 
 
+def _in_one_order(events: Iterable[AssetEvent]) -> list[AssetEvent]:
+    """Return events in the order in which every task tells them: two that lock the same rows in two orders may block each other."""
+    return sorted(events, key=lambda event: event.alias)
+
+
 def as_outlets(events: Iterable[AssetEvent]) -> dict[str, Any]:
     """Return the same as the execution API takes it with the end of a task."""
     outlets, told = [], []
-    for event in events:
+    for event in _in_one_order(events):
         asset = asset_of(event.uri, event.alias)
         outlets.append({"name": event.alias, "type": "AssetAlias"})
         told.append(

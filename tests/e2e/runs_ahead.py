@@ -36,13 +36,17 @@ class RunsAhead:
 
     def go_on(self):
         """
-        Begin as many as may go on at once, and return which do.
+        Begin as many as may go on at once, one of each DAG, and return which do.
 
         Called before each test, and while one waits.
         """
         self._airflow.check()
-        while len(going := self._going()) < AT_ONCE and self._waiting:
-            self._begin(next(iter(self._waiting)))
+        while len(going := self._going()) < AT_ONCE:
+            busy = {dag_id for dag_id, _ in going}
+            free = [name for name, (dag_id, _) in self._waiting.items() if dag_id not in busy]
+            if not free:
+                break
+            self._begin(free[0])
         return going
 
     def _begin(self, name):

@@ -23,6 +23,7 @@ from dbt_watch.core.log.stale_sources import OnStale, StaleSources
 from dbt_watch.core.manifest.columns import columns_at
 from dbt_watch.core.resume import built_tasks, outdated_tasks, selection_of_part
 from dbt_watch.core.run_notes import outline_of
+from dbt_watch.core.selection.gaps import selected_nodes
 from dbt_watch.core.selection.near import complaint
 from dbt_watch.core.selection.run_time import narrowed
 from dbt_watch.core.selection.source_freshness import readers_of
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.command import Selection
     from dbt_watch.core.held_back import HeldBack
     from dbt_watch.core.log.enclosed_files import EnclosedFiles
-    from dbt_watch.core.manifest.graph import Graph, Node
+    from dbt_watch.core.manifest.graph import Graph
     from dbt_watch.core.manifest.node_meta import NodeSettings
     from dbt_watch.core.part import Part
     from dbt_watch.core.results import NodeResult
@@ -473,7 +474,7 @@ class DbtTaskMixin(KeptFilesMixin):
 
     def _watch_of(self, nodes: Collection[str], attempt: Attempt) -> BuildWatch:
         return BuildWatch(
-            self._nodes(nodes),
+            selected_nodes(self.graph, nodes),
             attempt=attempt.number,
             show=lambda line: self.log.info("%s", line),
             writer=attempt.writer,
@@ -498,7 +499,10 @@ class DbtTaskMixin(KeptFilesMixin):
         plan = lineage_plan(self.lineage, context, nodes) if attempt.watch is None else attempt.lineage_plan
         return {
             "nodes": pack(
-                self._nodes(nodes), self._stale(nodes, attempt), self._drift(nodes, attempt), attempt.held
+                selected_nodes(self.graph, nodes),
+                self._stale(nodes, attempt),
+                self._drift(nodes, attempt),
+                attempt.held,
             ),
             "attempt": attempt.number,
             "will_retry": attempt.will_retry,
@@ -510,9 +514,6 @@ class DbtTaskMixin(KeptFilesMixin):
             "lineage": packed_plan(plan),
             "group": self.project_group,
         }
-
-    def _nodes(self, nodes: Iterable[str]) -> dict[str, Node]:
-        return {unique_id: self.graph.nodes[unique_id] for unique_id in nodes}
 
     def _stale(self, nodes: Collection[str], attempt: Attempt) -> StaleSources:
         return StaleSources(readers_of(self.graph, nodes), self.on_stale, attempt.left_to_dbt)

@@ -42,7 +42,10 @@ def edges_over_gaps(graph: Graph, unique_ids: Collection[str]) -> dict[str, tupl
     :param unique_ids: those of the selection
     """
     selected = frozenset(unique_ids)
-    gaps = (reach(graph.parent_map, selected) & reach(graph.child_map, selected)) - selected
+    outside = {parent for unique_id in selected for parent in graph.parents(unique_id)} - selected
+    # Mostly these are sources, behind which there is nothing.
+    behind = reach(graph.parent_map, outside)
+    gaps = (outside | behind) & reach(graph.child_map, selected) - selected if behind else frozenset()
     found = {}
     for unique_id in selected if gaps else ():
         ways = [parent for parent in graph.parents(unique_id) if parent in gaps]

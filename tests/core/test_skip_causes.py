@@ -155,14 +155,17 @@ def runs(draw):
 
     A node of which anything upstream failed or was skipped is skipped; an ephemeral one is not reported.
     """
-    count = draw(st.integers(1, 10))
+    count = draw(st.integers(3, 10))
     names = [f"n{number}" for number in range(count)]
     edges = {
-        name: tuple(sorted(draw(st.sets(st.sampled_from(names[:number]), max_size=3)))) if number else ()
+        name: tuple(draw(st.lists(st.sampled_from(names[:number]), min_size=1, max_size=3, unique=True)))
+        if number
+        else ()
         for number, name in enumerate(names)
     }
-    ephemeral = draw(st.sets(st.sampled_from(names)))
-    failing = draw(st.sets(st.sampled_from(names)))
+    kinds = [draw(st.sampled_from(["built", "failing", "ephemeral"])) for _ in names]
+    ephemeral = {name for name, kind in zip(names, kinds, strict=True) if kind == "ephemeral"}
+    failing = {name for name, kind in zip(names, kinds, strict=True) if kind == "failing"}
     blamed, statuses = {}, {}
     for name, before in edges.items():
         because = set().union(*({one} if statuses.get(one) == "error" else blamed[one] for one in before))

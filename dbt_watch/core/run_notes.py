@@ -20,6 +20,7 @@ from dbt_watch.core.manifest.columns import Column
 from dbt_watch.core.manifest.graph import Facts, Graph, Node
 from dbt_watch.core.packed import PackedError, pack, unpack
 from dbt_watch.core.results import NodeResult, shortened
+from dbt_watch.core.selection.gaps import edges_over_gaps
 from dbt_watch.core.text import one_line
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class OutlineNode(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     :param unique_id: dbt's key of the node
     :param task: the number of the task that stands for it, in `Outline.tasks`; -1 where there is none
-    :param parents: what it depends on directly: the numbers of nodes in `Outline.nodes`, and after these in `Outline.others`
+    :param parents: what it depends on directly, and the nearest that are built behind what is not: the numbers of nodes in
+        `Outline.nodes`, and after these in `Outline.others`
     """
 
     unique_id: str
@@ -121,6 +123,7 @@ def outline_of(
     :param group: the id of the project's task group
     """
     built = sorted(unique_id for unique_id in nodes if unique_id in graph.nodes)
+    more = edges_over_gaps(graph, built)
     numbers = {unique_id: number for number, unique_id in enumerate(built)}
     others: dict[str, int] = {}
     tasks = tuple(watched)
@@ -134,7 +137,7 @@ def outline_of(
         OutlineNode(
             unique_id,
             task_of.get(unique_id, -1),
-            tuple(number_of(parent) for parent in graph.parents(unique_id)),
+            tuple(number_of(parent) for parent in (*graph.parents(unique_id), *more.get(unique_id, ()))),
             graph.nodes[unique_id].path,
             graph.nodes[unique_id].materialized or "",
             shortened(graph.nodes[unique_id].description, MAX_DESCRIPTION_CHARS),

@@ -204,20 +204,26 @@ def _middle(medians: Mapping[str, float], kind: str) -> float:
 
 
 def _longest_chain(rest: Mapping[str, float], parents: Mapping[str, tuple[str, ...]]) -> float:
-    """Return how long the longest chain of nodes takes that are left."""
+    """
+    Return how long the longest chain of nodes takes that are left.
+
+    What is not left takes no time, but does not end a chain: an ephemeral model lies between two nodes, and is never run.
+    """
     longest: dict[str, float] = {}
+    begun: set[str] = set()
     for start in rest:
         waiting = [start]
         while waiting:
             node = waiting[-1]
-            if node in longest:
-                waiting.pop()
-                continue
-            before = [parent for parent in parents.get(node, ()) if parent in rest]
-            unknown = [parent for parent in before if parent not in longest]
-            if unknown and len(waiting) <= len(rest):
+            before = parents.get(node, ())
+            # In a graph with a cycle, a node that has begun is not waited for.
+            if node not in begun and (unknown := [parent for parent in before if parent not in begun]):
+                begun.add(node)
                 waiting += unknown
                 continue
-            longest[node] = rest[node] + max((longest.get(parent, 0.0) for parent in before), default=0.0)
+            begun.add(node)
             waiting.pop()
+            if node not in longest:
+                usual = rest.get(node, 0.0)
+                longest[node] = usual + max((longest.get(parent, 0.0) for parent in before), default=0.0)
     return max(longest.values(), default=0.0)

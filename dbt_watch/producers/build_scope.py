@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt_watch.core.log.drift import Drift, OnDrift
 from dbt_watch.core.log.stale_sources import OnStale, StaleSources
+from dbt_watch.core.selection.gaps import selected_nodes
 from dbt_watch.core.selection.source_freshness import readers_of
 from dbt_watch.producers.upstreams import held_back_of
 
@@ -66,8 +67,8 @@ class BuildScope:
         return self.wanted(attempt).union(*self.watched.values())
 
     def nodes(self, unique_ids: Iterable[str]) -> dict[str, Node]:
-        """Return nodes of the project."""
-        return {unique_id: self.graph.nodes[unique_id] for unique_id in unique_ids}
+        """Return nodes of the project, with what they depend on across nodes that are not among them."""
+        return selected_nodes(self.graph, unique_ids)
 
     def held_back(self, task_instance: Any, part: Part, nodes: Collection[str]) -> HeldBack:
         """Return which of some nodes of its part are held back now by what came before."""

@@ -16,6 +16,7 @@ from dbt_watch.airflow.secrets import redact
 from dbt_watch.airflow.supervisor import patiently, read_states_now
 from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.resume import deaf_tasks, remaining_nodes, selection_of
+from dbt_watch.core.selection.gaps import selected_nodes
 from dbt_watch.core.selection.left_to_dbt import is_left_to_dbt, rest_left_to_dbt
 from dbt_watch.core.selection.source_freshness import is_source
 from dbt_watch.core.task_states import SUCCESS
@@ -174,7 +175,7 @@ class RetryPlanner(Generic[Run]):
     def _read(self, run: Run, nodes: frozenset[str]) -> list[NodeResult]:
         operator = self._operator
         watch = BuildWatch(
-            {unique_id: operator.graph.nodes[unique_id] for unique_id in nodes},
+            selected_nodes(operator.graph, nodes),
             attempt=self._attempt.number,
             show=lambda line: operator.log.info("%s", line),
             redact=redact,

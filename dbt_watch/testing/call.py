@@ -66,8 +66,8 @@ _SHORT: Final = {
     "-x": "--fail-fast",
     "-d": "--debug",
 }
-# The commands of two words.
-_GROUPS: Final = frozenset({"docs", "source"})
+GROUPS: Final = frozenset({"docs", "source"})
+"""The first words of the commands of two words."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -75,10 +75,12 @@ class Call(msgspec.Struct, frozen=True):
     One call of dbt.
 
     :param command: such as "build" or "source freshness"; empty where there is none
+    :param arguments: the other words that are no options: the macro of `run-operation`
     :param options: those with one value, and the switches that are on, by their long names
     """
 
     command: str = ""
+    arguments: tuple[str, ...] = ()
     select: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     resource_types: tuple[str, ...] = ()
@@ -97,7 +99,15 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def vars(self) -> Any:
         """The variables; text where they are not JSON."""
-        text = self.value("--vars")
+        return self._read("--vars")
+
+    @property
+    def args(self) -> Any:
+        """The arguments of a macro; text where they are not JSON."""
+        return self._read("--args")
+
+    def _read(self, option: str) -> Any:
+        text = self.value(option)
         try:
             return json.loads(text) if text else {}
         except ValueError:
@@ -107,6 +117,7 @@ class Call(msgspec.Struct, frozen=True):
 def call_of(words: Sequence[str]) -> Call:
     """Read the words that follow `dbt`."""
     command: list[str] = []
+    arguments: list[str] = []
     many: dict[str, list[str]] = {field: [] for field in _MANY.values()}
     options: dict[str, str | bool] = {}
     collects: list[str] | None = None
@@ -116,8 +127,10 @@ def call_of(words: Sequence[str]) -> Call:
         if not word.startswith("-") or word == "-":
             if collects is not None:
                 collects += word.split()
-            elif not command or (len(command) == 1 and command[0] in _GROUPS):
+            elif not command or (len(command) == 1 and command[0] in GROUPS):
                 command.append(word)
+            else:
+                arguments.append(word)
             continue
         name, has_value, value = word.partition("=")
         collects = None
@@ -130,5 +143,8 @@ def call_of(words: Sequence[str]) -> Call:
         else:
             options[_SHORT.get(name, name)] = True
     return Call(
-        command=" ".join(command), options=options, **{field: tuple(found) for field, found in many.items()}
+        command=" ".join(command),
+        arguments=tuple(arguments),
+        options=options,
+        **{field: tuple(found) for field, found in many.items()},
     )

@@ -49,6 +49,17 @@ class PlayedCommand(msgspec.Struct, kw_only=True):
         return self.call.vars
 
     @property
+    def macro(self) -> str | None:
+        """The macro of a `run-operation`; None where it is another command."""
+        call = self.call
+        return call.arguments[0] if call.command == "run-operation" and call.arguments else None
+
+    @property
+    def args(self) -> Any:
+        """The arguments of the macro, as a dict; text where they are not JSON."""
+        return self.call.args
+
+    @property
     def full_refresh(self) -> bool:
         """Whether it was asked to build incremental models from scratch."""
         return self.call.has("--full-refresh")

@@ -23,15 +23,18 @@ import msgspec
 from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.local.localkube import Image, Mount
+from dbt_watch.testing.answers import check_command
+from dbt_watch.testing.batches import check_batches
 from dbt_watch.testing.commands import PlayedCommand, commands_in
 from dbt_watch.testing.memory import CLUSTER, Cluster
 from dbt_watch.testing.notes import NOTES
 from dbt_watch.testing.player import LOG, MANIFEST, SCRIPT
 from dbt_watch.testing.run_order import TESTS
-from dbt_watch.testing.script import Act, Crash, Death, How, Script
+from dbt_watch.testing.script import Act, Answer, Crash, Death, How, Script
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from typing_extensions import Self
 
@@ -96,14 +99,27 @@ class FakeDbt:
 
     # The script.
 
-    def fails(self, node: str, message: str | None = None, *, times: int | None = None) -> Self:
+    def fails(
+        self,
+        node: str,
+        message: str | None = None,
+        *,
+        times: int | None = None,
+        batches: Sequence[str] | None = None,
+    ) -> Self:
         """
         Have a node fail: a model with an error, a test with a failure, a source by being stale.
 
         :param message: dbt's text of it
         :param times: in how many of its runs, retries included; it succeeds afterwards. None for each
+        :param batches: of a microbatch model, those that fail, such as "2026-01-31" for a day; the others are built, unless the
+            first one fails. Runs without these batches go well
+        :raises ArgumentError: when it is no microbatch model, or has no batches of such names
         """
-        return self._with(node, ending="error", message=message, times=times)
+        failing = None
+        if batches is not None:
+            failing = check_batches(self._graph(node), self._node(node), batches)
+        return self._with(node, ending="error", message=message, times=times, batches=failing)
 
     def warns(self, node: str, message: str | None = None, *, times: int | None = None) -> Self:
         """
@@ -147,6 +163,33 @@ class FakeDbt:
         :param times: how many commands end so; None for each
         """
         return self._scripted(crash=Crash(message, exit_code, times))
+
+    def answers(
+        self,
+        command: str,
+        *lines: str,
+        error: str | None = None,
+        seconds: float = 0.0,
+        times: int | None = None,
+    ) -> Self:
+        """
+        Have a command that runs no nodes say something, or fail; without this it goes well, and says what dbt does.
+
+        :param command: such as "docs generate"; "run-operation grant" for a macro, "run-operation" for any
+        :param lines: what a macro says by `log(..., info=True)`; of `show`, the rows that it shows
+        :param error: dbt's text of what went wrong
+        :param seconds: how long it takes
+        :param times: how many of these commands fail; None for each
+        :raises ArgumentError: when it is no such command, or the project has no such macro
+        """
+        manifest = self._played.manifest
+        if manifest is None:
+            raise ArgumentError("command", command, "no command: a recorded log is played as it is")
+        if times is not None and error is None:
+            raise ArgumentError("times", times, "an `error` beside it: what is to happen so often")
+        key = check_command(command, manifest)
+        answer = Answer(lines, error, seconds, times)
+        return self._scripted(answers={**self._played.script.answers, key: answer})
 
     def exits(
         self,
@@ -253,14 +296,18 @@ class FakeDbt:
         made._become(dataclasses.replace(self._played, script=script))  # noqa: SLF001 - its own
         return made
 
-    def _node(self, name: str) -> Node:
+    def _graph(self, name: str) -> Graph:
         if self._played.graph is None:
             raise ArgumentError("node", name, "no node: a recorded log is played as it is")
-        found = self._played.graph.find(name)
+        return self._played.graph
+
+    def _node(self, name: str) -> Node:
+        graph = self._graph(name)
+        found = graph.find(name)
         if len(found) == 1:
             return found[0]
         if found:
             ids = ", ".join(node.unique_id for node in found)
             raise ArgumentError("node", name, f"one node of the project, and these have the name: {ids}")
-        known = [node.name for node in self._played.graph.nodes.values()]
+        known = [node.name for node in graph.nodes.values()]
         raise ArgumentError("node", name, "a node of the project", known=known)

@@ -19,19 +19,26 @@ if TYPE_CHECKING:
 
 _CODES: Final = {
     "AdapterRegistered": "E034",
+    "BuildingCatalog": "E044",
+    "CatalogWritten": "E042",
     "CatchableExceptionOnRun": "W002",
     "CommandCompleted": "Q039",
+    "CompiledNode": "Q042",
     "ConcurrencyLine": "Q027",
     "EndOfRunSummary": "Z030",
     "FinishedRunningStats": "E047",
     "FoundStats": "W006",
     "FreshnessCheckComplete": "Q003",
+    "GenericExceptionOnRun": "W004",
+    "JinjaLogInfo": "I062",
+    "LogBatchResult": "Q046",
     "LogFreshnessResult": "Q018",
     "LogFunctionResult": "Q047",
     "LogModelResult": "Q012",
     "LogNodeNoOpResult": "Q019",
     "LogSeedResult": "Q016",
     "LogSnapshotResult": "Q015",
+    "LogStartBatch": "Q045",
     "LogStartLine": "Q011",
     "LogTestResult": "Q007",
     "MainEncounteredError": "Z002",
@@ -40,11 +47,15 @@ _CODES: Final = {
     "NodeExecuting": "Q031",
     "NodeFinished": "Q025",
     "NodeStart": "Q024",
+    "NoNodesSelected": "Q038",
     "NothingToDo": "Q035",
+    "PrintEvent": "Z052",
     "RunResultError": "Z024",
     "RunResultFailure": "Z022",
     "RunResultWarning": "Z021",
     "RunResultWarningMessage": "Z046",
+    "RunningOperationCaughtError": "Q001",
+    "ShowNode": "Q041",
     "SkippingDetails": "Q034",
     "StatsLine": "Z023",
 }
@@ -143,10 +154,11 @@ def schema_of(node: Node) -> str:
     return parts[-2] if len(parts) > 1 else "main"
 
 
-def described(node: Node) -> str:
+def described(node: Node, *, is_microbatch: bool = False) -> str:
     """Return how dbt calls a node in a line of the log."""
     if node.resource_type == "model":
-        return f"sql {node.materialized or 'view'} model {schema_of(node)}.{node.name}"
+        kind = "microbatch" if is_microbatch else node.materialized or "view"
+        return f"sql {kind} model {schema_of(node)}.{node.name}"
     if node.resource_type == "seed":
         return f"seed file {schema_of(node)}.{node.name}"
     if node.resource_type == "snapshot":

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from dbt_watch.testing.log_lines import now, written
-from dbt_watch.testing.played_results import BLOCKING, Result, result_of
+from dbt_watch.testing.played_results import BLOCKING, FAILED, Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ class NodeRun:
                 self._children.setdefault(parent, []).append(unique_id)
         self._ready = [unique_id for unique_id, before in waits.items() if not before]
         self._threads = [f"Thread-{number} (worker)" for number in range(threads, 0, -1)]
-        self._running: list[tuple[float, int, str, Result]] = []
+        self._running: list[tuple[float, int, int, Result]] = []
         self._index = 0
         self._failed_fast = False
 
@@ -68,22 +68,35 @@ class NodeRun:
             self._is_over(result)
             return
         self._threads.pop()
-        act = self._command.act(unique_id)
-        result = result_of(node, act)
+        result = self._command.result_of(self._graph, node)
         result.began, result.thread = began, thread
-        self._command.begin(node, began, self._index, len(self._waits), thread)
-        self._command.die(unique_id, "during")
-        heapq.heappush(self._running, (time.monotonic() + act.seconds, self._index, unique_id, result))
+        self._command.begin(result, self._index, len(self._waits))
+        self._go_on(time.monotonic(), self._index, result, 1)
 
-    def _end(self, due: float, index: int, unique_id: str, result: Result) -> None:
+    def _go_on(self, at: float, index: int, result: Result, batch: int) -> None:
+        """Begin a batch of a node; one that has none is like one with a single batch."""
+        unique_id = result.node.unique_id
+        if result.batches:
+            self._command.begin_batch(result, batch)
+        self._command.die(unique_id, "during")
+        seconds = self._command.act(unique_id).seconds / max(len(result.batches), 1)
+        heapq.heappush(self._running, (at + seconds, index, batch, result))
+
+    def _end(self, due: float, index: int, batch: int, result: Result) -> None:
         self._command.wait(due - time.monotonic())
+        unique_id = result.node.unique_id
+        if result.batches:
+            self._command.end_batch(result, batch)
+            if batch < len(result.batches):
+                self._go_on(due, index, result, batch + 1)
+                return
         result.over = written(now())
         result.seconds = self._command.act(unique_id).seconds
         self._command.end(result, index, len(self._waits))
         self._threads.append(result.thread)
         self._is_over(result)
         self._command.die(unique_id, "after")
-        if result.status in {"error", "fail"} and self._command.call.has("--fail-fast"):
+        if result.status in FAILED and self._command.call.has("--fail-fast"):
             self._failed_fast = True
 
     def _is_over(self, result: Result) -> None:

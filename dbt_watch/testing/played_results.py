@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from dbt_watch.testing.batches import Batch, batch_results, fail_batches, summary_of
 from dbt_watch.testing.log_lines import described, schema_of
 from dbt_watch.testing.run_order import TESTS
 
@@ -26,17 +27,26 @@ RESULT_EVENTS: Final = {
     "unit_test": "LogTestResult",
 }
 """The event that tells of a result, by the type of the node."""
-BLOCKING: Final = frozenset({"error", "fail", "skipped"})
+FAILED: Final = frozenset({"error", "fail", "partial success"})
+"""What fails a command."""
+BLOCKING: Final = FAILED | {"skipped"}
 """What holds back the nodes that wait for it."""
 
 
 @dataclass
 class Result:
-    """How one node ended."""
+    """
+    How one node ended.
+
+    :ivar error: what the database said of batches that failed
+    :ivar batches: of a microbatch model
+    """
 
     node: Node
     status: str
     message: str = ""
+    error: str = ""
+    batches: list[Batch] = field(default_factory=list)
     failures: int | None = None
     rows: int | None = None
     began: str = ""
@@ -47,11 +57,16 @@ class Result:
     @property
     def response(self) -> dict[str, Any]:
         """What the database answered."""
-        if self.status in BLOCKING or self.status == "no-op":
+        if self.status in BLOCKING or self.status == "no-op" or self.batches:
             return {}
         if self.rows is None:
             return {"_message": "OK"}
         return {"_message": f"INSERT {self.rows}", "code": "INSERT", "rows_affected": self.rows}
+
+    @property
+    def description(self) -> str:
+        """How dbt calls its node in a line of the log."""
+        return described(self.node, is_microbatch=bool(self.batches))
 
     def run_result(self) -> dict[str, Any]:
         """Return it as an event of the log has it."""
@@ -82,7 +97,7 @@ class Result:
             "compiled": True,
             "compiled_code": "select 1",
             "relation_name": self.node.relation_name,
-            "batch_results": None,
+            "batch_results": batch_results(self.batches),
         }
 
     def source(self) -> dict[str, Any]:
@@ -100,8 +115,16 @@ class Result:
         }
 
 
-def result_of(node: Node, act: Act) -> Result:
-    """Return how a node will end."""
+def result_of(node: Node, act: Act, batches: list[Batch]) -> Result:
+    """
+    Return how a node will end.
+
+    :param batches: those of the run, of a microbatch model
+    """
+    if batches:
+        status = fail_batches(batches, act.batches if act.ending == "error" else ())
+        error = act.message or "scripted to fail"
+        return Result(node, status, message=summary_of(batches), error=error, batches=batches)
     kind, tests = node.resource_type, node.resource_type in TESTS
     if kind in NO_OPS:
         return Result(node, "no-op", message="NO-OP")
@@ -140,12 +163,14 @@ def result_data(result: Result, total: int) -> dict[str, Any]:
             "total": total,
         }
     word = "OK" if status == "success" else status
-    return {"description": described(node), "status": word, "total": total}
+    if result.batches and status != "error":
+        word = result.message
+    return {"description": result.description, "status": word, "total": total}
 
 
 def counts_of(results: Sequence[Result]) -> dict[str, int]:
     """Return how many nodes ended in which way, as dbt counts them at its end."""
-    words = {"pass": {"success", "pass"}, "warn": {"warn"}, "error": {"error", "fail"}, "skip": {"skipped"}}
+    words = {"pass": {"success", "pass"}, "warn": {"warn"}, "error": FAILED, "skip": {"skipped"}}
     counts = {name: sum(result.status in statuses for result in results) for name, statuses in words.items()}
     counts["no-op"] = sum(result.status == "no-op" for result in results)
     return {**counts, "total": len(results)}

@@ -24,11 +24,21 @@ from dbt_watch.core.manifest.load import load_manifest
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.core.selection.source_freshness import sources_selected
 from dbt_watch.exceptions import DbtWatchError
+from dbt_watch.testing.answers import OtherCommand, answer_to
+from dbt_watch.testing.batches import batches_of, say_end, say_start
 from dbt_watch.testing.call import Call, call_of
 from dbt_watch.testing.log_lines import LogWriter, described, dotted, node_info, now, schema_of, written
 from dbt_watch.testing.node_run import NodeRun
 from dbt_watch.testing.notes import NOTES, Notes
-from dbt_watch.testing.played_results import NO_OPS, RESULT_EVENTS, Result, counts_of, result_data
+from dbt_watch.testing.played_results import (
+    FAILED,
+    NO_OPS,
+    RESULT_EVENTS,
+    Result,
+    counts_of,
+    result_data,
+    result_of,
+)
 from dbt_watch.testing.run_order import run_order
 from dbt_watch.testing.script import Act, Death, Script
 
@@ -144,12 +154,24 @@ class CommandPlayer:
         )
         if self.call.command in _RUNS or self.call.command == _FRESHNESS:
             return self._run_nodes(graph)
-        if self.call.command == "docs generate":
-            metadata = self._metadata("catalog/v1.json")
-            self._write("catalog.json", {"metadata": metadata, "nodes": {}, "sources": {}, "errors": None})
-        return self._completed(ok=True)
+        return self._run_other(graph)
 
     # What is run.
+
+    def _run_other(self, graph: Graph) -> int:
+        key, answer = answer_to(self.call, self._script.answers)
+        self.wait(answer.seconds)
+        if answer.error is not None:
+            if self._is_due(answer.times, note="answered", command=key):
+                self._notes.add("answered", id=self._id, command=key)
+            else:
+                answer = msgspec.structs.replace(answer, error=None)
+        other = OtherCommand(self.call, self._log, graph, self._directory / MANIFEST, answer)
+        if self.call.command == "docs generate" and answer.error is None:
+            metadata = self._metadata("catalog/v1.json")
+            self._write("catalog.json", {"metadata": metadata, "nodes": {}, "sources": {}, "errors": None})
+        code = other.run((self._target() or Path("target")) / "catalog.json")
+        return self._completed(ok=code == 0, code=code)
 
     def _run_nodes(self, graph: Graph) -> int:
         waits = run_order(graph, self._selected(graph), tests_block=self.call.command == "build")
@@ -207,16 +229,22 @@ class CommandPlayer:
             act = msgspec.structs.replace(act, ending=None, message=None)
         return act
 
+    def result_of(self, graph: Graph, node: Node) -> Result:
+        """Return how a node will end this time."""
+        batches = batches_of(graph, node, self.call, self._began)
+        return result_of(node, self.act(node.unique_id), batches)
+
     def _is_due(self, times: int | None, **values: Any) -> bool:
         return times is None or self._notes.count(**values) < times
 
     # What is said of a node.
 
-    def begin(self, node: Node, began: str, index: int, total: int, thread: str) -> None:
+    def begin(self, result: Result, index: int, total: int) -> None:
         """Say that a node begins."""
+        node, began, thread = result.node, result.began, result.thread
         data: dict[str, Any] = {"node_info": node_info(node, "started", began=began)}
         self._log.event("NodeStart", "debug", f"Began running node {node.unique_id}", data, thread=thread)
-        what = described(node)
+        what = result.description
         self._log.event(
             "LogStartLine",
             "info",
@@ -230,6 +258,19 @@ class CommandPlayer:
         )
         for line in self._script.acts.get(node.unique_id, Act()).prints:
             self._log.text(line)
+
+    def begin_batch(self, result: Result, index: int) -> None:
+        """Say that a batch of a node begins; `index` counts from 1."""
+        result.batches[index - 1].began = written(now())
+        say_start(self._log, result, index)
+
+    def end_batch(self, result: Result, index: int) -> None:
+        """Say how a batch of a node ended."""
+        batch = result.batches[index - 1]
+        batch.over = written(now())
+        if batch.status != "skipped":
+            batch.seconds = self.act(result.node.unique_id).seconds / len(result.batches)
+        say_end(self._log, result, index)
 
     def skip(self, result: Result, index: int, total: int) -> None:
         """Say that a node is skipped."""
@@ -257,7 +298,7 @@ class CommandPlayer:
             self._log.event("LogNodeNoOpResult", "info", message, data, thread=thread)
             self._finish(result)
             return
-        if status == "error" and node.resource_type != "source":
+        if status == "error" and node.resource_type != "source" and not result.batches:
             self._log.event(
                 "CatchableExceptionOnRun",
                 "debug",
@@ -271,7 +312,11 @@ class CommandPlayer:
             )
         level = {"error": "error", "fail": "error", "warn": "warn"}.get(status, "info")
         word = status.upper() if status in {"error", "fail", "warn", "pass"} else "OK"
-        message = dotted(f"{index} of {total} {word} {described(node)}", f"{word} in {result.seconds:.2f}s")
+        if status == "partial success":
+            word = "PARTIALLY"
+        message = dotted(
+            f"{index} of {total} {word} {result.description}", f"{word} in {result.seconds:.2f}s"
+        )
         self._log.event(
             RESULT_EVENTS[node.resource_type],
             level,
@@ -280,7 +325,7 @@ class CommandPlayer:
             thread=thread,
         )
         self._finish(result)
-        if status in {"error", "fail"}:
+        if status in FAILED:
             self._log.event(
                 "MarkSkippedChildren",
                 "debug",
@@ -297,7 +342,7 @@ class CommandPlayer:
         message = f"Finished running node {node.unique_id}"
         self._log.event("NodeFinished", "debug", message, data, thread=result.thread)
         # What was scripted to fail and was skipped instead has not had its turn.
-        scripted = result.status in {"error", "fail", "warn"}
+        scripted = result.status in FAILED | {"warn"}
         self._notes.add("ended", id=self._id, node=node.unique_id, status=result.status, as_scripted=scripted)
 
     # How it ends.
@@ -323,6 +368,7 @@ class CommandPlayer:
 
     def _conclude(self, results: Sequence[Result]) -> int:
         failed = [result for result in results if result.status in {"error", "fail"}]
+        partly = [result for result in results if result.status == "partial success"]
         warned = [result for result in results if result.status == "warn"]
         count = len(results)
         self._log.event(
@@ -331,15 +377,15 @@ class CommandPlayer:
             f"Finished running {count} nodes in 0 hours 0 minutes and {self._elapsed():.2f} seconds.",
             {"execution": "", "execution_time": self._elapsed(), "stat_line": f"{count} nodes"},
         )
-        summary = f"Completed with {len(failed)} errors and {len(warned)} warnings:"
+        counted = f"{len(failed)} errors, {len(partly)} partial successes, and {len(warned)} warnings"
         self._log.event(
             "EndOfRunSummary",
             "info",
-            summary if failed or warned else "Completed successfully",
+            f"Completed with {counted}:" if failed or partly or warned else "Completed successfully",
             {
                 "keyboard_interrupt": False,
                 "num_errors": len(failed),
-                "num_partial_success": 0,
+                "num_partial_success": len(partly),
                 "num_warnings": len(warned),
             },
         )
@@ -353,7 +399,7 @@ class CommandPlayer:
             counts = counts_of(results)
             told = " ".join(f"{name.upper()}={number}" for name, number in counts.items())
             self._log.event("StatsLine", "info", f"Done. {told}", {"stats": counts})
-        return self._completed(ok=not failed)
+        return self._completed(ok=not failed and not partly)
 
     def _tell(self, result: Result, heading: str, text: str, level: str) -> None:
         node, info = result.node, node_info(result.node, "None")

@@ -33,6 +33,7 @@ class Act(msgspec.Struct, frozen=True):
     :param ending: None where it goes well
     :param message: dbt's text of an error or a warning
     :param times: in how many of its runs it ends so; None for each
+    :param batches: of a microbatch model, the names of those that fail; None for all
     :param seconds: how long it takes
     :param rows: how many rows the database reports
     :param prints: lines that are no records, printed while it runs
@@ -42,6 +43,7 @@ class Act(msgspec.Struct, frozen=True):
     ending: Literal["error", "warn"] | None = None
     message: str | None = None
     times: int | None = None
+    batches: tuple[str, ...] | None = None
     seconds: float = 0.0
     rows: int | None = None
     prints: tuple[str, ...] = ()
@@ -62,11 +64,28 @@ class Crash(msgspec.Struct, frozen=True):
     times: int | None = None
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """
+    What a command says that runs no nodes, and how it ends.
+
+    :param lines: what dbt, or its macro, says
+    :param error: dbt's text, where it fails
+    :param seconds: how long it takes
+    :param times: how many such commands fail; None for each
+    """
+
+    lines: tuple[str, ...] = ()
+    error: str | None = None
+    seconds: float = 0.0
+    times: int | None = None
+
+
 class Script(msgspec.Struct, frozen=True):
     """
     What is played.
 
     :param acts: by unique_id; a node without one succeeds at once
+    :param answers: by command, such as "docs generate" or "run-operation grant"
     :param crash: what every command ends with
     :param prints: lines that are no records, printed before the first node
     :param recorded: whether a log is played instead, as it was recorded
@@ -76,6 +95,7 @@ class Script(msgspec.Struct, frozen=True):
     """
 
     acts: dict[str, Act] = {}
+    answers: dict[str, Answer] = {}
     crash: Crash | None = None
     prints: tuple[str, ...] = ()
     recorded: bool = False

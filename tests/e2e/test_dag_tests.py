@@ -11,7 +11,7 @@ from harness import RUN_TIMEOUT, dags_in
 from dbt_watch.testing import FakeDbt
 
 ROOT = Path(__file__).parents[2]
-TEST, _, _, CONFTEST, _ = re.findall(
+TEST, _, _, _, CONFTEST, _ = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs/dag-tests.md").read_text(), re.DOTALL
 )
 RETRIED = """

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import uuid
 from datetime import datetime, timezone
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,34 +16,36 @@ from kubernetes import client, config
 from dbt_watch import DbtProfile
 from dbt_watch.airflow.execution import executing
 from dbt_watch.exceptions import DbtRunFailed, PodLost
-from dbt_watch.local.localkube import Image, LocalKube, Timings
+from dbt_watch.local.localkube import LocalKube, Timings
 from dbt_watch.producers.pods.command_operator import command_class
 from dbt_watch.producers.pods.pod_profile import PodProfile
 from dbt_watch.profiles.dbt_profile import PROFILES_DIR
+from dbt_watch.testing import FakeDbt
 
-# Writes what it was called with, as a macro logs it, and ends as its target says.
-DBT = """\
-say() {
-  printf '{"data": {%s}, "info": {"name": "%s", "level": "%s", "ts": "2026-11-26T20:57:07.000000Z", "msg": "%s", "invocation_id": "i"}}\\n' "$@"
-}
-say '' MainReportVersion info 'Running with dbt=1.11.16'
-say '' JinjaLogInfo info "$(printf '%s' "$*" | tr -d '\\042')"
-if [ -e /etc/dbt-watch/profiles.yml ]; then
-  say '' JinjaLogInfo info "$(env | sed -n 's/^DBT_ENV_SECRET_PROFILE[A-Z_0-9]*=/signed in with /p')"
-fi
-case "$*" in *slowly*) sleep 2;; esac
-case "$*" in *fails*) say '' RunningOperationCaughtError error 'no such macro'; exit 1;; esac
-say '"elapsed": 1.5' CommandCompleted debug done
-"""
+MANIFEST = Path(__file__).parents[1] / "lineage/recordings/manifest.json"
+# Tells the password that it was given, and goes on as dbt.
+SIGNED_IN = [
+    "sh",
+    "-c",
+    """test -s /etc/dbt-watch/profiles.yml && env | sed -n 's/^DBT_ENV_SECRET_PROFILE[A-Z_0-9]*=/signed in with /p'
+    exec dbt "$@\"""",
+    "dbt",
+]
 
 
 @pytest.fixture(scope="module")
-def kube(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("image")
-    (directory / "dbt.sh").write_text(DBT)
-    with LocalKube(
-        {"shop:1": Image(mounts={"/usr/app": directory}, workdir="/usr/app")}, timings=Timings(pull_error=0.3)
-    ) as kube:
+def dbt():
+    return (
+        FakeDbt(MANIFEST)
+        .answers("run-operation grant", "granted")
+        .answers("run-operation fails", error="no such role")
+        .answers("run-operation slowly", seconds=2)
+    )
+
+
+@pytest.fixture(scope="module")
+def kube(dbt):
+    with LocalKube({"shop:1": dbt.image()}, timings=Timings(pull_error=0.3)) as kube:
         yield kube
 
 
@@ -75,7 +78,7 @@ def run(request, kube):
                 name="docs",
                 namespace="default",
                 image=image,
-                cmds=["sh", "dbt.sh"],
+                cmds=["dbt"] if profile is None else SIGNED_IN,
                 command={"words": list(words), **command},
                 profile=profile,
                 profiles_dir=None if profile is None else PROFILES_DIR,
@@ -99,21 +102,26 @@ def run(request, kube):
     return run
 
 
-def test_dbt_is_called_with_the_words_and_its_log_becomes_the_result(run, caplog):
-    caplog.set_level("INFO")
-    result = run("docs", "generate", target="prod")
-    message = result.pop("message")
-    assert result == {"command": "docs generate", "status": "success", "seconds": 1.5, "nodes": {}}
-    assert message.endswith("--no-use-colors docs generate --target prod")
+def test_dbt_is_called_with_the_words_and_its_log_becomes_the_result(run, dbt):
+    result = run("docs", "generate", "--select", "raw_orders", target="prod")
+    assert result.pop("seconds") > 0
+    assert result == {
+        "command": "docs generate --select raw_orders",
+        "status": "success",
+        "message": "Catalog written to target/catalog.json",
+        "nodes": {"success": 1},
+    }
+    words = ("--no-use-colors", "docs", "generate", "--select", "raw_orders", "--target", "prod")
+    assert dbt.commands[-1].words[-len(words) :] == words
 
 
-def test_the_arguments_of_a_macro_reach_dbt_as_they_are(run):
-    result = run("run-operation", "grant", args={"role": "$(HOME) $$"})
-    assert result["message"].endswith("run-operation grant --args {role: $(HOME) $$}")
+def test_the_arguments_of_a_macro_reach_dbt_as_they_are(run, dbt):
+    assert run("run-operation", "grant", args={"role": "$(HOME) $$"})["message"] == "granted"
+    assert (dbt.commands[-1].macro, dbt.commands[-1].args) == ("grant", {"role": "$(HOME) $$"})
 
 
 def test_a_command_that_fails_fails_the_task_with_dbts_words(run):
-    with pytest.raises(DbtRunFailed, match="dbt ended with exit code 1: no such macro"):
+    with pytest.raises(DbtRunFailed, match=r"exit code 1: Encountered an error .*: no such role"):
         run("run-operation", "fails")
 
 
@@ -150,12 +158,13 @@ def all_gone(secrets):
 
 
 @pytest.mark.usefixtures("warehouse")
-def test_a_profile_that_is_made_of_a_connection_comes_and_goes_with_the_pod(run, all_gone, capsys):
-    result = run("docs", "generate", target="prod", profile=WAREHOUSE)
-    assert result["message"] == "signed in with ***"
+def test_a_profile_that_is_made_of_a_connection_comes_and_goes_with_the_pod(run, dbt, all_gone, capsys):
+    assert run("docs", "generate", target="prod", profile=WAREHOUSE)["status"] == "success"
     log = capsys.readouterr().out
+    assert "signed in with ***" in log
     assert PASSWORD not in log
-    assert "--profiles-dir /etc/dbt-watch --profile shop --target prod" in log
+    words = ("--profiles-dir", "/etc/dbt-watch", "--profile", "shop", "--target", "prod")
+    assert dbt.commands[-1].words[-len(words) :] == words
     all_gone()
 
 
@@ -175,10 +184,10 @@ def test_a_pod_that_is_followed_gets_the_secret_that_its_worker_had_not_come_to_
         dying.setattr(PodProfile, "_undo", lambda *_: None)
         dying.setattr(command_class(), "cleanup", lambda *_, **__: None)
         with contextlib.suppress(Died):
-            run("docs", "slowly", profile=WAREHOUSE)
+            run("run-operation", "slowly", profile=WAREHOUSE)
     (secret,) = secrets()
     assert not secret.metadata.owner_references
-    assert run("docs", "slowly", profile=WAREHOUSE)["status"] == "success"
+    assert run("run-operation", "slowly", profile=WAREHOUSE)["status"] == "success"
     all_gone()
 
 

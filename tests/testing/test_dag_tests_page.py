@@ -8,13 +8,14 @@ from pathlib import Path
 import httpx
 import pytest
 from played import BUILD, Played
+from test_fake_dbt import resource, written
 
 from dbt_watch.testing import DagRun
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/dag-tests.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-SCRIPTS, CHECK, ON_LOCALKUBE = BLOCKS[1], BLOCKS[2], BLOCKS[4]
+SCRIPTS, COMMANDS, CHECK, ON_LOCALKUBE = BLOCKS[1], BLOCKS[2], BLOCKS[3], BLOCKS[5]
 MANIFEST = ROOT / "tests/lineage/recordings/manifest.json"
 
 
@@ -42,6 +43,21 @@ def test_the_scripts_do_what_they_say():
     assert doubtful.states()["test.jaffle_shop.late_customers"] == "warn"
     assert Played(made["killed"]).exit_code == 137
     assert Played(made["unparsable"]).exit_code == 2
+
+
+def test_batches_and_other_commands_end_as_is_scripted():
+    place = Path("dags/dbt/metered_shop/target")
+    place.mkdir(parents=True)
+    usage = "model.metered_shop.daily_usage"
+    days = {"incremental_strategy": "microbatch", "batch_size": "day", "begin": "2026-01-01"}
+    written(place, resource(usage, config={"materialized": "incremental", **days}))
+    made = run(COMMANDS)
+    times = ("--event-time-start", "2026-01-01", "--event-time-end", "2026-01-03")
+    assert Played(made["one_day_fails"], *BUILD, *times).states()[usage] == "partial success"
+    assert Played(made["one_day_fails"], *BUILD, *times).states()[usage] == "success"
+    assert "granted to 3 tables" in Played(made["granted"], "run-operation", "grant_select").log
+    assert Played(made["no_docs"], "docs", "generate").exit_code == 2
+    assert Played(made["no_docs"], "docs", "generate").exit_code == 0
 
 
 def test_the_assertions_hold_for_a_run_with_a_retry():

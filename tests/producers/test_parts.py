@@ -1,6 +1,8 @@
 """What the task that runs dbt for a part of a project does after what came before it, and after its own earlier attempts."""
 
 import asyncio
+import json
+import sys
 import uuid
 from datetime import datetime, timezone
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
 from airflow.sdk.execution_time.context import set_current_context
+from dbt_words import BEGINNING, said
 
 from dbt_watch.airflow.compat import AirflowFailException, AirflowSkipException
 from dbt_watch.airflow.execution import executing
@@ -19,9 +22,8 @@ from dbt_watch.core.part import Part, Upstream
 from dbt_watch.core.results import NodeResult, NotRun
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.exceptions import ArgumentError, DbtRunFailed
-from dbt_watch.local.localkube import LocalKube
+from dbt_watch.local.localkube import Image, LocalKube, Mount
 from dbt_watch.producers.pods.operator import producer_class
-from dbt_watch.testing import FakeDbt
 
 RAW_ORDERS, RAW_CUSTOMERS = "seed.jaffle_shop.raw_orders", "seed.jaffle_shop.raw_customers"
 STG_ORDERS, STG_PAYMENTS = "model.jaffle_shop.stg_orders", "model.jaffle_shop.stg_payments"
@@ -29,6 +31,14 @@ ORDERS = "model.jaffle_shop.orders"
 BEHIND_RAW_ORDERS = Upstream("shop.raw_orders", RAW_ORDERS, (STG_ORDERS,))
 BEHIND_STG_ORDERS = Upstream("shop.stg_orders", STG_ORDERS, (ORDERS,))
 BEHIND_FIT = Upstream("fit", None, (ORDERS,))
+
+# Stands for dbt: it leaves word of what it was asked for, and says what a test wants it to.
+SCRIPT = """
+import json, sys
+open("/asked/{run_id}", "w").write(json.dumps(sys.argv[1:]))
+print({log!r})
+raise SystemExit({exit_code})
+"""
 
 
 class Store(dict):
@@ -40,9 +50,10 @@ class Store(dict):
 class Shop:
     """The tasks that run dbt for parts of the example project, on a cluster of processes and without a whole Airflow."""
 
-    def __init__(self, graph, kube, manifest):
-        self.graph, self.kube, self.manifest = graph, kube, manifest
+    def __init__(self, graph, kubeconfig, directory):
+        self.graph, self.kubeconfig = graph, kubeconfig
         self.run_id = f"run-{uuid.uuid4()}"
+        self.asked_in = directory / self.run_id
         self.states, self.returned = {}, {}
         self.store = Store()
         self.pages = {}
@@ -70,17 +81,12 @@ class Shop:
         if results:
             self.returned[task_id] = results[0].to_dict()
 
-    def play(self, dbt):
-        """Let this be the dbt of the pods from now on."""
-        self.dbt = dbt
-        self.kube.replace_images({"shop:1": dbt.image()})
-
-    def operator(self, *, cmds=("dbt",), **arguments):
-        """Return what runs dbt."""
+    def operator(self, script, **arguments):
+        """Return what runs dbt; a program in Python stands for dbt."""
         return producer_class()(
-            task_id="dbt_build", name="shop", image="shop:1", cmds=list(cmds), namespace="default",
+            task_id="dbt_build", name="shop", image="python:3", cmds=["python", "-c", script], namespace="default",
             build={}, selection=Selection(), graph=self.graph, selected=select_nodes(self.graph),
-            kubernetes_conn_id=None, config_file=str(self.kube.kubeconfig), startup_check_interval_seconds=0.1,
+            kubernetes_conn_id=None, config_file=str(self.kubeconfig), startup_check_interval_seconds=0.1,
             poll_interval=0.1, **arguments,
         )  # fmt: skip
 
@@ -103,22 +109,22 @@ class Shop:
         part,
         *,
         watched,
-        fails=(),
+        says=(),
+        exit_code=0,
         number=1,
         tries=0,
         retries=None,
         deferrable=False,
         **more,
     ):
-        """Run an attempt, deferred or not, in which some nodes fail; return what it returns."""
+        """Run an attempt, deferred or not; return what it returns."""
         self.pages.clear()
-        dbt = FakeDbt(self.manifest)
-        for node in fails:
-            dbt = dbt.fails(node)
-        self.play(dbt)
+        self.asked_in.unlink(missing_ok=True)
+        log = "\n".join([BEGINNING, *(said(unique_id, status) for unique_id, status in dict(says).items())])
+        script = SCRIPT.format(run_id=self.run_id, log=log, exit_code=exit_code)
 
         def operator():
-            operator = self.operator(watched=watched, deferrable=deferrable)
+            operator = self.operator(script, watched=watched, deferrable=deferrable)
             for name, value in {"part": part, **more}.items():
                 setattr(operator, name, value)
             return operator
@@ -136,8 +142,7 @@ class Shop:
 
     def left_behind(self):
         """Let the first attempt have left a pod in which dbt runs; return its name."""
-        self.play(FakeDbt(self.manifest))
-        operator = self.operator(watched={}, cmds=["python", "-c", "import time; time.sleep(600)"])
+        operator = self.operator("import time; time.sleep(600)", watched={})
         pod = operator.build_pod_request_obj(self.context(1, 0))
         operator.client.create_namespaced_pod(pod.metadata.namespace, pod)
         return pod.metadata.name
@@ -145,19 +150,22 @@ class Shop:
     @property
     def pods(self):
         """The names of the pods of this run that are there."""
-        found = self.operator(watched={}).client.list_namespaced_pod("default")
+        found = self.operator("", watched={}).client.list_namespaced_pod("default")
         return [pod.metadata.name for pod in found.items if pod.metadata.labels["run_id"] == self.run_id]
 
     @property
     def arguments(self):
         """What dbt was called with."""
-        return self.dbt.commands[-1].words
+        return json.loads(self.asked_in.read_text())
 
     @property
     def asked(self):
         """The nodes that dbt was asked for; None when it did not run."""
-        commands = self.dbt.commands
-        return set(commands[-1].selected) if commands else None
+        if not self.asked_in.exists():
+            return None
+        words = self.arguments[self.arguments.index("--select") + 1 :]
+        count = next(number for number, word in enumerate(words) if word.startswith("--"))
+        return select_nodes(self.graph, select=words[:count], indirect_selection="empty")
 
     @property
     def journal(self):
@@ -173,14 +181,21 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def kube():
-    with LocalKube({}) as kube:
+def directory(tmp_path_factory):
+    """What pods and tests have in common."""
+    return tmp_path_factory.mktemp("asked")
+
+
+@pytest.fixture(scope="module")
+def kube(directory):
+    image = Image(venv=sys.prefix, mounts={"/asked": Mount(directory, shared=True)})
+    with LocalKube(images={"python:3": image}) as kube:
         yield kube
 
 
 @pytest.fixture
-def shop(kube, graph, project, monkeypatch):
-    shop = Shop(graph, kube, project / "target/manifest.json")
+def shop(kube, graph, monkeypatch, directory):
+    shop = Shop(graph, kube.kubeconfig, directory)
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", shop, raising=False)
     return shop
 
@@ -252,7 +267,7 @@ def test_a_later_producer_builds_what_a_failure_does_not_hold_back_and_then_fail
 ):
     shop.end("shop.raw_orders", "failed", failed(RAW_ORDERS))
     with pytest.raises(AirflowFailException, match=r"^1 node was not built: upstream `raw_orders` failed$"):
-        later(STG_ORDERS, STG_PAYMENTS, tries=2, deferrable=deferrable)
+        later(STG_ORDERS, STG_PAYMENTS, says={STG_PAYMENTS: "success"}, tries=2, deferrable=deferrable)
     assert shop.asked == {STG_PAYMENTS}
     assert shop.entries == {STG_ORDERS: "skipped", STG_PAYMENTS: "success"}
     assert not shop.journal.page.will_retry
@@ -261,7 +276,7 @@ def test_a_later_producer_builds_what_a_failure_does_not_hold_back_and_then_fail
 def test_a_later_producer_in_which_dbt_itself_fails_is_tried_again(shop, later):
     shop.end("shop.raw_orders", "failed", failed(RAW_ORDERS))
     with pytest.raises(DbtRunFailed, match="failed: stg_payments"):
-        later(STG_ORDERS, STG_PAYMENTS, fails=[STG_PAYMENTS], tries=2)
+        later(STG_ORDERS, STG_PAYMENTS, says={STG_PAYMENTS: "error"}, exit_code=1, tries=2)
     assert shop.journal.page.will_retry
 
 
@@ -275,14 +290,14 @@ def test_a_later_producer_of_which_nothing_is_left_gets_no_pod(shop, later):
 
 def test_what_was_only_skipped_before_a_later_producer_is_no_failure_of_it(shop, later):
     shop.end("shop.raw_orders", "skipped")
-    later(STG_ORDERS, STG_PAYMENTS)
+    later(STG_ORDERS, STG_PAYMENTS, says={STG_PAYMENTS: "success"})
     assert shop.asked == {STG_PAYMENTS}
     assert shop.entries == {STG_ORDERS: NotRun.UPSTREAM_SKIPPED, STG_PAYMENTS: "success"}
 
 
 def test_what_ended_well_before_a_later_producer_holds_nothing_back(shop, later):
     shop.end("shop.raw_orders", "success")
-    later(STG_ORDERS, STG_PAYMENTS)
+    later(STG_ORDERS, STG_PAYMENTS, says={STG_ORDERS: "success", STG_PAYMENTS: "success"})
     assert shop.asked == {STG_ORDERS, STG_PAYMENTS}
     assert shop.journal.state.closed.exit_code == 0
 
@@ -293,7 +308,7 @@ def test_a_run_that_is_narrowed_leaves_out_nodes_of_each_part_and_each_tells_of_
 ):
     shop.end("shop.raw_orders", "success")
     narrow = {"select": "stg_payments orders"}
-    later(STG_ORDERS, STG_PAYMENTS, build=narrow, deferrable=deferrable)
+    later(STG_ORDERS, STG_PAYMENTS, says={STG_PAYMENTS: "success"}, build=narrow, deferrable=deferrable)
     assert shop.asked == {STG_PAYMENTS}
     assert shop.entries == {STG_ORDERS: NotRun.LEFT_OUT, STG_PAYMENTS: "success"}
 
@@ -357,31 +372,36 @@ def test_a_pod_that_a_dead_worker_has_left_is_stopped_also_where_nothing_is_buil
 def test_the_next_attempt_of_an_isolated_node_runs_the_test_that_failed_alone(
     shop, alone, tests_of_orders, deferrable
 ):
+    tests = dict.fromkeys(tests_of_orders, "fail")
     with pytest.raises(DbtRunFailed):
-        alone(fails=tests_of_orders, tries=1, deferrable=deferrable)
+        alone(says={ORDERS: "success", **tests}, exit_code=1, tries=1, deferrable=deferrable)
     assert shop.asked == {ORDERS, *tests_of_orders}
     assert "return_value" not in shop.pages
     shop.states = {"dbt_build": "running", "shop.orders.test": "deferred"}
-    value = alone(number=2, tries=1, deferrable=deferrable)
+    passed = dict.fromkeys(tests_of_orders, "pass")
+    value = alone(says=passed, number=2, tries=1, deferrable=deferrable)
     assert shop.asked == {*tests_of_orders}
     assert NodeResult.from_dict(value) == shop.journal.state.entries[ORDERS]
     assert NodeResult.from_dict(value).attempt == 1
-    assert shop.entries == {ORDERS: "success", **dict.fromkeys(tests_of_orders, "pass")}
+    assert shop.entries == {ORDERS: "success", **passed}
 
 
 def test_where_airflow_keeps_nothing_of_an_attempt_the_node_is_built_again_too(shop, alone, tests_of_orders):
     shop.store = None
+    words = {ORDERS: "success", **dict.fromkeys(tests_of_orders, "fail")}
     with pytest.raises(DbtRunFailed):
-        alone(fails=tests_of_orders, tries=1)
+        alone(says=words, exit_code=1, tries=1)
     shop.states = {"dbt_build": "running", "shop.orders.test": "deferred"}
-    assert alone(number=2, tries=1)["attempt"] == 2
+    words.update(dict.fromkeys(tests_of_orders, "pass"))
+    assert alone(says=words, number=2, tries=1)["attempt"] == 2
     assert shop.asked == {ORDERS, *tests_of_orders}
 
 
 def test_the_last_attempt_of_an_isolated_node_leaves_a_failed_test_to_its_own_task(
     shop, alone, tests_of_orders
 ):
-    assert alone(fails=tests_of_orders)["status"] == "success"
+    words = {ORDERS: "success", **dict.fromkeys(tests_of_orders, "fail")}
+    assert alone(says=words, exit_code=1)["status"] == "success"
     assert shop.journal.state.closed.exit_code == 1
 
 
@@ -389,14 +409,14 @@ def test_the_next_attempt_of_a_later_producer_builds_what_is_neither_done_nor_he
     shop.end("shop.raw_orders", "failed", failed(RAW_ORDERS))
     shop.states["shop.stg_payments"] = "success"
     with pytest.raises(AirflowFailException, match=r"^1 node was not built: upstream `raw_orders` failed$"):
-        later(STG_ORDERS, STG_PAYMENTS, RAW_CUSTOMERS, number=2, tries=2)
+        later(STG_ORDERS, STG_PAYMENTS, RAW_CUSTOMERS, says={RAW_CUSTOMERS: "success"}, number=2, tries=2)
     assert shop.asked == {RAW_CUSTOMERS}
     assert shop.entries == {STG_ORDERS: "skipped", RAW_CUSTOMERS: "success"}
 
 
 def test_an_isolated_node_that_is_cleared_alone_is_built_alone(shop, alone):
     shop.states = {"dbt_build": "running", "shop.orders.test": "success"}
-    assert alone(number=2, tries=1, retries=0)["status"] == "success"
+    assert alone(says={ORDERS: "success"}, number=2, tries=1, retries=0)["status"] == "success"
     assert shop.asked == {ORDERS}
 
 
@@ -405,13 +425,13 @@ def test_an_isolated_node_is_not_built_beneath_a_failed_test_that_was_not_cleare
     with pytest.raises(
         AirflowFailException, match=r"1 tasks \(shop.orders.test\) have failed and were not cleared"
     ):
-        alone(number=2, tries=1, retries=0)
+        alone(says={ORDERS: "success"}, number=2, tries=1, retries=0)
     assert shop.asked is None
 
 
 def test_a_later_producer_whose_worker_died_after_dbt_had_ended_well_has_nothing_to_do(shop, later):
     shop.end("shop.raw_orders", "success")
-    later(STG_PAYMENTS, tries=1)
+    later(STG_PAYMENTS, says={STG_PAYMENTS: "success"}, tries=1)
     assert shop.asked == {STG_PAYMENTS}
     shop.states["shop.stg_payments"] = "success"
     later(STG_PAYMENTS, number=2, tries=1)
@@ -422,9 +442,16 @@ def test_a_later_producer_whose_worker_died_after_dbt_had_ended_well_has_nothing
 def test_a_retry_calls_dbt_with_the_options_of_the_first_attempt_and_a_clear_with_those_of_now(shop, later):
     shop.end("shop.raw_orders", "success")
     with pytest.raises(DbtRunFailed):
-        later(STG_PAYMENTS, fails=[STG_PAYMENTS], tries=1, build={"threads": "3"})
+        later(STG_PAYMENTS, says={STG_PAYMENTS: "error"}, exit_code=1, tries=1, build={"threads": "3"})
     for number, tries, threads in ((2, 1, "3"), (3, 3, "5")):
-        later(STG_PAYMENTS, number=number, tries=tries, retries=1, build={"threads": "5"})
+        later(
+            STG_PAYMENTS,
+            says={STG_PAYMENTS: "success"},
+            number=number,
+            tries=tries,
+            retries=1,
+            build={"threads": "5"},
+        )
         assert shop.arguments[shop.arguments.index("--threads") + 1] == threads
 
 
@@ -434,20 +461,22 @@ SHOWS_SOMETHING_ELSE = r"dbt ended well, but 1 tasks \({}\) had ended before and
 def test_a_producer_is_not_green_over_a_task_that_shows_something_else(shop, later):
     shop.states = {"shop.raw_orders": "success", "shop.stg_orders": "failed"}
     with pytest.raises(AirflowFailException, match=SHOWS_SOMETHING_ELSE.format("shop.stg_orders")):
-        later(STG_ORDERS, number=2, tries=2)
+        later(STG_ORDERS, says={STG_ORDERS: "success"}, number=2, tries=2)
 
 
-def test_nor_is_the_task_of_an_isolated_node_over_one_of_its_tests(shop, alone):
+def test_nor_is_the_task_of_an_isolated_node_over_one_of_its_tests(shop, alone, tests_of_orders):
     shop.states = {"dbt_build": "running", "shop.orders.test": "failed"}
+    words = {ORDERS: "success", **dict.fromkeys(tests_of_orders, "pass")}
     with pytest.raises(AirflowFailException, match=SHOWS_SOMETHING_ELSE.format("shop.orders.test")):
-        alone(number=2, tries=2)
+        alone(says=words, number=2, tries=2)
 
 
 def test_a_task_that_had_failed_as_dbt_has_now_is_shown_rightly(shop, alone, tests_of_orders):
     shop.states = {"dbt_build": "running", "shop.orders.test": "failed"}
-    assert alone(fails=tests_of_orders, number=2, tries=1)["status"] == "success"
+    words = {ORDERS: "success", **dict.fromkeys(tests_of_orders, "fail")}
+    assert alone(says=words, exit_code=1, number=2, tries=1)["status"] == "success"
 
 
 def test_the_first_attempt_does_not_ask_what_its_tasks_show(shop, later):
     shop.states = {"shop.raw_orders": "success", "shop.stg_orders": "failed"}
-    later(STG_ORDERS, tries=2)
+    later(STG_ORDERS, says={STG_ORDERS: "success"}, tries=2)

@@ -39,15 +39,19 @@ def project(isolate=None):
         return shop()
 
 
-def by_server():
+def by_server(project_dir="shop"):
     from dbt_watch import dbt_api_project
 
     with DAG(schedule=None, **DAG_ARGUMENTS):
 
-        @dbt_api_project(manifest=CASE["manifest"], project_dir="shop")
+        @dbt_api_project(manifest=CASE["manifest"], project_dir=project_dir)
         def shop(): ...
 
         shop()
+
+
+def in_no_time():
+    by_server("played")
 
 
 def three_producers():

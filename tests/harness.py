@@ -16,7 +16,7 @@ DATABASE = "/tmp/jaffle_shop.duckdb"  # noqa: S108
 # In seconds, on a machine that may be slow and has many runs at once.
 RUN_TIMEOUT = 600
 PATIENCE = 240
-PAUSE = 0.3
+PAUSE = 0.5
 # So that the death of a part or of a worker is noticed within seconds instead of minutes.
 NOTICED_SOON = {
     # A task whose worker died is given up after this many seconds.

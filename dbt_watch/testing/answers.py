@@ -15,7 +15,7 @@ from dbt_watch.exceptions import ArgumentError
 from dbt_watch.testing.call import GROUPS
 from dbt_watch.testing.log_lines import node_info, now, written
 from dbt_watch.testing.run_order import TESTS
-from dbt_watch.testing.script import Answer
+from dbt_watch.testing.script import ScriptedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +85,7 @@ def check_command(command: str, manifest: Path) -> str:
     return " ".join([_ALIASES.get(name, name), *rest])
 
 
-def answer_to(call: Call, answers: Mapping[str, Answer]) -> tuple[str, Answer]:
+def answer_to(call: Call, answers: Mapping[str, ScriptedAnswer]) -> tuple[str, ScriptedAnswer]:
     """Return what is scripted of a command, and under which name."""
     name = _ALIASES.get(call.command, call.command)
     keys = [name]
@@ -93,7 +93,7 @@ def answer_to(call: Call, answers: Mapping[str, Answer]) -> tuple[str, Answer]:
         macro = call.arguments[0]
         keys = [f"{name} {macro}", f"{name} {macro.rpartition('.')[2]}", name]
     key = next((key for key in keys if key in answers), keys[0])
-    return key, answers.get(key, Answer())
+    return key, answers.get(key, ScriptedAnswer())
 
 
 class OtherCommand:
@@ -107,7 +107,9 @@ class OtherCommand:
     :param answer: what is scripted
     """
 
-    def __init__(self, call: Call, log: LogWriter, graph: Graph, manifest: Path, answer: Answer) -> None:
+    def __init__(
+        self, call: Call, log: LogWriter, graph: Graph, manifest: Path, answer: ScriptedAnswer
+    ) -> None:
         self._call = call
         self._log = log
         self._graph = graph

@@ -36,7 +36,7 @@ class _Config(msgspec.Struct):
 
 
 @dataclass
-class Batch:
+class PlayedBatch:
     """
     One batch of a run of a model.
 
@@ -83,7 +83,7 @@ def check_batches(graph: Graph, node: Node, names: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def batches_of(graph: Graph, node: Node, call: Call, now: datetime) -> list[Batch]:
+def batches_of(graph: Graph, node: Node, call: Call, now: datetime) -> list[PlayedBatch]:
     """
     Return the batches of a run of a model, of which there is a table already; none where it is no microbatch model.
 
@@ -106,12 +106,12 @@ def batches_of(graph: Graph, node: Node, call: Call, now: datetime) -> list[Batc
     while (following := _moved(starts[-1], size, 1)) < end:
         starts.append(following)
     return [
-        Batch(begin.strftime(_FORMATS[size]), (begin.isoformat(), over.isoformat()))
+        PlayedBatch(begin.strftime(_FORMATS[size]), (begin.isoformat(), over.isoformat()))
         for begin, over in zip(starts, [*starts[1:], end], strict=True)
     ]
 
 
-def fail_batches(batches: Sequence[Batch], names: Sequence[str] | None) -> str:
+def fail_batches(batches: Sequence[PlayedBatch], names: Sequence[str] | None) -> str:
     """
     Set how batches end of which some fail, and return how their model does.
 
@@ -126,7 +126,7 @@ def fail_batches(batches: Sequence[Batch], names: Sequence[str] | None) -> str:
     return "success" if well == len(batches) else "partial success" if well else "error"
 
 
-def summary_of(batches: Sequence[Batch]) -> str:
+def summary_of(batches: Sequence[PlayedBatch]) -> str:
     """Return what dbt says of a model whose batches are over."""
     well = sum(batch.status == "success" for batch in batches)
     if well in {0, len(batches)}:
@@ -134,7 +134,7 @@ def summary_of(batches: Sequence[Batch]) -> str:
     return f"PARTIAL SUCCESS ({well}/{len(batches)})"
 
 
-def batch_results(batches: Sequence[Batch]) -> dict[str, Any] | None:
+def batch_results(batches: Sequence[PlayedBatch]) -> dict[str, Any] | None:
     """Return how batches ended as run_results.json has it."""
     if not batches:
         return None
@@ -206,7 +206,7 @@ def say_end(log: LogWriter, result: Result, index: int) -> None:
 def _told(result: Result, index: int, word: str, end: str) -> tuple[str, dict[str, Any]]:
     node, count = result.node, len(result.batches)
     description = f"batch {result.batches[index - 1].name} of {schema_of(node)}.{node.name}"
-    message = dotted(f"Batch {index} of {count} {word} {description}", end)
+    message = dotted(f"PlayedBatch {index} of {count} {word} {description}", end)
     return message, {"batch_index": index, "description": description, "total_batches": count}
 
 

@@ -30,7 +30,7 @@ from dbt_watch.testing.memory import CLUSTER, Cluster
 from dbt_watch.testing.notes import NOTES
 from dbt_watch.testing.player import LOG, MANIFEST, SCRIPT
 from dbt_watch.testing.run_order import TESTS
-from dbt_watch.testing.script import Act, Answer, Crash, Death, How, Script
+from dbt_watch.testing.script import Act, Crash, Death, How, Script, ScriptedAnswer
 
 if TYPE_CHECKING:
     import os
@@ -188,7 +188,7 @@ class FakeDbt:
         if times is not None and error is None:
             raise ArgumentError("times", times, "an `error` beside it: what is to happen so often")
         key = check_command(command, manifest)
-        answer = Answer(lines, error, seconds, times)
+        answer = ScriptedAnswer(lines, error, seconds, times)
         return self._scripted(answers={**self._played.script.answers, key: answer})
 
     def exits(

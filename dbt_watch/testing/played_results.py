@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from dbt_watch.testing.batches import Batch, batch_results, fail_batches, summary_of
+from dbt_watch.testing.batches import PlayedBatch, batch_results, fail_batches, summary_of
 from dbt_watch.testing.log_lines import described, schema_of
 from dbt_watch.testing.run_order import TESTS
 
@@ -46,7 +46,7 @@ class Result:
     status: str
     message: str = ""
     error: str = ""
-    batches: list[Batch] = field(default_factory=list)
+    batches: list[PlayedBatch] = field(default_factory=list)
     failures: int | None = None
     rows: int | None = None
     began: str = ""
@@ -115,7 +115,7 @@ class Result:
         }
 
 
-def result_of(node: Node, act: Act, batches: list[Batch]) -> Result:
+def result_of(node: Node, act: Act, batches: list[PlayedBatch]) -> Result:
     """
     Return how a node will end.
 

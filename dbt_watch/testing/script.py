@@ -64,7 +64,7 @@ class Crash(msgspec.Struct, frozen=True):
     times: int | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ScriptedAnswer(msgspec.Struct, frozen=True):
     """
     What a command says that runs no nodes, and how it ends.
 
@@ -95,7 +95,7 @@ class Script(msgspec.Struct, frozen=True):
     """
 
     acts: dict[str, Act] = {}
-    answers: dict[str, Answer] = {}
+    answers: dict[str, ScriptedAnswer] = {}
     crash: Crash | None = None
     prints: tuple[str, ...] = ()
     recorded: bool = False

@@ -36,7 +36,11 @@ class LoneBuild:
         nodes = frozenset(unique_ids)
         selection = selection_of(producer.graph, nodes)
         if selection is None:
-            raise SelectionError("select", ", ".join(sorted(nodes)), "nodes that dbt can be asked for alone")
+            raise SelectionError(
+                "select",
+                ", ".join(sorted(nodes)),
+                "nodes that one dbt command can select by name: some names are ambiguous, or the list is too long",
+            )
         self._operator = producer.prepare_for_execution()
         self._operator.selected = nodes
         self._operator.selection = selection

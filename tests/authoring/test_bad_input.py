@@ -108,7 +108,7 @@ def test_an_unknown_argument_with_what_is_near(make):
         ("profile_config", "profiles_dir="),
         ("project_config", "manifest="),
         ("execution_config", "image="),
-        ("operator_args", "one by one"),
+        ("operator_args", "arguments of the decorator"),
         ("models", "select="),
     ],
 )
@@ -134,8 +134,8 @@ def test_an_operator_of_ones_own_may_have_such_an_argument(make):
             {"retires": 2},
             "retires=2: expected an argument of @dbt_node or of Airflow's @task; .*did you mean retries",
         ),
-        ({"image": "shop:1"}, "image='shop:1': expected to be left out inside of a project"),
-        ({"exclude": "a"}, "exclude='a': expected to be left out inside of a project"),
+        ({"image": "shop:1"}, "image='shop:1': expected to be left out inside a project"),
+        ({"exclude": "a"}, "exclude='a': expected to be left out inside a project"),
         ({"build": 7}, "build=7: expected to be returned by the function under @dbt_k8s_project"),
     ],
 )

@@ -129,12 +129,15 @@ def test_such_a_dag_can_be_serialized(dag, project_in, serialized):
         (lambda project: project.run_operation("grant", args=[1]), r"args=\[1\]"),
         (lambda project: project.command(["ls"], vars=[1]), r"vars=\[1\]"),
         (lambda project: project.command(["ls"], target=1), "target=1"),
-        (lambda project: project.command(["ls"], select="orders"), "select='orders': .* about the nodes"),
-        (lambda project: project.command(["ls"], manifest="x"), "manifest='x': .* about the nodes"),
+        (
+            lambda project: project.command(["ls"], select="orders"),
+            "select='orders': .* applies to the nodes",
+        ),
+        (lambda project: project.command(["ls"], manifest="x"), "manifest='x': .* applies to the nodes"),
         (lambda project: project.command(["ls"], immage="x"), "immage='x': .* did you mean image"),
         (lambda project: project.command(["ls"], task_id=""), "task_id=''"),
         (lambda _: dbt_command(["ls"]), "image=None: expected the image"),
-        (lambda _: dbt_command(["ls"], conn_id="x", image="y"), "image='y': .* an argument of a pod"),
+        (lambda _: dbt_command(["ls"], conn_id="x", image="y"), "image='y': .* configures a pod"),
     ],
 )
 def test_what_is_wrong_is_said_while_the_dag_is_parsed(dag, project_in, call, expected):
@@ -194,5 +197,5 @@ def test_within_the_function_of_a_project_it_is_refused(dag, decorate):
     def shop():
         dbt_command(["docs", "generate"], image="shop:1")
 
-    with pytest.raises(ArgumentError, match="outside of a project's function"):
+    with pytest.raises(ArgumentError, match="outside the function that defines the project"):
         shop()

@@ -104,7 +104,7 @@ def test_a_schema_that_no_connection_can_say_is_asked_for_while_the_dag_is_parse
 
 
 def test_the_pod_of_one_node_has_no_profile_of_its_own(make):
-    with pytest.raises(ArgumentError, match="it holds for the whole project"):
+    with pytest.raises(ArgumentError, match="it applies to the whole project"):
         PodSettings(profile=PROFILE)
 
 

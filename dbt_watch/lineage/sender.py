@@ -98,7 +98,9 @@ class EventSender:
         try:
             outlet = self._open()
         except Exception as error:  # noqa: BLE001 - the build goes on without lineage
-            self._warn("OpenLineage cannot be used, so nothing of this build is sent: %s", _words_of(error))
+            self._warn(
+                "OpenLineage cannot be used, so no events of this build are sent: %s", _words_of(error)
+            )
             self._finish(is_told=True)
             return
         while (happening := self._next()) is not None:

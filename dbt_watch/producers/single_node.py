@@ -74,7 +74,7 @@ class LoneBuild:
         except Exception as error:
             if operator.watch is None or operator.watch.closed is None:
                 raise
-            operator.log.info("dbt did not end well: %s", error)
+            operator.log.info("dbt failed: %s", error)
         return operator.watch.results, operator.watch.closed
 
     def kill(self) -> None:

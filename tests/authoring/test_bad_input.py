@@ -279,7 +279,7 @@ def test_a_task_in_front_of_a_sensor_is_refused_with_what_to_write_instead(make,
         def land(): ...
 
         build()
-        with pytest.raises(ArgumentError, match=r"land >> .*in front of the project"):
+        with pytest.raises(ArgumentError, match=r"land >> .*upstream of the project"):
             land() >> dag.task_dict["build.orders"]
 
 

@@ -143,7 +143,7 @@ def test_as_long_as_a_server_says_it_is_waited(client_of, server, monkeypatch):
         (says(422, b'{"message": "command=...: expected a sub-command of dbt"}'), "expected a sub-command"),
         (says(413), "HTTP 413"),
         (says(404, b'{"detail": "Not Found"}'), "HTTP 404: Not Found"),
-        (says(307, b"", Location="https://dbt.example/invocations?token=pa55"), "it is at https://dbt.example/invocations,"),
+        (says(307, b"", Location="https://dbt.example/invocations?token=pa55"), "redirected to https://dbt.example/invocations;"),
     ],
 )  # fmt: skip
 def test_what_another_try_would_not_change_is_told_at_once(client_of, server, fault, words):
@@ -172,7 +172,7 @@ def test_a_state_that_cannot_be_read_is_asked_for_again(client_of, server, fault
 
 def test_a_state_of_no_contract_is_not_waited_for_without_end(client_of, server):
     server.add("nightly-1", "RETRYING")
-    with pytest.raises(ServerError, match="which is not an invocation in a state of the contract"):
+    with pytest.raises(ServerError, match="which is not an invocation in a known state"):
         client_of().ask("look", "nightly-1", 0.2)
 
 

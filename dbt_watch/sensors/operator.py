@@ -333,7 +333,7 @@ class DbtNodeSensor(BaseOperator):
     def _known_rebuild(self) -> Rebuild:
         if self._rebuild is None:
             raise AirflowFailException(
-                "cleared alone, but its project is not known, so its nodes cannot be built"
+                "cleared on its own, but its project is not known, so its nodes cannot be built"
             )
         return self._rebuild
 

@@ -248,7 +248,7 @@ def test_a_node_that_does_not_exist_with_what_is_near(make):
 
 def test_a_node_that_the_selection_leaves_out(make):
     text = refusal(ArgumentError, make, bound_to("customers", lambda result: None), select="raw_orders")
-    assert "a node that this selection builds" in text
+    assert "a node that has a task in this selection" in text
 
 
 def test_a_bound_function_that_takes_no_result(make):

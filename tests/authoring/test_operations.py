@@ -123,7 +123,7 @@ def test_such_a_dag_can_be_serialized(dag, project_in, serialized):
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (lambda project: project.command(["build"]), "the project itself"),
+        (lambda project: project.command(["build"]), "builds the project"),
         (lambda project: project.command(["ls", "--quiet"]), "words without --quiet"),
         (lambda project: project.run_operation("grant select"), "macro='grant select'"),
         (lambda project: project.run_operation("grant", args=[1]), r"args=\[1\]"),

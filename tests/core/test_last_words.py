@@ -48,7 +48,7 @@ def read(log, exit_code, *, reason=None, nodes=None):
 def test_what_is_said_last_is_the_reason():
     end, message = read(USAGE.encode(), 2)
     assert end.reason == "Error: Invalid value for '--project-dir': Path '/nowhere' does not exist."
-    assert message == f"dbt ended before it came to this node (exit code 2: {end.reason})"
+    assert message == f"dbt ended before it got to this node (exit code 2: {end.reason})"
 
 
 def test_what_kubernetes_says_comes_first():

@@ -316,7 +316,7 @@ def test_a_server_that_calls_it_a_success_that_dbt_came_to_its_end_makes_no_fail
     scene.end("SUCCESS")
     scene.follow()
     assert scene.watch.closed.exit_code == 1
-    assert scene.watch.closed.reason == "dbt is said to have ended well, but 1 node has failed: orders"
+    assert scene.watch.closed.reason == "dbt was reported as successful, but 1 node has failed: orders"
 
 
 def test_a_server_that_stays_away_is_given_up(scene_of, monkeypatch):
@@ -403,7 +403,7 @@ def test_what_is_known_from_nowhere_is_not_green(scene_of, dialect, why, state):
     scene.follow()
     for entry in scene.watch.results:
         assert (entry.status, entry.not_run) == ("not run", NotRun.NOT_KNOWN)
-        assert entry.message.startswith(f"it is not known what became of it: {why}")
+        assert entry.message.startswith(f"its outcome is not known: {why}")
     assert scene.watch.closed.exit_code != 0
     assert ("Finished running" in "".join(scene.shown)) is (dialect == "field")
 

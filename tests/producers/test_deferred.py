@@ -320,7 +320,7 @@ def test_a_cancelled_trigger_deletes_the_pod_only_where_the_task_was_stopped(
             Closed(None, "the pod was deleted"),
             "failed",
             "the pod was deleted",
-            ["model orders: error: no such column", "besides: dbt ended before it was through"],
+            ["model orders: error: no such column", "besides: dbt stopped early"],
         ),
     ],
 )

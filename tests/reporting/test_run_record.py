@@ -106,7 +106,7 @@ def test_what_fail_fast_kept_from_being_built_is_a_cause_of_its_own():
 def test_a_run_that_broke_off_says_why(name, words):
     record = recorded(name)
     assert record.outcome == "error"
-    assert record.causes[-1].title == "dbt ended before it was through"
+    assert record.causes[-1].title == "dbt stopped early"
     assert words in (record.causes[-1].message or "")
 
 

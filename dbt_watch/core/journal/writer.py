@@ -331,7 +331,7 @@ class Publication:
         while not (yield from self.flush()):
             if self._clock() >= deadline:
                 log.error(
-                    "The end of the journal could not be written; the sensors go by the state of this task"
+                    "The end of the journal could not be written; the sensors follow the state of this task instead"
                 )
                 return False
             yield Pause(max(0.0, min(self._due, deadline) - self._clock()))

@@ -103,5 +103,5 @@ def _texts(argument: str, value: str | Sequence[str] | None) -> list[str] | None
     texts = [value] if isinstance(value, str) else list(value)
     for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise SelectionError(argument, text, "text, or None for no such restriction")
+            raise SelectionError(argument, text, "text, or None for no restriction")
     return texts or None

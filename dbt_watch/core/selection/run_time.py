@@ -140,7 +140,7 @@ def nodes_left(
         raise SelectionError(
             name,
             " ".join(value),
-            "a selection that leaves at least one node of this project to build",
+            "a selection that matches at least one node of this project's own selection",
             known=known,
             sought=sought,
         )

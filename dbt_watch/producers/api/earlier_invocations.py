@@ -122,7 +122,7 @@ class EarlierInvocations:
         return f"the invocation {run.task_id}"
 
     def exit_code(self, run: RemoteInvocation) -> int | None:
-        """Return dbt's exit code; None when dbt did not come to its end."""
+        """Return dbt's exit code; None when dbt did not get to its end."""
         return end_of(run)[0]
 
     def end_words(self, run: RemoteInvocation) -> str:

@@ -52,7 +52,7 @@ class RemoteEnd(NamedTuple):
     """
     How an invocation has ended.
 
-    :param exit_code: of dbt; None when dbt did not come to its end
+    :param exit_code: of dbt; None when dbt did not get to its end
     :param reason: why, where the log may not tell
     :param run_results: dbt's own results, where the log does not tell of all nodes
     :param no_log: why nothing is known from a log; empty where there is one
@@ -265,7 +265,7 @@ class _GrowingText:
 
 
 def end_of(found: RemoteInvocation) -> tuple[int | None, str | None]:
-    """Return dbt's exit code as an invocation that has ended tells it, None where dbt did not come to its end, and why."""
+    """Return dbt's exit code as an invocation that has ended tells it, None where dbt did not get to its end, and why."""
     if found.state == SUCCESS:
         return 0, None
     if found.state == FAILURE:

@@ -383,9 +383,18 @@ def test_a_whole_log_ends_well_and_warns_of_nothing():
     [
         ([], "4 nodes (a, b, c ...) is not known: the log contains no record from dbt"),
         ([b"Killed", b"{}"], "4 nodes (a, b, c ...) is not known: the log contains no record from dbt"),
-        (WHOLE[:5], "2 nodes (c, d) is not known: the log lacks its summary, 2 of the 4 nodes that dbt counted"),
-        (WHOLE[5:], "2 nodes (a, b) is not known: the log lacks its beginning, 2 of the 4 nodes that dbt counted"),
-        ([*WHOLE[:4], *WHOLE[5:]], "1 node (b) is not known: the log lacks 1 of the 4 nodes that dbt counted"),
+        (
+            WHOLE[:5],
+            "2 nodes (c, d) is not known: the log lacks its summary, 2 of the 4 nodes that dbt counted",
+        ),
+        (
+            WHOLE[5:],
+            "2 nodes (a, b) is not known: the log lacks its beginning, 2 of the 4 nodes that dbt counted",
+        ),
+        (
+            [*WHOLE[:4], *WHOLE[5:]],
+            "1 node (b) is not known: the log lacks 1 of the 4 nodes that dbt counted",
+        ),
     ],
 )
 def test_an_attempt_of_whose_nodes_not_all_is_known_has_not_ended_well(lines, words):

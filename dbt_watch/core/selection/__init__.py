@@ -97,7 +97,7 @@ def _indirect(value: str) -> IndirectSelection:
 
 
 def _texts(argument: str, value: str | Sequence[str] | None) -> list[str] | None:
-    """Return a list of texts that are not blank, or None when there are none."""
+    """Return a list of text values that are not blank, or None when there are none."""
     if value is None:
         return None
     texts = [value] if isinstance(value, str) else list(value)

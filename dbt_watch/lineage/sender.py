@@ -129,7 +129,7 @@ class EventSender:
         self._failed += 1
         if self._failed == 1:
             self._warn(
-                "An OpenLineage event was not sent, and the build goes on; others like it are only counted: %s",
+                "An OpenLineage event could not be sent; the build continues, and further failures are only counted: %s",
                 _words_of(error),
             )
 
@@ -143,7 +143,7 @@ class EventSender:
             return
         say = log.info if self._has_warned else log.warning
         say(
-            "Of %d OpenLineage events of this build, %d failed and %d were dropped, since sending took too long",
+            "Of %d OpenLineage events of this build, %d failed and %d were dropped because sending took too long",
             self._total,
             self._failed,
             self._dropped,

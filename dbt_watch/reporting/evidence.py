@@ -105,7 +105,7 @@ def with_later(evidence: Evidence, left: dict[str, NodeResult]) -> Evidence:
             built_again.append(result.label)
     outcome, why, notes = evidence.outcome, evidence.why, list(evidence.notes)
     if built_again:
-        notes.append(f"built again alone, after the run of dbt: {', '.join(sorted(built_again))}")
+        notes.append(f"built again on their own, after the dbt run: {', '.join(sorted(built_again))}")
     if built_again and outcome in _BAD and all(_is_well(result) for result in results.values()):
         outcome, why = "success", ""
     tries = {key_of(result): result for result in left.values() if result.started_at is not None}

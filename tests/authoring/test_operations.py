@@ -180,7 +180,7 @@ def test_a_profile_of_a_command_takes_the_place_of_the_projects_directory(dag, p
 
 
 def test_without_a_project_a_profile_says_its_adapter(dag):
-    with pytest.raises(ArgumentError, match=r"a type=\.\.\.: the manifest names no adapter"):
+    with pytest.raises(ArgumentError, match=r"a type=\.\.\.: the manifest does not name the adapter"):
         dbt_command(["ls"], image="shop:1", profile=DbtProfile("warehouse"))
     dbt_command(["ls"], image="shop:1", profile=WAREHOUSE)
     assert dag.get_task("ls").profile == WAREHOUSE

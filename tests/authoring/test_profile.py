@@ -98,7 +98,7 @@ def test_flags_that_name_another_profile_are_refused(make, flags, instead):
 
 
 def test_a_schema_that_no_connection_can_say_is_asked_for_while_the_dag_is_parsed(make):
-    assert "a schema=..., that dbt builds in" in refusal(
+    assert "a schema=... for dbt to build in" in refusal(
         make, profile=DbtProfile("warehouse", type="postgres")
     )
 

@@ -239,7 +239,9 @@ def _databricks_login(fields: ConnectionFields) -> Output:
         return {"token": token}
     for name in ("use_azure_managed_identity", "use_default_azure_credential", "federated_k8s"):
         if fields.is_on(name):
-            raise fields.wrong(name, "a token or a service principal: dbt-databricks supports no other authentication")
+            raise fields.wrong(
+                name, "a token or a service principal: dbt-databricks supports no other authentication"
+            )
     is_azure = fields.of_extra("azure_tenant_id") is not None
     if not (is_azure or fields.is_on("service_principal_oauth")):
         what = "a token and no login, or a service principal and an extra `service_principal_oauth`"

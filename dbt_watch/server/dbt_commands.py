@@ -148,7 +148,9 @@ class _Reader:
         # dbt would take what looks like an option for the value of this one.
         if not self._rest or self._rest[0].startswith("-"):
             raise ArgumentError(
-                "command", option, f"a value after {option}; write one that begins with a hyphen as {option}=VALUE"
+                "command",
+                option,
+                f"a value after {option}; write one that begins with a hyphen as {option}=VALUE",
             )
         return [self._rest.pop(0), *(self._until_an_option() if several else ())]
 
@@ -192,7 +194,9 @@ if TYPE_CHECKING:
 
     _Contains = Callable[[str], bool]
 
-_LOG: Final = "the state of each node is read from dbt's log, whose format and content only the server may set"
+_LOG: Final = (
+    "the state of each node is read from dbt's log, whose format and content only the server may set"
+)
 _PLACES: Final = "the server sets the paths"
 _NO_RUN: Final = "with it dbt runs nothing"
 

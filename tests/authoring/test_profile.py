@@ -88,7 +88,7 @@ def test_a_directory_of_profiles_beside_it_is_refused(make):
     ("flags", "instead"),
     [
         (["--profile", "other"], "DbtProfile(..., name=...)"),
-        (["--profiles-dir=/x"], "makes the file"),
+        (["--profiles-dir=/x"], "creates the file"),
         (["-t", "prod"], "dbt_build(target=...)"),
     ],
 )

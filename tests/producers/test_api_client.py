@@ -140,7 +140,7 @@ def test_as_long_as_a_server_says_it_is_waited(client_of, server, monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (says(422, b'{"message": "command=...: expected a dbt sub-command"}'), "expected a sub-command"),
+        (says(422, b'{"message": "command=...: expected a dbt sub-command"}'), "expected a dbt sub-command"),
         (says(413), "HTTP 413"),
         (says(404, b'{"detail": "Not Found"}'), "HTTP 404: Not Found"),
         (says(307, b"", Location="https://dbt.example/invocations?token=pa55"), "redirected to https://dbt.example/invocations;"),

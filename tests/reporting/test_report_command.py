@@ -124,7 +124,7 @@ def test_reading_a_log_imports_neither_airflow_nor_dbt_nor_a_client_for_http():
         ),
         ([FAIL, "--airflow", "http://localhost"], "expected --dag-run as well"),
         ([FAIL, "--map-index", "0"], "expected --dag-run as well"),
-        ([FAIL, FAIL, "--run-results", "x"], "expected one log as FILE"),
+        ([FAIL, FAIL, "--run-results", "x"], "expected a single log as FILE"),
         ([FAIL, "--manifest", "nowhere.json"], "--manifest='nowhere.json'"),
         ([FAIL, "--compare", "nowhere.jsonl"], "No such file or directory: 'nowhere.jsonl'"),
         ([FAIL, "--html", "/nowhere/report.html"], "No such file or directory: '/nowhere/report.html'"),
@@ -332,7 +332,7 @@ def test_several_projects_of_a_run_are_not_taken_for_one(run, airflow):
 def test_a_run_without_dbt_is_refused(run, airflow):
     status, out, err = of_dag_run(run, airflow({("count", -1, "return_value"): 3}))
     assert (status, out) == (2, "")
-    assert "expected a run of a DAG in which dbt has run" in err
+    assert "expected a DAG run in which dbt has run" in err
 
 
 @pytest.mark.parametrize(

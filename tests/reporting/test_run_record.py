@@ -247,7 +247,7 @@ def test_a_pod_that_was_lost_is_the_cause():
 def test_a_later_attempt_says_that_the_earlier_ones_are_gone():
     values = journal(RESULTS, attempt=2, closed=Closed(1))
     assert any(
-        "attempt 2 alone" in note
+        "attempt 2 only" in note
         for note in record_of(read_source(json.dumps(values).encode(), "x", {})).notes
     )
 

@@ -141,7 +141,7 @@ class OtherDags:
     [
         (object, "this Airflow has no TriggerRunnerSupervisor._create_workload"),
         (OtherArguments, "has different parameters"),
-        (OtherDags, "finds DAGs in another way"),
+        (OtherDags, "finds DAGs in a different way"),
     ],
 )
 def test_a_triggerer_that_works_in_another_way_is_left_alone(monkeypatch, caplog, supervisor, obstacle):

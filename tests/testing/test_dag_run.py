@@ -41,7 +41,9 @@ def test_a_task_is_found_by_the_end_of_its_id(run):
     assert run["publish[0]"].state == "upstream_failed"
     assert "orders" in run
     assert "nobody" not in run
-    with pytest.raises(KeyError, match=r"nobody: no task has this name; the tasks are land, build\.dbt_build"):
+    with pytest.raises(
+        KeyError, match=r"nobody: no task has this name; the tasks are land, build\.dbt_build"
+    ):
         run["nobody"]
 
 

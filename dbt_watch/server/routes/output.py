@@ -58,9 +58,7 @@ async def get_log(
     offset: Annotated[int, Query(ge=0, le=2**62, description="Where to begin, in bytes.")] = 0,
     limit: Annotated[
         int,
-        Query(
-            ge=1, le=LONGEST_PIECE, description="The most to return, in bytes; no effect with `follow`."
-        ),
+        Query(ge=1, le=LONGEST_PIECE, description="The most to return, in bytes; no effect with `follow`."),
     ] = DEFAULT_PIECE,
     wait: Annotated[
         float,

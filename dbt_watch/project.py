@@ -216,7 +216,7 @@ class DbtProject(DependencyMixin):
     def _commands_of_project(self) -> Commands:
         if self._commands is None:
             raise RuntimeError(
-                "the project is still being made: call run_operation and command on what the decorated function returns"
+                "the project is not complete yet: call run_operation and command on the return value of the decorated function"
             )
         return self._commands
 

@@ -36,7 +36,7 @@ def asset_of(uri: str, alias: str) -> Asset:
     try:
         uri = Asset(uri=uri).uri
     except ValueError as error:
-        log.warning("%s is no URI of an asset: %s", uri, error)
+        log.warning("%s is not a valid asset URI: %s", uri, error)
         uri = alias
     return Asset(name=uri, uri=uri)
 
@@ -110,7 +110,11 @@ def untold(context: Context, events: Iterable[AssetEvent]) -> list[AssetEvent]:
         try:
             told = patiently(lambda name=event.alias: read_events_by_alias_now(name, run.run_after))  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 - better not told than told twice
-            log.warning("Airflow did not say whether it knows of the build of %s: %s", event.alias, error)
+            log.warning(
+                "Airflow did not return whether there already is an event for the build of %s: %s",
+                event.alias,
+                error,
+            )
             continue
         known = {
             identity_of(item.extra or {})

@@ -78,14 +78,14 @@ def lighten_if_wanted() -> None:
 def find_obstacle(supervisor: type[Any]) -> str:
     """Return why the triggerer is not to be touched; nothing when its method is one of those that are known."""
     if not KNOWS_THE_TRIGGERER:
-        return "it has not been tried with this version of Airflow"
+        return "it has not been tested with this version of Airflow"
     method = getattr(supervisor, _METHOD, None)
     if not inspect.isfunction(method):
         return f"this Airflow has no TriggerRunnerSupervisor.{_METHOD}"
     if tuple(inspect.signature(method).parameters) != _PARAMETERS:
-        return f"TriggerRunnerSupervisor.{_METHOD} takes other arguments in this Airflow"
+        return f"TriggerRunnerSupervisor.{_METHOD} has different parameters in this Airflow"
     if not _dag_bag_methods_of(method) <= set(vars(NoDags)):
-        return f"TriggerRunnerSupervisor.{_METHOD} finds DAGs in another way in this Airflow"
+        return f"TriggerRunnerSupervisor.{_METHOD} finds DAGs in a different way in this Airflow"
     return ""
 
 

@@ -39,7 +39,7 @@ def to_default_executor(tasks: Iterable[str]) -> None:
     It is what the scheduler itself does with a task that is stuck in its queue.
 
     :param tasks: ids of task instances
-    :raises Exception: when the database does not answer
+    :raises Exception: when the database does not respond
     """
     ids = [UUID(task) for task in tasks]
     with create_session() as session:

@@ -222,7 +222,7 @@ def patiently(ask: Callable[[], T], *, patience: float = PATIENCE) -> T:
             pause = backoff.next()
             if time.monotonic() + pause > deadline:
                 raise
-            log.warning("Airflow did not answer (%s); asking again in %.1f s", error, pause)
+            log.warning("Airflow did not respond (%s); retrying in %.1f s", error, pause)
         time.sleep(pause)
 
 

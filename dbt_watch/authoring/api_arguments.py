@@ -77,25 +77,25 @@ def _pod_arguments() -> frozenset[str]:
 API_OPTIONS: Final = frozenset(ApiOptions.__annotations__) | {"manifest"}
 
 _SERVERS: Final = "to be left out: the server decides it for each of its projects"
-_NO_PODS: Final = "to be left out: no pod is made here; a server runs dbt in one place of its own"
+_NO_PODS: Final = "to be left out: a server runs dbt, so there are no pods to configure"
 _NOT_OF_A_SERVER: Final = {
     "profiles_dir": _SERVERS,
     "keep_entrypoint": _NO_PODS,
-    "deps": "to be left out: packages are installed where the server's project is deployed",
-    "on_stale": 'to be left out: with freshness="only" nothing is held back',
+    "deps": "to be left out: install packages where the server's project is deployed",
+    "on_stale": 'to be left out: freshness="only" holds no nodes back',
     "operator_class": _NO_PODS,
     "isolate": _NO_PODS,
     "profile": _SERVERS,
-    "artifacts": "to be left out: what dbt writes there stays with the server, which has it for its own users",
-    "state": "to be left out: a server has no place for the state of an earlier run",
+    "artifacts": "to be left out: the server keeps the artifacts",
+    "state": "to be left out: a server cannot compare with the state of an earlier run",
 }
 _NO_CHECK_BEFORE: Final = (
-    '"only", in a project of its own in front of this one: a server runs one command at a time, and which nodes a stale source'
-    " holds back is known after the first of the two"
+    '"only", in a separate project upstream of this one: a server runs one command at a time, and the freshness check must end'
+    " before dbt build is started"
 )
-_POD: Final = "to be left out: it is an argument of a pod, and a server runs dbt here"
+_POD: Final = "to be left out: it configures a pod, but here a server runs dbt"
 _REFUSED: Final = {
-    "trigger_rule": "to be left out: put tasks in front of the project instead",
+    "trigger_rule": "to be left out: put tasks upstream of the project instead",
     "task_id": "group_id, the name of the task group",
 }
 _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {"trigger_rule": ("all_success",)}

@@ -130,7 +130,7 @@ send() {
     elif ! gzip -nc "$2" > "$kept/packed" 2> "$kept/errors"; then
         say "$1" "none it could not be compressed: $(tail -n 1 "$kept/errors")"
     elif [ "$(wc -c < "$kept/packed")" -gt @MAX_PACKED@ ]; then
-        say "$1" "none it is too large: $(($(wc -c < "$kept/packed"))) bytes when it is compressed, and @MAX_PACKED@ may be sent"
+        say "$1" "none it is too large: $(($(wc -c < "$kept/packed"))) bytes when compressed, and @MAX_PACKED@ may be sent"
     else
         base64 < "$kept/packed" | awk -v mark="@MARK@ $1" '
             { piece = piece $0 }

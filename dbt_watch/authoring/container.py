@@ -85,13 +85,15 @@ def dbt_words(cmds: Any) -> list[str]:
     if cmds is None:
         return list(_DEFAULT)
     if not isinstance(cmds, list | tuple) or not all(isinstance(word, str) for word in cmds):
-        raise ArgumentError("cmds", cmds, 'the words that call dbt, such as ["dbt"] or ["uv", "run", "dbt"]')
+        raise ArgumentError(
+            "cmds", cmds, 'the command that runs dbt, as a list: ["dbt"] or ["uv", "run", "dbt"]'
+        )
     if cmds and not any("dbt" in word for word in cmds):
         raise ArgumentError(
             "cmds",
             cmds,
-            'words that call dbt, such as ["uv", "run", "dbt"]: its arguments follow them, and its log is what tells of'
-            " the nodes; to run something before it, keep_entrypoint=True or init_containers",
+            'a command that runs dbt, such as ["uv", "run", "dbt"]: dbt\'s arguments are appended to it. To run something'
+            " before dbt, use keep_entrypoint=True or init_containers",
         )
     called = max((number for number, word in enumerate(cmds, 1) if "dbt" in word), default=0)
     check_flags("cmds", cmds, cmds[called:])
@@ -100,7 +102,9 @@ def dbt_words(cmds: Any) -> list[str]:
 
 def _check_can_be_called_twice(words: Sequence[str], argument: str, value: object) -> None:
     if not words:
-        raise ArgumentError(argument, value, "cmds that name dbt; an ENTRYPOINT is called once only")
+        raise ArgumentError(
+            argument, value, "cmds with the command that runs dbt: an ENTRYPOINT is called only once"
+        )
 
 
 def _in_shell(words: Sequence[str], steps: Sequence[str], end: str | None = None) -> list[str]:

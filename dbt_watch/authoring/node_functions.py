@@ -96,7 +96,7 @@ class Body:
             raise ArgumentError(
                 self.bound[bound],
                 bound.__name__,
-                f"a function that is called where it is bound, as any @task is: {self.uncalled[bound]}",
+                f"a function that is called where it is defined, like any @task: {self.uncalled[bound]}",
             )
         if build is None:
             return DbtBuild()
@@ -144,7 +144,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         for name, value, default in (("after", self.after, "tests"), ("on", self.on, "success")):
             if self.before and value != default:
                 raise ArgumentError(
-                    name, value, "to be left out beside before=True: nothing has become of the node yet"
+                    name, value, "to be left out with before=True: the node has no result yet"
                 )
         if "trigger_rule" in self.task_arguments:
             raise ArgumentError(
@@ -197,14 +197,14 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
             raise ArgumentError(
                 self.name,
                 function.__name__,
-                "to be used inside a function under @dbt_k8s_project, or with a manifest=... of its own",
+                "to be used inside a function under @dbt_k8s_project, or with its own manifest=...",
             )
         self._check_task_arguments()
         if function in body.bound:
             raise ArgumentError(
                 self.name,
                 function.__name__,
-                f"a function that is not bound yet; this one is, by {body.bound[function]}",
+                f"a function that is not bound yet; this one is already bound by {body.bound[function]}",
             )
         return body
 
@@ -213,7 +213,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         known = parameters_of(PythonOperator) | {"multiple_outputs"}
         for name, value in self.task_arguments.items():
             if name in _OF_THE_PROJECT:
-                raise ArgumentError(name, value, "to be left out inside of a project, which has one")
+                raise ArgumentError(name, value, "to be left out inside a project, which sets it itself")
             if name == "build":
                 raise ArgumentError(name, value, "to be returned by the function under @dbt_k8s_project")
             if name not in known:
@@ -314,8 +314,8 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
             raise ArgumentError(
                 "task_id",
                 name,
-                f"another name of the function under {self.name}, or task_id=...: this is the id of the task of"
-                f" {body.taken[name]}",
+                f"another name for the function under {self.name}, or task_id=...: this id belongs to the task of "
+                f"{body.taken[name]}",
             )
         return arguments
 

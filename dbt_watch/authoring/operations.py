@@ -99,7 +99,7 @@ class Commands:
             raise ArgumentError(
                 "dbt",
                 " ".join(map(str, words)),
-                "to be called outside of a project's function: beside the project, not in it",
+                "to be called outside the function that defines the project",
             )
         arguments = dict(given)
         command: dict[str, Any] = {"words": list(words)}
@@ -128,7 +128,9 @@ class Commands:
         for name, value in given.items():
             if name == "manifest" or (name in DEFAULTS and name not in OPTIONS):
                 raise ArgumentError(
-                    name, value, "to be left out: it is about the nodes of a project, and none is built here"
+                    name,
+                    value,
+                    "to be left out: it applies to the nodes of a project, and this command builds none",
                 )
         replaced = {other for name, other in _EITHER.items() if given.get(name) is not None}
         inherited = {name: value for name, value in self._arguments.items() if name not in replaced}

@@ -285,11 +285,13 @@ def with_defaults(given: Mapping[str, Any]) -> ProjectOptions:
         check(name, options[name])
     if options["node_task"] is not None and not callable(options["node_task"]):
         raise ArgumentError(
-            "node_task", options["node_task"], "a function from a node to arguments of its task"
+            "node_task",
+            options["node_task"],
+            "a function that takes a node and returns arguments of its task",
         )
     if options["on_stale"] != "fail" and options["freshness"] != "before":
         raise ArgumentError(
-            "on_stale", options["on_stale"], 'freshness="before" beside it: nothing else is held back'
+            "on_stale", options["on_stale"], 'freshness="before" as well: without it, no node is held back'
         )
     _check_profile(options["profile"], options["profiles_dir"])
     return cast("ProjectOptions", options)
@@ -332,12 +334,14 @@ def _check_state(options: dict[str, Any]) -> None:
     if options["state"] != LAST_SUCCESS:
         return
     if options["artifacts"] is None:
-        raise ArgumentError("state", LAST_SUCCESS, "artifacts=... beside it, where the last good run is kept")
+        raise ArgumentError(
+            "state", LAST_SUCCESS, "artifacts=... as well: the state of the last successful run is kept there"
+        )
     if options["isolate"] is not None:
         raise ArgumentError(
             "state",
             LAST_SUCCESS,
-            "a project without isolate=...: whether all of its pods have ended well, none of them knows",
+            "a project without isolate=...: no pod knows whether the others succeeded",
         )
     artifacts = options["artifacts"]
     sources = artifacts.sources or options["freshness"] == "before"
@@ -383,7 +387,7 @@ def _check_sensor_options(value: Any, sensors: Any) -> None:
         raise ArgumentError(
             "sensor_options['executor']",
             value["executor"],
-            'to be left out with sensors="executor", which names one',
+            'to be left out: sensors="executor" sets it',
         )
 
 
@@ -402,9 +406,7 @@ def _check_profile(value: Any, profiles_dir: Any) -> None:
     if not isinstance(value, DbtProfile):
         raise ArgumentError("profile", value, "DbtProfile(conn_id), or None")
     if profiles_dir is not None:
-        raise ArgumentError(
-            "profiles_dir", profiles_dir, "to be left out beside profile=..., which makes the file"
-        )
+        raise ArgumentError("profiles_dir", profiles_dir, "to be left out: profile=... creates profiles.yml")
 
 
 def _check_assets(value: Any) -> None:
@@ -413,7 +415,7 @@ def _check_assets(value: Any) -> None:
     )
     if value not in ("none", "each") and not is_selection:
         raise ArgumentError(
-            "assets", value, '"none", "each", or "selected:" and a selection in dbt\'s syntax'
+            "assets", value, '"none", "each", or "selected:" followed by a selection in dbt\'s syntax'
         )
 
 

@@ -43,7 +43,7 @@ def warn_of_obstacle(obstacle: str, function: Callable[..., Any]) -> None:
     :param obstacle: why
     :param function: the decorated function, where the warning points to
     """
-    text = f'sensors="executor" is not possible: {obstacle}. They start as with sensors="auto".'
+    text = f'sensors="executor" is not possible: {obstacle}. Falling back to sensors="auto".'
     _warn(text, ExecutorWarning, function)
 
 

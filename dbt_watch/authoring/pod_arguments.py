@@ -123,8 +123,8 @@ OURS: Final = frozenset(
 _OPTIONS: Final = frozenset(DEFAULTS) | {"manifest"}
 _REFUSED: Final = {
     "arguments": "dbt's options in dbt_build(...); the command line is made from them",
-    "get_logs": "True: what dbt does is known from the pod's log only",
-    "trigger_rule": "to be left out: put tasks in front of the project instead",
+    "get_logs": "True: the state of each node is read from the pod's log",
+    "trigger_rule": "to be left out: put tasks upstream of the project instead",
     "task_id": "group_id, the name of the task group",
 }
 # What people write who know dbt's command line, astronomer-cosmos or an operator for dbt, and where it is said here. An
@@ -136,19 +136,19 @@ ELSEWHERE: Final = {
     },
     "dbt_vars": "dbt_build(vars=...) instead, as the return value of the decorated function",
     "target_name": "dbt_build(target=...) instead, as the return value of the decorated function",
-    "models": "select=..., as dbt's own --models is called today",
+    "models": "select=... instead: dbt has renamed --models to --select",
     "install_deps": "deps=True instead, which runs `dbt deps` before the build",
     "dbt_deps": "deps=True instead, which runs `dbt deps` before the build",
     "test_behavior": f"tests=... instead, one of {', '.join(map(repr, TESTS))}",
     "manifest_path": "manifest=... instead",
-    "dbt_project_path": "project_dir=... instead, the place of the project in the image, beside manifest=...",
-    "dbt_executable_path": "cmds=[...] instead, the words that call dbt in the image",
-    "project_config": "manifest=... instead, and project_dir=... where the project lies in the image",
-    "profile_config": "profile=DbtProfile(conn_id) instead, for a profile made of an Airflow connection, or profiles_dir=..., the"
-    " place of profiles.yml in the image or in a volume",
-    "render_config": "select=..., exclude=..., selector=... and tests=... instead, each an argument of its own",
+    "dbt_project_path": "project_dir=... instead, the project's path in the image, together with manifest=...",
+    "dbt_executable_path": "cmds=[...] instead, the command that runs dbt in the image",
+    "project_config": "manifest=... instead, and project_dir=..., the project's path in the image",
+    "profile_config": "profile=DbtProfile(conn_id) instead, which creates a profile from an Airflow connection, or profiles_dir=..., the"
+    " directory of profiles.yml in the image or in a volume",
+    "render_config": "select=..., exclude=..., selector=... and tests=... instead, as separate arguments",
     "execution_config": "image=... and the other arguments of the pod instead: dbt always runs in one pod",
-    "operator_args": "the operator's arguments one by one, beside the others, such as image=... and namespace=...",
+    "operator_args": "the operator's arguments as arguments of the decorator, such as image=... and namespace=...",
 }
 _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
     "get_logs": (True,),

@@ -30,7 +30,7 @@ class PodSettings:
         for name, value in arguments.items():
             if name in DEFAULTS:
                 raise ArgumentError(
-                    name, value, "to be given to @dbt_k8s_project: it holds for the whole project"
+                    name, value, "to be passed to @dbt_k8s_project: it applies to the whole project"
                 )
         self.arguments: Mapping[str, Any] = dict(arguments)
 
@@ -58,7 +58,7 @@ def from_meta(unique_id: str, settings: Mapping[str, Any] | bool) -> dict[str, A
     for name in settings:
         if name in DEFAULTS or name in _NOT_IN_YAML:
             where = f"meta.dbt_watch of {unique_id}: isolate"
-            raise ArgumentError(where, name, "an argument of the operator that can be written in YAML")
+            raise ArgumentError(where, name, "an argument of the operator whose value can be written in YAML")
     return dict(settings)
 
 

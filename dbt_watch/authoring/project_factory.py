@@ -264,7 +264,7 @@ def _with_places(settings: ProjectSettings, group: TaskGroup) -> ProjectSettings
             raise ArgumentError(
                 "artifacts",
                 artifacts.to,
-                "a place with {group_id} in it: another project of this DAG has the same one",
+                "a URL with {group_id} in it: another project of this DAG uses the same one",
             )
     return msgspec.structs.replace(settings, options={**settings.options, "artifacts": artifacts})
 

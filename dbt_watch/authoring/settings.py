@@ -157,7 +157,11 @@ def _builds_after_checks(graph: Graph, settings: ProjectSettings) -> Chosen:
         # The `--exclude` of what stale sources hold back does not go together with a YAML selector.
         explicit = resume.selection_of(graph, nodes)
         if explicit is None:
-            raise SelectionError("selector", selector, "nodes that dbt can be asked for one by one")
+            raise SelectionError(
+                "selector",
+                selector,
+                "nodes that one dbt command can select by name: some names are ambiguous, or the list is too long",
+            )
         selection = explicit
     return Chosen(nodes, selection, built.unmatched)
 

@@ -42,7 +42,7 @@ def standalone(binding: Binding) -> Callable[[Callable[..., Any]], Callable[...,
         raise ArgumentError(
             "before",
             binding.before,
-            "to be left out: nothing but the node is built here; task >> group does the same",
+            "to be left out: only this node is built here; task >> group does the same",
         )
     settings = ProjectSettings.of("server" if "conn_id" in arguments else "pods", **arguments)
     inner = msgspec.structs.replace(binding, task_arguments={})

@@ -95,17 +95,19 @@ def checked(argument: str, value: Any, *, is_mapped: bool = False) -> Artifacts 
     unknown = [name for name in _PLACEHOLDER.findall(to) if name not in PLACEHOLDERS]
     if unknown:
         raise ArgumentError(
-            argument, to, f"no other words in braces than {', '.join(PLACEHOLDERS)}", known=PLACEHOLDERS
+            argument, to, f"no placeholders other than {', '.join(PLACEHOLDERS)}", known=PLACEHOLDERS
         )
     if "{" not in to:
         to = f"{to.rstrip('/')}/{_ADDED}"
         to += "/{map_index}" if is_mapped else ""
     if "{run_id}" not in to:
-        raise ArgumentError(argument, to, "a place with {run_id} in it: one run would overwrite another's")
+        raise ArgumentError(
+            argument, to, "a URL with {run_id} in it: otherwise one run would overwrite the files of another"
+        )
     if is_mapped and "{map_index}" not in to:
-        raise ArgumentError(argument, to, "a place with {map_index} in it: this project is mapped")
+        raise ArgumentError(argument, to, "a URL with {map_index} in it: this project is mapped")
     if any(word in _root(to) for word in _OF_A_RUN):
-        raise ArgumentError(argument, to, "a place whose bucket is the same for all runs")
+        raise ArgumentError(argument, to, "a URL whose bucket is the same for all runs")
     return msgspec.structs.replace(artifacts, to=to)
 
 

@@ -174,6 +174,4 @@ def check_namespace(argument: str, value: Any) -> None:
         )
     parsed = urlsplit(value)
     if not parsed.scheme or "@" in parsed.netloc or parsed.query or parsed.fragment:
-        raise ArgumentError(
-            argument, value, "a URI of nothing but a scheme, a host and a path: no user, no query"
-        )
+        raise ArgumentError(argument, value, "a URI with only a scheme, a host and a path: no user, no query")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.journal.format import Closed
     from dbt_watch.core.results import NodeResult
 
-NOT_TRACED: Final = "which failure a skipped node waited for is not known: nothing tells what depends on what (a manifest does)"
+NOT_TRACED: Final = "it is not known which failure caused which skip: there is no manifest to tell how the nodes depend on each other"
 """The note where skipped nodes cannot be told by their causes."""
 
 _AT_THE_END: Final = frozenset({NotRun.ENDED_EARLY, NotRun.UNFINISHED})
@@ -47,7 +47,7 @@ class RootCause(msgspec.Struct, frozen=True):
 
 def has_broken_off(closed: Closed, results: Mapping[str, NodeResult]) -> bool:
     """
-    Return whether dbt ended before it was through, by the end of an attempt; with exit code 1 it may just have failed.
+    Return whether dbt stopped early, by the end of an attempt; with exit code 1 it may just have failed.
 
     :param closed: how the attempt ended
     :param results: the last word on each node
@@ -65,7 +65,7 @@ def causes_of(results: Mapping[str, NodeResult], *, broke_off: bool, why: str) -
     Return the causes: what kept the most nodes from being built first, and of several such what failed first.
 
     :param results: the last word on each node
-    :param broke_off: whether dbt ended before it was through
+    :param broke_off: whether dbt stopped early
     :param why: why the run ended badly, where more than the nodes tells
     """
     failed = [result for result in results.values() if result.is_failure]
@@ -87,10 +87,10 @@ def causes_of(results: Mapping[str, NodeResult], *, broke_off: bool, why: str) -
         if result.not_run in _AT_THE_END or (result.status == CANCELLED and not own)
     )
     if broke_off and (at_end or why or not causes):
-        causes.append(RootCause(None, "dbt ended before it was through", why or None, at_end))
+        causes.append(RootCause(None, "dbt stopped early", why or None, at_end))
     unknown = tuple(key for key, result in results.items() if result.not_run is NotRun.NOT_KNOWN)
     if unknown:
-        causes.append(RootCause(None, "what became of some nodes is not known", why or None, unknown))
+        causes.append(RootCause(None, "the outcome of some nodes is not known", why or None, unknown))
     if why and not causes:
         causes.append(RootCause(None, "the run counts as failed", why))
     return causes

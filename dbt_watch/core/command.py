@@ -286,10 +286,10 @@ def check_flags_beside_profile(flags: Any, argument: str = "flags") -> None:
 
 
 _PROFILE_OPTIONS = {
-    "--profile": "profile=DbtProfile(..., name=...) names it",
-    "--profiles-dir": "profile=DbtProfile(...) makes the file",
-    "--target": "dbt_build(target=...) names the one target that there is",
-    "-t": "dbt_build(target=...) names the one target that there is",
+    "--profile": "profile=DbtProfile(..., name=...) sets it",
+    "--profiles-dir": "profile=DbtProfile(...) creates the file",
+    "--target": "use dbt_build(target=...)",
+    "-t": "use dbt_build(target=...)",
 }
 
 
@@ -373,11 +373,11 @@ def _vars(value: Any) -> str | None:
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):
-        raise ArgumentError("vars", value, "a dict of dbt variables, or YAML text as dbt takes it")
+        raise ArgumentError("vars", value, "a dict of dbt variables, or YAML text as for dbt")
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise ArgumentError("vars", value, f"values that JSON can hold ({error})") from error
+        raise ArgumentError("vars", value, f"values that JSON can represent ({error})") from error
 
 
 def _flags(value: Any) -> list[str]:

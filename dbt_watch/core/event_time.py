@@ -65,7 +65,7 @@ def as_stored(value: Any) -> str | float | None:
         raise ArgumentError(
             EVENT_TIME,
             value,
-            f'"{DATA_INTERVAL}", or how long the time is up to the date of the run: timedelta(days=1)',
+            f'"{DATA_INTERVAL}", or the length of time up to the date of the run: timedelta(days=1)',
         )
     return value.total_seconds()
 
@@ -80,11 +80,11 @@ def check(options: Mapping[str, Any]) -> None:
     names = options.get(VARIABLES)
     if EVENT_TIME not in options:
         if names:
-            raise ArgumentError(VARIABLES, names, "event_time=... beside it, which says from when to when")
+            raise ArgumentError(VARIABLES, names, "event_time=... as well, which sets the start and the end")
         return
     for other in ("event_time_start", "event_time_end"):
         if options.get(other):
-            raise ArgumentError(other, options[other], "to be left out: event_time=... says it")
+            raise ArgumentError(other, options[other], "to be left out: event_time=... sets it")
     if names is None:
         return
     is_pair = isinstance(names, Sequence) and not isinstance(names, str) and len(names) == _PAIR
@@ -114,8 +114,9 @@ def window(event_time: str | float, dates: RunDates) -> tuple[datetime, datetime
         raise ArgumentError(
             EVENT_TIME,
             DATA_INTERVAL,
-            "a schedule whose runs have a data interval, and that of this run is empty: since Airflow 3 a cron expression gives none"
-            " ([scheduler] create_cron_data_intervals). event_time=timedelta(days=1) takes the day before the date of a run",
+            "a schedule whose runs have a data interval, but that of this run is empty: since Airflow 3, a cron"
+            " expression creates none ([scheduler] create_cron_data_intervals). Use event_time=timedelta(days=1) for the"
+            " day before the date of a run",
         )
     return None
 

@@ -84,11 +84,15 @@ def check_variables(argument: str, value: Any, names: Iterable[str]) -> None:
 
 _TAKE_A_VALUE: Final = frozenset("mrst")
 
-_LOG: Final = "what becomes of each node is read from dbt's log, so its level, its format and what is in it are ours to set"
-_SELECTION: Final = (
-    "a task stands for each node that is built; use select= and exclude= of dbt_build or of @dbt_k8s_project"
+_LOG: Final = (
+    "the state of each node is read from dbt's log, whose level, format and content must not be changed"
 )
-_TYPES: Final = 'a task stands for each node that is built; use select= and exclude=, or tests="none", of @dbt_k8s_project'
+_SELECTION: Final = (
+    "each node that is built has a task; use select= and exclude= of dbt_build or of @dbt_k8s_project"
+)
+_TYPES: Final = (
+    'each node that is built has a task; use select= and exclude=, or tests="none", of @dbt_k8s_project'
+)
 _NO_BUILD: Final = "with it dbt builds nothing"
 
 # What to use instead, by option. `dbt.cli.params` of dbt-core 1.8 to 1.13.
@@ -113,15 +117,15 @@ _REFUSED: Final = {
 # The same for a command that builds no project.
 _REFUSED_IN_COMMANDS: Final = {
     **{
-        option: "the task's log and result are read from dbt's log, so its level, its format and what is in it are ours to set"
+        option: "the task's log and result are read from dbt's log, whose level, format and content must not be changed"
         for option, why in _REFUSED.items()
         if why is _LOG
     },
     **dict.fromkeys(("--version", "-v", "-V", "--help", "-h"), "with it dbt runs nothing"),
-    "--project-dir": "project_dir=... instead, of the project",
-    "--profiles-dir": "profiles_dir=... instead, of the project",
-    "--vars": "vars=... instead, which stands in no command of a pod",
-    "--args": "args=... of run_operation instead, which stands in no command of a pod",
+    "--project-dir": "project_dir=... of the project instead",
+    "--profiles-dir": "profiles_dir=... of the project instead",
+    "--vars": "vars=... instead, which keeps the values out of the pod's command",
+    "--args": "args=... of run_operation instead, which keeps the values out of the pod's command",
     "--target": "target=... instead",
     "-t": "target=... instead",
 }
@@ -130,5 +134,5 @@ _REFUSED_IN_COMMANDS: Final = {
 _REFUSED_SETTINGS: Final = {
     "RESOURCE_TYPES": _TYPES,
     "EXCLUDE_RESOURCE_TYPES": _TYPES,
-    "RECORDER_MODE": "dbt would replay what it has recorded instead of building anything, and report that as built",
+    "RECORDER_MODE": "dbt would replay a recording and report it as built, instead of building anything",
 }

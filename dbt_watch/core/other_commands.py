@@ -30,9 +30,9 @@ ARGS_VARIABLE: Final = "DBT_WATCH_ARGS"
 _GROUPS: Final = frozenset({"docs", "source"})
 _MACRO: Final = re.compile(r"(?:[A-Za-z_]\w*\.)?[A-Za-z_]\w*")
 _NOT_HERE: Final = {
-    "build": "the project itself: @dbt_k8s_project or @dbt_api_project builds it, with a task for each node",
-    "docs serve": "another command: this one never ends; `docs generate` writes what a web server may serve",
-    "init": "another command: the project that it makes would go with the pod",
+    "build": "another command: @dbt_k8s_project or @dbt_api_project builds the project, with a task for each node",
+    "docs serve": "another command: this one never ends; a web server can serve what `docs generate` writes",
+    "init": "another command: the project that it creates would be lost with the pod",
 }
 """What to use instead, by sub-command."""
 
@@ -58,16 +58,16 @@ def check_words(words: Any) -> None:
     """
     is_list = isinstance(words, Sequence) and not isinstance(words, str)
     if not is_list or not words:
-        raise ArgumentError("words", words, 'the words of a command of dbt, such as ["docs", "generate"]')
+        raise ArgumentError("words", words, 'the words of a dbt command, such as ["docs", "generate"]')
     name = sub_command(words)
     if not name or name.startswith("-") or not is_literal(name):
-        raise ArgumentError("words", words, "a sub-command of dbt as the first word; options follow it")
+        raise ArgumentError("words", words, "a dbt sub-command as the first word, before its options")
     if name in _NOT_HERE:
         raise ArgumentError("words", words, _NOT_HERE[name])
     known = [word for word in words if isinstance(word, str) and is_literal(word)]
     for word in words:
         if is_literal(word) and not isinstance(word, str | int | float):
-            raise ArgumentError("words", words, "words, each of them text")
+            raise ArgumentError("words", words, "a list of text")
     check_command_options("words", words, known)
 
 
@@ -88,11 +88,11 @@ def args_text(args: Any) -> str | None:
     if isinstance(args, str):
         return args
     if not isinstance(args, Mapping):
-        raise ArgumentError("args", args, "a dict of a macro's arguments, or YAML text as dbt takes it")
+        raise ArgumentError("args", args, "a dict of a macro's arguments, or YAML text as for dbt")
     try:
         return json.dumps(args, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise ArgumentError("args", args, f"values that JSON can hold ({error})") from error
+        raise ArgumentError("args", args, f"values that JSON can represent ({error})") from error
 
 
 def pod_words(

@@ -139,7 +139,7 @@ def decide(producer: Producer, nodes: Iterable[tuple[str, NodeResult | None]]) -
         reasons = [decision.reason for decision in decisions if decision.verdict is verdict]
         if reasons:
             return Decision(verdict, sanitize("\n".join(dict.fromkeys(filter(None, reasons)))))
-    return Decision(Verdict.SKIP, "this task stands for no node")
+    return Decision(Verdict.SKIP, "this task has no node")
 
 
 def _decide_node(producer: Producer, unique_id: str, result: NodeResult | None) -> Decision:
@@ -172,7 +172,7 @@ def _reason(
     if run is Run.PENDING:
         return "dbt has not started"
     if run is Run.CLEARED_ALONE:
-        return "cleared alone, so it is built on its own"
+        return "cleared on its own, so it is built on its own"
     if verdict is Verdict.SUCCEED or (verdict is Verdict.WAIT and not _is_bad(report)):
         return ""
     text = f"{name}: {_what_happened(producer, report, result)}"
@@ -195,11 +195,11 @@ def _what_happened(producer: Producer, report: Report, result: NodeResult | None
         return NOT_KNOWN
     if report is Report.NOTHING:
         return f"dbt ended before this node finished{_why(producer)}"
-    return f"not built: {message or 'dbt did not come to it'}{_why(producer, message)}"
+    return f"not built: {message or 'dbt did not get to it'}{_why(producer, message)}"
 
 
 NOT_KNOWN: Final = (
-    "it is not known what became of it: dbt's task is a success, but its journal does not tell how this node ended (the"
+    "its outcome is not known: dbt's task is a success, but its journal does not contain the end of this node (the"
     " task was marked as success, or its XComs were deleted)"
 )
 

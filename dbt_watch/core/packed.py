@@ -99,7 +99,7 @@ def unpack(value: Any, ask: Callable[[int], Any]) -> bytes:
     except (ValueError, zlib.error) as error:
         raise PackedError(f"damaged: {error}") from error
     if not unpacker.eof:
-        raise PackedError("cut short, or too large")
+        raise PackedError("truncated, or too large")
     return content
 
 

@@ -173,7 +173,11 @@ def selection_of_part(
             return Selection(
                 select=whole.select, exclude=exclude, exclude_resource_types=whole.exclude_resource_types
             )
-    raise SelectionError("isolate", f"{len(nodes)} nodes", "nodes that dbt can be asked for in one command")
+    raise SelectionError(
+        "isolate",
+        f"{len(nodes)} nodes",
+        "nodes that one dbt command can select by name: some names are ambiguous, or the list is too long",
+    )
 
 
 def criterion_of(node: Node) -> str:

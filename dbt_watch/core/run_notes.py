@@ -174,7 +174,7 @@ def unpack_outline(value: Any, ask: Callable[[int], Any]) -> Outline:
         not -1 <= node.task < tasks or any(not 0 <= parent < count for parent in node.parents)
         for node in outline.nodes
     ):
-        raise PackedError("an outline whose numbers do not fit")
+        raise PackedError("an outline whose numbers do not match")
     return outline
 
 
@@ -356,7 +356,7 @@ def unpack_summary(value: Any, ask: Callable[[int], Any]) -> RunSummary:
     """
     summary: RunSummary = _decoded(unpack(value, ask), RunSummary)
     if not len(summary.ids) == len(summary.states) == len(summary.seconds):
-        raise PackedError("a summary whose columns do not fit")
+        raise PackedError("a summary whose columns do not match")
     return summary
 
 

@@ -79,5 +79,5 @@ def result_of(node: Node, value: Any) -> NodeResult:
         name=node.name,
         resource_type=node.resource_type,
         status=statuses.NOT_RUN,
-        message="dbt did not come to this node",
+        message="dbt did not get to this node",
     )

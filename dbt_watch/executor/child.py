@@ -65,13 +65,13 @@ class Child:
         if self._process is not None and self._process.poll() is None:
             if now - self._heard < SILENCE:
                 return False
-            log.error("The process that watches dbt's nodes (%d) does not answer", self._process.pid)
+            log.error("The process that watches dbt nodes (%d) does not respond", self._process.pid)
         if self._process is not None:
             code = self._put_away(grace=0.0)
             pause = 0.0 if now - self._began > _LONG_LIFE else self._pauses.next()
             self._start_due = now + pause
             log.warning(
-                "The process that watches dbt's nodes has ended (%s); it is begun again in %.0f s",
+                "The process that watches dbt nodes has ended (%s); restarting it in %.0f s",
                 code,
                 pause,
             )
@@ -91,7 +91,7 @@ class Child:
             )
         self._socket = ours
         self._began = self._heard = now
-        log.info("The process that watches dbt's nodes has begun: %d", self._process.pid)
+        log.info("The process that watches dbt nodes has started: %d", self._process.pid)
 
     def send(self, order: Order) -> None:
         """Give an order, as soon as the process takes it; what is not taken by its end is lost."""

@@ -81,7 +81,7 @@ class NodeExecutor(BaseExecutor):
             raise ArgumentError(
                 "[core] executor",
                 NODE_EXECUTOR,
-                f"another executor in front of it, such as LocalExecutor,{NODE_EXECUTOR}: it runs the tasks of dbt's nodes alone",
+                f"another executor before it, such as LocalExecutor,{NODE_EXECUTOR}: it runs only the tasks of dbt nodes",
             )
         self._child = Child(get_execution_api_server_url())
         self._child.revive()
@@ -91,9 +91,11 @@ class NodeExecutor(BaseExecutor):
             del self.queued_tasks[workload.key]
             if _arguments(workload) is None:
                 self.log.error(
-                    "%s is not the task of a dbt node: %s runs no other", workload.key, NODE_EXECUTOR
+                    "%s is not the task of a dbt node, and %s runs no other tasks",
+                    workload.key,
+                    NODE_EXECUTOR,
                 )
-                self.fail(workload.key, info=f"{NODE_EXECUTOR} runs the tasks of dbt's nodes alone")
+                self.fail(workload.key, info=f"{NODE_EXECUTOR} runs only the tasks of dbt nodes")
             else:
                 self._take(workload)
 
@@ -117,7 +119,7 @@ class NodeExecutor(BaseExecutor):
                     self._child.send(watch)
         except Exception:
             # A scheduler must not end for it.
-            self.log.exception("The process that watches dbt's nodes cannot be heard")
+            self.log.exception("The process that watches dbt nodes cannot be reached")
 
     def _heed(self, report: Report) -> None:
         if isinstance(report, Begun):

@@ -52,7 +52,7 @@ def main() -> None:
         # What is under way at its end is of no use to anybody: another process begins anew with it.
         asyncio.new_event_loop().run_until_complete(watch(socket.socket(fileno=int(descriptor)), url))
     except Exception:
-        log.exception("The watching of dbt's nodes has failed")
+        log.exception("Watching dbt nodes failed")
         code = 1
     os._exit(code)
 

@@ -131,7 +131,7 @@ class Watcher:
                 if not is_well and not task.done() and await sensor.is_stopped():
                     task.cancel()
         except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
-            log.warning("Airflow did not tell which tasks are to run on: %s", error)
+            log.warning("Airflow did not return which tasks are still running: %s", error)
 
 
 class WatchedSensor:
@@ -177,10 +177,10 @@ class WatchedSensor:
                 return
             await self._end(update)
         except TaskIsGone as gone:
-            log.debug("%s is not to go on: %s", name, gone)
+            log.debug("%s must not continue: %s", name, gone)
             self._report(Gone(self.watch.id, self.has_begun))
         except asyncio.CancelledError:
-            log.debug("%s is not to go on", name)
+            log.debug("%s must not continue", name)
             self._report(Gone(self.watch.id, self.has_begun))
             raise
         except Exception:
@@ -252,7 +252,7 @@ class WatchedSensor:
         except TaskIsGone:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a backend for XComs raises
-            self._say(f"The results cannot be left in XCom: {error}")
+            self._say(f"The results cannot be written to XCom: {error}")
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """
@@ -267,7 +267,7 @@ class WatchedSensor:
                 return await ask()
             except ExecutionApiError as error:
                 pause = backoff.next()
-                log.warning("%s: %s; again in %.1f s", self.watch.task_id, error, pause)
+                log.warning("%s: %s; retrying in %.1f s", self.watch.task_id, error, pause)
             await asyncio.sleep(pause)
 
     def _write(self, update: Update) -> None:

@@ -98,7 +98,9 @@ class EventSender:
         try:
             outlet = self._open()
         except Exception as error:  # noqa: BLE001 - the build goes on without lineage
-            self._warn("OpenLineage cannot be used, so nothing of this build is sent: %s", _words_of(error))
+            self._warn(
+                "OpenLineage cannot be used, so no events of this build are sent: %s", _words_of(error)
+            )
             self._finish(is_told=True)
             return
         while (happening := self._next()) is not None:
@@ -127,7 +129,7 @@ class EventSender:
         self._failed += 1
         if self._failed == 1:
             self._warn(
-                "An OpenLineage event was not sent, and the build goes on; others like it are only counted: %s",
+                "An OpenLineage event could not be sent; the build continues, and further failures are only counted: %s",
                 _words_of(error),
             )
 
@@ -141,7 +143,7 @@ class EventSender:
             return
         say = log.info if self._has_warned else log.warning
         say(
-            "Of %d OpenLineage events of this build, %d failed and %d were dropped, since sending took too long",
+            "Of %d OpenLineage events of this build, %d failed and %d were dropped because sending took too long",
             self._total,
             self._failed,
             self._dropped,

@@ -25,9 +25,7 @@ class DbtLineage(msgspec.Struct, frozen=True, kw_only=True):
             if value is not None and not (isinstance(value, str) and value.strip()):
                 raise ArgumentError(f"DbtLineage({name})", value, "text, or None")
         if self.namespace is not None and self.conn_id is not None:
-            raise ArgumentError(
-                "DbtLineage(conn_id)", self.conn_id, "to be left out where a namespace is given"
-            )
+            raise ArgumentError("DbtLineage(conn_id)", self.conn_id, "to be left out: namespace=... is set")
 
 
 class LineageSource(msgspec.Struct, frozen=True):

@@ -48,7 +48,9 @@ class Project:
                 f"the execution mode is {self._mode or 'LOCAL'}; only KUBERNETES and WATCHER_KUBERNETES are rewritten"
             )
         if "manifest" not in self.decorator:
-            raise Unknown("there is no manifest_path in ProjectConfig, which is read while the DAG is parsed")
+            raise Unknown(
+                "manifest_path is missing in ProjectConfig; the manifest is needed while the DAG is parsed"
+            )
 
     def set(self, name: str, value: str) -> None:
         """Set an argument of the decorator."""
@@ -61,7 +63,7 @@ class Project:
     @staticmethod
     def _set(into: dict[str, str], name: str, value: str) -> None:
         if into.get(name, value) != value:
-            raise Unknown(f"{name} is given twice, as {into[name]} and as {value}")
+            raise Unknown(f"{name} is given twice: as {into[name]} and as {value}")
         into[name] = value
 
     # What the classes take.
@@ -116,7 +118,7 @@ class Project:
                 "virtualenv_dir": _drop,
                 "async_py_requirements": _drop,
                 "setup_operator_args": _only_none(
-                    "the arguments of the decorator are those of the task that runs dbt"
+                    "pass these arguments to the decorator: they apply to the task that runs dbt"
                 ),
             },
         )
@@ -138,12 +140,14 @@ class Project:
             "source_rendering_behavior": lambda value: self._one_of(
                 "source_rendering_behavior", value, sources
             ),
-            "seed_rendering_behavior": _only("ALWAYS", "exclude seeds, or load them with the rest"),
+            "seed_rendering_behavior": _only(
+                "ALWAYS", "exclude the seeds, or build them with the other nodes"
+            ),
             "group_nodes_by_folder": self._switch("group_by", '"folder"'),
             "enable_owner_inheritance": self._switch("owners", '"meta"'),
             "emit_datasets": self._switch("assets", '"each"'),
             "node_converters": _only_none("see node_task, @dbt_node and isolate"),
-            "normalize_task_id": _only_none("the id of a task depends on its node alone"),
+            "normalize_task_id": _only_none("the id of a task is derived from its node"),
             "normalize_task_display_name": _only_none("see node_task, with task_display_name"),
         }
         for name in (
@@ -222,7 +226,7 @@ class Project:
         except (ValueError, SyntaxError):
             words = None
         if not isinstance(words, list):
-            raise Unknown(f"{value} is no list of words")
+            raise Unknown(f"{value} is not a literal list of words")
         self._flags += [ast.unparse(ast.Constant(word)).replace("'", '"') for word in words]
 
     def _take_mode(self, value: str) -> None:
@@ -252,7 +256,7 @@ def _obey(rule: _Rule, value: str, what: str) -> None:
 
 
 def _refuse(_: str) -> None:
-    raise Unknown("it is unknown")
+    raise Unknown("unknown argument")
 
 
 def _drop(_: str) -> None:
@@ -266,7 +270,7 @@ def _only_none(instead: str) -> _Rule:
 def _only(allowed: str, instead: str) -> _Rule:
     def rule(value: str) -> None:
         if _member(value) != allowed:
-            raise Unknown(f"{value} is not rewritten: {instead}")
+            raise Unknown(f"{value} is not supported: {instead}")
 
     return rule
 
@@ -278,7 +282,7 @@ def _member(value: str) -> str:
 
 def _switched_on(value: str) -> bool:
     if value not in {"True", "False"}:
-        raise Unknown(f"{value} is neither True nor False")
+        raise Unknown(f"{value} is not True or False")
     return value == "True"
 
 
@@ -301,5 +305,7 @@ def _directory(value: str) -> str:
     except (ValueError, SyntaxError):
         path = None
     if not isinstance(path, str) or PurePosixPath(path).name != "profiles.yml":
-        raise Unknown(f"{value} is no text that ends with profiles.yml; give its directory as profiles_dir")
+        raise Unknown(
+            f"{value} is not a literal path that ends with profiles.yml; pass its directory as profiles_dir"
+        )
     return f'"{PurePosixPath(path).parent}"'

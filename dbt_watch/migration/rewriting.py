@@ -71,7 +71,7 @@ def rewritten(source: str) -> tuple[str, list[Obstacle]]:
         if statement is None:
             name = _name(call)
             problems.append(
-                Obstacle(line, f"{name} is neither a statement of its own nor assigned to one name")
+                Obstacle(line, f"{name} is neither a separate statement nor assigned to a single name")
             )
             continue
         try:
@@ -79,7 +79,7 @@ def rewritten(source: str) -> tuple[str, list[Obstacle]]:
         except Unknown as error:
             problems.append(Obstacle(line, f"{_name(call)}: {error}"))
     if not found:
-        problems.append(Obstacle(1, "there is no DbtDag and no DbtTaskGroup"))
+        problems.append(Obstacle(1, "there is no DbtDag or DbtTaskGroup"))
     if not made:
         return source, problems
     return _replaced(module, made), sorted(problems)
@@ -209,7 +209,7 @@ class _Writer:
             if (value := given.pop(argument, None)) is not None:
                 config = self._followed(value)
                 if not isinstance(config, cst.Call) or _name(config) != kind:
-                    raise Unknown(f"{argument} is no {kind}(...)")
+                    raise Unknown(f"{argument} is not {kind}(...)")
                 getattr(project, method)(self._texts(self._arguments(config, by_position)))
         if (value := given.pop("operator_args", None)) is not None:
             project.of_operator(self._items(value))
@@ -225,7 +225,7 @@ class _Writer:
         group_id = rest.pop("group_id", '"dbt_task_group"')
         if rest:
             raise Unknown(
-                f"{', '.join(rest)}: give it to a TaskGroup around the project, or to the decorator"
+                f"{', '.join(rest)}: pass it to a TaskGroup around the project, or to the decorator"
             )
         name = _function_name(group_id)
         if f'"{name}"' != group_id.replace("'", '"'):
@@ -245,13 +245,13 @@ class _Writer:
         found: dict[str, cst.BaseExpression] = {}
         for number, argument in enumerate(call.args):
             if argument.star:
-                raise Unknown(f"{self._text(argument.value)} is spread over the arguments of {_name(call)}")
+                raise Unknown(f"{self._text(argument.value)} is unpacked into the arguments of {_name(call)}")
             if argument.keyword is not None:
                 found[argument.keyword.value] = argument.value
             elif number < len(by_position):
                 found[by_position[number]] = argument.value
             else:
-                raise Unknown(f"{self._text(argument.value)} is given by position to {_name(call)}")
+                raise Unknown(f"{self._text(argument.value)} is a positional argument of {_name(call)}")
         return found
 
     def _items(self, value: cst.BaseExpression) -> dict[str, str]:
@@ -259,12 +259,12 @@ class _Writer:
         if isinstance(items, cst.Call) and _name(items) == "dict":
             return self._texts(self._arguments(items, ()))
         if not isinstance(items, cst.Dict):
-            raise Unknown("operator_args is no dict that is written out")
+            raise Unknown("operator_args is not a literal dict")
         found = {}
         for element in items.elements:
             key = element.key if isinstance(element, cst.DictElement) else None
             if not isinstance(key, cst.SimpleString):
-                raise Unknown(f"{self._text(element)} in operator_args is no item with a name")
+                raise Unknown(f"{self._text(element)} in operator_args is not a named item")
             found[str(key.evaluated_value)] = self._text(element.value)
         return found
 

@@ -60,12 +60,12 @@ def docs_router(told: Told, read: Callable[[str], bytes]) -> APIRouter:
     def artifacts_of(task: TaskAddress) -> Mapping[str, Any]:
         found = told(task.dag_id, task.run_id, task.task_id, task.map_index)
         if not found or not isinstance(found.get("place"), str) or not isinstance(found.get("files"), dict):
-            raise HTTPException(404, "this task has kept no artifacts")
+            raise HTTPException(404, "this task has no artifacts")
         return found
 
     def content_of(found: Mapping[str, Any], name: str) -> bytes:
         if name not in found["files"]:
-            raise HTTPException(404, f"this task has kept no {name}")
+            raise HTTPException(404, f"this task has no {name}")
         try:
             return read(f"{found['place']}/{name}")
         except Exception as error:

@@ -150,18 +150,18 @@ def _phase(source: RunSource, results: Iterable[NodeResult]) -> tuple[Phase, str
         return notes[-1].phase, notes[-1].text
     producers = source.producers
     if any(row.state in _AT_WORK for row in producers):
-        return "pod", "the task that runs dbt has begun"
+        return "pod", "the task that runs dbt has started"
     states = ", ".join(sorted({row.state or "not scheduled" for row in producers if row.state not in OVER}))
     return "waiting", f"the task that runs dbt is {states}" if states else ""
 
 
 def _notes(source: RunSource) -> Iterable[str]:
     if source.outline_of_run:
-        yield f"dbt has not begun: the nodes are those of the run {source.outline_of_run}"
+        yield f"dbt has not started: the nodes shown are those of the run {source.outline_of_run}"
     if source.is_between_attempts:
         states = {row.state for row in source.producers}
         again = "is tried again" if UP_FOR_RETRY in states else "is to run again"
-        yield f"the task that runs dbt {again}: what is shown is the attempt before"
+        yield f"the task that runs dbt {again}: the previous attempt is shown"
 
 
 # The estimate.

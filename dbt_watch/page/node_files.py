@@ -33,11 +33,11 @@ MAX_BYTES: Final = 128 << 20
 """A larger artifact is not read."""
 MAX_SQL_CHARS: Final = 200_000
 
-NOT_KEPT: Final = "Only dbt's artifacts have the compiled SQL of a node that went well; this project keeps none (artifacts=)."
+NOT_KEPT: Final = "Only dbt's artifacts contain the compiled SQL of a successful node; this project keeps none (artifacts=)."
 NOT_YET: Final = (
-    "The compiled SQL is in dbt's artifacts, which are kept when dbt has ended, if the project keeps any."
+    "The compiled SQL is in dbt's artifacts, which are stored when dbt has ended, if the project keeps any."
 )
-NONE_OF_IT: Final = "dbt's run_results.json has no compiled SQL of this node."
+NONE_OF_IT: Final = "dbt's run_results.json does not contain compiled SQL for this node."
 
 
 class NodeFiles(msgspec.Struct, kw_only=True, omit_defaults=True):

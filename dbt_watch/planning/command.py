@@ -126,12 +126,12 @@ def _plan(args: argparse.Namespace) -> ProjectPlan:
     if args.manifest is not None:
         if args.dag is not None or args.project is not None:
             name = "--dag" if args.dag is not None else "--project"
-            raise ArgumentError(name, args.dag or args.project, "a DAG file instead of --manifest")
+            raise ArgumentError(name, args.dag or args.project, "a DAG file, not --manifest")
         isolate = of_a_manifest.pop("isolate", [])
         image = of_a_manifest.pop("image", None)
         return plan_of_manifest(args.manifest, image=image, isolate=isolate, warn=_say, **of_a_manifest)
     for name, value in of_a_manifest.items():
-        raise ArgumentError(f"--{name}", value, "--manifest beside it; a DAG file says this itself")
+        raise ArgumentError(f"--{name}", value, "--manifest as well; a DAG file contains this setting")
     return plan_of_dag_file(Path(args.file), dag_id=args.dag, group_id=args.project, warn=_say)
 
 

@@ -51,7 +51,7 @@ def plan_of_dag_file(
     projects = _projects_in(path, warn)
     if not projects:
         raise DagFileError(
-            f"{path} makes no project: no function under @dbt_k8s_project or @dbt_api_project is called in a DAG of this file"
+            f"{path} defines no project: none of its DAGs calls a function under @dbt_k8s_project or @dbt_api_project"
         )
     matches = [
         project
@@ -62,7 +62,9 @@ def plan_of_dag_file(
         return matches[0].plan
     names = [f"--dag {project.group.dag.dag_id} --project {project.group.group_id}" for project in projects]
     if matches:
-        raise ArgumentError("FILE", str(path), f"one project to be named, of these: {'; '.join(names)}")
+        raise ArgumentError(
+            "FILE", str(path), f"--dag and --project, to choose one of these projects: {'; '.join(names)}"
+        )
     dag_ids = {project.group.dag.dag_id for project in projects}
     if dag_id is not None and dag_id not in dag_ids:
         raise ArgumentError(

@@ -129,7 +129,7 @@ class _Drawer:
 
     def _command(self, pod: PlannedPod) -> str:
         if not pod.command:
-            return "nothing: no node of it is left by dbt_build(select=..., exclude=...)"
+            return "nothing: dbt_build(select=..., exclude=...) leaves none of its nodes"
         if self.everything:
             words = [word if word.split() == [word] else json.dumps(word) for word in pod.command]
         else:

@@ -59,12 +59,12 @@ class ArtifactStore:
         found, missing = files.found()
         for name in self._artifacts.names:
             if name not in missing and all(file.name != name for file in found):
-                missing[name] = "the log says nothing of it"
+                missing[name] = "the log does not mention it"
         if len(missing) == len(self._artifacts.names):
-            log.warning("No artifact is kept: %s", next(iter(missing.values())))
+            log.warning("No artifacts were kept: %s", next(iter(missing.values())))
         else:
             for name, reason in missing.items():
-                log.warning("The artifact %s is not kept: %s", name, reason)
+                log.warning("The artifact %s was not kept: %s", name, reason)
         written = {name: len(content) for file in found for name, content in [self._written(file)] if content}
         if RUN_RESULTS in written:
             _attempted("Merging the results of this DAG run", self._merge)

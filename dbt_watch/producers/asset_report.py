@@ -60,7 +60,7 @@ def report_builds(
     events = [*assets.events(new), *untold(context, assets.events(others))]
     tell(context, events)
     if events:
-        log.info("Airflow is told of the builds of %d nodes by their assets", len(events))
+        log.info("Sending asset events for the builds of %d nodes", len(events))
     return len(events)
 
 
@@ -79,7 +79,7 @@ def _left_by(task_instance: Any, task_id: str) -> list[NodeResult]:
     try:
         return results_in(patiently(lambda: read_xcom_now(key_of(task_instance, task_id), "return_value")))
     except Exception as error:  # noqa: BLE001 - the build has ended as it has, whatever is told of it
-        log.warning("What %s has left cannot be read: %s", task_id, error)
+        log.warning("The results of %s cannot be read: %s", task_id, error)
         return []
 
 
@@ -127,5 +127,5 @@ class DbtAssetReport(BaseOperator):
                 is_new=ti.try_number == 1,
             )
         if not count:
-            raise AirflowSkipException("dbt has built nothing that Airflow has not been told of")
+            raise AirflowSkipException("no asset events left to send: dbt built nothing new")
         return count

@@ -96,7 +96,7 @@ class Attempt:
         """
         if self.is_orphaned:
             raise SystemExit(
-                f"the supervisor of this task has gone; the {self.runs_in} is left to the next attempt"
+                f"the supervisor process of this task is gone; the {self.runs_in} is left for the next attempt"
             )
         self.signal.check()
         self._publisher.write()

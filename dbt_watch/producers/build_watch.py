@@ -183,7 +183,7 @@ class BuildWatch:
         closed = end_of_failed(self._stale.end(closed, entries), entries.values())
         differences = self._drift.between(self._nodes, entries)
         if differences:
-            self._warn(f"{differences}. Both have to come from the same commit.")
+            self._warn(f"{differences}. Both must come from the same commit.")
         closed = self._drift.end(closed, differences)
         is_known = bool(self._known) or not self._nodes or self._ledger.has_conclusion
         closed = end_of_unknown(closed, self._ledger.run, entries.values(), is_known=is_known)

@@ -159,11 +159,11 @@ class DbtTrigger(BaseTrigger):
                 return await store.read_back()
             except JournalError as error:  # noqa: PERF203 - it ends the loop
                 # Asking again would not mend it, and the log tells everything once more.
-                self.log.warning("The journal cannot be read (%s); it is begun anew", error)
+                self.log.warning("The journal cannot be read (%s); starting a new one", error)
                 return JournalReader()
             except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
                 wait = backoff.next()
-                self.log.warning("Reading the journal failed (%s); again in %.0f s", error, wait)
+                self.log.warning("Reading the journal failed (%s); retrying in %.0f s", error, wait)
                 await asyncio.sleep(wait)
 
     def _watch(self, written: JournalReader) -> BuildWatch:

@@ -65,7 +65,7 @@ class JournalStore:
         :raises SupervisorError: when it could not be stored
         """
         if time.monotonic() > self._sure_until and await read_xcom(self._key, WRITER_KEY) != self._writer:
-            raise JournalLost("another triggerer goes on with this build")
+            raise JournalLost("another triggerer has taken over this build")
         self._sure_until = time.monotonic() + SURE_FOR_S
         await write_xcom(self._key, key, value)
 

@@ -83,7 +83,7 @@ class KeptFilesMixin:
                 self.artifacts_told = {"place": places.attempt, "run": places.run, "files": files_kept}
                 ti.xcom_push(key=ARTIFACTS_KEY, value=self.artifacts_told)
         except Exception as error:  # noqa: BLE001 - each store has errors of its own
-            self.log.warning("No artifact is kept: %s: %s", type(error).__name__, error)
+            self.log.warning("No artifacts were kept: %s: %s", type(error).__name__, error)
 
     def _compared(self, task_instance: Any, build: Mapping[str, Any]) -> Graph:
         """
@@ -102,7 +102,7 @@ class KeptFilesMixin:
             raise ArgumentError("select", " ".join(words), "state=... of @dbt_k8s_project, to compare with")
         found = self._earlier_state(task_instance)
         if found is None:
-            self.log.warning("There is no state to compare with yet: all is new")
+            self.log.warning("There is no state to compare with yet: everything is new")
         elif needs_sources(words) and not found.has(SOURCES):
             self.log.warning("The state holds no %s to compare with yet: all data is new", SOURCES)
         compared = nothing(self.manifest) if found is None else found.comparison(self.manifest)
@@ -133,18 +133,19 @@ class KeptFilesMixin:
         if self.state != LAST_SUCCESS or closed.exit_code != 0 or self.is_lone(ti):
             return
         if self.part is not None:
-            self.log.warning("The state of this run is not kept: the project is split over several pods")
+            self.log.warning("The state of this run was not kept: the project is split over several pods")
             return
         build = Memory(context).options_of_first_attempt(self.build) if ti.max_tries else self.build
         selection = [criteria(name, build.get(name)) for name in ("select", "exclude")]
         all_changes, all_fresher = takes_all_changes(*selection), takes_all_fresher(*selection)
         if not (all_changes or all_fresher):
-            self.log.info("The state of this run is not kept: it may not have built all that has changed")
+            self.log.info("The state of this run was not kept: it may not have built everything that changed")
             return
         found = {file.name: file.content for file in files.found()[0]}
         if stale := stale_sources(found.get(SOURCES)):
             self.log.info(
-                "The state of this run is not kept: what reads from stale sources is not built: %s", stale
+                "The state of this run was not kept: nodes that read from stale sources were not built: %s",
+                stale,
             )
             return
         try:
@@ -160,4 +161,4 @@ class KeptFilesMixin:
                 at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
         except Exception as error:  # noqa: BLE001 - each store has errors of its own
-            self.log.warning("The state of this run is not kept: %s: %s", type(error).__name__, error)
+            self.log.warning("The state of this run was not kept: %s: %s", type(error).__name__, error)

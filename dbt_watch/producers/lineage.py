@@ -67,7 +67,7 @@ def lineage_plan(
         )
         return LineagePlan(run, _namespace(source.settings, facts.adapter), facts)
     except Exception as error:  # noqa: BLE001 - the build goes on without lineage
-        log.warning("OpenLineage cannot be used, so nothing of this build is sent: %s", _words_of(error))
+        log.warning("OpenLineage cannot be used, so no events of this build are sent: %s", _words_of(error))
         return None
 
 
@@ -94,7 +94,7 @@ class BuildLineage:
         try:
             return cls(unpack_plan(text), is_worker=False) if text else None
         except Exception as error:  # noqa: BLE001 - as in `lineage_plan`
-            log.warning("The rest of this build has no OpenLineage events: %s", _words_of(error))
+            log.warning("No more OpenLineage events are sent for this build: %s", _words_of(error))
             return None
 
     def take(self, changes: Iterable[NodeResult], run: DbtRun, queries: Queries) -> None:
@@ -121,7 +121,7 @@ class BuildLineage:
             do()
         except Exception as error:  # noqa: BLE001 - as in `lineage_plan`
             self._listener = None
-            log.warning("The rest of this build has no OpenLineage events: %s", _words_of(error))
+            log.warning("No more OpenLineage events are sent for this build: %s", _words_of(error))
 
     def _tell(self, happening: Happening) -> None:
         if self._is_worker and self._client is None and self._error is None:
@@ -169,10 +169,12 @@ def _namespace(settings: DbtLineage, adapter: str) -> str:
         return known
     namespace = namespace_by_adapter(adapter)
     if namespace != namespace_of(adapter, {}):
-        asked = f", and the connection {settings.conn_id} does not say either" if settings.conn_id else ""
+        asked = (
+            f", and the connection {settings.conn_id} does not contain it either" if settings.conn_id else ""
+        )
         log.info(
-            "OpenLineage: the datasets of this project are in the namespace %r, since a manifest does not say where its"
-            " database is%s. `lineage=DbtLineage(namespace=...)` names it.",
+            "OpenLineage: the datasets of this project are in the namespace %r, since the manifest does not contain the"
+            " address of the database%s. Set the namespace with `lineage=DbtLineage(namespace=...)`.",
             namespace,
             asked,
         )

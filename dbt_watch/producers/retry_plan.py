@@ -139,7 +139,7 @@ class RetryPlanner(Generic[Run]):
             _refuse_deaf(deaf_tasks(remaining, operator.watched, states), operator.task_id)
         if earlier.running is not None:
             log.info(
-                "dbt still runs in %s: following it, from the beginning of its log",
+                "dbt is still running in %s: following its log from the beginning",
                 earlier.words(earlier.running),
             )
             return AttemptPlan(remaining, self._whole.selection, follows=earlier.running)
@@ -149,9 +149,7 @@ class RetryPlanner(Generic[Run]):
         others = [state for task, state in states.items() if task != own]
         is_all_done = bool(others) and all(state == SUCCESS for state in others)
         if is_all_done and self._attempt.memory.is_done:
-            log.info(
-                "dbt has ended well in an earlier attempt, and all tasks are done: nothing is left to build"
-            )
+            log.info("dbt succeeded in an earlier attempt and all tasks are done: nothing is left to build")
             return None
         return self._build(remaining)
 
@@ -160,9 +158,9 @@ class RetryPlanner(Generic[Run]):
         earlier = self._earlier
         words = earlier.words(run)
         if earlier.exit_code(run) == 0:
-            log.info("dbt has ended well in %s; reading its log", words)
+            log.info("dbt succeeded in %s; reading its log", words)
             return AttemptPlan(remaining, self._whole.selection, follows=run)
-        log.info("dbt has ended badly in %s (%s); reading its log", words, earlier.end_words(run))
+        log.info("dbt failed in %s (%s); reading its log", words, earlier.end_words(run))
         adopted = [
             result
             for result in self._read(run, remaining)
@@ -195,7 +193,7 @@ class RetryPlanner(Generic[Run]):
         else:
             selection = selection_of(graph, nodes)
         if selection is None or self._is_too_long(selection):
-            log.info("Building all %d nodes: no selection fits what is left", count)
+            log.info("Building all %d nodes: no selection matches just the nodes that are left", count)
             return self._whole
         log.info("Building the %d of %d nodes that are not done", len(nodes), count)
         return AttemptPlan(nodes, selection)
@@ -213,8 +211,8 @@ def _refuse_deaf(tasks: Sequence[str], producer: str) -> None:
     """
     if tasks:
         raise AirflowFailException(
-            f"dbt was not started: {named(tasks)} have failed and were not cleared together with {producer}, so they"
-            " would stay failed whatever dbt builds. Clear them together: all failed tasks of the run, or the task group"
+            f"dbt was not started: {named(tasks)} have failed and were not cleared together with {producer}, so they would"
+            " stay failed whatever dbt builds. Clear all failed tasks of the run together, or the task group"
         )
 
 

@@ -144,7 +144,9 @@ class Memory:
         try:
             rendered = _plain(ours)
         except TypeError as error:
-            log.info("What JSON cannot hold is not kept for later attempts: %s", error)
+            log.info(
+                "The options are not kept for later attempts, since JSON cannot represent them: %s", error
+            )
             return dict(options)
         stored = self._get(OPTIONS_KEY)
         if not (isinstance(stored, dict) and stored.get("generation") == self._generation):
@@ -155,7 +157,10 @@ class Memory:
             name: rendered.get(name) if value is None else value for name, value in stored["options"].items()
         }
         if changed := [name for name in {**first, **rendered} if first.get(name) != rendered.get(name)]:
-            log.info("As in the first attempt, whatever has changed since: %s", ", ".join(changed))
+            log.info(
+                "Using the values of the first attempt, although these have changed since: %s",
+                ", ".join(changed),
+            )
         return {**{name: value for name, value in options.items() if name not in ours}, **first}
 
     def _results(self, key: str) -> list[NodeResult]:
@@ -168,7 +173,7 @@ class Memory:
         try:
             return None if self._store is None else self._store.get(key)
         except Exception as error:  # noqa: BLE001 - an attempt does without
-            log.warning("What earlier attempts have left cannot be read: %s", error)
+            log.warning("The state left by earlier attempts cannot be read: %s", error)
             return None
 
     def _set(self, key: str, value: Any) -> bool | None:
@@ -177,7 +182,7 @@ class Memory:
         try:
             self._store.set(key, value)
         except Exception as error:  # noqa: BLE001 - of use in rare cases only
-            log.info("Leaving something for later attempts failed: %s", error)
+            log.info("Keeping state for later attempts failed: %s", error)
             return False if is_not_found(error) else None
         return True
 

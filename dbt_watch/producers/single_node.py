@@ -36,7 +36,11 @@ class LoneBuild:
         nodes = frozenset(unique_ids)
         selection = selection_of(producer.graph, nodes)
         if selection is None:
-            raise SelectionError("select", ", ".join(sorted(nodes)), "nodes that dbt can be asked for alone")
+            raise SelectionError(
+                "select",
+                ", ".join(sorted(nodes)),
+                "nodes that one dbt command can select by name: some names are ambiguous, or the list is too long",
+            )
         self._operator = producer.prepare_for_execution()
         self._operator.selected = nodes
         self._operator.selection = selection
@@ -70,7 +74,7 @@ class LoneBuild:
         except Exception as error:
             if operator.watch is None or operator.watch.closed is None:
                 raise
-            operator.log.info("dbt did not end well: %s", error)
+            operator.log.info("dbt failed: %s", error)
         return operator.watch.results, operator.watch.closed
 
     def kill(self) -> None:

@@ -122,7 +122,8 @@ class State:
             raise ArgumentError(
                 "defer" if defers else "select",
                 True if defers else "source_status:",
-                f"a project whose relations' names take {CHUNK * MAX_CHUNKS:,} characters in a pod's variables; these take {length:,}",
+                f"a project whose relation names fit into {CHUNK * MAX_CHUNKS:,} characters of a pod's environment"
+                f" variables; these take {length:,}",
             )
         return {
             f"{variable}{number}": text[start : start + CHUNK]

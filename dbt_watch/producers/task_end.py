@@ -175,7 +175,8 @@ class TaskEnd:
         tasks = outdated_tasks(watched, states, Closed(0), entries)
         if tasks:
             raise AirflowFailException(
-                f"dbt ended well, but {named(tasks)} had ended before and show something else. Clear them together with"
+                f"dbt succeeded, but {named(tasks)} had already ended in a state that no longer matches. Clear them"
+                " together with"
                 f" {self.producer}"
             )
 
@@ -193,7 +194,7 @@ class TaskEnd:
         try:
             return patiently(self._stored_entries)
         except Exception as error:  # noqa: BLE001 - see above
-            self.log.warning("The journal cannot be read, so Airflow is not told of the builds: %s", error)
+            self.log.warning("The journal cannot be read, so no asset events are sent: %s", error)
             return {}
 
     def _stored_entries(self) -> Mapping[str, NodeResult]:

@@ -84,12 +84,12 @@ class StopSignal:
             state = None
         self._is_open = False
         if state in CALLED_OFF:
-            self._act(f"the task was stopped; Airflow has it as {state}")
+            self._act(f"the task was stopped; its state in Airflow is {state}")
         else:
             self.is_leaving = True
             log.warning(
-                "This worker is asked to end, but Airflow has not stopped this task (%s). The %s is left alone and"
-                " followed as long as this worker lives; then the next attempt takes it over",
+                "This worker was asked to shut down, but Airflow has not stopped this task (%s). The %s keeps running and"
+                " is followed until this worker ends; then the next attempt takes it over",
                 state,
                 self._runs_in,
             )
@@ -103,7 +103,7 @@ class StopSignal:
     def _decide_alone(self) -> None:
         # An Airflow that does not answer the main thread has not told the supervisor that the task was stopped, either.
         if self._is_open and not self._is_talking and self.reason is None:
-            self._act("the task was asked to end")
+            self._act("the task was asked to stop")
 
     def _act(self, reason: str) -> None:
         self.reason = reason

@@ -34,8 +34,8 @@ def has_place(task_instance: RuntimeTaskInstanceProtocol, sensors: int, log: log
     if waiting < places:
         return True
     log.warning(
-        "Not deferred: the %d sensors and deferred tasks of this DAG could take all %d places of a triggerer"
-        " ([triggerer] capacity) and wait there for a producer that finds none. The worker follows dbt.",
+        "Not deferred: the %d sensors and deferred tasks of this DAG could fill all %d slots of a triggerer ([triggerer]"
+        " capacity) and leave none for the producer that they wait for. The worker follows dbt instead.",
         waiting,
         places,
     )

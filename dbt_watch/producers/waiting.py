@@ -85,7 +85,7 @@ def await_sensors(
             pause(looks.next(), on_tick)
     if left:
         log.warning(
-            "%d sensors of nodes that are built have not ended yet: the next attempt builds these again",
+            "%d sensors of nodes that are already built have not ended yet: the next attempt builds these nodes again",
             len(left),
         )
 
@@ -95,7 +95,7 @@ def _answer(ask: Callable[[], T], otherwise: T) -> T:
     try:
         return patiently(ask, patience=ENDS_AFTER_ANOTHER)
     except Exception as error:  # noqa: BLE001 - nothing is lost but time
-        log.warning("Whether the sensors have ended cannot be seen: %s", error)
+        log.warning("Cannot tell whether the sensors have ended: %s", error)
         return otherwise
 
 

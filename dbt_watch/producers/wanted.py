@@ -63,7 +63,7 @@ def _dated(build: Mapping[str, Any], context: Context, log: logging.Logger) -> M
     dated = resolved(build, RunDates.of(context["dag_run"]))
     start, end = (dated.get(f"event_time_{name}") for name in ("start", "end"))
     if start is None:
-        log.info("This run has no data interval: dbt itself says which batches it builds")
+        log.info("This run has no data interval: dbt decides which batches to build")
     else:
         log.info("Microbatch models are built from %s to %s", start, end)
     return dated
@@ -97,7 +97,7 @@ def wanted_of(
         on_unmatched=lambda found: log.warning("%s", complaint(scope.graph, found)),
     )
     if not narrow.nodes:
-        log.info("Nothing is to be built: %s", narrow.left_out[0].message if narrow.left_out else "")
+        log.info("There is nothing to build: %s", narrow.left_out[0].message if narrow.left_out else "")
         attempt.wanted = frozenset()
         return Wanted(build, None, tuple(entry for entry in narrow.left_out if entry.unique_id in scope.own))
     attempt.left_to_dbt = narrow.left_to_dbt

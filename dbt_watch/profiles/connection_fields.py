@@ -162,7 +162,7 @@ class ConnectionFields:
             raise ArgumentError(
                 f"connection {self._conn_id}: {name}",
                 path,
-                f"a text file that this worker can read, of {MAX_FILE // 1024} KiB at most ({why})",
+                f"a text file that this worker can read, of at most {MAX_FILE // 1024} KiB ({why})",
             ) from None
 
 

@@ -75,7 +75,7 @@ class DbtProfile:
             raise ArgumentError(
                 argument,
                 value,
-                f"one of {', '.join(WAREHOUSES)}, or a function to_profile that makes a profile of a connection",
+                f"one of {', '.join(WAREHOUSES)}, or a function to_profile that makes a profile from a connection",
                 known=WAREHOUSES,
             )
 
@@ -105,13 +105,13 @@ class DbtProfile:
         kind = self._type(adapter_type)
         if self.schema is None and not WAREHOUSES[kind].has_schema:
             raise ArgumentError(
-                "profile", self, f"a schema=..., that dbt builds in: a {kind} connection has no place for it"
+                "profile", self, f"a schema=... for dbt to build in: a {kind} connection has no field for it"
             )
 
     def _type(self, adapter_type: str | None) -> str:
         kind = self.type or adapter_type
         if kind is None:
-            raise ArgumentError("profile", self, "a type=...: the manifest names no adapter")
+            raise ArgumentError("profile", self, "a type=...: the manifest does not name the adapter")
         if self.to_profile is None:
             self._check_type("the adapter of the manifest", kind)
         return kind
@@ -199,7 +199,7 @@ class DbtProfile:
             raise ArgumentError(
                 "DbtProfile",
                 Given(),
-                f"fields that stand in a YAML file: text, numbers, lists, dicts ({why})",
+                f"fields that YAML can represent: text, numbers, lists, dicts ({why})",
             ) from None
 
     def profile_name(self, project_name: str) -> str:

@@ -24,7 +24,7 @@ Output = dict[str, Any]
 def postgres(fields: ConnectionFields) -> Output:
     """Return the output for Postgres."""
     if fields.is_on("iam"):
-        raise fields.wrong("iam", "a password: dbt's postgres adapter knows no IAM")
+        raise fields.wrong("iam", "a password: dbt's postgres adapter does not support IAM")
     return present(
         host=fields.need("host", fields.host, "host", "the address of the server"),
         port=fields.port or 5432,
@@ -124,7 +124,7 @@ def _snowflake_login(fields: ConnectionFields) -> Output:
     if refresh is not None or authenticator == "oauth":
         return _snowflake_oauth(fields, refresh)
     if authenticator == "externalbrowser":
-        raise fields.wrong("authenticator", "another one: there is no browser in a pod")
+        raise fields.wrong("authenticator", "another authenticator: there is no browser in a pod")
     user = fields.need("user", fields.login, "login", "the user")
     key = _snowflake_key(fields)
     if key is not None:
@@ -141,9 +141,9 @@ def _snowflake_oauth(fields: ConnectionFields, refresh: str | None) -> Output:
     """Return the part of an output that signs in by OAuth: dbt takes a token, or a refresh token and its client."""
     for name in ("azure_conn_id", "token_endpoint"):
         if fields.of_extra(name) is not None:
-            raise fields.wrong(name, "to be left out: dbt asks Snowflake itself for its tokens")
+            raise fields.wrong(name, "to be left out: dbt gets its tokens from Snowflake itself")
     if refresh is None:
-        what = "a refresh_token in the extra, which dbt gets tokens with"
+        what = "a refresh_token in the extra, with which dbt gets its tokens"
         token = fields.need("token", fields.of_extra("token"), "refresh_token", what)
         return present(authenticator="oauth", token=token, user=fields.login)
     client = fields.need("oauth_client_id", fields.login, "login", "the id of the OAuth client")
@@ -164,7 +164,7 @@ def _snowflake_key(fields: ConnectionFields) -> str | None:
     try:
         decoded = base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError):
-        raise fields.wrong("private_key_content", "a private key as PEM, or in base64") from None
+        raise fields.wrong("private_key_content", "a private key in PEM or base64") from None
     return decoded.decode() if decoded.startswith(_PEM.encode()) else content
 
 
@@ -172,7 +172,7 @@ def bigquery(fields: ConnectionFields) -> Output:
     """Return the output for BigQuery, by a key of a service account or by the identity that the pod has."""
     for name in ("key_secret_name", "credential_config_file", "idp_issuer_url", "is_anonymous"):
         if fields.of_extra(name):
-            expected = "to be left out: a keyfile_dict, a key_path, or neither for the identity of the pod's service account"
+            expected = "to be left out: use a keyfile_dict, a key_path, or neither for the identity of the pod's service account"
             raise fields.wrong(name, expected)
     key = _google_key(fields)
     scopes = fields.of_extra("scope")
@@ -201,7 +201,7 @@ def _google_key(fields: ConnectionFields) -> dict[str, Any] | None:
     except ValueError:
         key = None
     if not isinstance(key, Mapping) or not key.get("private_key"):
-        raise fields.wrong(name, "the key of a service account in JSON, with a private_key")
+        raise fields.wrong(name, "a service account key in JSON, with a private_key")
     return {**key, "private_key": str(key["private_key"]).replace("\\n", "\n")}
 
 
@@ -212,7 +212,7 @@ def _only_one(fields: ConnectionFields, name: str) -> str | None:
         return None
     chain = [item.strip() for item in (value.split(",") if isinstance(value, str) else value)]
     if len(chain) != 1:
-        raise fields.wrong(name, "one service account: dbt impersonates no chain of them")
+        raise fields.wrong(name, "a single service account: dbt does not support a chain")
     return chain[0]
 
 
@@ -239,7 +239,9 @@ def _databricks_login(fields: ConnectionFields) -> Output:
         return {"token": token}
     for name in ("use_azure_managed_identity", "use_default_azure_credential", "federated_k8s"):
         if fields.is_on(name):
-            raise fields.wrong(name, "a token or a service principal: dbt-databricks knows no other way")
+            raise fields.wrong(
+                name, "a token or a service principal: dbt-databricks supports no other authentication"
+            )
     is_azure = fields.of_extra("azure_tenant_id") is not None
     if not (is_azure or fields.is_on("service_principal_oauth")):
         what = "a token and no login, or a service principal and an extra `service_principal_oauth`"
@@ -257,7 +259,7 @@ def duckdb(fields: ConnectionFields) -> Output:
     path, token = fields.host, fields.password
     if path is None and (token or fields.connection_schema):
         path = f"md:{fields.connection_schema or ''}"
-    what = "the path of the database in the pod, or nothing beside MotherDuck's token in the password"
+    what = "the path of the database in the pod, or nothing if the password is a MotherDuck token"
     return present(
         path=fields.need("path", path, "host", what),
         schema=fields.schema,

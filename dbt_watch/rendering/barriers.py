@@ -57,7 +57,7 @@ class Barriers:
             raise ArgumentError(
                 "dependency",
                 f"{task.task_id} >> {label_of(unique_id)}",
-                "a task in front of a model, a seed or a snapshot: a test runs in the pod of what it tests",
+                "a task upstream of a model, seed or snapshot: a test runs in the pod of the node that it tests",
             )
         self._tasks[task.task_id] = task
         self._before.setdefault(task.task_id, set()).add(unique_id)
@@ -131,8 +131,7 @@ class Barriers:
         return ArgumentError(
             "dependency",
             held,
-            "to stand behind all that these tasks wait for: in the DAG file, an edge in front of a node comes after the edges"
-            " in front of the task",
+            "to come later in the DAG file: first the edges upstream of the task, then the edge from the task to the node",
         )
 
 

@@ -35,14 +35,15 @@ def obstacle(dag: DAG, count: int, *, is_mapped: bool) -> str | None:
         return "it needs Airflow 3.3"
     executors = configured_executors()
     if NODE_EXECUTOR not in executors[1:]:
-        return f"[core] executor is {','.join(executors)}, and not {executors[0]},{NODE_EXECUTOR}"
+        return f"[core] executor is {','.join(executors)}, not {executors[0]},{NODE_EXECUTOR}"
     if is_mapped:
-        return "the project is mapped, so it is not known how many tasks there will be"
+        return "the project is mapped, so the number of its tasks is not known"
     waiting = count + _taken.get(id(dag), 0)
     if dag.max_active_tasks <= waiting:
         return (
-            f"max_active_tasks of the DAG {dag.dag_id!r} is {dag.max_active_tasks}, and {waiting} tasks of dbt's nodes wait at"
-            f" once: give it max_active_tasks={waiting + BESIDE}, or {waiting + 1} at least"
+            f"max_active_tasks of the DAG {dag.dag_id!r} is {dag.max_active_tasks}, and {waiting} node tasks wait at the"
+            " same time: set max_active_tasks="
+            f"{waiting + BESIDE}, or at least {waiting + 1}"
         )
     return None
 

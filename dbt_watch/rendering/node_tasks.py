@@ -127,7 +127,7 @@ _CHECKS: Final = {
     "doc_md": _text,
 }
 _ELSEWHERE: Final = {
-    "task_id": "task_display_name instead: the id of a task depends on its node alone, so that no run loses its history",
-    "retries": "retries=... of the project instead: they belong to the task that runs dbt",
-    "image": "isolate={selection: PodSettings(image=...)} of the project instead",
+    "task_id": "task_display_name instead: the id of a task is derived from its node, so that it keeps its history",
+    "retries": "retries=... in the project's arguments instead: they apply to the task that runs dbt",
+    "image": "isolate={selection: PodSettings(image=...)} in the project's arguments instead",
 }

@@ -99,7 +99,7 @@ class _Planner:
             raise ArgumentError(
                 "task_id",
                 task_id,
-                f"an id for one node and its tests, and {task.home} and {home} would share it; rename one of them, or"
+                f"an id of its own for each node: {task.home} and {home} would share this one. Rename one of them, or"
                 " leave it out with exclude=...",
             )
         task.unique_ids += unique_ids

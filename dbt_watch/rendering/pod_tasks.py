@@ -174,13 +174,14 @@ class PodTasks:
                     raise ArgumentError(
                         name,
                         task.task_id,
-                        "a value that is known before dbt runs: what a function before a node returns can be one of the vars",
+                        "a value that is known before dbt runs; the return value of a function that runs before a node"
+                        " can only be one of the vars",
                     )
                 if task.task_id not in barriers and barriers.nodes_before(task):
                     raise ArgumentError(
                         name,
                         task.task_id,
-                        f"a value that is known before dbt runs, and {task.task_id} waits for dbt. A function that runs before"
+                        f"a value that is known before dbt runs, but {task.task_id} waits for dbt. A function that runs before"
                         " a node, @dbt_node(..., before=True), can return one of its vars",
                     )
 

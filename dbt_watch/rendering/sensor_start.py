@@ -105,11 +105,11 @@ def told(start: SensorStart, count: int) -> str:
     :param count: how many there are
     """
     if start.executor is not None:
-        return f"{start.executor} runs the {count} tasks of nodes."
+        return f"The {count} node tasks run in the executor {start.executor}."
     if start.from_trigger and STARTS_FROM_TRIGGER:
-        how = f"The {count} tasks of nodes start in the triggerer, all at once"
+        how = f"The {count} node tasks start in the triggerer, all at once"
     else:
-        how = f"The {count} tasks of nodes start through workers, along the lineage"
+        how = f"The {count} node tasks start through workers, along the lineage"
     if not STARTS_FROM_TRIGGER or is_light_triggerer_wanted() or count < WORTH_A_WORD:
         return f"{how}."
     return (

@@ -271,8 +271,7 @@ class _Splitter:
         return ArgumentError(
             "dependency",
             f"{task_id} >> {label_of(held)}",
-            f"a task that does not wait for what it holds back: {task_id} waits for {label_of(awaited)}, which dbt builds after"
-            f" {label_of(held)}",
+            f"no cycle: {task_id} waits for {label_of(awaited)}, which dbt builds after {label_of(held)}",
         )
 
     def _connect(self, parts: Mapping[str | int, PlannedPart], where: Mapping[str, str | int]) -> None:

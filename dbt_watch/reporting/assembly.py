@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dbt_watch.reporting.manifests import ManifestFacts
     from dbt_watch.reporting.run_record import Meaning as MeaningWord
 
-NO_CRITICAL_PATH: Final = "there is no critical path: nothing tells what depends on what (a manifest does)"
+NO_CRITICAL_PATH: Final = "there is no critical path, because the dependencies are not known: add a manifest"
 """The note where no critical path can be had."""
 
 _WORDS: Final[dict[Meaning, MeaningWord]] = {

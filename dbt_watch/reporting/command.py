@@ -137,10 +137,12 @@ def _record(args: argparse.Namespace) -> RunRecord:
 
 def _of_files(args: argparse.Namespace, manifest: ManifestFacts | None) -> RunRecord:
     for name, value in _of_airflow(args).items():
-        raise ArgumentError(name, value, "--dag-run beside it")
+        raise ArgumentError(name, value, "--dag-run as well")
     nodes = manifest.runnable if manifest is not None else {}
     if args.run_results is not None and len(args.files) > 1:
-        raise ArgumentError("--run-results", args.run_results, "one log as FILE, which it completes")
+        raise ArgumentError(
+            "--run-results", args.run_results, "a single log as FILE, to which it adds what is missing"
+        )
     run_results = _content(args.run_results) if args.run_results is not None else None
     found = [
         read_source(_content(file), file, nodes, attempt=number, run_results=run_results)
@@ -152,7 +154,9 @@ def _of_files(args: argparse.Namespace, manifest: ManifestFacts | None) -> RunRe
         return record_of(of_attempts(parts, source), manifest)
     record = found[0]
     if len(found) > 1 or manifest is not None or isinstance(record, Evidence):
-        raise ArgumentError("FILE", args.files, "the JSON of an earlier report alone, which is complete")
+        raise ArgumentError(
+            "FILE", args.files, "the JSON of an earlier report on its own, since it is complete"
+        )
     return record
 
 
@@ -163,7 +167,9 @@ def _of_dag_run(args: argparse.Namespace, manifest: ManifestFacts | None) -> Run
     if args.airflow is None:
         raise ArgumentError("--airflow", None, "the URL of Airflow, such as https://airflow.example")
     if args.run_results is not None:
-        raise ArgumentError("--run-results", args.run_results, "a log of dbt as FILE, which it completes")
+        raise ArgumentError(
+            "--run-results", args.run_results, "a dbt log as FILE, to which it adds what is missing"
+        )
     dag_id, run_id = args.dag_run
     evidence = evidence_of_dag_run(
         args.airflow,

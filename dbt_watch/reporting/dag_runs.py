@@ -92,7 +92,7 @@ def evidence_of_dag_run(
         evidence = evidence_of_sensors((run.xcom(task, _RETURN_VALUE) for task in others), source)
     if evidence is None:
         raise ArgumentError(
-            OPTION, f"{dag_id} {run_id}", "a run of a DAG in which dbt has run: it holds no journal"
+            OPTION, f"{dag_id} {run_id}", "a DAG run in which dbt has run: this one has no journal"
         )
     return evidence
 
@@ -233,12 +233,12 @@ class _Run:
         try:
             return self._http.get(f"{self._path}/{path}".rstrip("/"), params=params)
         except httpx.HTTPError as error:
-            raise AirflowApiError(f"{self._http.base_url} does not answer: {error}") from error
+            raise AirflowApiError(f"{self._http.base_url} does not respond: {error}") from error
 
     def _checked(self, response: httpx.Response) -> dict[str, Any]:
         if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise AirflowApiError(
-                f"Airflow refuses access ({response.status_code}): ${TOKEN_VARIABLE} has to hold a token of its API"
+                f"Airflow refuses access ({response.status_code}): ${TOKEN_VARIABLE} must contain a token for its API"
             )
         if not response.is_success:
             told = f"{response.status_code} {response.text[:300]}"
@@ -246,5 +246,5 @@ class _Run:
         try:
             answer: dict[str, Any] = response.json()
         except ValueError as error:
-            raise AirflowApiError(f"{response.request.url} answers with something else than JSON") from error
+            raise AirflowApiError(f"{response.request.url} does not return JSON") from error
         return answer

@@ -47,7 +47,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     :param tries: how each try of a node ended, earlier commands and attempts included
     :param threads: the thread of dbt that a try ran in, where that is known
     :param commands: by attempt and invocation_id
-    :param why: why dbt ended before it was through, where it did
+    :param why: why dbt stopped early, where it did
     :param notes: what is not known, and why
     """
 
@@ -75,7 +75,7 @@ def of_attempts(attempts: list[Evidence], source: str) -> Evidence:
     """
     Return the attempts of a run as one.
 
-    :param attempts: in the order of time; a later one has the last word on a node, unless dbt did not come to it
+    :param attempts: in the order of time; a later one has the last word on a node, unless dbt did not get to it
     :param source: where they come from, in words
     """
     return _merged(attempts, source, attempts[-1])
@@ -105,7 +105,7 @@ def with_later(evidence: Evidence, left: dict[str, NodeResult]) -> Evidence:
             built_again.append(result.label)
     outcome, why, notes = evidence.outcome, evidence.why, list(evidence.notes)
     if built_again:
-        notes.append(f"built again alone, after the run of dbt: {', '.join(sorted(built_again))}")
+        notes.append(f"built again on their own, after the dbt run: {', '.join(sorted(built_again))}")
     if built_again and outcome in _BAD and all(_is_well(result) for result in results.values()):
         outcome, why = "success", ""
     tries = {key_of(result): result for result in left.values() if result.started_at is not None}

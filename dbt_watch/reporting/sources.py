@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from dbt_watch.core.results import SelectedNode
     from dbt_watch.reporting.run_record import Outcome
 
-ACCEPTED: Final = "a log of dbt (--log-format json), a run_results.json or sources.json, a journal, or the JSON of an earlier report"
+ACCEPTED: Final = "a dbt log (--log-format json), a run_results.json or sources.json, a journal, or the JSON of an earlier report"
 """What a file may be, for messages."""
 
 _PIECE: Final = 1 << 20
@@ -67,7 +67,7 @@ def read_source(
     if document is None:
         return evidence_of_log(content, f"the log {name}", nodes, attempt=attempt, run_results=run_results)
     if run_results is not None:
-        raise ArgumentError("--run-results", name, "a log of dbt as FILE, which it completes")
+        raise ArgumentError("--run-results", name, "a dbt log as FILE, to which it adds what is missing")
     if "metadata" in document and "results" in document:
         return evidence_of_artifact(content, name, nodes, attempt=attempt)
     if part_key(0) in document:
@@ -80,7 +80,7 @@ def read_source(
     if "metadata" in document and "nodes" in document:
         raise ArgumentError("FILE", name, f"{ACCEPTED}; a manifest.json belongs to --manifest")
     if any(key.startswith("journal_") for key in document):
-        raise ArgumentError("FILE", name, f"a whole journal, with the key {part_key(0)}")
+        raise ArgumentError("FILE", name, f"a complete journal, with the key {part_key(0)}")
     raise ArgumentError("FILE", name, ACCEPTED)
 
 
@@ -159,7 +159,7 @@ def _was_left_out(entry: NodeResult) -> bool:
 def _notes_of_log(ledger: Ledger, left_out: int) -> Iterator[str]:
     if left_out:
         yield (
-            f"{_nodes(left_out)} of the manifest had no part in the run: not selected, ephemeral, or nothing to run"
+            f"{_nodes(left_out)} of the manifest were not part of the run: not selected, ephemeral, or nothing to run"
         )
     is_check = bool(ledger.entries) and all(key.startswith(_CHECKED) for key in ledger.entries)
     lacks = ledger.run.check_lacks if is_check else ledger.run.lacks
@@ -280,7 +280,7 @@ def evidence_of_state(state: JournalState, source: str, label: str = "") -> Evid
     results = dict(state.entries)
     notes = []
     if state.attempt > 1:
-        notes.append(f"{HOLDS_ONE_ATTEMPT} {state.attempt} alone: each attempt overwrites the one before")
+        notes.append(f"{HOLDS_ONE_ATTEMPT} {state.attempt} only: each attempt overwrites the previous one")
     outcome: Outcome = "unfinished"
     if state.closed is None:
         notes.append("the journal has no end: dbt is still running, or the producer was stopped")
@@ -347,8 +347,8 @@ def results_of_sensors(values: Iterable[Any]) -> dict[str, NodeResult]:
 
 
 LEFT_BY_SENSORS: Final = (
-    "the journal of the producer is gone, as after it was cleared: this is what the tasks of nodes have left, and nodes whose"
-    " tasks left nothing are missing"
+    "the journal of the producer is gone, for example because it was cleared: these are the results in the XComs of the"
+    " node tasks; nodes without such a result are missing"
 )
 """The note of such a report."""
 

@@ -106,12 +106,16 @@ def _write(root: Path, path: str, text: str, *, force: bool) -> bool:
     except FileExistsError as error:
         if error.filename != str(file):
             raise ArgumentError(
-                "directory", str(root), f"one in which {error.filename} is a directory"
+                "directory", str(root), f"a directory in which {error.filename} is a directory, not a file"
             ) from None
-        _say(f"kept       {path}: it is there and differs; --force overwrites it, --dry-run shows the other")
+        _say(
+            f"kept       {path}: a different file exists; --force overwrites it, --dry-run shows the new one"
+        )
         return False
     except OSError as error:
-        raise ArgumentError("directory", str(root), f"a place where {path} can be written: {error}") from None
+        raise ArgumentError(
+            "directory", str(root), f"a directory in which {path} can be written: {error}"
+        ) from None
     _say(f"written    {path}")
     return True
 

@@ -103,7 +103,7 @@ def _checked_place(directory: Path, root: Path) -> Path:
         raise ArgumentError(
             "project",
             place,
-            "a path of letters, digits, spaces, and `.`, `_`, `-`, `@`: it goes into the files of other tools",
+            "a path of letters, digits, spaces, and `.`, `_`, `-`, `@`: it is written into files of other tools",
         )
     return root / place
 
@@ -121,7 +121,7 @@ def read_project(directory: Path, *, adapter: str | None, home: Path) -> DbtProj
     name = project.get("name")
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
         raise ArgumentError(
-            f"name in {PROJECT_FILE}", name, "letters, digits and underscores, with no digit in front"
+            f"name in {PROJECT_FILE}", name, "letters, digits and underscores, not beginning with a digit"
         )
     target_path = project.get("target-path")
     if not (isinstance(target_path, str) and _PLAIN_PATH.fullmatch(target_path)) or target_path.startswith(

@@ -67,9 +67,7 @@ class ImageName:
             given = f"{re.sub('_+', '-', project_name.lower()).strip('-') or 'project'}-dbt"
         parts = _IMAGE.fullmatch(given)
         if parts is None:
-            raise ArgumentError(
-                "--image", given, "the name of an image, with a tag: registry.example/shop-dbt:1.4"
-            )
+            raise ArgumentError("--image", given, "an image name with a tag: registry.example/shop-dbt:1.4")
         first, slash, _ = parts["repository"].partition("/")
         registry = first if slash and (first == "localhost" or "." in first or ":" in first) else None
         return cls(parts["repository"], parts["tag"] or "latest", registry)
@@ -95,10 +93,12 @@ class Choices:
         """
         if not _NAMESPACE.fullmatch(namespace):
             raise ArgumentError(
-                "--namespace", namespace, "the name of a namespace: small letters, digits and `-`"
+                "--namespace", namespace, "the name of a namespace: lowercase letters, digits and `-`"
             )
         if dag_id is not None and not _DAG_ID.fullmatch(dag_id):
-            raise ArgumentError("--dag-id", dag_id, "letters, digits, and `.`, `_`, `-`, 250 of them at most")
+            raise ArgumentError(
+                "--dag-id", dag_id, "letters, digits, and `.`, `_`, `-`, at most 250 characters"
+            )
         return cls(ImageName.of(image, project_name), namespace, dag_id or project_name)
 
 

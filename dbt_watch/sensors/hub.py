@@ -136,7 +136,7 @@ _JITTER: Final = 0.25
 _RUNS: Final = frozenset({Run.RETRIABLE, Run.LAST_ATTEMPT})
 _WAITS: Final = Decision(Verdict.WAIT)
 _AWAITS_TURN: Final = Decision(
-    Verdict.WAIT, "cleared without the task that runs dbt: its turn to be built on its own comes"
+    Verdict.WAIT, "cleared without the task that runs dbt: waiting for its turn to be built on its own"
 )
 
 
@@ -218,7 +218,9 @@ class Hub:
                     self._welcome(newcomers)
             except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
                 pause = backoff.next()
-                log.warning("Reading the journal of %s failed (%s); again in %.1f s", self.name, error, pause)
+                log.warning(
+                    "Reading the journal of %s failed (%s); retrying in %.1f s", self.name, error, pause
+                )
             await self._sleep(pause)
 
     async def _sleep(self, seconds: float) -> None:

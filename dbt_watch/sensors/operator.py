@@ -278,7 +278,7 @@ class DbtNodeSensor(BaseOperator):
                 for state in read_states_now(key, batch).values()
             )
         except Exception as error:  # noqa: BLE001 - the hub, which asks again, lets one build after the other
-            self.log.warning("Airflow did not tell the states of the other tasks: %s", error)
+            self.log.warning("Airflow did not return the states of the other tasks: %s", error)
             return False
 
     def _build(self, context: Context) -> Any:
@@ -332,7 +332,9 @@ class DbtNodeSensor(BaseOperator):
     @property
     def _known_rebuild(self) -> Rebuild:
         if self._rebuild is None:
-            raise AirflowFailException("cleared alone, and there is nothing known to build its nodes with")
+            raise AirflowFailException(
+                "cleared on its own, but its project is not known, so its nodes cannot be built"
+            )
         return self._rebuild
 
     def on_kill(self) -> None:
@@ -371,5 +373,5 @@ def raise_if_held_back(node: str, tasks: Iterable[Any]) -> None:
     raise ArgumentError(
         "dependency",
         f"{names} >> {node}",
-        'a task in front of the project, or in front of one of its nodes: task >> project["orders"]',
+        'a task upstream of the project, or of one of its nodes: task >> project["orders"]',
     )

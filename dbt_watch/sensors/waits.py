@@ -93,11 +93,15 @@ def words_for(
     count = sum(entry.is_final for entry in entries.values())
     done = "1 node is done" if count == 1 else f"{count} nodes are done"
     if names:
-        return f"before this node dbt runs {names} now ({done})"
+        return f"dbt is running {names}, upstream of this node ({done})"
     names = running(entries.values())
     if names:
-        return f"dbt runs {names} now ({done})"
-    return f"dbt runs no node now ({done})" if count else "dbt has begun, and runs no node yet"
+        return f"dbt is running {names} ({done})"
+    return (
+        f"dbt is running no node at the moment ({done})"
+        if count
+        else "dbt has started, but is running no node yet"
+    )
 
 
 def _before(sensor: Sensor, sensor_of: Callable[[str], Sensor | None]) -> Iterable[str]:

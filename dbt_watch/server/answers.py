@@ -24,21 +24,20 @@ class InvocationRequest(BaseModel):
     command: Annotated[
         list[Annotated[str, Field(max_length=MAX_WORD)]], Field(min_length=1, max_length=MAX_WORDS)
     ] = Field(
-        description="dbt's arguments, one a word; options in front of the sub-command are allowed",
+        description="dbt's arguments as a list of words; options before the sub-command are allowed",
         examples=[["build", "--select", "tag:nightly"]],
     )
     task_id: Annotated[str, Field(pattern=TASK_ID)] | None = Field(
         default=None,
-        description="Chosen by the client, so that it may post again what it does not know to have arrived. The server makes"
-        " one where it is left out.",
+        description="Chosen by the client, so that it can safely repeat a request. If it is left out, the server creates one.",
     )
     project_dir: Annotated[str, Field(max_length=4096)] | None = Field(
         default=None,
-        description="The name of a project, or its directory. Not needed by who may use just one.",
+        description="The name of a project, or its directory. Not needed if the token allows only one.",
     )
     callback_url: Annotated[str, Field(max_length=2000)] | None = Field(
         default=None,
-        description='Gets a POST of `{"task_id", "status"}` at the end, where the operator allows its host.',
+        description='Receives a POST of `{"task_id", "status"}` at the end, if the settings of the server allow its host.',
     )
 
 
@@ -57,16 +56,16 @@ class InvocationAnswer(BaseModel):
 
     task_id: str
     state: InvocationState
-    exc_type: str | None = Field(default=None, description="Why it did not end well, in a word.")
+    exc_type: str | None = Field(default=None, description="Why it did not succeed, in one word.")
     exc_message: str | None = None
     project: str | None = None
     target: str | None = None
     command: list[str] | None = Field(default=None, description="With secrets masked.")
-    principal: str | None = Field(default=None, description="Who asked for it.")
+    principal: str | None = Field(default=None, description="Whose token it was posted with.")
     created_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
-    exit_code: int | None = Field(default=None, description="Of dbt; negative for a signal.")
+    exit_code: int | None = Field(default=None, description="dbt's exit code; negative for a signal.")
     abort_requested: bool | None = None
     log_path: str | None = None
 

@@ -31,7 +31,7 @@ from dbt_watch.server.worker.hosts import WorkerHosts
 DESCRIPTION = """\
 Runs dbt invocations that clients post, one at a time for each project and target.
 
-Post with a `task_id` of your own: the same request may then be posted again, and answers with what there is. Read the log by its
+Post with a `task_id` of your own: the same request can then be repeated, and returns the existing invocation. Read the log by its
 offset, or follow it; the invocation has ended when its state is neither `PENDING` nor `STARTED`.
 """
 
@@ -84,7 +84,7 @@ async def _show_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for these alone
     # Without the values, which may hold secrets.
     places = [{"loc": list(part["loc"]), "msg": part["msg"]} for part in error.errors()]
-    return _problem(422, "the request cannot be understood", places)
+    return _problem(422, "the request is invalid", places)
 
 
 async def _show_wrong_argument(_: Request, error: Exception) -> JSONResponse:
@@ -93,4 +93,4 @@ async def _show_wrong_argument(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _show_failure(_: Request, __: Exception) -> JSONResponse:
-    return _problem(500, "the server failed; its log says more")
+    return _problem(500, "the server failed; see its log")

@@ -57,7 +57,7 @@ class Principal:
         return self.projects is None or project in self.projects
 
     def may_run(self, command: str) -> bool:
-        """Return whether they may run a sub-command of dbt."""
+        """Return whether they may run a dbt sub-command."""
         return self.commands is None or command in self.commands
 
 

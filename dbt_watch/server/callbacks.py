@@ -31,9 +31,9 @@ def check_callback(url: str, settings: CallbackSettings) -> None:
     :raises ArgumentError: when it may not
     """
     expected = (
-        f"an address at one of the hosts that the server may call, by {'http or https' if settings.http else 'https'}"
+        f"an address at one of the hosts that the server may call, over {'http or https' if settings.http else 'https'}"
         if settings.hosts
-        else "to be left out: `callbacks` in the settings of the server names no host that it may call"
+        else "to be left out: `callbacks` in the server's settings allows no host"
     )
     try:
         parts = urlsplit(url)

@@ -109,7 +109,7 @@ def _token(args: argparse.Namespace, settings: Settings) -> int:
                 raise ArgumentError("project", project, "the name of a project", known=settings.projects)
         for command in args.command or ():
             if command not in SUB_COMMANDS:
-                raise ArgumentError("command", command, "a sub-command of dbt", known=SUB_COMMANDS)
+                raise ArgumentError("command", command, "a dbt sub-command", known=SUB_COMMANDS)
         _print(store.make(args.name, projects=args.project, commands=args.command, days=args.days))
     elif args.what == "revoke":
         store.revoke(args.name)

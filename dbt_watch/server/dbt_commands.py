@@ -71,14 +71,14 @@ def check_command(command: Sequence[str], *, roots: Mapping[str, str], contains:
 
 def _check_words(command: Sequence[str]) -> None:
     if not command:
-        raise ArgumentError("command", [], "a sub-command of dbt")
+        raise ArgumentError("command", [], "a dbt sub-command")
     if len(command) > MAX_WORDS:
         raise ArgumentError("command", f"{len(command)} words", f"at most {MAX_WORDS} words")
     for word in command:
         if len(word) > MAX_WORD:
             raise ArgumentError("command", word, f"words of at most {MAX_WORD} characters")
         if "\0" in word or not _is_text(word):
-            raise ArgumentError("command", word, "words of text without the character 0")
+            raise ArgumentError("command", word, "words of valid text, without the character 0")
 
 
 def _is_text(word: str) -> bool:
@@ -102,7 +102,7 @@ class _Reader:
     def sub_command(self) -> str:
         """Take the sub-command."""
         if not self._rest:
-            raise ArgumentError("command", "", "a sub-command of dbt")
+            raise ArgumentError("command", "", "a dbt sub-command")
         word = self._rest.pop(0)
         if word in _GROUPS:
             following = self._rest.pop(0) if self._rest else ""
@@ -110,7 +110,7 @@ class _Reader:
         if word in _NEVER:
             raise ArgumentError("command", word, f"another sub-command: {_NEVER[word]}")
         if word not in _OWN:
-            raise ArgumentError("command", word, "a sub-command of dbt", known=_OWN)
+            raise ArgumentError("command", word, "a dbt sub-command", known=_OWN)
         return word
 
     def options(self, known: Mapping[str, int], where: str, *, positional: int = 0) -> list[str]:
@@ -148,7 +148,9 @@ class _Reader:
         # dbt would take what looks like an option for the value of this one.
         if not self._rest or self._rest[0].startswith("-"):
             raise ArgumentError(
-                "command", option, f"a value after {option}; one with a hyphen as {option}=VALUE"
+                "command",
+                option,
+                f"a value after {option}; write one that begins with a hyphen as {option}=VALUE",
             )
         return [self._rest.pop(0), *(self._until_an_option() if several else ())]
 
@@ -192,8 +194,10 @@ if TYPE_CHECKING:
 
     _Contains = Callable[[str], bool]
 
-_LOG: Final = "what becomes of each node is read from dbt's log, so its format and what is in it are the server's to set"
-_PLACES: Final = "the server says where things are"
+_LOG: Final = (
+    "the state of each node is read from dbt's log, whose format and content only the server may set"
+)
+_PLACES: Final = "the server sets the paths"
 _NO_RUN: Final = "with it dbt runs nothing"
 
 # What may be said of the log, and is said to dbt by the server.
@@ -219,16 +223,16 @@ _REFUSED: Final = {
     **dict.fromkeys(
         ("--log-path", "--target-path", "--partial-parse-file-path", "--record-timing-info", "-r"), _PLACES
     ),
-    "--profile": "the project's settings name its targets",
+    "--profile": "the targets are set in the server's settings",
     "--no-write-json": "the artifacts of an invocation are kept",
-    "--upload-to-artifacts-ingest-api": "what dbt writes stays on the server",
-    "--no-clean-project-files-only": "nothing outside of the project is removed",
+    "--upload-to-artifacts-ingest-api": "the files that dbt writes stay on the server",
+    "--no-clean-project-files-only": "nothing outside the project may be removed",
     **dict.fromkeys(("--version", "-v", "-V", "--help", "-h"), _NO_RUN),
 }  # fmt: skip
 
 _NEVER: Final = {
     "docs serve": "it would never end",
-    "init": "it makes a project, and projects are listed by the operator",
+    "init": "it creates a project, and projects are listed in the server's settings",
 }
 _GROUPS: Final = frozenset({"docs", "source"})
 _POSITIONAL: Final = {"run-operation": 1}

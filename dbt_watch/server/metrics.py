@@ -31,7 +31,7 @@ class ServerMetrics:
         self._registry.register(_StoreCollector(store, hosts))
         self._requests = Histogram(
             "dbt_watch_request_seconds",
-            "Time to answer a request, for a followed log as long as it was followed.",
+            "Time to answer a request; for a followed log, as long as it was followed.",
             ["method", "path", "status"],
             buckets=_BUCKETS,
             registry=self._registry,
@@ -65,7 +65,7 @@ class _StoreCollector:
         oldest = self._store.oldest_pending()
         yield GaugeMetricFamily(
             "dbt_watch_oldest_pending_seconds",
-            "How long the invocation has waited that waits the longest.",
+            "How long the oldest waiting invocation has waited.",
             value=0 if oldest is None else max(0.0, time.time() - oldest),
         )
         yield GaugeMetricFamily(

@@ -40,7 +40,7 @@ class BodyLimit:
         if body is None:
             return
         if len(body) > self._limit:
-            await _refuse(send, 413, f"the body of a request may have {self._limit} bytes")
+            await _refuse(send, 413, f"the body of a request must not exceed {self._limit} bytes")
             return
         replayed = False
 

@@ -116,7 +116,7 @@ class ServedProject:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         found = shutil.which(self.settings.dbt, path=path)
         if found is None:
-            raise ArgumentError(f"projects.{self.name}.dbt", self.settings.dbt, "an executable of dbt")
+            raise ArgumentError(f"projects.{self.name}.dbt", self.settings.dbt, "a dbt executable")
         return found
 
     def secret_environment(self) -> dict[str, str]:

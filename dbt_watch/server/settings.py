@@ -185,7 +185,7 @@ def load_settings(path: Path, **overrides: Any) -> Settings:
             content |= {name: value for name, value in overrides.items() if value is not None}
         settings = msgspec.convert(content, Settings, dec_hook=decode)
     except (OSError, msgspec.MsgspecError) as error:
-        raise ArgumentError("config", str(path), f"a file of settings: {error}") from None
+        raise ArgumentError("config", str(path), f"a valid settings file: {error}") from None
     _check(settings)
     return settings
 
@@ -200,7 +200,7 @@ def is_loopback(host: str) -> bool:
 
 def _check(settings: Settings) -> None:
     if settings.auth == "none" and not is_loopback(settings.host):
-        raise ArgumentError("auth", "none", f"`token`: {settings.host} is reached from other machines")
+        raise ArgumentError("auth", "none", f"`token`: {settings.host} can be reached from other machines")
     if not 0 <= settings.port <= _MAX_PORT:
         raise ArgumentError("port", settings.port, f"a port, from 0 to {_MAX_PORT}")
     if settings.workers < 1:

@@ -88,7 +88,7 @@ class TokenStore:
             with self._database.writing() as connection:
                 connection.execute(TOKENS.insert().values(values))
         except IntegrityError:
-            raise ArgumentError("name", name, "a name that no other token has, or had") from None
+            raise ArgumentError("name", name, "a name that no other token has or had") from None
         return f"{PREFIX}{identifier}_{secret}"
 
     def all(self) -> list[ApiToken]:

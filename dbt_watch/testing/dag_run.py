@@ -93,7 +93,7 @@ class DagRun:
         found = self._task_ids(name)
         if len(found) == 1:
             return found[0]
-        what = f"several tasks are named so: {', '.join(found)}" if found else "no task is named so"
+        what = f"several tasks have this name: {', '.join(found)}" if found else "no task has this name"
         raise KeyError(f"{name}: {what}; the tasks are {', '.join(self.states)}")
 
     def _task_ids(self, name: str) -> list[str]:

@@ -132,7 +132,7 @@ class FakeDbt:
         found = self._node(node)
         if found.resource_type not in {*TESTS, "source"}:
             raise ArgumentError(
-                "node", node, f"a test or a source; dbt does not warn of a {found.resource_type}"
+                "node", node, f"a test or a source; dbt never warns about a {found.resource_type}"
             )
         return self._with(node, ending="warn", message=message, times=times)
 
@@ -184,7 +184,7 @@ class FakeDbt:
         """
         manifest = self._played.manifest
         if manifest is None:
-            raise ArgumentError("command", command, "no command: a recorded log is played as it is")
+            raise ArgumentError("command", command, "to be left out: a recorded log is replayed as it is")
         if times is not None and error is None:
             raise ArgumentError("times", times, "an `error` beside it: what is to happen so often")
         key = check_command(command, manifest)
@@ -283,7 +283,7 @@ class FakeDbt:
             return self._with(during, death=Death(how, "during", exit_code, times))
         if after is not None and during is None:
             return self._with(after, death=Death(how, "after", exit_code, times))
-        raise ArgumentError("during", during, "either `during` or `after`, the name of a node")
+        raise ArgumentError("during", during, "either `during` or `after` as the name of a node")
 
     def _with(self, name: str, **changes: Any) -> Self:
         unique_id = self._node(name).unique_id
@@ -298,7 +298,7 @@ class FakeDbt:
 
     def _graph(self, name: str) -> Graph:
         if self._played.graph is None:
-            raise ArgumentError("node", name, "no node: a recorded log is played as it is")
+            raise ArgumentError("node", name, "to be left out: a recorded log is replayed as it is")
         return self._played.graph
 
     def _node(self, name: str) -> Node:
@@ -308,6 +308,6 @@ class FakeDbt:
             return found[0]
         if found:
             ids = ", ".join(node.unique_id for node in found)
-            raise ArgumentError("node", name, f"one node of the project, and these have the name: {ids}")
+            raise ArgumentError("node", name, f"a single node of the project, but these have the name: {ids}")
         known = [node.name for node in graph.nodes.values()]
         raise ArgumentError("node", name, "a node of the project", known=known)

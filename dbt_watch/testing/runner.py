@@ -99,7 +99,9 @@ class DagRunner:
             raise ArgumentError("file", str(file), f"a file, absolute or in {self._root}")
         if scheduler and env:
             raise ArgumentError(
-                "env", sorted(env), "nothing with a scheduler; the fixture dbt_watch_env sets it"
+                "env",
+                sorted(env),
+                "to be left out with a scheduler; override the fixture dbt_watch_env instead",
             )
         given = dbt if isinstance(dbt, Mapping) else {} if dbt is None else {"*": dbt}
         images = {**self._images, **given}

@@ -75,8 +75,8 @@ def test_a_state_of_ones_own_needs_no_artifacts(make, tmp_path):
     ("arguments", "message"),
     [
         ({"artifacts": "target"}, "artifacts='target': expected the URL of a directory"),
-        ({"artifacts": PLACE, "cmds": []}, "expected cmds that name dbt"),
-        ({"state": "last_success"}, "state='last_success': expected artifacts=... beside it"),
+        ({"artifacts": PLACE, "cmds": []}, "expected cmds with the command that runs dbt"),
+        ({"state": "last_success"}, "state='last_success': expected artifacts=... as well"),
         (
             {"state": "last_success", "artifacts": PLACE, "isolate": "*"},
             "expected a project without isolate=...",
@@ -119,7 +119,7 @@ def test_a_selection_of_the_decorator_cannot_compare(make):
 
 def test_two_projects_of_a_dag_do_not_overwrite_each_other(make):
     make(artifacts=PLACE)
-    with pytest.raises(ArgumentError, match=r"a place with \{group_id\} in it: another project of this DAG"):
+    with pytest.raises(ArgumentError, match=r"a URL with \{group_id\} in it: another project of this DAG"):
         make(artifacts=PLACE, group_id="again")
     make(artifacts="s3://lake", group_id="third")
     make(artifacts="s3://lake", group_id="fourth")

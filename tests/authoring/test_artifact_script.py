@@ -155,7 +155,7 @@ def test_a_file_that_is_too_large_is_told(run, monkeypatch):
     _, files, missing, _ = run(BUILD, Artifacts(PLACE))
     assert files == {}
     assert re.fullmatch(
-        r"it is too large: \d+ bytes when it is compressed, and 100 may be sent", missing["run_results.json"]
+        r"it is too large: \d+ bytes when compressed, and 100 may be sent", missing["run_results.json"]
     )
 
 

@@ -108,7 +108,7 @@ def test_an_unknown_argument_with_what_is_near(make):
         ("profile_config", "profiles_dir="),
         ("project_config", "manifest="),
         ("execution_config", "image="),
-        ("operator_args", "one by one"),
+        ("operator_args", "arguments of the decorator"),
         ("models", "select="),
     ],
 )
@@ -134,8 +134,8 @@ def test_an_operator_of_ones_own_may_have_such_an_argument(make):
             {"retires": 2},
             "retires=2: expected an argument of @dbt_node or of Airflow's @task; .*did you mean retries",
         ),
-        ({"image": "shop:1"}, "image='shop:1': expected to be left out inside of a project"),
-        ({"exclude": "a"}, "exclude='a': expected to be left out inside of a project"),
+        ({"image": "shop:1"}, "image='shop:1': expected to be left out inside a project"),
+        ({"exclude": "a"}, "exclude='a': expected to be left out inside a project"),
         ({"build": 7}, "build=7: expected to be returned by the function under @dbt_k8s_project"),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_node_that_does_not_exist_with_what_is_near(make):
 
 def test_a_node_that_the_selection_leaves_out(make):
     text = refusal(ArgumentError, make, bound_to("customers", lambda result: None), select="raw_orders")
-    assert "a node that this selection builds" in text
+    assert "a node that has a task in this selection" in text
 
 
 def test_a_bound_function_that_takes_no_result(make):
@@ -279,7 +279,7 @@ def test_a_task_in_front_of_a_sensor_is_refused_with_what_to_write_instead(make,
         def land(): ...
 
         build()
-        with pytest.raises(ArgumentError, match=r"land >> .*in front of the project"):
+        with pytest.raises(ArgumentError, match=r"land >> .*upstream of the project"):
             land() >> dag.task_dict["build.orders"]
 
 

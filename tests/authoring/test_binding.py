@@ -121,7 +121,7 @@ def test_a_function_that_is_bound_already(dag, decorate):
         dbt_node("customers")(check)
 
     with pytest.raises(
-        ArgumentError, match=r"@dbt_node\('customers'\)='check'.*is, by @dbt_node\('orders'\)"
+        ArgumentError, match=r"@dbt_node\('customers'\)='check'.*is already bound by @dbt_node\('orders'\)"
     ):
         build()
 
@@ -214,5 +214,5 @@ def test_a_bound_function_does_not_take_the_task_id_of_a_node(dag, decorate, tas
 
 
 def test_a_manifest_inside_of_a_project_is_refused(bound):
-    with pytest.raises(ArgumentError, match="to be left out inside of a project"):
+    with pytest.raises(ArgumentError, match="to be left out inside a project"):
         bound("orders", manifest="manifest.json")

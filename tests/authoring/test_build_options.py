@@ -58,19 +58,19 @@ def test_options_that_render_to_nothing_are_left_out():
         ({"flags": [None]}, "flags=[None]: expected a list"),
         (
             {"flags": ["--quiet"]},
-            "flags=['--quiet']: expected options without --quiet: what becomes of each node is read",
+            "flags=['--quiet']: expected options without --quiet: the state of each node is read",
         ),
         ({"flags": ["-fq"]}, "flags=['-fq']: expected options without -q: "),
         ({"flags": ["--log-level=error"]}, "expected options without --log-level: "),
         ({"flags": ["--log-format", "text"]}, "expected options without --log-format: "),
         (
             {"flags": ["--exclude", "orders"]},
-            "without --exclude: a task stands for each node that is built; use select=",
+            "without --exclude: each node that is built has a task; use select=",
         ),
         ({"flags": ["-sorders"]}, "expected options without -s: "),
         (
             {"flags": ["--resource-type", "model"]},
-            "without --resource-type: a task stands for each node that is built; use",
+            "without --resource-type: each node that is built has a task; use",
         ),
         ({"flags": ["--version"]}, "expected options without --version: with it dbt builds nothing"),
         ({"select": 7}, "select=7: expected a selection in dbt's syntax"),

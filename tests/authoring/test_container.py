@@ -60,7 +60,7 @@ def test_an_entrypoint_comes_before_the_packages(producer):
 
 @pytest.mark.parametrize("cmds", [["python", "run.py"], ["/bin/sh", "-c", "echo done"]])
 def test_a_command_without_dbt_is_refused_with_the_reason(producer, cmds):
-    with pytest.raises(ArgumentError, match="its log is what tells of the nodes"):
+    with pytest.raises(ArgumentError, match="arguments are appended to it"):
         producer(cmds=cmds)
 
 
@@ -81,5 +81,5 @@ def test_a_command_that_is_no_list_of_words(cmds):
 
 
 def test_an_entrypoint_that_is_dbt_itself_cannot_be_called_twice(producer):
-    with pytest.raises(ArgumentError, match="deps=True: expected cmds that name dbt"):
+    with pytest.raises(ArgumentError, match="deps=True: expected cmds with the command that runs dbt"):
         producer(deps=True, cmds=[])

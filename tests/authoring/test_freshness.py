@@ -168,12 +168,12 @@ def test_the_sources_to_check_can_be_selected(dag, make):
     [
         ({"freshness": "after"}, "freshness='after': expected one of 'none', 'before', 'only'"),
         ({"on_stale": "warn"}, "on_stale='warn': expected one of 'fail', 'skip'"),
-        ({"freshness": "only", "on_stale": "skip"}, "on_stale='skip': expected freshness=\"before\" beside it"),
-        ({"freshness": "none", "on_stale": "skip"}, "on_stale='skip': expected freshness=\"before\" beside it"),
+        ({"freshness": "only", "on_stale": "skip"}, "on_stale='skip': expected freshness=\"before\" as well"),
+        ({"freshness": "none", "on_stale": "skip"}, "on_stale='skip': expected freshness=\"before\" as well"),
         ({"select": "countries"}, "freshness='before': expected a selection that reads from a source with a freshness policy"),
         ({"freshness": "only", "select": "source:landing.countries"}, "matches at least one source with a freshness policy"),
         ({"freshness": "only", "select": "customers"}, "matches at least one source with a freshness policy"),
-        ({"cmds": []}, "freshness='before': expected cmds that name dbt"),
+        ({"cmds": []}, "freshness='before': expected cmds with the command that runs dbt"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_while_the_dag_is_parsed(make, arguments, message):

@@ -55,7 +55,7 @@ def test_a_sensor_of_a_node_that_was_left_out_is_skipped_with_the_reason(graph, 
     "options", [{"select": "no_such_model"}, {"select": "customers", "exclude": "customers"}]
 )
 def test_a_selection_that_leaves_nothing_is_an_error_of_the_run(graph, everything, options):
-    with pytest.raises(SelectionError, match="leaves at least one node"):
+    with pytest.raises(SelectionError, match="matches at least one node"):
         narrowed(graph, select_nodes(graph, select="customers", indirect_selection="empty"), ALL, options)
 
 

@@ -63,8 +63,8 @@ def test_it_is_called_once_for_each_node(made):
     ("value", "expected"),
     [
         ({"poool": "narrow"}, "node_task of .*'poool': expected one of .* did you mean pool"),
-        ({"task_id": "x"}, "task_display_name instead: the id of a task depends on its node alone"),
-        ({"retries": 1}, "retries=... of the project"),
+        ({"task_id": "x"}, "task_display_name instead: the id of a task is derived from its node"),
+        ({"retries": 1}, "retries=... in the project's arguments"),
         ({"owner": 7}, "node_task of .*: owner=7: expected text"),
         ({"priority_weight": 0}, "priority_weight=0: expected a whole number"),
         ("finance", "expected a dict with any of"),

@@ -123,18 +123,21 @@ def test_such_a_dag_can_be_serialized(dag, project_in, serialized):
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (lambda project: project.command(["build"]), "the project itself"),
+        (lambda project: project.command(["build"]), "builds the project"),
         (lambda project: project.command(["ls", "--quiet"]), "words without --quiet"),
         (lambda project: project.run_operation("grant select"), "macro='grant select'"),
         (lambda project: project.run_operation("grant", args=[1]), r"args=\[1\]"),
         (lambda project: project.command(["ls"], vars=[1]), r"vars=\[1\]"),
         (lambda project: project.command(["ls"], target=1), "target=1"),
-        (lambda project: project.command(["ls"], select="orders"), "select='orders': .* about the nodes"),
-        (lambda project: project.command(["ls"], manifest="x"), "manifest='x': .* about the nodes"),
+        (
+            lambda project: project.command(["ls"], select="orders"),
+            "select='orders': .* applies to the nodes",
+        ),
+        (lambda project: project.command(["ls"], manifest="x"), "manifest='x': .* applies to the nodes"),
         (lambda project: project.command(["ls"], immage="x"), "immage='x': .* did you mean image"),
         (lambda project: project.command(["ls"], task_id=""), "task_id=''"),
         (lambda _: dbt_command(["ls"]), "image=None: expected the image"),
-        (lambda _: dbt_command(["ls"], conn_id="x", image="y"), "image='y': .* an argument of a pod"),
+        (lambda _: dbt_command(["ls"], conn_id="x", image="y"), "image='y': .* configures a pod"),
     ],
 )
 def test_what_is_wrong_is_said_while_the_dag_is_parsed(dag, project_in, call, expected):
@@ -177,7 +180,7 @@ def test_a_profile_of_a_command_takes_the_place_of_the_projects_directory(dag, p
 
 
 def test_without_a_project_a_profile_says_its_adapter(dag):
-    with pytest.raises(ArgumentError, match=r"a type=\.\.\.: the manifest names no adapter"):
+    with pytest.raises(ArgumentError, match=r"a type=\.\.\.: the manifest does not name the adapter"):
         dbt_command(["ls"], image="shop:1", profile=DbtProfile("warehouse"))
     dbt_command(["ls"], image="shop:1", profile=WAREHOUSE)
     assert dag.get_task("ls").profile == WAREHOUSE
@@ -194,5 +197,5 @@ def test_within_the_function_of_a_project_it_is_refused(dag, decorate):
     def shop():
         dbt_command(["docs", "generate"], image="shop:1")
 
-    with pytest.raises(ArgumentError, match="outside of a project's function"):
+    with pytest.raises(ArgumentError, match="outside the function that defines the project"):
         shop()

@@ -88,7 +88,7 @@ def test_a_directory_of_profiles_beside_it_is_refused(make):
     ("flags", "instead"),
     [
         (["--profile", "other"], "DbtProfile(..., name=...)"),
-        (["--profiles-dir=/x"], "makes the file"),
+        (["--profiles-dir=/x"], "creates the file"),
         (["-t", "prod"], "dbt_build(target=...)"),
     ],
 )
@@ -98,13 +98,13 @@ def test_flags_that_name_another_profile_are_refused(make, flags, instead):
 
 
 def test_a_schema_that_no_connection_can_say_is_asked_for_while_the_dag_is_parsed(make):
-    assert "a schema=..., that dbt builds in" in refusal(
+    assert "a schema=... for dbt to build in" in refusal(
         make, profile=DbtProfile("warehouse", type="postgres")
     )
 
 
 def test_the_pod_of_one_node_has_no_profile_of_its_own(make):
-    with pytest.raises(ArgumentError, match="it holds for the whole project"):
+    with pytest.raises(ArgumentError, match="it applies to the whole project"):
         PodSettings(profile=PROFILE)
 
 

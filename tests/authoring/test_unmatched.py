@@ -85,9 +85,9 @@ def test_a_bound_function_for_nodes_of_which_some_match_nothing(dag, decorate):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"select": "custmers"}, "select='custmers': expected a selection that leaves .*; did you mean customers"),
+        ({"select": "custmers"}, "select='custmers': expected a selection that matches .*; did you mean customers"),
         ({"select": ["tag:nightyl"]}, "select='tag:nightyl': expected .*did you mean tag:nightly"),
-        ({"select": "raw_customers"}, "select='raw_customers': expected a selection that leaves at least one node"),
+        ({"select": "raw_customers"}, "select='raw_customers': expected a selection that matches at least one node"),
         ({"exclude": "orders+ test_type:unit"}, "exclude='orders.* test_type:unit': expected"),
         ({"select": "custmers", "exclude": "{{ params.without }}"}, "select='custmers': expected"),
         ({"select": "{{ params.only }}", "exclude": "orders+ test_type:unit"}, "exclude='orders"),

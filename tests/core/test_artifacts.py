@@ -49,7 +49,7 @@ def test_no_id_of_a_run_leads_elsewhere(run_id):
 
 
 def test_a_mapped_project_keeps_its_elements_apart():
-    with pytest.raises(ArgumentError, match=r"a place with \{map_index\} in it"):
+    with pytest.raises(ArgumentError, match=r"a URL with \{map_index\} in it"):
         checked("artifacts", "s3://lake/{run_id}", is_mapped=True)
     added = checked("artifacts", "s3://lake", is_mapped=True)
     assert places(added, {**VALUES, "map_index": 3}).attempt.endswith("/build/2/3")
@@ -62,9 +62,9 @@ def test_a_mapped_project_keeps_its_elements_apart():
         ("target", "the URL of a directory"),
         (7, "the URL of a directory"),
         (Artifacts("relative/{run_id}"), "the URL of a directory"),
-        ("s3://lake/{dag_id}/{attempt}", "one run would overwrite another's"),
-        ("s3://lake/{run}", "no other words in braces than dag_id, run_id"),
-        ("s3://{run_id}/dbt", "a place whose bucket is the same for all runs"),
+        ("s3://lake/{dag_id}/{attempt}", "one run would overwrite the files of another"),
+        ("s3://lake/{run}", "no placeholders other than dag_id, run_id"),
+        ("s3://{run_id}/dbt", "a URL whose bucket is the same for all runs"),
     ],
 )
 def test_a_place_that_would_not_do_is_refused(value, words):

@@ -72,14 +72,14 @@ def test_a_pod_that_was_lost_is_the_cause_where_nothing_had_failed():
         result("b", "not run", not_run=NotRun.UNFINISHED),
         closed=Closed(None, "the pod was deleted"),
     )
-    assert (cause.title, cause.message) == ("dbt ended before it was through", "the pod was deleted")
+    assert (cause.title, cause.message) == ("dbt stopped early", "the pod was deleted")
     assert cause.blocked == ("model.shop.b",)
 
 
 def test_of_nodes_that_are_not_known_it_is_not_said_that_dbt_broke_off():
-    reason = "dbt ended well, but it is not known what became of 1 node (a): the log lacks its summary"
+    reason = "dbt succeeded, but the outcome of 1 node (a) is not known: the log lacks its summary"
     (cause,) = causes(result("a", "not run", not_run=NotRun.NOT_KNOWN), closed=Closed(1, reason))
-    assert (cause.title, cause.message) == ("what became of some nodes is not known", reason)
+    assert (cause.title, cause.message) == ("the outcome of some nodes is not known", reason)
 
 
 def test_a_run_that_counts_as_failed_though_all_was_built_says_why():

@@ -256,7 +256,7 @@ def test_a_part_says_whether_another_one_follows():
         (["a list"], r"not a chunk of a journal: \['a list'\]"),
         (
             {"kind": "dbt_watch.journal", "version": 99},
-            f"has version 99; this one reads {JOURNAL_VERSION} only",
+            f"has version 99; this version reads {JOURNAL_VERSION} only",
         ),
         ({"kind": "dbt_watch.journal", "version": JOURNAL_VERSION, "seq": 0}, "is damaged: .*`attempt`"),
     ],

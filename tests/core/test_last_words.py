@@ -48,7 +48,7 @@ def read(log, exit_code, *, reason=None, nodes=None):
 def test_what_is_said_last_is_the_reason():
     end, message = read(USAGE.encode(), 2)
     assert end.reason == "Error: Invalid value for '--project-dir': Path '/nowhere' does not exist."
-    assert message == f"dbt ended before it came to this node (exit code 2: {end.reason})"
+    assert message == f"dbt ended before it got to this node (exit code 2: {end.reason})"
 
 
 def test_what_kubernetes_says_comes_first():
@@ -73,3 +73,11 @@ def test_an_error_of_dbt_goes_before_a_text():
 def test_after_a_run_that_came_to_its_end_nothing_is_quoted(name):
     end, _ = read(log_of(name) + b"bye\n", exit_code_of(name), nodes=graph_of(name))
     assert not end.reason
+
+
+def test_a_line_of_which_nothing_can_be_shown_is_no_line():
+    words = LastWords()
+    words.note("Traceback")
+    words.note("\x1b@")
+    words.note("\x1b[31m \x1b[0m")
+    assert words.text() == "Traceback"

@@ -148,7 +148,7 @@ DAMAGED = manifest(resource("model.shop.a", fqn="not a list"))
     ("content", "words"),
     [
         (b"", "the file is empty"),
-        (json.dumps(SHOP).encode()[:-100], "ends after"),
+        (json.dumps(SHOP).encode()[:-100], "is cut off after"),
         (b"select 1", "not JSON"),
         (gzip.compress(b"{}"), "not compressed"),
         (b"[]", "not from dbt"),
@@ -192,7 +192,7 @@ def test_a_directory_is_refused(tmp_path):
 def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
     pipe = tmp_path / "manifest.json"
     os.mkfifo(pipe)
-    with pytest.raises(ManifestError, match="an ordinary file"):
+    with pytest.raises(ManifestError, match="a regular file"):
         load_manifest(pipe)
 
 

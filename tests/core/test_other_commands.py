@@ -53,22 +53,22 @@ def test_a_number_that_a_template_renders_to_is_a_word():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("docs generate", "the words of a command"),
-        ([], "the words of a command"),
-        (["--select", "x"], "a sub-command of dbt as the first word"),
-        (["{{ params.command }}"], "a sub-command of dbt as the first word"),
-        (["build"], "@dbt_k8s_project or @dbt_api_project builds it"),
+        ("docs generate", "the words of a dbt command"),
+        ([], "the words of a dbt command"),
+        (["--select", "x"], "a dbt sub-command as the first word"),
+        (["{{ params.command }}"], "a dbt sub-command as the first word"),
+        (["build"], "@dbt_k8s_project or @dbt_api_project builds the project"),
         (["docs", "serve"], "never ends"),
-        (["init", "shop"], "would go with the pod"),
-        (["ls", "--quiet"], "words without --quiet: .* are ours to set"),
+        (["init", "shop"], "would be lost with the pod"),
+        (["ls", "--quiet"], "words without --quiet: .* must not be changed"),
         (["ls", "-q"], "words without -q"),
         (["ls", "--log-format=text"], "words without --log-format"),
         (["ls", "--help"], "words without --help: with it dbt runs nothing"),
-        (["ls", "--project-dir", "x"], "project_dir=... instead"),
+        (["ls", "--project-dir", "x"], "project_dir=... of the project instead"),
         (["ls", "--vars", "{}"], "vars=... instead"),
         (["ls", "-t", "prod"], "target=... instead"),
         (["run-operation", "x", "--args", "{}"], "args=... of run_operation instead"),
-        (["ls", None], "words, each of them text"),
+        (["ls", None], "a list of text"),
     ],
 )
 def test_words_that_make_no_sense_are_refused(words, expected):
@@ -103,7 +103,7 @@ def test_the_name_of_a_macro_is_taken(macro):
         ("--help", None, "the name of a macro"),
         (None, None, "the name of a macro"),
         ("grant", ["reader"], "args=.* expected a dict of a macro's arguments"),
-        ("grant", {"role": object}, "args=.* expected values that JSON can hold"),
+        ("grant", {"role": object}, "args=.* expected values that JSON can represent"),
     ],
 )
 def test_what_is_no_call_of_a_macro_is_refused(macro, args, expected):

@@ -118,8 +118,8 @@ def test_the_table_has_no_hole():
         ),
         (
             Producer("failed", Closed(exit_code=137, reason="OOMKilled")),
-            result("not run", message="dbt ended before it came to this node (exit code 137: OOMKilled)"),
-            "orders: not built: dbt ended before it came to this node (exit code 137: OOMKilled)",
+            result("not run", message="dbt ended before it got to this node (exit code 137: OOMKilled)"),
+            "orders: not built: dbt ended before it got to this node (exit code 137: OOMKilled)",
         ),
         (
             Producer("failed"),
@@ -136,16 +136,14 @@ def test_the_table_has_no_hole():
         ),
         (
             Producer("success", OK),
-            result(
-                "not run", not_run=NotRun.NOT_KNOWN, message="it is not known what became of it: no summary"
-            ),
-            "orders: it is not known what became of it: no summary",
+            result("not run", not_run=NotRun.NOT_KNOWN, message="its outcome is not known: no summary"),
+            "orders: its outcome is not known: no summary",
         ),
         (Producer("failed", BAD), result("fail"), "orders: fail"),
         (
             Producer("failed", Closed(exit_code=None, reason="Evicted")),
             result("not run", not_run=NotRun.ENDED_EARLY),
-            "orders: not built: dbt did not come to it (Evicted)",
+            "orders: not built: dbt did not get to it (Evicted)",
         ),
         (
             Producer("success", OK),
@@ -155,7 +153,7 @@ def test_the_table_has_no_hole():
         (
             Producer("running"),  # whose end is still to be read
             result("not run", not_run=NotRun.ENDED_EARLY),
-            "orders: not built: dbt did not come to it",
+            "orders: not built: dbt did not get to it",
         ),
         (Producer("failed", BAD), result("skipped"), "orders: not built: skipped by dbt"),
         (
@@ -180,7 +178,7 @@ def test_the_table_has_no_hole():
             result("skipped", skipped_because=("source.shop.raw.b",)),
             "orders: not built: upstream `raw.b` failed",
         ),
-        (Producer("success", is_older=True), None, "cleared alone, so it is built on its own"),
+        (Producer("success", is_older=True), None, "cleared on its own, so it is built on its own"),
     ],
 )
 def test_a_decision_says_why(producer, entry, words):
@@ -217,4 +215,4 @@ def test_a_reason_is_told_once_and_each_in_a_line():
 def test_a_task_that_stands_for_no_node_is_skipped():
     decision = decide(Producer("running"), [])
     assert decision.verdict is Verdict.SKIP
-    assert decision.reason == "this task stands for no node"
+    assert decision.reason == "this task has no node"

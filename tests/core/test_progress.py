@@ -50,7 +50,7 @@ def test_dbt_is_said_to_parse_when_it_does_so_for_a_while_and_only_once(name):
 
 def test_a_project_that_is_parsed_is_not_said_to_be_parsed_while_no_node_runs_yet():
     scene = Scene(CORE).read("FoundStats")
-    assert scene.said(60) == ["no node runs now (0 of 22 done)"]
+    assert scene.said(60) == ["no node is running (0 of 22 done)"]
 
 
 def test_a_quick_build_says_nothing_but_the_lines_of_its_nodes():

@@ -242,7 +242,7 @@ def test_a_part_that_dbt_cannot_be_asked_for_is_refused_with_its_size(graph, hal
     with pytest.raises(SelectionError) as caught:
         selection_of_part(graph, Selection(), select_nodes(graph), half)
     assert str(caught.value) == (
-        f"isolate='{len(half)} nodes': expected nodes that dbt can be asked for in one command"
+        f"isolate='{len(half)} nodes': expected nodes that one dbt command can select by name: some names are ambiguous, or the list is too long"
     )
 
 

@@ -130,7 +130,7 @@ def test_what_is_no_packed_value_is_refused(value):
 def test_an_outline_whose_numbers_lead_nowhere_is_refused():
     for nodes in ([["model.a.b", 5, []]], [["model.a.b", -1, [3]]], [["model.a.b", -1, [-1]]]):
         writes = pack(OUTLINE_KEY, ["group", "shop", [], nodes, []], 1)
-        with pytest.raises(PackedError, match="do not fit"):
+        with pytest.raises(PackedError, match="do not match"):
             unpack_outline(writes[0][1], lambda _: None)
 
 

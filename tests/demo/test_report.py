@@ -147,7 +147,7 @@ def test_a_terminal_gets_a_table_of_all_tasks():
     out = Terminal()
     broken = task("build.orders", node("model.shop.orders", "error"), state="failed")
     with view_for(out) as view:
-        view.step("the run begins")
+        view.step("the run has started")
         view.show(Observation("running", (broken,), ()))
     assert "build.orders" in out.getvalue()
     assert "1 of 1 tasks done" in out.getvalue()

@@ -162,7 +162,7 @@ def test_a_token_of_somebody_else_fails_all_with_that_reason(start, server):
 def test_what_a_killed_worker_has_posted_is_followed_by_the_next_one(start, server, airflow):
     with nothing_begins(server):
         run = start("jaffle_shop_api")
-        run.wait_for_log(PRODUCER, "The server has taken the invocation")
+        run.wait_for_log(PRODUCER, "The server has accepted the invocation")
         task = psutil.Process(run.tasks[PRODUCER].pid)
         assert task.pid in airflow.pids()
         for process in (task.parent(), task):
@@ -179,7 +179,7 @@ def test_what_a_killed_worker_has_posted_is_followed_by_the_next_one(start, serv
 def test_what_waits_on_a_server_that_is_killed_runs_when_it_is_back(start, server):
     with nothing_begins(server):
         run = start("jaffle_shop_api")
-        run.wait_for_log(PRODUCER, "The server has taken the invocation")
+        run.wait_for_log(PRODUCER, "The server has accepted the invocation")
         kill_and_start(server)
     run.end()
     assert run.state == "success", run.log(PRODUCER)

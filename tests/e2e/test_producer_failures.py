@@ -164,7 +164,7 @@ def kill_worker(run):
 def test_the_next_attempt_follows_the_pod_that_still_runs(run_of):
     run = run_of("worker_killed").in_the_middle()
     kill_worker(run)
-    run.wait_for_log(PRODUCER, "dbt still runs in pod", attempt=2)
+    run.wait_for_log(PRODUCER, "dbt is still running in pod", attempt=2)
     run.open_gate()
     assert run.end() == "success"
     assert set(run.nodes().values()) == {"success"}
@@ -181,7 +181,7 @@ def test_in_a_mapped_project_the_next_attempt_follows_the_pod_of_its_own_element
     run = run_of("mapped")
     struck, other = run.element(0).in_the_middle(), run.element(1).in_the_middle()
     kill_worker(struck)
-    log = struck.wait_for_log(PRODUCER, "dbt still runs in pod", attempt=2)
+    log = struck.wait_for_log(PRODUCER, "dbt is still running in pod", attempt=2)
     ((own,), (others,)) = struck.pods(), other.pods()
     assert own.name in log
     assert others.name not in log
@@ -197,7 +197,7 @@ def test_a_task_whose_supervisor_was_killed_leaves_the_pod_alone(run_of):
     task, supervisor = run.processes()
     supervisor.kill()
     until(lambda: not task.is_running() or task.status() == psutil.STATUS_ZOMBIE, "the end of the orphan")
-    run.wait_for_log(PRODUCER, "dbt still runs in pod", attempt=2)
+    run.wait_for_log(PRODUCER, "dbt is still running in pod", attempt=2)
     run.open_gate()
     assert run.end() == "success"
     assert set(run.nodes().values()) == {"success"}
@@ -211,7 +211,7 @@ def test_a_pod_that_ended_well_while_nobody_looked_is_not_run_again(run_of):
     assert run.end() == "success"
     assert set(run.nodes().values()) == {"success"}
     assert len(run.pods()) == 1
-    words = "dbt has ended well in pod"
+    words = "dbt succeeded in pod"
     assert words in run.log(PRODUCER, 2, until=words)
 
 
@@ -224,7 +224,7 @@ def test_after_a_pod_that_ended_badly_while_nobody_looked_just_the_rest_is_built
     assert is_one_at_a_time(run.pods())
     assert len(run.pods()) == 2
     log = run.log(PRODUCER, 2, until="Completed successfully")
-    assert "dbt has ended badly in pod" in log
+    assert "dbt failed in pod" in log
     read, built = log.split("nodes that are not done")
     assert "stg_orders OK" in read
     assert "raw_orders OK" not in built
@@ -319,7 +319,7 @@ def test_a_producer_that_is_marked_failed_ends_dbt(run_of, airflow, dag_id):
     assert run.nodes() == {
         "dbt_build": "failed", "raw_orders": "success", "slow": "failed", "after_slow": "failed"
     }  # fmt: skip
-    words = "Stopping dbt: the task was stopped; Airflow has it as failed"
+    words = "Stopping dbt: the task was stopped; its state in Airflow is failed"
     assert words in run.log(PRODUCER, until=words)
 
 

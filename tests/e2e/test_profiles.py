@@ -11,7 +11,7 @@ from kubernetes import client, config
 from psycopg2 import sql
 
 PRODUCER = "build.dbt_build"
-MADE_OF = "The profile is made of connection warehouse"
+MADE_OF = "The profile was made from connection warehouse"
 TEXTS = (SHOP_PASSWORD, base64.b64encode(SHOP_PASSWORD.encode()).decode())
 
 

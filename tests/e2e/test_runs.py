@@ -148,7 +148,9 @@ def test_the_next_attempt_builds_what_is_not_done_and_the_sensors_wait_for_it(ru
     assert "nodes that are not done" in second
     assert "orders OK" in second
     # Before 3.3 Airflow has no place where an attempt could leave them.
-    assert ("As in the first attempt, whatever has changed since: vars" in second) == STARTS_FROM_TRIGGER
+    assert (
+        "Using the values of the first attempt, although these have changed since: vars" in second
+    ) == STARTS_FROM_TRIGGER
 
 
 @pytest.mark.parametrize("case", ["narrow", "narrow_producer"])

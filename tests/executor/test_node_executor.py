@@ -149,7 +149,7 @@ def test_any_other_task_fails_with_an_explanation(executor, config):
     assert executor._child.orders == []
     [(key, (state, info))] = executor.get_event_buffer().items()
     assert (key, state) == (workload.key, TaskInstanceState.FAILED)
-    assert "runs the tasks of dbt's nodes alone" in info
+    assert "runs only the tasks of dbt nodes" in info
 
 
 def test_what_has_ended_is_forgotten_without_a_word_to_the_scheduler(executor):

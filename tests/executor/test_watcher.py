@@ -157,7 +157,7 @@ async def test_a_sensor_that_waits_for_long_says_which_nodes_run(api, producer, 
     process.take(watch_of(task, ORDERS))
     producer.begin()
     producer.report(CUSTOMERS, "started", started_at=at(1))
-    words = "waiting: dbt runs customers now (0 nodes are done)"
+    words = "waiting: dbt is running customers (0 nodes are done)"
     log = folder / task.task_id / "1.log"
     await process.until(lambda: log.exists() and words in logged(folder, task.task_id))
 
@@ -255,7 +255,7 @@ async def test_results_that_cannot_be_left_in_xcom_do_not_change_how_a_sensor_en
     producer.report(ORDERS, "success", started_at=at(1), finished_at=at(2))
     await process.report(Ended)
     assert task.state == "success"
-    assert "The results cannot be left in XCom: 400" in logged(folder, task.task_id)[-1]
+    assert "The results cannot be written to XCom: 400" in logged(folder, task.task_id)[-1]
 
 
 @scenario

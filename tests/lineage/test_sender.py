@@ -126,7 +126,7 @@ def test_a_configuration_that_is_wrong_is_one_warning(caplog):
     sender.close(240, wait=True)
     sender.put(happening(101))
     (warning,) = warnings(caplog)
-    assert "nothing of this build is sent: ValueError: unknown transport 'carrier_pigeon'" in warning
+    assert "no events of this build are sent: ValueError: unknown transport 'carrier_pigeon'" in warning
     assert len(caplog.records) == 1
 
 

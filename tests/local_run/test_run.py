@@ -68,7 +68,7 @@ def ended(project, tmp_path_factory):
         family = []
         try:
             until(
-                lambda: running.poll() is not None or "Ctrl-C ends it." in err.read_text(),
+                lambda: running.poll() is not None or "Press Ctrl-C to stop it." in err.read_text(),
                 err.read_text,
                 patience=RUN_TIMEOUT,
             )
@@ -99,8 +99,8 @@ def test_a_pod_by_hand_runs_beside_the_project(ended):
 
 
 def test_it_says_what_it_has_taken_over(ended):
-    assert "taken over from the environment: AIRFLOW_VAR_REGION\n" in ended.progress
-    assert "lead to localkube: AIRFLOW_CONN_PRODUCTION\n" in ended.progress
+    assert "taken from the environment: AIRFLOW_VAR_REGION\n" in ended.progress
+    assert "point to localkube: AIRFLOW_CONN_PRODUCTION\n" in ended.progress
     assert "AIRFLOW_HOME, AIRFLOW__CORE__EXECUTOR" in ended.progress
 
 

@@ -161,7 +161,7 @@ def test_a_project_whose_place_nobody_says_has_one_of_its_own_name(project):
 
 
 def test_a_project_that_is_looked_for_in_two_places_needs_a_word(project):
-    with pytest.raises(ArgumentError, match=r"mount=None: expected where the project is .*/srv/a and /srv/b"):
+    with pytest.raises(ArgumentError, match=r"mount=None: expected the project's path .*/srv/a and /srv/b"):
         mounted([task(), task(place="/srv/b")], project)
 
 

@@ -126,7 +126,7 @@ def test_where_there_is_no_pyproject_nothing_is_given(place):
         ("shop:1", r"^--image='shop:1': expected NAME=PROJECT\[,VENV\]"),
         ("shop:1=", r"--image='shop:1=': expected NAME=PROJECT"),
         ("not an image=dbt/shop", r"expected the name of an image"),
-        ("shop:1=nowhere", r"--image='.*/nowhere': expected the directory of a dbt project, which exists"),
+        ("shop:1=nowhere", r"--image='.*/nowhere': expected an existing directory of a dbt project"),
         ("shop:1=dags", r"--image='.*/dags': expected .* with a dbt_project.yml"),
         ("shop:1=dbt/shop,nowhere", r"--image='.*/nowhere': expected a virtual environment"),
         ("shop:1=dbt/shop,venvs/bare", r"--image='.*/venvs/bare': expected a virtual environment with dbt"),
@@ -225,13 +225,13 @@ def test_connections_and_variables_are_taken_over_and_clusters_lead_to_localkube
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere.py"], "FILE='nowhere.py': expected a DAG file"),
+        (["nowhere.py"], "FILE='nowhere.py': expected an existing DAG file"),
         (["dags", "--conf", "[1]"], "--conf='[1]': expected a JSON object"),
         (["dags", "--param", "day"], "--param='day': expected NAME=VALUE"),
         (["dags", "--share", "data=dbt"], "--share='data=dbt': expected TARGET=PATH"),
         (["dags", "--share", "/data=nowhere"], "--share='nowhere': expected a file or directory"),
         (["dags", "--select", " "], "--select=' ': expected a selection"),
-        (["dags", "--image", "shop:1=nowhere"], "expected the directory of a dbt project"),
+        (["dags", "--image", "shop:1=nowhere"], "expected an existing directory of a dbt project"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_starts(place, capsys, monkeypatch, arguments, message):

@@ -146,7 +146,7 @@ def test_a_file_is_rewritten_once(manifest):
     source, _ = rewritten(ONE_DAG)
     again, problems = rewritten(source)
     assert again == source
-    assert [problem.text for problem in problems] == ["there is no DbtDag and no DbtTaskGroup"]
+    assert [problem.text for problem in problems] == ["there is no DbtDag or DbtTaskGroup"]
 
 
 PROJECT = 'ProjectConfig(manifest_path="m.json")'
@@ -161,15 +161,15 @@ KUBERNETES = "ExecutionConfig(execution_mode=ExecutionMode.KUBERNETES)"
             f"project_config={PROJECT}, execution_config=ExecutionConfig(execution_mode=ExecutionMode.VIRTUALENV)",
             "the execution mode is VIRTUALENV",
         ),
-        (f"project_config=ProjectConfig('/x'), execution_config={KUBERNETES}", "there is no manifest_path"),
-        (f"project_config=made(), execution_config={KUBERNETES}", "project_config is no ProjectConfig"),
-        (f"project_config={PROJECT}, execution_config={KUBERNETES}, **more", "more is spread over"),
-        (f"project_config={PROJECT}, execution_config={KUBERNETES}, operator_args=made()", "operator_args is no dict"),
-        (f"project_config={PROJECT}, execution_config={KUBERNETES}, operator_args={{**more}}", "is no item with a name"),
-        (f"project_config={PROJECT}, execution_config={KUBERNETES}, default_args={{}}", "default_args: give it to a TaskGroup"),
+        (f"project_config=ProjectConfig('/x'), execution_config={KUBERNETES}", "manifest_path is missing"),
+        (f"project_config=made(), execution_config={KUBERNETES}", "project_config is not ProjectConfig"),
+        (f"project_config={PROJECT}, execution_config={KUBERNETES}, **more", "more is unpacked into"),
+        (f"project_config={PROJECT}, execution_config={KUBERNETES}, operator_args=made()", "operator_args is not a literal dict"),
+        (f"project_config={PROJECT}, execution_config={KUBERNETES}, operator_args={{**more}}", "is not a named item"),
+        (f"project_config={PROJECT}, execution_config={KUBERNETES}, default_args={{}}", "default_args: pass it to a TaskGroup"),
         (
             f"project_config={PROJECT}, execution_config={KUBERNETES}, profile_config=ProfileConfig('a', 'b', profile_mapping=M())",
-            "profile_mapping of ProfileConfig: M() is not rewritten: give profile=DbtProfile(conn_id)",
+            "profile_mapping of ProfileConfig: M() is not supported: give profile=DbtProfile(conn_id)",
         ),
         (
             f"project_config={PROJECT}, execution_config={KUBERNETES}, render_config=RenderConfig(node_converters={{}})",
@@ -177,7 +177,7 @@ KUBERNETES = "ExecutionConfig(execution_mode=ExecutionMode.KUBERNETES)"
         ),
         (
             f"project_config={PROJECT}, execution_config={KUBERNETES}, render_config=RenderConfig(new=1)",
-            "new of RenderConfig: it is unknown",
+            "new of RenderConfig: unknown argument",
         ),
         (
             f"project_config={PROJECT}, execution_config={KUBERNETES}, operator_args={{'interceptors': [x]}}",
@@ -197,7 +197,7 @@ def test_a_project_in_the_middle_of_a_statement_stays():
     source = f"a >> DbtTaskGroup('x', project_config={PROJECT}, execution_config={KUBERNETES})\n"
     same, (problem,) = rewritten(source)
     assert same == source
-    assert "neither a statement of its own" in problem.text
+    assert "neither a separate statement" in problem.text
 
 
 def test_one_that_stays_keeps_what_it_needs(manifest):

@@ -66,7 +66,7 @@ def test_without_what_earlier_attempts_have_left_it_is_said_that_they_are_missin
     shop.begin()
     shop.tell(("raw", "success", 10, 11))
     notes = ask("record")["record"]["notes"]
-    assert any("attempt 2 alone: each attempt overwrites the one before" in note for note in notes)
+    assert any("attempt 2 only: each attempt overwrites the previous one" in note for note in notes)
 
 
 def test_each_task_of_a_node_is_asked_once_what_it_has_left(ask, shop, airflow):

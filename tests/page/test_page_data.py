@@ -119,7 +119,7 @@ def test_a_later_attempt_takes_the_place_of_the_one_before_when_it_has_begun(ask
     version = ask("record")["version"]
     shop.state("up_for_retry", 1)
     live = ask("record")["live"]
-    assert live["notes"] == ["the task that runs dbt is tried again: what is shown is the attempt before"]
+    assert live["notes"] == ["the task that runs dbt is tried again: the previous attempt is shown"]
     assert live["phase"] == "waiting"
     shop.state("running", 2)
     assert nodes_of(ask("record"))["orders"]["state"] == "error"
@@ -159,7 +159,7 @@ def test_until_it_has_its_own_the_graph_is_that_of_the_run_before(ask, shop, air
     make({"raw": (), "orders": ("raw",)}, run_id="manual__1").begin()
     answer = ask("record")
     assert nodes_of(answer)["orders"]["depends_on"] == [model("raw")]
-    assert answer["live"]["notes"] == ["dbt has not begun: the nodes are those of the run manual__1"]
+    assert answer["live"]["notes"] == ["dbt has not started: the nodes shown are those of the run manual__1"]
     shop.begin()
     answer = ask("record")
     assert len(answer["record"]["nodes"]) == 4

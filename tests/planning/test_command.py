@@ -108,7 +108,10 @@ def test_unknown_names_are_answered_with_those_that_there_are(run, dag_file, arg
 def test_a_file_without_a_project_says_what_is_missing(run, dag_file):
     status, _, err = run(dag_file())
     assert status == 2
-    assert "makes no project: no function under @dbt_k8s_project or @dbt_api_project is called" in err
+    assert (
+        "defines no project: none of its DAGs calls a function under @dbt_k8s_project or @dbt_api_project"
+        in err
+    )
 
 
 def test_a_file_that_is_not_there_is_named(run, tmp_path):
@@ -167,7 +170,7 @@ def test_without_an_image_none_is_shown(run, manifest):
     [
         ([], "either a DAG file or --manifest"),
         (["shop.py", "--manifest", "manifest.json"], "either a DAG file or --manifest"),
-        (["shop.py", "--isolate", "*"], "--isolate=['*']: expected --manifest beside it"),
+        (["shop.py", "--isolate", "*"], "--isolate=['*']: expected --manifest as well"),
         (["--manifest", "manifest.json", "--dag", "shop"], "--dag='shop': expected a DAG file"),
         (["--manifest", "no_manifest.json"], "--manifest="),
     ],

@@ -299,7 +299,7 @@ def test_edges_that_came_too_late_are_refused_as_they_are_when_the_pod_runs(dag,
     fitted >> project["orders"]
     project["stg_orders"] >> step
     step >> fitted
-    with pytest.raises(ArgumentError, match="to stand behind all that these tasks wait for"):
+    with pytest.raises(ArgumentError, match="to come later in the DAG file"):
         _ = project.plan
 
 

@@ -160,7 +160,7 @@ def handler_for(server):
                 return
             allowed = server.authorizations
             if allowed is not None and headers.get("authorization") not in allowed:
-                self.say(401, {}, {"status_code": 401, "message": "a valid token is needed"})
+                self.say(401, {}, {"status_code": 401, "message": "a valid token is required"})
                 return
             self.say(*server.answer(method, parts.path, parse_qs(parts.query), body))
 

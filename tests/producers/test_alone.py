@@ -89,7 +89,7 @@ def test_nodes_that_dbt_cannot_be_asked_for_alone_are_an_error(producer_of, monk
     with pytest.raises(SelectionError) as caught:
         LoneBuild(producer_of(), [CUSTOMERS, ORDERS])
     assert str(caught.value) == (
-        f"select='{CUSTOMERS}, {ORDERS}': expected nodes that dbt can be asked for alone"
+        f"select='{CUSTOMERS}, {ORDERS}': expected nodes that one dbt command can select by name: some names are ambiguous, or the list is too long"
     )
 
 

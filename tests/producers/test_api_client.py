@@ -125,7 +125,7 @@ def test_a_post_that_did_not_arrive_is_repeated(client_of, server, fault):
 
 
 def test_a_server_that_is_full_is_asked_again_and_not_whether_it_has_taken_it(client_of, server):
-    server.instead = [says(429, b'{"message": "too many invocations wait"}', Retry_After="0")] * 2
+    server.instead = [says(429, b'{"message": "too many invocations are waiting"}', Retry_After="0")] * 2
     client_of().ask("post", COMMAND, "nightly-1", None)
     assert server.asked() == ["/invocations"] * 3
 
@@ -140,10 +140,10 @@ def test_as_long_as_a_server_says_it_is_waited(client_of, server, monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (says(422, b'{"message": "command=...: expected a sub-command of dbt"}'), "expected a sub-command"),
+        (says(422, b'{"message": "command=...: expected a dbt sub-command"}'), "expected a dbt sub-command"),
         (says(413), "HTTP 413"),
         (says(404, b'{"detail": "Not Found"}'), "HTTP 404: Not Found"),
-        (says(307, b"", Location="https://dbt.example/invocations?token=pa55"), "it is at https://dbt.example/invocations,"),
+        (says(307, b"", Location="https://dbt.example/invocations?token=pa55"), "redirected to https://dbt.example/invocations;"),
     ],
 )  # fmt: skip
 def test_what_another_try_would_not_change_is_told_at_once(client_of, server, fault, words):
@@ -172,7 +172,7 @@ def test_a_state_that_cannot_be_read_is_asked_for_again(client_of, server, fault
 
 def test_a_state_of_no_contract_is_not_waited_for_without_end(client_of, server):
     server.add("nightly-1", "RETRYING")
-    with pytest.raises(ServerError, match="which is not an invocation in a state of the contract"):
+    with pytest.raises(ServerError, match="which is not an invocation in a known state"):
         client_of().ask("look", "nightly-1", 0.2)
 
 
@@ -234,7 +234,7 @@ def credentials_soon_given_up(connections, monkeypatch):
 @pytest.mark.parametrize("token", ["expired", "of-another-server", "nonsense"])
 def test_a_token_that_is_not_valid_fails_after_a_while_and_is_not_shown(client_of, server, caplog, token):
     server.authorizations = {"Bearer valid"}
-    with pytest.raises(ServerError, match="HTTP 401: a valid token is needed") as caught:
+    with pytest.raises(ServerError, match="HTTP 401: a valid token is required") as caught:
         client_of({"token": f"{token}-{SECRET}"}).ask("post", COMMAND, "nightly-1", None)
     assert SECRET not in str(caught.value) + caplog.text
     assert len(server.requests) > 1

@@ -145,7 +145,7 @@ def test_an_invocation_waits_for_its_turn(scene_of, dialect):
 
     scene.happens = [has_waited]
     assert scene.follow().exit_code == 0
-    assert "waits for its turn" in scene.caplog.text
+    assert "is queued on the server" in scene.caplog.text
 
 
 def requests_until(scene, is_over):
@@ -211,7 +211,7 @@ def test_a_server_that_does_not_answer_for_a_while_ends_nothing(scene_of, dialec
         ("FAILURE", {"exit_code": 2, "exc_type": "DbtError", "exc_message": "no such profile"}, 2, None),
         ("FAILURE", {}, 1, None),
         ("ABORTED", {}, None, "the invocation was aborted"),
-        ("INTERNAL_ERROR", {"exc_type": "WorkerLost", "exc_message": "the worker died"}, None, "the server ended it as INTERNAL_ERROR: WorkerLost: the worker died"),
+        ("INTERNAL_ERROR", {"exc_type": "WorkerLost", "exc_message": "the worker died"}, None, "the server ended the invocation as INTERNAL_ERROR: WorkerLost: the worker died"),
     ],
 )  # fmt: skip
 def test_each_state_that_is_an_end_ends_the_following(scene_of, state, more, exit_code, reason):
@@ -237,7 +237,7 @@ def test_an_invocation_that_was_known_and_is_not_any_more_is_lost(scene_of):
     scene.happens = [forget]
     end = scene.follow()
     assert end.exit_code is None
-    assert end.reason == "the server does not know the invocation nightly-1 any more: it was lost"
+    assert end.reason == "the server no longer knows the invocation nightly-1"
     assert scene.status(ORDERS) == "success"
     assert scene.watch.closed.reason == end.reason
 
@@ -303,7 +303,7 @@ def test_a_log_that_is_never_said_to_be_complete_does_not_hang_what_follows_it(
     scene.happens = [end]
     assert scene.follow().exit_code == (0 if ends_as == "SUCCESS" else None)
     assert scene.status(CUSTOMERS) == "success"
-    assert "does not say that its log is complete" in scene.caplog.text
+    assert "has not reported that its log is complete" in scene.caplog.text
 
 
 @pytest.mark.parametrize("dialect", ["own", "silent"])
@@ -316,7 +316,7 @@ def test_a_server_that_calls_it_a_success_that_dbt_came_to_its_end_makes_no_fail
     scene.end("SUCCESS")
     scene.follow()
     assert scene.watch.closed.exit_code == 1
-    assert scene.watch.closed.reason == "dbt is said to have ended well, but 1 node has failed: orders"
+    assert scene.watch.closed.reason == "dbt was reported as successful, but 1 node has failed: orders"
 
 
 def test_a_server_that_stays_away_is_given_up(scene_of, monkeypatch):
@@ -390,11 +390,11 @@ def test_without_a_log_of_dbt_the_states_come_from_its_results_and_say_so(scene_
     assert (scene.status(ORDERS), scene.status(CUSTOMERS)) == ("success", "error")
     assert all(entry.from_run_results for entry in scene.watch.results)
     assert any("orders OK (from run_results.json)" in line for line in scene.shown)
-    assert "is read from run_results.json: the server gives no log of dbt" in scene.caplog.text
+    assert "from run_results.json: the server provides no dbt log" in scene.caplog.text
     assert ("Done." in "".join(scene.shown)) is (dialect == "own")
 
 
-@pytest.mark.parametrize(("dialect", "why"), [("silent", "the server gives no log"), ("field", "the log that the server gives holds no record of dbt")])  # fmt: skip
+@pytest.mark.parametrize(("dialect", "why"), [("silent", "the server provides no log"), ("field", "the server's log contains no record from dbt")])  # fmt: skip
 @pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "ABORTED"])
 def test_what_is_known_from_nowhere_is_not_green(scene_of, dialect, why, state):
     scene = scene_of(dialect)
@@ -403,7 +403,7 @@ def test_what_is_known_from_nowhere_is_not_green(scene_of, dialect, why, state):
     scene.follow()
     for entry in scene.watch.results:
         assert (entry.status, entry.not_run) == ("not run", NotRun.NOT_KNOWN)
-        assert entry.message.startswith(f"it is not known what became of it: {why}")
+        assert entry.message.startswith(f"its outcome is not known: {why}")
     assert scene.watch.closed.exit_code != 0
     assert ("Finished running" in "".join(scene.shown)) is (dialect == "field")
 

@@ -282,7 +282,7 @@ def test_a_server_in_the_field_is_followed_as_well(shop, caplog):
     shop.builds(**ALL)
     shop.run()
     assert shop.statuses() == dict.fromkeys(NODES, "success")
-    assert "it sees to it alone that dbt does not run twice" in caplog.text
+    assert "it alone must prevent dbt from running twice" in caplog.text
 
 
 # Later attempts.
@@ -471,7 +471,7 @@ def test_a_task_that_is_asked_to_end_aborts_only_where_airflow_has_stopped_it(sh
 
     shop.server.on_post = ask_it
     if is_aborted:
-        with pytest.raises(InvocationLost, match="the task was stopped; Airflow has it as failed"):
+        with pytest.raises(InvocationLost, match="the task was stopped; its state in Airflow is failed"):
             shop.run(operator)
     else:
         shop.run(operator)

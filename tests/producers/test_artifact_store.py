@@ -86,15 +86,15 @@ def test_each_file_that_is_not_there_is_told_in_one_line(store, tmp_path, caplog
     files.sift([MARK + b"catalog.json none `dbt docs generate` ended with 2"])
     assert set(store(catalog=True, sources=True).keep(files)) == {"run_results.json"}
     told = {record.getMessage() for record in caplog.records}
-    assert "The artifact catalog.json is not kept: `dbt docs generate` ended with 2" in told
-    assert "The artifact sources.json is not kept: the log says nothing of it" in told
+    assert "The artifact catalog.json was not kept: `dbt docs generate` ended with 2" in told
+    assert "The artifact sources.json was not kept: the log does not mention it" in told
 
 
 def test_of_a_pod_that_was_killed_one_line_says_that_there_is_nothing(store, caplog):
     caplog.set_level(logging.WARNING)
     assert store(manifest=True).keep(EnclosedFiles()) == {}
     assert [record.getMessage() for record in caplog.records] == [
-        "No artifact is kept: the log says nothing of it"
+        "No artifacts were kept: the log does not mention it"
     ]
 
 

@@ -91,7 +91,7 @@ def test_an_attempt_whose_supervisor_has_gone_leaves_its_pod_alone_and_writes_no
     xcoms.clear()
     monkeypatch.setattr(supervisor.os, "getppid", lambda: 0)
     assert attempt.is_orphaned
-    with pytest.raises(SystemExit, match="the supervisor of this task has gone"):
+    with pytest.raises(SystemExit, match="the supervisor process of this task is gone"):
         attempt.tick()
     assert not xcoms
 

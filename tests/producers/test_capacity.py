@@ -43,4 +43,4 @@ def test_a_place_is_left_beside_all_of_its_dag_that_wait(sensors, deferred, is_l
 
 def test_more_sensors_than_places_need_no_question(caplog):
     assert not has_place(None, 10, logging.getLogger())
-    assert "the 10 sensors and deferred tasks of this DAG could take all 10 places" in caplog.text
+    assert "the 10 sensors and deferred tasks of this DAG could fill all 10 slots" in caplog.text

@@ -320,7 +320,7 @@ def test_a_cancelled_trigger_deletes_the_pod_only_where_the_task_was_stopped(
             Closed(None, "the pod was deleted"),
             "failed",
             "the pod was deleted",
-            ["model orders: error: no such column", "besides: dbt ended before it was through"],
+            ["model orders: error: no such column", "besides: dbt stopped early"],
         ),
     ],
 )
@@ -441,7 +441,7 @@ def test_a_bad_end_after_a_deferral_takes_back_that_an_earlier_attempt_has_ended
 
 def test_a_deferred_attempt_fails_over_a_sensor_that_shows_something_else_than_what_dbt_has_done(resume):
     with pytest.raises(
-        AirflowFailException, match=r"dbt ended well, but 1 tasks \(shop.orders\) had ended before"
+        AirflowFailException, match=r"dbt succeeded, but 1 tasks \(shop.orders\) had already ended"
     ):
         resume(2, "failed")
 

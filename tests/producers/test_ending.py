@@ -115,7 +115,7 @@ def test_a_node_that_dbt_did_not_come_to_fails_with_what_ended_dbt():
 
 
 def test_a_node_of_which_dbt_tells_no_end_is_no_success_however_well_dbt_has_ended():
-    with pytest.raises(AirflowFailException, match="it is not known what became of it"):
+    with pytest.raises(AirflowFailException, match="its outcome is not known"):
         end(Task(), ending(0))
 
 

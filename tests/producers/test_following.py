@@ -328,7 +328,7 @@ def test_a_pod_that_does_not_start_ends_the_attempt_with_what_the_operator_and_k
             "exit_code": None, "reason": reason, "summary": event[END]["summary"], "failure": event[END]["failure"],
         },
     }  # fmt: skip
-    assert event[END]["failure"][0] == f"dbt ended before it was through: {reason}"
+    assert event[END]["failure"][0] == f"dbt stopped early: {reason}"
     assert "not run" in event[END]["summary"]
     assert build.journal().closed == Closed(None, reason)
     assert sorted(build.ended[:2]) == ["operator's", "reader"]

@@ -125,7 +125,7 @@ def test_a_pod_that_was_deleted_is_an_end_and_its_rest_is_asked_for_once(follow,
 def test_a_cut_is_told_unless_the_pod_has_gone(follow, caplog, streams, is_told):
     with caplog.at_level("INFO"):
         follow(Answers(pods=[ENDED], **streams))
-    assert ("was cut" in caplog.text) is is_told
+    assert ("was interrupted" in caplog.text) is is_told
 
 
 def test_an_answer_that_says_nothing_of_the_pod_is_asked_for_again(follow):

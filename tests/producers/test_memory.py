@@ -41,7 +41,7 @@ def test_that_they_are_not_what_they_would_be_now_is_said(store, caplog):
     memory(store).options_of_first_attempt({"threads": "4", "target": "dev"})
     with caplog.at_level("INFO"):
         memory(store).options_of_first_attempt({"threads": "8", "target": "dev"})
-    assert "As in the first attempt, whatever has changed since: threads" in caplog.text
+    assert "Using the values of the first attempt, although these have changed since: threads" in caplog.text
 
 
 def test_times_are_no_change(store, caplog):
@@ -86,7 +86,7 @@ def test_a_store_that_fails_is_no_error(caplog):
             raise ConnectionError("500")
 
     assert memory(Broken()).options_of_first_attempt(FIRST) == FIRST
-    assert "What earlier attempts have left cannot be read: 500" in caplog.text
+    assert "The state left by earlier attempts cannot be read: 500" in caplog.text
 
 
 def test_what_json_cannot_hold_is_not_kept_and_is_no_error(store):

@@ -455,7 +455,7 @@ def test_a_retry_calls_dbt_with_the_options_of_the_first_attempt_and_a_clear_wit
         assert shop.arguments[shop.arguments.index("--threads") + 1] == threads
 
 
-SHOWS_SOMETHING_ELSE = r"dbt ended well, but 1 tasks \({}\) had ended before and show something else. Clear them together with dbt_build"
+SHOWS_SOMETHING_ELSE = r"dbt succeeded, but 1 tasks \({}\) had already ended in a state that no longer matches. Clear them together with dbt_build"
 
 
 def test_a_producer_is_not_green_over_a_task_that_shows_something_else(shop, later):

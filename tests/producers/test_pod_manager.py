@@ -79,9 +79,9 @@ def test_while_a_pod_starts_the_attempt_tells_what_it_waits_for(readers):
             )
         )
     assert attempt.phases == [
-        ("pod", "pod pending: it waits for a node"),
+        ("pod", "pod pending: waiting for a node"),
         ("pod", "pod pending: ImagePullBackOff: no such image"),
-        ("parsing", "dbt starts, and reads the project"),
+        ("parsing", "dbt is starting and reading the project"),
     ]
 
 

@@ -260,7 +260,7 @@ def test_where_nothing_is_known_of_the_pod_the_secret_stays_for_the_next_attempt
     with pytest.raises(Lost):
         made(profile(), cluster)
     assert len(cluster.secrets) == 1
-    assert "may be left; the next attempt deletes it" in caplog.text
+    assert "may be left behind; the next attempt deletes it" in caplog.text
 
 
 @pytest.mark.parametrize("is_done", [True, False])

@@ -216,5 +216,5 @@ def test_a_project_that_is_not_the_manifests_is_named(runs, nodes, on_drift, exi
     gone = results["model.jaffle_shop.daily_revenue"]
     decision = decide(Producer("success", Closed(0)), [(gone.unique_id, gone)])
     assert decision.verdict is Verdict.SKIP
-    assert "does not hold this model" in decision.reason
+    assert "does not contain this model" in decision.reason
     assert results["model.jaffle_shop.customers"].is_success

@@ -125,7 +125,7 @@ def test_a_project_that_is_too_large_for_variables_is_refused(tmp_path, monkeypa
     (tmp_path / "manifest.json").write_bytes(manifest())
     monkeypatch.setattr(state_store, "reduced", lambda *_, **__: os.urandom(CHUNK * MAX_CHUNKS))
     with pytest.raises(
-        ArgumentError, match="defer=True: expected a project whose relations' names take 700,000"
+        ArgumentError, match="defer=True: expected a project whose relation names fit into 700,000"
     ):
         State.find(str(tmp_path)).variables()
 

@@ -24,7 +24,7 @@ def test_a_task_that_was_stopped_stops_dbt(state, stops):
     signal.receive()
     signal.check()
     assert stops == [state]
-    assert signal.reason == f"the task was stopped; Airflow has it as {state}"
+    assert signal.reason == f"the task was stopped; its state in Airflow is {state}"
     assert not signal.is_leaving
 
 
@@ -92,7 +92,7 @@ def test_a_main_thread_that_comes_to_no_check_does_not_keep_dbt_running(monkeypa
     assert {thread.daemon for thread in threading.enumerate() if thread.name == "dbt-watch-stop"} == {True}
     signal.receive()
     assert stopped.wait(240)
-    assert signal.reason == "the task was asked to end"
+    assert signal.reason == "the task was asked to stop"
 
 
 def test_a_main_thread_that_waits_for_airflow_decides_when_it_has_its_answer(monkeypatch, stops):

@@ -94,7 +94,7 @@ def test_an_operator_that_never_comes_to_the_pod_operator_is_no_success(operator
     monkeypatch.setattr(OfACloud, "execute", lambda *_: "done")
     with (
         executing(operator),
-        pytest.raises(DbtWatchError, match="without having called that of KubernetesPodOperator"),
+        pytest.raises(DbtWatchError, match="did not call the execute of KubernetesPodOperator"),
     ):
         operator.execute(CONTEXT)
     assert operator.attempt.closed

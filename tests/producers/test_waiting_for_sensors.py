@@ -66,7 +66,7 @@ def test_when_none_ends_for_a_while_the_next_attempt_builds_them_again(airflow, 
     with caplog.at_level("INFO"):
         waiting.await_sensors(PRODUCER, lambda: frozenset(airflow.ends), nothing)
     assert 1 + PATIENCE <= airflow.clock.now < 4 + PATIENCE
-    assert "2 sensors of nodes that are built have not ended yet" in caplog.text
+    assert "2 sensors of nodes that are already built have not ended yet" in caplog.text
 
 
 def test_an_airflow_that_answers_again_is_asked_again(airflow):
@@ -80,7 +80,7 @@ def test_an_airflow_that_does_not_answer_is_not_waited_for(airflow, caplog):
     airflow.broken_until = 999.0
     waiting.await_sensors(PRODUCER, lambda: frozenset(["orders"]), nothing)
     assert airflow.clock.now < 1 + PATIENCE
-    assert "Whether the sensors have ended cannot be seen: no answer" in caplog.text
+    assert "Cannot tell whether the sensors have ended: no answer" in caplog.text
 
 
 def test_signals_are_heeded_meanwhile(airflow):
@@ -100,4 +100,4 @@ def test_a_journal_that_cannot_be_read_is_not_waited_for_long(airflow, caplog):
     waiting.await_sensors(PRODUCER, unreadable, nothing)
     assert airflow.clock.now < 1 + PATIENCE
     assert airflow.looks == []
-    assert "Whether the sensors have ended cannot be seen: no journal" in caplog.text
+    assert "Cannot tell whether the sensors have ended: no journal" in caplog.text

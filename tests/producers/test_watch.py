@@ -381,16 +381,25 @@ def test_a_whole_log_ends_well_and_warns_of_nothing():
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ([], "4 nodes (a, b, c ...): the log holds no record of dbt"),
-        ([b"Killed", b"{}"], "4 nodes (a, b, c ...): the log holds no record of dbt"),
-        (WHOLE[:5], "2 nodes (c, d): the log lacks its summary, 2 of the 4 nodes that dbt counted"),
-        (WHOLE[5:], "2 nodes (a, b): the log lacks its beginning, 2 of the 4 nodes that dbt counted"),
-        ([*WHOLE[:4], *WHOLE[5:]], "1 node (b): the log lacks 1 of the 4 nodes that dbt counted"),
+        ([], "4 nodes (a, b, c ...) is not known: the log contains no record from dbt"),
+        ([b"Killed", b"{}"], "4 nodes (a, b, c ...) is not known: the log contains no record from dbt"),
+        (
+            WHOLE[:5],
+            "2 nodes (c, d) is not known: the log lacks its summary, 2 of the 4 nodes that dbt counted",
+        ),
+        (
+            WHOLE[5:],
+            "2 nodes (a, b) is not known: the log lacks its beginning, 2 of the 4 nodes that dbt counted",
+        ),
+        (
+            [*WHOLE[:4], *WHOLE[5:]],
+            "1 node (b) is not known: the log lacks 1 of the 4 nodes that dbt counted",
+        ),
     ],
 )
 def test_an_attempt_of_whose_nodes_not_all_is_known_has_not_ended_well(lines, words):
     watch, _ = watched(lines)
-    assert watch.closed == Closed(1, f"dbt ended well, but it is not known what became of {words}")
+    assert watch.closed == Closed(1, f"dbt succeeded, but the outcome of {words}")
     assert watch.writer.take().closed == watch.closed
 
 
@@ -400,13 +409,13 @@ def test_an_attempt_of_whose_nodes_not_all_is_known_has_not_ended_well(lines, wo
 def test_an_attempt_with_a_failed_node_has_not_ended_well_whatever_a_command_around_dbt_says(count, words):
     lines = [line.replace(b'"success"', b'"error"') for line in WHOLE[: 1 + 2 * count]]
     watch, _ = watched([*lines, *WHOLE[1 + 2 * count :]])
-    assert watch.closed == Closed(1, f"dbt is said to have ended well, but {words}")
+    assert watch.closed == Closed(1, f"dbt was reported as successful, but {words}")
 
 
 def test_a_log_without_a_record_fails_even_where_no_node_could_have_been_told():
     exposure = {"exposure.shop.e": NodeInfo("e", "exposure")}
     assert watched([], nodes=exposure)[0].closed == Closed(
-        1, "dbt ended well, but the log holds no record of dbt"
+        1, "dbt succeeded, but the log contains no record from dbt"
     )
     assert watched([], nodes={})[0].closed == Closed(0)
 
@@ -416,8 +425,8 @@ def test_of_a_check_of_sources_its_own_log_is_missed():
     check = numbered(event("LogFreshnessResult", "a", "pass", 1), total=2)
     check = check.replace(b"model.shop.a", b"source.shop.raw.a").replace(b'"model"', b'"source"')
     watch, _ = watched([BEGINNING, check, event("FreshnessCheckComplete", "", "", 2)], nodes=sources)
-    words = "1 node (raw.b): the log lacks 1 of the 2 nodes that dbt counted"
-    assert watch.closed == Closed(1, f"dbt ended well, but it is not known what became of {words}")
+    words = "1 node (raw.b) is not known: the log lacks 1 of the 2 nodes that dbt counted"
+    assert watch.closed == Closed(1, f"dbt succeeded, but the outcome of {words}")
 
 
 @pytest.mark.parametrize(
@@ -463,12 +472,12 @@ def test_what_only_the_manifest_or_only_the_project_holds_is_named_once(on_drift
     nodes = {**{key: NODES[key] for key in list(NODES)[:3]}, "model.shop.gone": NodeInfo("gone", "model")}
     watch, warnings = watched(WHOLE, nodes=nodes, drift=Drift(on_drift=on_drift))
     found = "the manifest and the project that dbt ran differ; only in the manifest: gone; only in the project that dbt ran: d"
-    assert warnings == [f"{found}. Both have to come from the same commit."]
+    assert warnings == [f"{found}. Both must come from the same commit."]
     assert watch.closed == Closed(exit_code, found if exit_code else None)
     (gone,) = [result for result in watch.results if result.name == "gone"]
     decision = decide(Producer("failed" if exit_code else "success", watch.closed), [(gone.unique_id, gone)])
     assert decision.verdict is Verdict.SKIP
-    assert "the project that dbt ran does not hold this model" in decision.reason
+    assert "the project that dbt ran does not contain this model" in decision.reason
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_it_can_be_copied_and_compared_but_not_changed():
 
 @pytest.mark.parametrize("kind", ["postgres", "redshift", "bigquery"])
 def test_a_schema_is_asked_for_where_no_connection_has_a_place_for_it(kind):
-    with pytest.raises(ArgumentError, match=r"a schema=\.\.\., that dbt builds in"):
+    with pytest.raises(ArgumentError, match=r"a schema=\.\.\. for dbt to build in"):
         DbtProfile("warehouse").check_for(kind)
     DbtProfile("warehouse", schema="marts").check_for(kind)
 
@@ -66,7 +66,7 @@ def test_the_adapter_of_the_manifest_is_the_type_unless_another_is_given():
     DbtProfile("warehouse", type="snowflake").check_for("duckdb")
     with pytest.raises(ArgumentError, match="the adapter of the manifest='trino': expected one of postgres"):
         DbtProfile("warehouse").check_for("trino")
-    with pytest.raises(ArgumentError, match="the manifest names no adapter"):
+    with pytest.raises(ArgumentError, match="the manifest does not name the adapter"):
         DbtProfile("warehouse").check_for(None)
 
 

@@ -94,12 +94,12 @@ def test_the_places_of_a_dag_are_forgotten_with_it(deployment):
 @pytest.mark.parametrize(
     ("has", "start", "count", "words"),
     [
-        ({}, EAGER, 10, "The 10 tasks of nodes start in the triggerer, all at once."),
+        ({}, EAGER, 10, "The 10 node tasks start in the triggerer, all at once."),
         ({}, EAGER, 150, "light_triggerer = True"),
         ({"is_light": True}, EAGER, 150, "all at once."),
         ({}, LINEAGE, 360, "through workers, along the lineage. They would start sooner"),
         ({"starts_from_trigger": False}, LINEAGE, 360, "along the lineage."),
-        ({}, BY_EXECUTOR, 360, "dbt_watch.NodeExecutor runs the 360 tasks of nodes."),
+        ({}, BY_EXECUTOR, 360, "The 360 node tasks run in the executor dbt_watch.NodeExecutor."),
     ],
 )
 def test_the_producers_log_says_how_they_start_and_what_would_be_faster(deployment, has, start, count, words):

@@ -122,9 +122,9 @@ def test_reading_a_log_imports_neither_airflow_nor_dbt_nor_a_client_for_http():
             ["--dag-run", "shop", "r1", "--airflow", "airflow.example"],
             "--airflow='airflow.example': expected the URL",
         ),
-        ([FAIL, "--airflow", "http://localhost"], "expected --dag-run beside it"),
-        ([FAIL, "--map-index", "0"], "expected --dag-run beside it"),
-        ([FAIL, FAIL, "--run-results", "x"], "expected one log as FILE"),
+        ([FAIL, "--airflow", "http://localhost"], "expected --dag-run as well"),
+        ([FAIL, "--map-index", "0"], "expected --dag-run as well"),
+        ([FAIL, FAIL, "--run-results", "x"], "expected a single log as FILE"),
         ([FAIL, "--manifest", "nowhere.json"], "--manifest='nowhere.json'"),
         ([FAIL, "--compare", "nowhere.jsonl"], "No such file or directory: 'nowhere.jsonl'"),
         ([FAIL, "--html", "/nowhere/report.html"], "No such file or directory: '/nowhere/report.html'"),
@@ -141,7 +141,7 @@ def test_what_cannot_be_is_answered_with_what_was_expected(run, arguments, messa
 def test_the_record_of_an_earlier_report_stands_alone(run, tmp_path):
     saved = tmp_path / "before.json"
     saved.write_text(run(FAIL, "--format", "json")[1])
-    assert "alone, which is complete" in run(saved, FAIL)[2]
+    assert "on its own, since it is complete" in run(saved, FAIL)[2]
 
 
 # A run of a DAG.
@@ -332,7 +332,7 @@ def test_several_projects_of_a_run_are_not_taken_for_one(run, airflow):
 def test_a_run_without_dbt_is_refused(run, airflow):
     status, out, err = of_dag_run(run, airflow({("count", -1, "return_value"): 3}))
     assert (status, out) == (2, "")
-    assert "expected a run of a DAG in which dbt has run" in err
+    assert "expected a DAG run in which dbt has run" in err
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_an_airflow_that_does_not_answer_is_named(run, airflow):
     stand_in.close()
     status, _, err = of_dag_run(run, stand_in)
     assert status == 2
-    assert "does not answer" in err
+    assert "does not respond" in err
     stand_in.close = lambda: None
 
 
@@ -401,7 +401,7 @@ def test_a_node_that_was_cleared_alone_and_built_again_is_told_as_it_is_now(
     )
     record = record_in(of_dag_run(run, stand_in)[1])
     assert {node.name: node.state for node in record.nodes}["a"] == "success"
-    assert "built again alone, after the run of dbt: a" in record.notes
+    assert "built again on their own, after the dbt run: a" in record.notes
     assert record.outcome == outcome
     assert bool(record.causes) is not is_all_well
 

@@ -106,7 +106,7 @@ def test_what_fail_fast_kept_from_being_built_is_a_cause_of_its_own():
 def test_a_run_that_broke_off_says_why(name, words):
     record = recorded(name)
     assert record.outcome == "error"
-    assert record.causes[-1].title == "dbt ended before it was through"
+    assert record.causes[-1].title == "dbt stopped early"
     assert words in (record.causes[-1].message or "")
 
 
@@ -122,7 +122,7 @@ def test_nodes_of_a_manifest_that_had_no_part_in_the_run_are_left_out():
         name, {**nodes_of(name), "model.jaffle_shop.elsewhere": nodes_of(name)["model.jaffle_shop.orders"]}
     )
     assert "model.jaffle_shop.elsewhere" not in {node.unique_id for node in record.nodes}
-    assert any("had no part in the run" in note for note in record.notes)
+    assert any("were not part of the run" in note for note in record.notes)
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_a_pod_that_was_lost_is_the_cause():
 def test_a_later_attempt_says_that_the_earlier_ones_are_gone():
     values = journal(RESULTS, attempt=2, closed=Closed(1))
     assert any(
-        "attempt 2 alone" in note
+        "attempt 2 only" in note
         for note in record_of(read_source(json.dumps(values).encode(), "x", {})).notes
     )
 
@@ -263,9 +263,9 @@ def test_extra_encodings_of_an_xcom_are_undone():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": 1}', "expected a log of dbt"),
+        (b'{"a": 1}', "expected a dbt log"),
         (b'{"metadata": {}, "nodes": {}}', "belongs to --manifest"),
-        (b'{"journal_page_00": "{}"}', "a whole journal, with the key journal_0000"),
+        (b'{"journal_page_00": "{}"}', "a complete journal, with the key journal_0000"),
         (b'{"journal_0000": "{}"}', "expected a journal ("),
         (b'{"metadata": [], "results": []}', "that is not damaged"),
         (b'{"format": 99, "commands": []}', f"has format 99; this version reads {FORMAT} only"),

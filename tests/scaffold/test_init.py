@@ -335,7 +335,7 @@ def test_no_file_is_overwritten_unless_it_is_asked_for(repository, made, init):
     status, out, _ = init()
     assert status == 1
     assert (repository / DOCKERFILE).read_text() == "FROM scratch\n"
-    assert "kept       Dockerfile: it is there and differs" in out
+    assert "kept       Dockerfile: a different file exists" in out
     assert (repository / DAG).exists()
     assert init("--force")[0] == 0
     assert "dbt parse" in (repository / DOCKERFILE).read_text()
@@ -446,7 +446,7 @@ def test_a_hostile_directory_is_refused(made, init, place):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--image", "shop 1"], "--image='shop 1': expected the name of an image"),
+        (["--image", "shop 1"], "--image='shop 1': expected an image name"),
         (["--image", 'shop:1"'], "--image="),
         (["--image", "Shop"], "--image="),
         (["--namespace", "DBT"], "--namespace='DBT': expected the name of a namespace"),

@@ -140,8 +140,8 @@ class OtherDags:
     ("supervisor", "obstacle"),
     [
         (object, "this Airflow has no TriggerRunnerSupervisor._create_workload"),
-        (OtherArguments, "takes other arguments"),
-        (OtherDags, "finds DAGs in another way"),
+        (OtherArguments, "has different parameters"),
+        (OtherDags, "finds DAGs in a different way"),
     ],
 )
 def test_a_triggerer_that_works_in_another_way_is_left_alone(monkeypatch, caplog, supervisor, obstacle):
@@ -162,7 +162,7 @@ def test_a_triggerer_that_works_in_another_way_is_left_alone(monkeypatch, caplog
 def test_a_version_that_has_not_been_tried_is_left_alone(monkeypatch, supervisor):
     monkeypatch.setattr(module, "KNOWS_THE_TRIGGERER", False)
     monkeypatch.setenv(SWITCH, "True")
-    assert find_obstacle(supervisor) == "it has not been tried with this version of Airflow"
+    assert find_obstacle(supervisor) == "it has not been tested with this version of Airflow"
     assert not is_light_triggerer_wanted()
 
 

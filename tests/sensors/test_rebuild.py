@@ -221,7 +221,7 @@ def test_a_sensor_ends_as_its_own_build_does(airflow, sensor, status, exit_code)
 
 def test_a_sensor_that_knows_of_no_way_to_build_its_node_says_so(airflow):
     sensor = DbtNodeSensor(task_id="orders", producer_task_id="shop.dbt_build", unique_ids=[ORDERS])
-    with pytest.raises(AirflowFailException, match="cleared alone"):
+    with pytest.raises(AirflowFailException, match="cleared on its own"):
         go_on(sensor)
 
 

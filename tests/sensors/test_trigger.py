@@ -56,9 +56,9 @@ def test_each_decision_ends_the_task_as_it_says_with_what_dbt_reported(verdict, 
 
 def test_a_task_that_goes_on_on_a_worker_takes_the_decision_with_it():
     ended = result(ORDERS, "error")
-    found = trigger_of(ORDERS)._event(Update((ended,), Decision(Verdict.BUILD, "cleared alone")))
+    found = trigger_of(ORDERS)._event(Update((ended,), Decision(Verdict.BUILD, "cleared on its own")))
     assert type(found) is TriggerEvent
-    assert found.payload == {"verdict": "build", "reason": "cleared alone", "results": ended.to_dict()}
+    assert found.payload == {"verdict": "build", "reason": "cleared on its own", "results": ended.to_dict()}
 
 
 @pytest.mark.parametrize(

@@ -42,31 +42,31 @@ def words(waiting, sensors=(), **statuses):
 
 def test_where_nothing_is_known_of_what_comes_before_it_names_what_runs_the_longest_first():
     said = words(sensor("z"), a="started", b="success", c="started", d="error")
-    assert said == "dbt runs c, a now (2 nodes are done)"
+    assert said == "dbt is running c, a (2 nodes are done)"
 
 
 def test_of_many_nodes_that_run_it_names_a_few():
     said = words(sensor("z"), **{f"m{number}": "started" for number in range(8)})
-    assert said == "dbt runs m7, m6, m5, m4, m3 and 3 more now (0 nodes are done)"
+    assert said == "dbt is running m7, m6, m5, m4, m3 and 3 more (0 nodes are done)"
 
 
 def test_what_runs_before_the_node_counts_directly_or_through_others_and_nothing_else():
     sensors = [sensor("c", "b", "start"), sensor("b", "a"), sensor("a"), sensor("other")]
     assert words(sensors[0], sensors, a="started", other="started", d="success") == (
-        "before this node dbt runs a now (1 node is done)"
+        "dbt is running a, upstream of this node (1 node is done)"
     )
 
 
 def test_where_nothing_runs_before_the_node_it_names_what_runs():
     sensors = [sensor("b", "a"), sensor("a")]
-    assert words(sensors[0], sensors, other="started") == "dbt runs other now (0 nodes are done)"
+    assert words(sensors[0], sensors, other="started") == "dbt is running other (0 nodes are done)"
 
 
 @pytest.mark.parametrize(
     ("statuses", "said"),
     [
-        ({}, "dbt has begun, and runs no node yet"),
-        ({"a": "success"}, "dbt runs no node now (1 node is done)"),
+        ({}, "dbt has started, but is running no node yet"),
+        ({"a": "success"}, "dbt is running no node at the moment (1 node is done)"),
     ],
 )
 def test_a_moment_in_which_no_node_runs_is_told_as_that(statuses, said):
@@ -170,14 +170,14 @@ def test_sensors_say_what_they_wait_for_and_one_whose_node_runs_does_not(scene):
         scene.airflow.report(node("a"), "started", started_at=at(1))
         scene.airflow.report(node("other"), "started", started_at=at(2))
         await scene.look(40)
-        before = "before this node dbt runs a now (0 nodes are done)"
+        before = "dbt is running a, upstream of this node (0 nodes are done)"
         assert {task: scene.reasons(task) for task in "abc"} == {"a": [], "b": [before], "c": [before]}
         scene.airflow.report(node("a"), "success")
         await scene.look(60)
         assert {task: scene.reasons(task) for task in "abc"} == {
             "a": [],
-            "b": ["dbt runs other now (1 node is done)"],
-            "c": ["dbt runs other now (1 node is done)"],
+            "b": ["dbt is running other (1 node is done)"],
+            "c": ["dbt is running other (1 node is done)"],
         }
 
     asyncio.run(act())
@@ -208,7 +208,7 @@ def test_a_sensor_that_waits_for_another_attempt_says_that_and_nothing_else(scen
         scene.airflow.close(1)
         await scene.look(200)
         assert [reason for reason in scene.reasons("b") if "next attempt" not in reason] == [
-            "dbt runs no node now (1 node is done)"
+            "dbt is running no node at the moment (1 node is done)"
         ]
 
     asyncio.run(act())

@@ -140,7 +140,7 @@ def test_a_token_that_is_not_for_this_is_refused_with_the_servers_words(
     monkeypatch.setattr("dbt_watch.producers.api.protocol.CREDENTIALS_PATIENCE", 1.0)
     token = token_that_is(which, server)
     client = client_of(token)
-    words = "the name of a project" if which == "foreign" else "HTTP 401: a valid token is needed"
+    words = "the name of a project" if which == "foreign" else "HTTP 401: a valid token is required"
     with pytest.raises(ServerError, match=words) as caught:
         client.run(client.server.post(command(), f"refused-{which}", "shop"))
     assert token not in str(caught.value)

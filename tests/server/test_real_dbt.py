@@ -111,7 +111,7 @@ def test_dbt_begins_without_its_imports_and_leaves_nothing_in_the_fork_server(se
     assert len(numbers) == 4
     assert (process.num_threads(), process.net_connections()) == (1, [])
     assert process.memory_full_info().uss - before < 10_000_000
-    assert "starts as a program" not in server.log.read_text()
+    assert "is started as a new program" not in server.log.read_text()
 
 
 @pytest.mark.parametrize("project", ["program", "warm"])

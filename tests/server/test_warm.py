@@ -403,7 +403,7 @@ def test_a_dbt_of_another_kind_is_said_to_be_a_program_once(tmp_path, caplog):
     for _ in range(5):
         shop.warm._start_at = 0.0
         assert not shop.warm.look(may_start=True)
-    assert caplog.text.count("starts as a program each time") == 1
+    assert caplog.text.count("is started as a new program each time") == 1
 
 
 def test_the_adapters_are_those_of_the_profiles(tmp_path):

@@ -146,7 +146,7 @@ def test_what_cannot_be_scripted_is_refused(shop, command, more, message):
 
 def test_a_recorded_log_answers_nothing_else(tmp_path):
     (tmp_path / "dbt.jsonl").write_text("")
-    with pytest.raises(ArgumentError, match="a recorded log is played as it is"):
+    with pytest.raises(ArgumentError, match="a recorded log is replayed as it is"):
         FakeDbt.recorded(tmp_path / "dbt.jsonl").answers("clone")
 
 

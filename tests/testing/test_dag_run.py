@@ -41,13 +41,15 @@ def test_a_task_is_found_by_the_end_of_its_id(run):
     assert run["publish[0]"].state == "upstream_failed"
     assert "orders" in run
     assert "nobody" not in run
-    with pytest.raises(KeyError, match=r"nobody: no task is named so; the tasks are land, build\.dbt_build"):
+    with pytest.raises(
+        KeyError, match=r"nobody: no task has this name; the tasks are land, build\.dbt_build"
+    ):
         run["nobody"]
 
 
 def test_a_name_that_several_tasks_have_is_no_name(run):
     run.states["other.orders"] = "success"
-    with pytest.raises(KeyError, match=r"several tasks are named so: build\.orders, other\.orders"):
+    with pytest.raises(KeyError, match=r"several tasks have this name: build\.orders, other\.orders"):
         run["orders"]
 
 

@@ -202,7 +202,7 @@ def test_a_recorded_log_is_played_under_an_invocation_of_its_own():
 def test_what_cannot_be_scripted_is_refused(shop):
     with pytest.raises(ArgumentError, match=r"did you mean orders\?"):
         shop.fails("order")
-    with pytest.raises(ArgumentError, match="dbt does not warn of a model"):
+    with pytest.raises(ArgumentError, match="dbt never warns about a model"):
         shop.warns("orders")
     with pytest.raises(ArgumentError, match="either `during` or `after`"):
         shop.exits()

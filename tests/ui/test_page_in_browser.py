@@ -65,7 +65,7 @@ def test_a_retry_is_followed_attempt_by_attempt(start, tab, airflow_version, add
     page = tab()
     run.when("shop.dbt_build", "up_for_retry")
     opened(page, address(run, view="now"))
-    expect_text(page, "is tried again: what is shown is the attempt before")
+    expect_text(page, "is tried again: the previous attempt is shown")
     page.get_by_role("tab", name="Timeline").click()
     run.end()
     page.get_by_role("heading", name=re.compile("success")).wait_for()

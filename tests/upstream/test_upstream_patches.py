@@ -145,4 +145,4 @@ def test_our_own_light_triggerer_leaves_a_patched_one_alone(patched, tmp_path):
         "print(find_obstacle(TriggerRunnerSupervisor))"
     )
 
-    assert "takes other arguments in this Airflow" in run_with(patched, ["-c", code], tmp_path)
+    assert "has different parameters in this Airflow" in run_with(patched, ["-c", code], tmp_path)

@@ -141,7 +141,7 @@ def decode_chunk(value: Any) -> Chunk:
     version = value.get("version")
     if version != JOURNAL_VERSION:
         raise JournalError(
-            f"a chunk of the journal has version {version!r}; this one reads {JOURNAL_VERSION} only"
+            f"a chunk of the journal has version {version!r}; this version reads {JOURNAL_VERSION} only"
         )
     try:
         return msgspec.convert({key: value[key] for key in Chunk.__struct_fields__ if key in value}, Chunk)

@@ -314,7 +314,7 @@ class Publication:
         except Exception as error:  # noqa: BLE001 - whatever the way to XCom makes of it, the build goes on
             wait = self._backoff.next()
             self._due = self._clock() + wait
-            log.warning("Writing the journal failed (%s); again in %.1f s", error, wait)
+            log.warning("Writing the journal failed (%s); retrying in %.1f s", error, wait)
             return False
         self._backoff.reset()
         self._due = self._clock() + interval_after(self._tail.next_seq, self._interval)
@@ -331,7 +331,7 @@ class Publication:
         while not (yield from self.flush()):
             if self._clock() >= deadline:
                 log.error(
-                    "The end of the journal could not be written; the sensors go by the state of this task"
+                    "The end of the journal could not be written; the sensors follow the state of this task instead"
                 )
                 return False
             yield Pause(max(0.0, min(self._due, deadline) - self._clock()))

@@ -147,9 +147,9 @@ class _Parts:
         if self.reason:
             return self.reason
         if self.size > MAX_PACKED:
-            return f"it has more than {MAX_PACKED} bytes when it is compressed"
+            return f"it has more than {MAX_PACKED} bytes when compressed"
         if self.count is None:
-            return "the log ends before it does"
+            return "the log ends before the end of the file"
         lost = self.count - sum(number < self.count for number in self.pieces)
         if lost or not self.count:
             return f"{lost} of its {self.count} pieces in the log are missing"
@@ -173,7 +173,7 @@ def unpacked(packed: bytes, limit: int = MAX_CONTENT) -> bytes | str:
     if not decompressor.eof:
         is_long = bool(decompressor.unconsumed_tail)
         return f"it has more than {limit} bytes" if is_long else "it is damaged: its end is missing"
-    return "it is damaged: something follows its end" if decompressor.unused_data else content
+    return "it is damaged: there is data after its end" if decompressor.unused_data else content
 
 
 def lines_of(name: str, packed: bytes) -> Iterable[bytes]:

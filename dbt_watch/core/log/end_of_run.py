@@ -204,7 +204,11 @@ class DbtRun:
         if not invocations and self.no_log and not self.commands:
             return self.no_log
         if not invocations:
-            return f"the log holds no {'such command' if self.commands else 'record'} of dbt"
+            return (
+                "the log contains no such dbt command"
+                if self.commands
+                else "the log contains no record from dbt"
+            )
         last = [*invocations][-1]
         command = self.commands[last]
         parts = [
@@ -271,19 +275,23 @@ def _never_begun(shown: NodeResult, info: SelectedNode | None, end: End) -> tupl
     is_ephemeral = info is not None and info.materialized == "ephemeral"
     reasons = (  # the first one that holds
         (is_ephemeral, NotRun.EPHEMERAL, "ephemeral: it is compiled into the nodes that use it"),
-        (end.early, NotRun.ENDED_EARLY, _because("dbt ended before it came to this node", end)),
-        (info is not None and info.is_empty, NotRun.NOTHING_TO_RUN, "empty: its file holds nothing to run"),
+        (end.early, NotRun.ENDED_EARLY, _because("dbt ended before it got to this node", end)),
+        (
+            info is not None and info.is_empty,
+            NotRun.NOTHING_TO_RUN,
+            "empty: its file contains nothing to run",
+        ),
         (kind in NEVER_RUN, NotRun.NOTHING_TO_RUN, f"dbt had nothing to run for this {kind}"),
         (names, NotRun.FAIL_FAST, f"dbt stopped at the first failure: {names}"),
-        (lacks, NotRun.NOT_KNOWN, f"it is not known what became of it: {lacks}"),
+        (lacks, NotRun.NOT_KNOWN, f"its outcome is not known: {lacks}"),
         (True, NotRun.NOT_IN_PROJECT, _NOT_IN_PROJECT.format(kind)),
     )
     return next((statuses.NOT_RUN, text, why) for holds, why, text in reasons if holds)
 
 
 _NOT_IN_PROJECT: Final = (
-    "the project that dbt ran does not hold this {}, has it disabled, or does not select it: dbt has reported all that it"
-    " counted"
+    "the project that dbt ran does not contain this {}, disables it, or does not select it: dbt has reported every node"
+    " that it counted"
 )
 _MAX_NAMED: Final = 3
 
@@ -292,7 +300,7 @@ NEVER_RUN: Final = frozenset({"exposure", "saved_query", "metric", "semantic_mod
 
 
 def _unsaid(end: End) -> str:
-    return "dbt ended well, but never said how this node ended" + (f": {end.lacks}" if end.lacks else "")
+    return "dbt succeeded, but never reported how this node ended" + (f": {end.lacks}" if end.lacks else "")
 
 
 def _unfinished(end: End) -> str:
@@ -318,9 +326,9 @@ def end_of_unknown(closed: Closed, run: DbtRun, entries: Iterable[NodeResult], *
     names = ", ".join(entry.label for entry in unknown[:_MAX_NAMED])
     names += " ..." if len(unknown) > _MAX_NAMED else ""
     nodes = "1 node" if len(unknown) == 1 else f"{len(unknown)} nodes"
-    what = f"it is not known what became of {nodes} ({names}): " if unknown else ""
+    what = f"the outcome of {nodes} ({names}) is not known: " if unknown else ""
     is_check = bool(unknown) and all(entry.resource_type == "source" for entry in unknown)
-    reason = f"dbt ended well, but {what}{run.check_lacks if is_check else run.lacks}"
+    reason = f"dbt succeeded, but {what}{run.check_lacks if is_check else run.lacks}"
     return msgspec.structs.replace(closed, exit_code=1, reason=closed.reason or reason)
 
 
@@ -343,7 +351,7 @@ def end_of_failed(closed: Closed, entries: Iterable[NodeResult]) -> Closed:
     names = ", ".join(entry.label for entry in failed[:_MAX_NAMED])
     names += " ..." if len(failed) > _MAX_NAMED else ""
     nodes = "1 node has" if len(failed) == 1 else f"{len(failed)} nodes have"
-    reason = f"dbt is said to have ended well, but {nodes} failed: {names}"
+    reason = f"dbt was reported as successful, but {nodes} failed: {names}"
     return msgspec.structs.replace(closed, exit_code=1, reason=closed.reason or reason)
 
 

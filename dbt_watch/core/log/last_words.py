@@ -26,8 +26,9 @@ class LastWords:
 
     def note(self, line: str) -> None:
         """Take a line that is no record."""
-        if line.strip():
-            self._lines.append(printable(line.rstrip(), _MAX_LINE_CHARS))
+        text = printable(line.rstrip(), _MAX_LINE_CHARS)
+        if text.strip():
+            self._lines.append(text)
 
     def forget(self) -> None:
         """Forget all lines: a record has followed them."""

@@ -79,7 +79,7 @@ class Progress:
             return f"running: {names} ({count})"
         if not stream.has_parsed:
             return f"dbt is parsing the project ({count})"
-        return f"no node runs now ({count})"
+        return f"no node is running ({count})"
 
 
 def running(entries: Iterable[NodeResult]) -> str:

@@ -112,7 +112,7 @@ _WANTED = "a manifest.json of dbt"
 def _what_is_wrong(content: bytes, problem: str) -> str:
     """Return what was expected instead, so that the user knows what to do."""
     if not content:
-        return f"{_WANTED}, and the file is empty"
+        return f"{_WANTED}, but the file is empty"
     if content.startswith(b"\x1f\x8b"):
         return f"{_WANTED}, not compressed"
     try:
@@ -121,12 +121,10 @@ def _what_is_wrong(content: bytes, problem: str) -> str:
         metadata = None
     except msgspec.DecodeError as error:
         if "truncated" in str(error):
-            return (
-                f"the whole of {_WANTED}; it ends after {len(content)} bytes in the middle of the JSON text"
-            )
-        return f"{_WANTED}, and this is not JSON ({error})"
+            return f"a complete manifest.json of dbt; the JSON is cut off after {len(content)} bytes"
+        return f"{_WANTED}, but this is not JSON ({error})"
     if metadata is None:
-        return f"{_WANTED}, and this JSON is not from dbt ({problem})"
+        return f"{_WANTED}, but this JSON is not from dbt ({problem})"
     return _what_is_wrong_in(metadata, problem)
 
 
@@ -134,11 +132,11 @@ def _what_is_wrong_in(metadata: Metadata, problem: str) -> str:
     version = metadata.schema_version
     if version is None:
         schema = metadata.dbt_schema_version.rpartition("/dbt/")[2] or "unknown"
-        return f"{_WANTED}, and this is another file (its schema is {schema})"
+        return f"{_WANTED}, but this is another file (its schema is {schema})"
     if version < SCHEMA_VERSION:
-        return f"{_WANTED} 1.8 or later (v{SCHEMA_VERSION} of the format), and this is v{version}"
+        return f"{_WANTED} 1.8 or later (v{SCHEMA_VERSION} of the format), but this is v{version}"
     if version > SCHEMA_VERSION:
         return (
-            f"v{SCHEMA_VERSION} of the manifest's format, and this is v{version}: it needs a newer dbt_watch"
+            f"v{SCHEMA_VERSION} of the manifest's format, but this is v{version}: it needs a newer dbt_watch"
         )
     return f"{_WANTED} as dbt writes it; damaged: {problem}"

@@ -72,9 +72,9 @@ class _LocalFile:
         except (OSError, ValueError) as error:
             raise self._unreadable(error) from error
         if stat.S_ISDIR(status.st_mode):
-            raise self._refuse("a file, and this is a directory; dbt writes `target/manifest.json`")
+            raise self._refuse("a file, but this is a directory; dbt writes `target/manifest.json`")
         if not stat.S_ISREG(status.st_mode):
-            raise self._refuse("an ordinary file")
+            raise self._refuse("a regular file")
         # The change time of the inode also shows when the file's own time was set back.
         times = (status.st_mtime_ns, status.st_ctime_ns)
         return ":".join(map(str, (status.st_dev, status.st_ino, status.st_size, *times)))
@@ -122,7 +122,7 @@ class _StoredObject:
         try:
             from airflow.sdk import ObjectStoragePath  # noqa: PLC0415  (the core works without Airflow)
         except ImportError as error:
-            raise self._refuse("a local path, since reading from an object store needs Airflow") from error
+            raise self._refuse("a local path: reading from an object store needs Airflow") from error
         try:
             return ObjectStoragePath(self._location)
         except Exception as error:  # each store has errors of its own

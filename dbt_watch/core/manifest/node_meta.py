@@ -78,9 +78,7 @@ def _whole_number(value: Any) -> str | None:
 
 
 def _resources(value: Any) -> str | None:
-    expected = (
-        'requests and limits as Kubernetes has them, such as {"requests": {"memory": "2Gi", "cpu": "500m"}}'
-    )
+    expected = 'requests and limits as in Kubernetes, such as {"requests": {"memory": "2Gi", "cpu": "500m"}}'
     if not isinstance(value, Mapping) or not value or not set(value) <= {"requests", "limits"}:
         return expected
     for amounts in value.values():

@@ -44,7 +44,7 @@ def _why_not_built(node: Node) -> str:
     if node.materialized == "ephemeral":
         why = "is ephemeral: it is compiled into the nodes that use it, dbt never builds it"
     elif node.is_empty:
-        why = "is empty: its file holds nothing to run"
+        why = "is empty: its file contains nothing to run"
     elif node.resource_type == "source":
         why = (
             'is a source, which has a task only where its freshness is checked: freshness="before" or "only"'
@@ -53,7 +53,7 @@ def _why_not_built(node: Node) -> str:
         why = f"is of the type {node.resource_type}, which dbt never builds"
     else:
         why = "is left out by select, exclude, selector, tests or freshness"
-    return f"a node that this selection builds in a task of its own; {node.unique_id} {why}"
+    return f"a node that has a task in this selection; {node.unique_id} {why}"
 
 
 def _names(unique_id: str) -> set[str]:

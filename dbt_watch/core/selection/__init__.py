@@ -97,11 +97,11 @@ def _indirect(value: str) -> IndirectSelection:
 
 
 def _texts(argument: str, value: str | Sequence[str] | None) -> list[str] | None:
-    """Return a list of texts that are not blank, or None when there are none."""
+    """Return a list of text values that are not blank, or None when there are none."""
     if value is None:
         return None
     texts = [value] if isinstance(value, str) else list(value)
     for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise SelectionError(argument, text, "text, or None for no such restriction")
+            raise SelectionError(argument, text, "text, or None for no restriction")
     return texts or None

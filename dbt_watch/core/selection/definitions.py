@@ -140,7 +140,7 @@ class _Reader:
     def _inherited(self, name: Any) -> Specification:
         if name in self._seen:
             circle = " -> ".join([*self._seen, str(name)])
-            raise self._refuse(name, f"YAML selectors that do not refer to themselves ({circle})")
+            raise self._refuse(name, f"YAML selectors without circular references ({circle})")
         inherited = self._definitions.definition(str(name), argument=self._argument)
         return _Reader(self._definitions, str(name), self._argument, self._seen).read(inherited)
 

@@ -115,7 +115,7 @@ class Evaluator:
             raise SelectionError(
                 argument,
                 criterion.text,
-                f"no `selector:`, which dbt {version} has not; a YAML selector has its own argument",
+                f"no `selector:`, which does not exist in dbt {version}; use the argument selector=... for a YAML selector",
             )
         names = sorted(name for name in self._definitions.names if fnmatchcase(name, pattern))
         if not names:
@@ -129,9 +129,7 @@ class Evaluator:
         for name in names:
             if name in self._open:
                 circle = " -> ".join([*self._open, name])
-                raise SelectionError(
-                    argument, name, f"YAML selectors that do not refer to themselves ({circle})"
-                )
+                raise SelectionError(argument, name, f"YAML selectors without circular references ({circle})")
             self._open.append(name)
             selected |= self.select(
                 self._definitions.specification(name, argument=argument), argument=argument

@@ -94,12 +94,12 @@ def check_criterion(criterion: Criterion, *, argument: str) -> None:
         raise SelectionError(
             argument,
             criterion.method,
-            f"a method of dbt's node selection in front of the colon of {criterion.text!r}: "
+            f"a method of dbt's node selection before the colon of {criterion.text!r}: "
             f"one of {', '.join(sorted(METHODS))}",
             known=METHODS,
         )
     if criterion.childrens_parents and criterion.children is not None:
-        raise SelectionError(argument, criterion.text, "either `@` in front or `+` behind, not both")
+        raise SelectionError(argument, criterion.text, "either `@` before or `+` after, not both")
 
 
 def default_method(value: str) -> str:

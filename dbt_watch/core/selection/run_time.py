@@ -88,7 +88,11 @@ def narrowed(
     elif nodes:
         asked = selection_of(graph, nodes)
     if asked is None:
-        raise SelectionError("select", words, "nodes that dbt can be asked for one by one")
+        raise SelectionError(
+            "select",
+            words,
+            "nodes that one dbt command can select by name: some names are ambiguous, or the list is too long",
+        )
     compares = needs_state((*select, *exclude))
     left_out = [
         _left_out(graph, unique_id, words + since * compares, attempt)
@@ -136,7 +140,7 @@ def nodes_left(
         raise SelectionError(
             name,
             " ".join(value),
-            "a selection that leaves at least one node of this project to build",
+            "a selection that matches at least one node of this project's own selection",
             known=known,
             sought=sought,
         )

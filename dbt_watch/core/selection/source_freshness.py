@@ -106,8 +106,7 @@ def source_criterion(source: Node) -> str:
         raise SelectionError(
             "freshness",
             name,
-            "sources whose names are letters of ASCII, digits, `_`, `-`, `$` and `#`: dbt can be asked for no other one"
-            " alone",
+            "source names of ASCII letters, digits, `_`, `-`, `$` and `#`: dbt cannot select any other source on its own",
         )
     return f"source:{name}"
 

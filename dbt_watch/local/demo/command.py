@@ -27,7 +27,7 @@ dbt node.
 
 It starts a real Airflow and a Kubernetes API on 127.0.0.1, whose pod runs as a
 process of this machine, and removes both at the end. Neither a cluster nor
-Docker is needed. With --server, a server of dbt takes the place of the pod.
+Docker is needed. With --server, a dbt server runs dbt instead of the pod.
 
 Exit status: 0 if the run succeeded, 1 if it failed, 2 if it could not run.
 """
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--server",
         action="store_true",
-        help="have a server of dbt build the project instead of a pod (needs dbt-watch[server])",
+        help="build the project with a dbt server instead of a pod (needs dbt-watch[server])",
     )
     add_options(parser, run_timeout=RUN_TIMEOUT_S)
 

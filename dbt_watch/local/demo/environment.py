@@ -1,5 +1,5 @@
 """
-Everything that the demo's run needs: the project, its manifest, the cluster or the server of dbt, and Airflow.
+Everything that the demo's run needs: the project, its manifest, the cluster or the dbt server, and Airflow.
 
 Used by `command`. It is taken down in the reverse of the order in which it was set up.
 """
@@ -113,7 +113,7 @@ class ServerEnvironment(DemoEnvironment):
     """The example project by a server of dbt, with an Airflow beside it."""
 
     dag_id = f"{PROJECT}_api"
-    place = "the server of dbt"
+    place = "the dbt server"
     _url = ""
 
     def pods(self) -> list[PodFact]:
@@ -128,7 +128,7 @@ class ServerEnvironment(DemoEnvironment):
 
     def _start_place(self, workspace: Path, project: Path) -> dict[str, str]:
         if importlib.util.find_spec("huey") is None:
-            raise CannotRun(f"the server of dbt is not installed: {installation_of('dbt', 'huey')}")
+            raise CannotRun(f"the dbt server is not installed: {installation_of('dbt', 'huey')}")
         settings = {
             "state_dir": "server",
             "auth": "none",  # on loopback, and for as long as the demo lasts
@@ -160,7 +160,7 @@ class ServerEnvironment(DemoEnvironment):
                 return httpx.get(f"{self._url}/readyz", trust_env=False).status_code == httpx.codes.OK
             return False
 
-        wait_for(is_ready, _SERVER_TIMEOUT_S, "the server of dbt is not ready")
+        wait_for(is_ready, _SERVER_TIMEOUT_S, "the dbt server is not ready")
         connection = {"conn_type": "http", "host": "127.0.0.1", "port": port}
         return {"AIRFLOW_CONN_DBT_API": json.dumps(connection), "JAFFLE_SHOP_RETRIES": "0"}
 

@@ -32,7 +32,7 @@ def exit_status(
         with interrupts_raised():
             return work()
     except Interrupted as interrupt:
-        told, status = "interrupted; everything it started has been ended", 128 + interrupt.signum
+        told, status = "interrupted; everything it started has been stopped", 128 + interrupt.signum
     except as_told as error:
         told, status = str(error), CANNOT_RUN
     except (DbtWatchError, httpx.HTTPError, OSError) as error:

@@ -56,7 +56,7 @@ class FollowedRun:
         :param check: called with each look; raises what makes it useless to wait on
         :raises CannotRun: when a component of Airflow ends, or after the timeout, naming what is unfinished
         """
-        view.step("the run begins")
+        view.step("the run has started")
         observer = Observer(self.airflow.client, self.dag_id, self.run_id, self._builders)
 
         def last_look() -> Observation | None:
@@ -97,7 +97,7 @@ def failed_by_itself(task: Task) -> bool:
 
 def keep(airflow: LocalAirflow, progress: Console) -> None:
     """Leave Airflow to the user until an interrupt, which is the way to end it."""
-    progress.print(f"\n{address_of(airflow)}\nCtrl-C ends it.", highlight=False)
+    progress.print(f"\n{address_of(airflow)}\nPress Ctrl-C to stop it.", highlight=False)
     try:
         while True:
             airflow.check()

@@ -58,7 +58,7 @@ class ApiError(Exception):
 
 
 def bad_request(message: str) -> ApiError:
-    """400: the request cannot be understood, or not now."""
+    """400: the request is invalid, or not now."""
     return ApiError(400, "BadRequest", message)
 
 

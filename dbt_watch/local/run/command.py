@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 DESCRIPTION: Final = """\
 Run a DAG of yours once on this machine: on a real Airflow, and with pods that
-are processes. Neither a cluster nor Docker is needed. Of each image it is said
-which dbt project and which virtual environment stand for it, by --image or in
-the table [tool.dbt_watch] of the nearest pyproject.toml above the DAG file.
+are processes. Neither a cluster nor Docker is needed. --image, or the table
+[tool.dbt_watch] of the nearest pyproject.toml above the DAG file, says which dbt
+project and which virtual environment stand in for each image.
 
-Everything that it starts is ended with it, after Ctrl-C too.
+Everything that it starts is stopped when it ends, also after Ctrl-C.
 
 Exit status: 0 if the run succeeded, 1 if it failed, 2 if it could not run.
 """
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=PROJECT[,VENV]",
-        help="an image that pods name, the dbt project that it holds, and the virtual environment with its dbt (default: the one whose"
+        help="an image that pods use, the dbt project in it, and the virtual environment with its dbt (default: the one whose"
         " dbt is on PATH, or the one that runs this); NAME=,VENV for an image without a project; may be repeated",
     )
     parser.add_argument(
@@ -93,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TARGET=PATH",
-        help="show a file or directory of this machine at the absolute path TARGET in all containers, which write to it itself; may be"
-        " repeated",
+        help="make a file or directory of this machine visible at the absolute path TARGET in all containers, which write to"
+        " the original; may be repeated",
     )
     for option, what in ((SECRET, "a Secret"), (CONFIG_MAP, "a config map")):
         parser.add_argument(
@@ -175,7 +175,7 @@ def _request(args: argparse.Namespace) -> _Request:
     """
     path = Path(args.file)
     if not path.exists():
-        raise ArgumentError("FILE", args.file, "a DAG file, or a folder of DAG files, which exists")
+        raise ArgumentError("FILE", args.file, "an existing DAG file or folder of DAG files")
     path = path.resolve()
     pyproject = nearest_pyproject(path)
     given = UserInput(
@@ -253,7 +253,7 @@ def _as_json(outcome: _Outcome) -> dict[str, Any]:
 def _notes(request: _Request, asked: AskedDags, taken: TakenOver) -> Sequence[str]:
     """Return what a user may wonder about later: what stands for what, and what was not taken."""
     notes = [
-        f"left out, since it cannot be imported: {file}: {trace.rstrip().splitlines()[-1]}"
+        f"skipped, because it cannot be imported: {file}: {trace.rstrip().splitlines()[-1]}"
         for file, trace in asked.errors.items()
     ]
     notes += [
@@ -261,11 +261,11 @@ def _notes(request: _Request, asked: AskedDags, taken: TakenOver) -> Sequence[st
         for one in request.given.stand_ins.values()
     ]
     if taken.variables:
-        notes.append(f"taken over from the environment: {', '.join(sorted(taken.variables))}")
+        notes.append(f"taken from the environment: {', '.join(sorted(taken.variables))}")
     if taken.clusters:
-        notes.append(f"lead to localkube: {', '.join(sorted(taken.clusters))}")
+        notes.append(f"point to localkube: {', '.join(sorted(taken.clusters))}")
     if taken.left_out:
-        notes.append(f"not taken over from the environment: {', '.join(taken.left_out)}")
+        notes.append(f"not taken from the environment: {', '.join(taken.left_out)}")
     return notes
 
 

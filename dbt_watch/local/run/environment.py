@@ -78,7 +78,7 @@ def load(path: Path, workspace: Path, taken: TakenOver, select: Sequence[str] | 
             cwd=home,
         )
         if loading.wait(_LOADING_TIMEOUT_S) != 0 or not result.exists():
-            raise CannotRun(f"{path} cannot be loaded; the last lines of that:\n{loading.tail()}")
+            raise CannotRun(f"{path} cannot be loaded; the last lines of its output:\n{loading.tail()}")
     finally:
         processes.stop()
     return msgspec.json.decode(result.read_bytes(), type=AskedDags)
@@ -175,7 +175,7 @@ class RunEnvironment:
             pod, need = lasting[0].pod, lasting[0].need
             what = f"{need.kind} {need.name}" + (f" with the key {need.key}" if need.key else "")
             raise PreparationError(
-                f"the pod {pod} asks for the {what}, which nobody has given: {option_for(need)}"
+                f"the pod {pod} asks for the {what}, which was not given: {option_for(need)}"
             )
 
     def dbt_seconds(self) -> float | None:

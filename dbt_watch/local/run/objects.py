@@ -58,7 +58,7 @@ def _value(argument: str, value: Any, directory: Path) -> str | bytes:
     if isinstance(value, str):
         return value
     if not isinstance(value, dict) or len(value) != 1:
-        raise ArgumentError(argument, "...", 'a text, { env = "VARIABLE" } or { file = "PATH" }')
+        raise ArgumentError(argument, "...", 'text, { env = "VARIABLE" } or { file = "PATH" }')
     check_keys(argument, value, _SOURCES)
     ((source, text),) = value.items()
     if source == "env":

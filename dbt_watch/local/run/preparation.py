@@ -82,7 +82,7 @@ def images_for(dag: AskedDag, given: UserInput) -> dict[str, Image]:
     refused = [f"  {task.task_id}: {task.refusal}" for task in dag.tasks if task.refusal]
     if refused:
         raise PreparationError(
-            "these tasks cannot run on this machine; with KubernetesPodOperator they could:\n"
+            "these tasks cannot run on this machine, unless they use KubernetesPodOperator:\n"
             + "\n".join(refused)
         )
     images = {
@@ -90,9 +90,7 @@ def images_for(dag: AskedDag, given: UserInput) -> dict[str, Image]:
     }
     told = [*_missing_images(dag, images, given.near), *_missing_objects(dag, given)]
     if told:
-        raise PreparationError(
-            f"{dag.dag_id} asks for what nobody has given. To give it:\n" + "\n".join(told)
-        )
+        raise PreparationError(f"{dag.dag_id} needs what was not given. Add:\n" + "\n".join(told))
     return images
 
 
@@ -110,9 +108,7 @@ def option_for(need: Need | AskedNeed, project: Path | str = "PROJECT[,VENV]") -
     if need.kind == "image":
         return f"{OPTION} {need.name}={project}"
     if need.kind == "claim":
-        return (
-            f"a directory for the claim {need.name}, which only a DAG that names it without a template gets"
-        )
+        return f"a directory for the claim {need.name}; it is created only if the DAG names the claim without a template"
     return f"{_OPTIONS[need.kind]} {need.name}:{need.key or 'KEY'}=VALUE"
 
 
@@ -163,8 +159,8 @@ def _place(one: StandIn, tasks: Sequence[AskedTask]) -> str | None:
         raise ArgumentError(
             "mount",
             None,
-            f"where the project is in {one.image}, in [tool.dbt_watch.images] of a pyproject.toml: the DAG looks for it in"
-            f" {' and '.join(places)}",
+            f"the project's path in {one.image}, in [tool.dbt_watch.images] of a pyproject.toml: the DAG expects it in "
+            f"{' and '.join(places)}",
         )
     return places[0] if places else f"{DEFAULT_PLACE}/{one.project.name}"
 

@@ -63,7 +63,9 @@ def _read(path: Path) -> Pyproject:
     try:
         content = msgspec.toml.decode(path.read_bytes())
     except ImportError as error:  # before Python 3.11, where nothing has brought it
-        raise ArgumentError("pyproject.toml", str(path), "`pip install tomli`, which reads it") from error
+        raise ArgumentError(
+            "pyproject.toml", str(path), "tomli to be installed, which reads it: `pip install tomli`"
+        ) from error
     except (msgspec.DecodeError, ValueError) as error:
         raise ArgumentError("pyproject.toml", str(path), f"TOML ({error})") from error
     table = content.get("tool", {}).get("dbt_watch", {})

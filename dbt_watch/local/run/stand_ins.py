@@ -144,8 +144,8 @@ def _of_table(argument: str, image: str, value: Any, directory: Path, *, shown: 
         ("project", str, "the path of a dbt project"),
         ("venv", str, "the path of a virtual environment"),
         ("mount", str, "an absolute path inside the container"),
-        ("env", dict, "a table of texts"),
-        ("entrypoint", list, "a list of texts"),
+        ("env", dict, "a table of text values"),
+        ("entrypoint", list, "a list of text values"),
     ):
         given = value.get(name)
         if given is not None and not isinstance(given, kind):
@@ -167,7 +167,7 @@ def _project(argument: str, text: str | None, directory: Path) -> Path | None:
         return None
     path = directory / Path(text).expanduser()
     if not path.is_dir():
-        raise ArgumentError(argument, str(path), "the directory of a dbt project, which exists")
+        raise ArgumentError(argument, str(path), "an existing directory of a dbt project")
     if not (path / PROJECT_FILE).is_file():
         raise ArgumentError(argument, str(path), f"the directory of a dbt project, with a {PROJECT_FILE}")
     return path.resolve()
@@ -200,7 +200,7 @@ def _words(argument: str, words: Any, *, has_project: bool) -> tuple[str, ...]:
     if words is None:
         return ("dbt",) if has_project else ()
     if not all(isinstance(word, str) for word in words):
-        raise ArgumentError(f"{argument}.entrypoint", words, "a list of texts")
+        raise ArgumentError(f"{argument}.entrypoint", words, "a list of text values")
     return tuple(words)
 
 

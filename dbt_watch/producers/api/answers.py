@@ -89,7 +89,7 @@ def said_in(answer: Answer) -> str:
     """Return an answer in one line: its status, and its words as far as they are for people."""
     if answer.status in REDIRECTS:
         where = answer.headers.get("location", "").partition("?")[0]
-        return f"HTTP {answer.status}: it is at {one_line(where, MAX_WORDS)}, which the connection has to say"
+        return f"HTTP {answer.status}: redirected to {one_line(where, MAX_WORDS)}; put this address into the connection"
     try:
         said = msgspec.json.decode(answer.content)
     except (msgspec.MsgspecError, ValueError, RecursionError):

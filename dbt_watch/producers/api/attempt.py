@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ON_THE_SERVER: Final[tuple[Phase, str]] = (
     "parsing",
-    "the server has the invocation; dbt has not come to a node",
+    "the server has accepted the invocation; dbt has not started a node yet",
 )
 """The phase of an attempt whose invocation is followed."""
 

@@ -302,7 +302,7 @@ class WorkerClient:
         try:
             connection = self._read()
         except Exception as error:  # noqa: BLE001 - Airflow may not answer; the old one is tried on
-            log.warning("The connection %s cannot be read anew: %s", self._conn_id, error)
+            log.warning("The connection %s cannot be read again: %s", self._conn_id, error)
             return
         self._client.close()
         self.connection = connection
@@ -413,7 +413,7 @@ class TriggererClient:
         try:
             await self._open()
         except Exception as error:  # noqa: BLE001 - Airflow may not answer; the old one is tried on
-            log.warning("The connection %s cannot be read anew: %s", self._conn_id, error)
+            log.warning("The connection %s cannot be read again: %s", self._conn_id, error)
             return
         if before is not None:
             await before.aclose()

@@ -112,7 +112,7 @@ class DbtApiCommandOperator(BaseOperator):
             earlier = msgspec.structs.replace(key, attempt=number)
             found: RemoteInvocation = client.run(client.server.look(earlier.invocation_id))
             if found.is_open:
-                self.log.info("The invocation %s still runs; it is followed", found.task_id)
+                self.log.info("The invocation %s is still running; following it", found.task_id)
                 self._invocation_id = found.task_id
                 return found
         # Before the server has it: whoever stops the task meanwhile has to name it.
@@ -124,5 +124,5 @@ class DbtApiCommandOperator(BaseOperator):
         self._invocation_id = posted.task_id
         if self._is_stopped:
             raise DbtWatchError("the task was stopped when the server had just been asked to run dbt")
-        self.log.info("The server has taken the invocation %s: %s", posted.task_id, posted.state)
+        self.log.info("The server has accepted the invocation %s: %s", posted.task_id, posted.state)
         return posted

@@ -123,7 +123,7 @@ class ApiConnection(msgspec.Struct, frozen=True, kw_only=True):
             files = ", ".join(filter(None, (self.ca, *self.cert[:2])))
             why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
             raise ArgumentError(
-                f"connection {self.conn_id}: ca, cert", files, f"files in PEM that can be read ({why})"
+                f"connection {self.conn_id}: ca, cert", files, f"readable files in PEM format ({why})"
             ) from None
         return context
 
@@ -147,7 +147,7 @@ def read_connection(connection: Any) -> ApiConnection:
     login, password = connection.login or None, connection.password or None
     ways = [name for name, given in (("login", login), ("bearer_token", token), ("oauth2", oauth2)) if given]
     if len(ways) > 1:
-        raise reader.wrong(", ".join(ways), "one way to sign in")
+        raise reader.wrong(", ".join(ways), "only one way to sign in")
     return ApiConnection(
         conn_id=connection.conn_id,
         base_url=reader.base_url(connection),
@@ -245,7 +245,8 @@ class _Reader:
             return ()
         if not isinstance(files, list) or not 0 < len(files) <= _WITH_PASSWORD:
             raise self.wrong(
-                "cert", "a file, or a list: that of the certificate, that of its key, and its password"
+                "cert",
+                "a certificate file, or a list: the certificate file, the key file and the key's password",
             )
         if not all(isinstance(each, str) for each in files):
             raise self.wrong("cert", "files")
@@ -255,7 +256,7 @@ class _Reader:
         """Return the headers that are sent with each request."""
         value = self._extra.get("headers") or {}
         if not isinstance(value, Mapping) or not all(isinstance(each, str) for each in value.values()):
-            raise self.wrong("headers", "an object of texts")
+            raise self.wrong("headers", "an object whose values are text")
         return dict(value)
 
     def oauth2(self) -> OAuth2 | None:

@@ -112,7 +112,7 @@ class EarlierInvocations:
         unwanted = [*self._unwanted, *([self.running] if everything and self.running else [])]
         for found in unwanted:
             log.info(
-                "Aborting the invocation %s: it was posted before this task was cleared, or is not to be taken over",
+                "Aborting the invocation %s: it was posted before this task was cleared, or must not be taken over",
                 found.task_id,
             )
         abort_and_wait(self._client, unwanted, self._attempt.tick)
@@ -122,7 +122,7 @@ class EarlierInvocations:
         return f"the invocation {run.task_id}"
 
     def exit_code(self, run: RemoteInvocation) -> int | None:
-        """Return dbt's exit code; None when dbt did not come to its end."""
+        """Return dbt's exit code; None when dbt did not get to its end."""
         return end_of(run)[0]
 
     def end_words(self, run: RemoteInvocation) -> str:
@@ -165,7 +165,7 @@ class ProjectInvocations:
         if listed is None and self._has_list:
             self._has_list = False
             log.info(
-                "The server does not list its invocations: it sees to it alone that dbt does not run twice"
+                "The server does not list its invocations, so it alone must prevent dbt from running twice"
             )
         found = [(each, marks_of(each.task_id)) for each in listed or ()]
         return [
@@ -192,7 +192,7 @@ class ProjectInvocations:
             over = {mark for mark, task in owners.items() if task is not None and states.get(task) in OVER}
             nobodys = [found for found, marks in others if marks.task in over]
             if nobodys:
-                log.info("Aborting what runs for tasks that have ended: %s", _names(nobodys))
+                log.info("Aborting the invocations of tasks that have ended: %s", _names(nobodys))
                 abort_and_wait(self._client, nobodys, on_tick)
                 continue
             waited_for.update(known)
@@ -241,7 +241,7 @@ def abort_and_wait(
         while client.run(client.server.look(found.task_id)).is_open:
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"the invocation {found.task_id} was aborted and goes on, and dbt must not run twice"
+                    f"the invocation {found.task_id} was aborted but is still running, and dbt must not run twice"
                 )
             pause(POLL, on_tick)
 

@@ -52,7 +52,7 @@ class RemoteEnd(NamedTuple):
     """
     How an invocation has ended.
 
-    :param exit_code: of dbt; None when dbt did not come to its end
+    :param exit_code: of dbt; None when dbt did not get to its end
     :param reason: why, where the log may not tell
     :param run_results: dbt's own results, where the log does not tell of all nodes
     :param no_log: why nothing is known from a log; empty where there is one
@@ -127,7 +127,7 @@ class InvocationFollowing:
             yield Pause(max(pause, DUTY * found.seconds) if found.log_content is not None else pause)
 
     def _lost(self) -> RemoteEnd:
-        reason = f"the server does not know the invocation {self._task_id} any more: it was lost"
+        reason = f"the server no longer knows the invocation {self._task_id}"
         return RemoteEnd(None, reason, no_log="" if self._watch.has_records else self._why_no_log())
 
     def _read_log(self, found: RemoteInvocation) -> Generator[Step, Any, bool]:
@@ -149,7 +149,7 @@ class InvocationFollowing:
             if part is None:
                 return has_come
             if part.offset < self._offset:
-                log.warning("The log of the server has become shorter; it is read from its beginning again")
+                log.warning("The server's log has become shorter; reading it again from the beginning")
                 self._offset, self._splitter = 0, LineSplitter()
                 yield Pause(pace.next())
                 continue
@@ -166,7 +166,7 @@ class InvocationFollowing:
             if time.monotonic() > give_up_at:
                 if not found.is_open:
                     log.warning(
-                        "The server does not say that its log is complete; the last lines may be missing"
+                        "The server has not reported that its log is complete; the last lines may be missing"
                     )
                 return has_come
             if part.content:
@@ -189,7 +189,7 @@ class InvocationFollowing:
         elif self._has_own_log is None and found.state != PENDING:
             self._has_own_log = False
             self._tell(
-                f"The server gives no log of its own; what becomes of the nodes may be known from {self._results}"
+                f"The server provides no log; how the nodes ended may be known only at the end, from {self._results}"
                 " alone, at the end"
             )
         return part
@@ -198,9 +198,7 @@ class InvocationFollowing:
         """Take the whole log so far."""
         new = self._content.more(text)
         if new is None:
-            log.warning(
-                "The log that the server gives does not go on where it was; it is read as a whole again"
-            )
+            log.warning("The server's log does not continue where it left off; reading all of it again")
             self._splitter = LineSplitter()
             new = text
         if new:
@@ -213,13 +211,13 @@ class InvocationFollowing:
 
     def _tell_state(self, found: RemoteInvocation) -> None:
         if found.state == PENDING:
-            self._tell("The invocation waits for its turn on the server")
+            self._tell("The invocation is queued on the server")
         elif found.is_open:
             self._tell_that_it_runs()
 
     def _tell_that_it_runs(self) -> None:
         if self._told:
-            self._tell("The server runs dbt")
+            self._tell("The server is running dbt")
 
     def _tell(self, text: str) -> None:
         if text not in self._told:
@@ -236,9 +234,7 @@ class InvocationFollowing:
         if self._watch.has_open_nodes and exit_code is not None:
             run_results = yield from self._server.artifact(self._task_id, self._results)
         if not has_log and run_results is not None:
-            log.info(
-                "What became of the nodes is read from %s: the server gives no log of dbt", self._results
-            )
+            log.info("Reading how the nodes ended from %s: the server provides no dbt log", self._results)
         no_log = ""
         if not has_log:
             missing = "" if run_results is not None else f", and no {self._results}"
@@ -249,8 +245,8 @@ class InvocationFollowing:
 
     def _why_no_log(self) -> str:
         if self._content.length or self._offset:
-            return "the log that the server gives holds no record of dbt"
-        return "the server gives no log"
+            return "the server's log contains no record from dbt"
+        return "the server provides no log"
 
 
 class _GrowingText:
@@ -269,10 +265,14 @@ class _GrowingText:
 
 
 def end_of(found: RemoteInvocation) -> tuple[int | None, str | None]:
-    """Return dbt's exit code as an invocation that has ended tells it, None where dbt did not come to its end, and why."""
+    """Return dbt's exit code as an invocation that has ended tells it, None where dbt did not get to its end, and why."""
     if found.state == SUCCESS:
         return 0, None
     if found.state == FAILURE:
         return found.exit_code or 1, found.why or None
-    what = "the invocation was aborted" if found.state == ABORTED else f"the server ended it as {found.state}"
+    what = (
+        "the invocation was aborted"
+        if found.state == ABORTED
+        else f"the server ended the invocation as {found.state}"
+    )
     return None, f"{what}: {found.why}" if found.why else what

@@ -170,7 +170,7 @@ class DbtApiOperator(DbtTaskMixin, BaseOperator):
         # Before the server has it: whoever stops the task meanwhile has to name it.
         self._invocation_id = key.invocation_id
         posted = client.run(client.server.post(command, key.invocation_id, self.project_dir))
-        self.log.info("The server has taken the invocation %s: %s", posted.task_id, posted.state)
+        self.log.info("The server has accepted the invocation %s: %s", posted.task_id, posted.state)
         if self._is_stopped:
             self._is_stopped, self._invocation_id = False, posted.task_id
             self.stop_dbt()

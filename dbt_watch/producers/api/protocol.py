@@ -147,7 +147,7 @@ class DbtServer:
         body: dict[str, Any] = {"command": list(command), "task_id": task_id}
         if project_dir is not None:
             body["project_dir"] = project_dir
-        trouble = _Trouble(self._name, "taking the invocation", POST_PATIENCE)
+        trouble = _Trouble(self._name, "posting the invocation", POST_PATIENCE)
         while True:
             may_be_taken = True
             try:
@@ -168,7 +168,8 @@ class DbtServer:
                 found = yield from self.look(task_id, trouble.time_left)
                 if found.state != NOT_FOUND:
                     log.info(
-                        "The server has taken the invocation, though it did not say so: it is %s", found.state
+                        "The server has accepted the invocation, although its response was lost: it is %s",
+                        found.state,
                     )
                     return found
 
@@ -182,7 +183,7 @@ class DbtServer:
         :raises ServerError: when it refuses, or does not answer
         """
         path = f"/invocations/{quote(task_id, safe='')}"
-        trouble = _Trouble(self._name, "telling the state of an invocation", patience)
+        trouble = _Trouble(self._name, "getting the state of the invocation", patience)
         plain_until = time.monotonic() + min(patience, PLAIN_404_PATIENCE)
         while True:
             answer = yield from self._ask(Ask("GET", path), trouble)
@@ -196,7 +197,7 @@ class DbtServer:
             found = invocation_in(answer, task_id) if answer.status in _OK else None
             if found is not None and found.state in STATES:
                 return found
-            yield Pause(trouble.of(answer, wants="an invocation in a state of the contract"))
+            yield Pause(trouble.of(answer, wants="an invocation in a known state"))
 
     def log_part(
         self, task_id: str, offset: int, patience: float = PATIENCE
@@ -231,10 +232,10 @@ class DbtServer:
 
         :raises ServerError: when the server does not answer, or refuses
         """
-        trouble = _Trouble(self._name, "aborting an invocation", ABORT_PATIENCE)
+        trouble = _Trouble(self._name, "aborting the invocation", ABORT_PATIENCE)
         answer = yield from self._ask(Ask("POST", f"/invocations/{quote(task_id, safe='')}/abort"), trouble)
         if answer.status not in {*_OK, 204, _HTTP_NOT_FOUND}:
-            raise ServerError(f"{self._name} does not abort the invocation: {said_in(answer)}", answer.status)
+            raise ServerError(f"{self._name} did not abort the invocation: {said_in(answer)}", answer.status)
 
     def artifact(self, task_id: str, name: str) -> Generator[Ask | Renew | Pause, Any, bytes | None]:
         """
@@ -248,7 +249,7 @@ class DbtServer:
                 Ask("GET", path), _Trouble(self._name, f"reading {name}", ABORT_PATIENCE)
             )
         except ServerError as error:
-            log.info("%s cannot be had: %s", name, error)
+            log.info("%s cannot be read: %s", name, error)
             return None
         return answer.content if answer.status in _OK else None
 
@@ -345,7 +346,7 @@ class _Trouble:
         pause = max(pause, self._backoff.next())
         if is_final or now + pause > until:
             raise ServerError(f"{self._name}: {self._what}: {words}", status)
-        log.warning("%s: %s: %s; again in %.1f s", self._name, self._what, words, pause)
+        log.warning("%s: %s: %s; retrying in %.1f s", self._name, self._what, words, pause)
         return pause
 
 

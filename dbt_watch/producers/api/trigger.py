@@ -80,9 +80,7 @@ class DbtApiTrigger(DbtTrigger):
             if error is not None:
                 # Such as a connection that is not there, or is wrong.
                 self.log.error("Following the invocation failed", exc_info=error)
-                reason = (
-                    f"the server was not asked: {one_line(f'{type(error).__name__}: {error}', _MAX_CHARS)}"
-                )
+                reason = f"the server could not be asked: {one_line(f'{type(error).__name__}: {error}', _MAX_CHARS)}"
                 return await self._broken_off(following, reason)
         finally:
             follower.cancel()

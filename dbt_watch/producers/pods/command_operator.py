@@ -260,9 +260,7 @@ class DbtCommandMixin(PodOperatorMixin):
             elif problem is not None:
                 raise PodLost(broken_off(words_of(problem), pod, self.base_container_name)) from problem
             else:
-                raise PodLost(
-                    f"the `execute` of {type(self).__name__} has ended without having followed a pod"
-                )
+                raise PodLost(f"the `execute` of {type(self).__name__} did not follow a pod")
         if watch.exit_code != 0:
             raise watch.failure(PodLost) from None
         if problem is not None:

@@ -95,8 +95,7 @@ class PodsOfAttempts:
             self.put_aside(pod)
         for pod in unwanted:
             log.info(
-                "Stopping dbt in pod %s of attempt %s: it has been started before this task was cleared, or is not"
-                " to be taken over",
+                "Stopping dbt in pod %s of attempt %s: it was started before this task was cleared, or must not be taken over",
                 pod.metadata.name,
                 attempt_of(pod),
             )
@@ -192,7 +191,7 @@ def await_gone(
         while not _has_ended(pod, read, container):
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"pod {pod.metadata.name}, which is being deleted, is still there, and dbt must not run twice"
+                    f"pod {pod.metadata.name} is being deleted but still exists, and dbt must not run twice"
                 )
             on_tick()
             time.sleep(POLL)
@@ -204,5 +203,5 @@ def _has_ended(pod: V1Pod, read: Callable[[V1Pod], V1Pod], container: str) -> bo
     except Exception as error:  # noqa: BLE001 - whatever it is, the pod may still be there
         if status_of(error) == HTTP_NOT_FOUND:
             return True
-        log.warning("Asking for the state of pod %s failed (%s); asking again", pod.metadata.name, error)
+        log.warning("Asking for the state of pod %s failed (%s); retrying", pod.metadata.name, error)
         return False

@@ -47,7 +47,7 @@ def read_files(client: Any, pod: V1Pod, container: str, tail: int) -> EnclosedFi
         try:
             _read(client, pod, container, tail + SLACK, files)
         except Exception as error:  # noqa: BLE001 - whatever cuts it, it is read again
-            log.info("Reading the files in the log of %s was cut (%s)", pod.metadata.name, error)
+            log.info("Reading the files in the log of %s was interrupted (%s)", pod.metadata.name, error)
             continue
         if files.found()[0]:
             break

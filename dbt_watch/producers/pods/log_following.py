@@ -157,7 +157,7 @@ class LogFollowing:
             raise error
         if status == HTTP_NOT_FOUND:
             return ContainerEnd(None, "the pod was deleted")
-        log.warning("Asking for the pod's state failed (%s); asking again", error)
+        log.warning("Asking for the pod's state failed (%s); retrying", error)
         return None
 
     def _read(self, *, follow: bool) -> Generator[ReadLog, StreamOutcome, StreamOutcome]:
@@ -168,7 +168,7 @@ class LogFollowing:
             if status in self._raises:
                 raise stream.error
             if not follow or status != HTTP_NOT_FOUND:
-                log.info("Reading the log of %s was cut (%s); reading on", self._name, stream.error)
+                log.info("Reading the log of %s was interrupted (%s); continuing", self._name, stream.error)
         return stream
 
     def _end(self) -> Generator[ReadPod, Any, ContainerEnd | None]:

@@ -261,7 +261,7 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         result = self._attempted(context, attempt, run)
         if attempt.watch is None:
             name = type(self).__name__
-            why = f"the `execute` of {name} has ended without having called that of KubernetesPodOperator"
+            why = f"the `execute` of {name} did not call the execute of KubernetesPodOperator"
             self._close(attempt, why)
             raise DbtWatchError(why)
         return result
@@ -327,7 +327,7 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             earlier = PodsOfAttempts(self, context, attempt, namespace)
             plan = RetryPlanner(self, attempt, wanted.whole, earlier).plan()
         if self.has_left_pod:
-            raise DbtWatchError("the task was stopped before there was a pod")
+            raise DbtWatchError("the task was stopped before its pod was created")
         if plan is None:
             if profile is not None:
                 profile.discard()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dbt_watch.core.run_notes import Phase
 
-PARSING: Final[tuple[Phase, str]] = ("parsing", "dbt starts, and reads the project")
+PARSING: Final[tuple[Phase, str]] = ("parsing", "dbt is starting and reading the project")
 """The phase of an attempt whose pod runs."""
 
 # In seconds. What happens to a pod in the meantime is a request more, so it is asked for only where a start takes long.
@@ -26,7 +26,7 @@ EVENTS_AFTER: Final = 3.0
 EVENTS_EVERY: Final = 10.0
 
 # What the kubelet does for a pod; all else that it tells is of no use to one who waits.
-_STEPS: Final = {"Pulling": "its image is being pulled", "Pulled": "its container is being made"}
+_STEPS: Final = {"Pulling": "pulling its image", "Pulled": "creating its container"}
 
 
 class PodPhase:
@@ -57,6 +57,6 @@ class PodPhase:
         if obstacle:
             return f"pod pending: {obstacle}"
         if not (pod.spec is not None and pod.spec.node_name):
-            return "pod pending: it waits for a node"
+            return "pod pending: waiting for a node"
         steps = [_STEPS[event.reason] for event in self.events if event.reason in _STEPS]
-        return f"pod pending: on node {pod.spec.node_name}, {steps[-1] if steps else 'it is being started'}"
+        return f"pod pending: on node {pod.spec.node_name}, {steps[-1] if steps else 'starting'}"

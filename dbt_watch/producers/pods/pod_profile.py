@@ -125,7 +125,7 @@ class PodProfile:
             if not _is_refusal(error):
                 self._delete_if_possible()
             raise
-        log.info("The profile is made of connection %s, and is in Secret %s", self._conn_id, self.name)
+        log.info("The profile was made from connection %s and is in Secret %s", self._conn_id, self.name)
         try:
             made = create(pod)
         except BaseException as error:
@@ -202,7 +202,9 @@ class PodProfile:
             except Exception as unread:  # noqa: BLE001 - the error before it is the one to be told
                 if status_of(unread) != HTTP_NOT_FOUND:
                     log.warning(
-                        "Secret %s may be left; the next attempt deletes it: %s", self.name, words_of(unread)
+                        "Secret %s may be left behind; the next attempt deletes it: %s",
+                        self.name,
+                        words_of(unread),
                     )
                     return
             else:
@@ -213,7 +215,7 @@ class PodProfile:
     def _undo(self, pod: V1Pod) -> None:
         """Delete a pod that could not be given its Secret: nothing would delete that one with it."""
         log.warning(
-            "Secret %s could not be given to pod %s, so both are deleted", self.name, pod.metadata.name
+            "Secret %s could not be assigned to pod %s, so both are deleted", self.name, pod.metadata.name
         )
         try:
             plain_pod_manager(self._operator).delete_pod(pod)
@@ -227,7 +229,7 @@ class PodProfile:
             asked_again(self._delete)
         except Exception as error:  # noqa: BLE001 - the error before it is the one to be told
             why = words_of(error)
-            log.warning("Secret %s may be left; the next attempt deletes it: %s", self.name, why)
+            log.warning("Secret %s may be left behind; the next attempt deletes it: %s", self.name, why)
 
     def _delete(self) -> None:
         try:

@@ -38,7 +38,7 @@ class TaskIdTaken(Exception):
 
 
 class QueueFull(Exception):
-    """As many invocations wait as may."""
+    """The maximum number of invocations is waiting."""
 
 
 class InvocationStore:

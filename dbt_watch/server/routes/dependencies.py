@@ -79,7 +79,7 @@ def principal_of(
     except Unauthenticated:
         raise HTTPException(
             401,
-            "a valid token is needed",
+            "a valid token is required",
             {"WWW-Authenticate": 'Bearer realm="dbt-watch", Basic realm="dbt-watch"'},
         ) from None
 
@@ -91,10 +91,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "No valid token."},
     422: {
         "model": Problem,
-        "description": "The request cannot be understood, or asks for what is not allowed.",
+        "description": "The request is invalid, or asks for something that is not allowed.",
     },
 }
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is none."}}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "It does not exist."}}
 FORBIDDEN: dict[int | str, dict[str, Any]] = {
     403: {"model": Problem, "description": "The token is not for this command."}
 }

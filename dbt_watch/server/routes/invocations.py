@@ -40,11 +40,11 @@ router = APIRouter(responses=PROBLEMS)
     "/invocations",
     responses={
         **FORBIDDEN,
-        400: {"model": Problem, "description": "The body is no text."},
+        400: {"model": Problem, "description": "The body is not text."},
         408: {"model": Problem, "description": "The body did not arrive in time."},
         409: {"model": Problem, "description": "Another invocation has this task_id."},
         413: {"model": Problem, "description": "The body is too large."},
-        429: {"model": Problem, "description": "As many invocations wait as may."},
+        429: {"model": Problem, "description": "The maximum number of invocations is waiting."},
     },
 )
 def post_invocation(body: InvocationRequest, server: Server, sender: Sender) -> Accepted:
@@ -76,7 +76,7 @@ def post_invocation(body: InvocationRequest, server: Server, sender: Sender) -> 
     except TaskIdTaken:
         raise HTTPException(409, "another invocation has this task_id") from None
     except QueueFull:
-        raise HTTPException(429, "too many invocations wait", {"Retry-After": "30"}) from None
+        raise HTTPException(429, "too many invocations are waiting", {"Retry-After": "30"}) from None
     if is_new:
         _wake(server)
     return Accepted(task_id=new.task_id, log_path=str(server.files(new.task_id).log), state=invocation.state)
@@ -87,7 +87,7 @@ def _wake(server: Services) -> None:
         server.queue.put()
     except Exception:
         # The invocation is kept, and the workers look for such work by themselves.
-        _LOGGER.exception("the queue does not answer")
+        _LOGGER.exception("the queue does not respond")
 
 
 @router.get("/invocations", response_model_exclude_none=True)
@@ -99,7 +99,7 @@ def list_invocations(
     project: Annotated[str | None, Query(max_length=64)] = None,
     target: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=_LONGEST_PAGE)] = 50,
-    before: Annotated[int | None, Query(ge=1, le=2**62, description="`next` of the page before.")] = None,
+    before: Annotated[int | None, Query(ge=1, le=2**62, description="`next` of the previous page.")] = None,
 ) -> InvocationPage:
     """List the invocations of the projects that the sender may use, the newest first."""
     projects = sender.projects_among(server.projects)

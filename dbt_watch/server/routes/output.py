@@ -28,8 +28,8 @@ router = APIRouter(responses=PROBLEMS)
     response_class=Response,
     responses={
         200: {
-            "description": "What dbt wrote to its standard output and error: its log as JSON, one record a line, and lines that"
-            " are none.",
+            "description": "What dbt wrote to its standard output and error: its log as JSON, one record per line, and lines that are"
+            " not records.",
             "content": {"text/plain": {"schema": {"type": "string", "format": "binary"}}},
             "headers": {
                 "X-Log-Offset": {
@@ -47,7 +47,7 @@ router = APIRouter(responses=PROBLEMS)
             },
         },
         **NOT_FOUND,
-        503: {"model": Problem, "description": "As many logs are followed as may be."},
+        503: {"model": Problem, "description": "The maximum number of logs is being followed."},
     },
 )
 async def get_log(
@@ -58,9 +58,7 @@ async def get_log(
     offset: Annotated[int, Query(ge=0, le=2**62, description="Where to begin, in bytes.")] = 0,
     limit: Annotated[
         int,
-        Query(
-            ge=1, le=LONGEST_PIECE, description="The most to return, in bytes; of no effect with `follow`."
-        ),
+        Query(ge=1, le=LONGEST_PIECE, description="The most to return, in bytes; no effect with `follow`."),
     ] = DEFAULT_PIECE,
     wait: Annotated[
         float,
@@ -68,7 +66,7 @@ async def get_log(
             ge=0,
             le=LONGEST_WAIT,
             description="How long to wait, in seconds, for something to be there at the offset, or for the end of the invocation."
-            " There is no waiting while as many logs are followed as may be; of no effect with `follow`.",
+            " It does not wait while the maximum number of logs is being followed; no effect with `follow`.",
         ),
     ] = 0.0,
     follow: Annotated[
@@ -86,7 +84,7 @@ async def get_log(
     is_full = len(server.followers) >= server.settings.limits.followers
     if follow:
         if is_full:
-            raise HTTPException(503, "too many logs are followed", {"Retry-After": "5"})
+            raise HTTPException(503, "too many logs are being followed", {"Retry-After": "5"})
         return StreamingResponse(_followed(server, task_id, offset), media_type="text/plain", headers=headers)
     path, has_ended = server.files(task_id).log, _end_of(server, task_id)
     if wait == 0 or is_full:

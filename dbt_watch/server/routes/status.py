@@ -53,9 +53,9 @@ def readyz(server: Server, response: Response) -> Health:
         _LOGGER.exception("not ready")
         response.status_code = 503
         return Health(
-            status="the database does not answer"
+            status="the database does not respond"
             if isinstance(error, sa.exc.SQLAlchemyError)
-            else "the queue does not answer"
+            else "the queue does not respond"
         )
     if not workers:
         response.status_code = 503

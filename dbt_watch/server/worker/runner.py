@@ -83,7 +83,7 @@ class Runner:
             end = InvocationEnd(
                 state=_INTERNAL,
                 exc_type="UnknownProject",
-                exc_message="the server has no such project any more",
+                exc_message="the server no longer has this project",
             )
         else:
             try:
@@ -155,7 +155,7 @@ class _Run:
             try:
                 return self._warm.fork(arguments, environment, self._project.directory)
             except NotWarm:
-                _LOGGER.info("dbt of %s starts as a program", self._task_id)
+                _LOGGER.info("dbt of %s is started as a new program", self._task_id)
         return DbtProgram(arguments, environment, self._project.directory)
 
     def _follow(self, dbt: DbtProcess, copy: LogCopy) -> None:
@@ -183,7 +183,7 @@ class _Run:
             if self._ended_by is None and self._store.is_abort_requested(self._task_id):
                 self._ended_by = InvocationEnd(state=InvocationState.ABORTED)
         except sa.exc.SQLAlchemyError:
-            _LOGGER.warning("the database does not answer", exc_info=True)
+            _LOGGER.warning("the database does not respond", exc_info=True)
             # By now another host may take the invocation for lost.
             self._is_lost = now - self._heard_at > FENCE_S
         if self._ended_by is None:
@@ -209,7 +209,7 @@ class _Run:
             if changed == before.get(name):
                 continue
             if source.stat().st_size > self._settings.limits.artifact_bytes:
-                _LOGGER.warning("%s of %s is too large to be kept", name, self._task_id)
+                _LOGGER.warning("%s of %s is too large to keep", name, self._task_id)
                 continue
             copy_masked(source, files.artifact(name), self._masker)
 

@@ -66,12 +66,15 @@ class Sweep:
             end_session(invocation.pid, invocation.pid_started or 0.0)
         if not invocation.begun and invocation.claims < _CLAIMS:
             if self._store.requeue(invocation.task_id, owner):
-                _LOGGER.warning("the worker of %s died before dbt began; it waits again", invocation.task_id)
+                _LOGGER.warning(
+                    "the worker of %s died before dbt started; the invocation is queued again",
+                    invocation.task_id,
+                )
             return
         lost = InvocationEnd(
             state=InvocationState.INTERNAL_ERROR,
             exc_type="WorkerLost",
-            exc_message="the worker that ran dbt was killed; what dbt had done by then is in the log",
+            exc_message="the worker that ran dbt was killed; the log shows what dbt had done until then",
         )
         if self._store.finish(invocation.task_id, owner, lost):
             _LOGGER.warning("the worker of %s died while dbt ran", invocation.task_id)

@@ -204,10 +204,10 @@ class WarmProject:
             interpreter = interpreter_of(script)
         except (ArgumentError, OSError, ValueError) as error:
             script, interpreter = "", None
-            self._say(f"it cannot be read: {error}")
+            self._say(f"dbt's script cannot be read: {error}")
         else:
             if interpreter is None:
-                self._say(f"{script} is no console script of dbt-core")
+                self._say(f"{script} is not a console script of dbt-core")
         if interpreter is None:
             self._postpone(now)
             return
@@ -250,7 +250,7 @@ class WarmProject:
             self._process.stdout.close()
         self._process = None
         if code == 0:
-            _LOGGER.info("what dbt of %s consists of has changed", self._project.name)
+            _LOGGER.info("the dbt installation of %s has changed", self._project.name)
             self._start_at, self._with_adapters = now, True
             return
         if code == fork_server.THREADS and self._with_adapters:
@@ -269,7 +269,7 @@ class WarmProject:
     def _say(self, why: str) -> None:
         if why != self._said:
             self._said = why
-            _LOGGER.warning("dbt of %s starts as a program each time: %s", self._project.name, why)
+            _LOGGER.warning("dbt of %s is started as a new program each time: %s", self._project.name, why)
 
     def _turn_away(self) -> None:
         """Close the streams of who waits, so that they need not wait until they have lost patience."""

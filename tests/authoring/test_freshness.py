@@ -187,7 +187,7 @@ def test_what_cannot_be_meant_is_refused_while_the_dag_is_parsed(make, arguments
 def test_a_source_that_dbt_cannot_be_asked_for_is_refused(make, changed, name, freshness):
     path = changed(lambda content: content["sources"][ORDERS].update(name=name))
     with pytest.raises(
-        SelectionError, match=r"freshness='landed_shop.landing.*': expected sources whose names"
+        SelectionError, match=r"freshness='landed_shop.landing.*': expected source names of ASCII letters"
     ):
         make(manifest=path, freshness=freshness)
 

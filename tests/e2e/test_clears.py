@@ -68,7 +68,7 @@ def test_clearing_a_failed_producer_alone_builds_nothing_and_says_what_else_to_c
     assert again.state == "failed"
     assert again.with_state("failed") == red
     log = again.log("shop.dbt_build", attempt=2, until="Task failed with exception")  # Airflow's, an error
-    assert "Clear them together" in log
+    assert "Clear all failed tasks of the run together" in log
     assert "have failed and were not cleared together with shop.dbt_build" in log
     for task_id in red - {"shop.dbt_build"}:
         assert task_id in log

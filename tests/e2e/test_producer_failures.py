@@ -284,7 +284,7 @@ def test_a_worker_that_is_asked_to_end_does_not_take_the_build_with_it(run_of):
     run = run_of("asked_to_end").in_the_middle()
     task, _ = run.processes()
     task.send_signal(signal.SIGTERM)
-    run.wait_for_log(PRODUCER, "The pod is left alone")
+    run.wait_for_log(PRODUCER, "The pod keeps running")
     run.open_gate()
     assert run.end() == "success"
     assert set(run.nodes().values()) == {"success"}

@@ -94,7 +94,7 @@ def test_the_failed_producer_is_cleared_without_its_sensors_and_then_with_them(s
     run.clear(PRODUCER)
     assert run.end() == "failed"
     assert {task_id for task_id, task in run.tasks.items() if task.state == "failed"} == red
-    log = run.log(PRODUCER, 2, until="Clear them together")
+    log = run.log(PRODUCER, 2, until="Clear all failed tasks of the run together")
     assert "were not cleared together with shop.dbt_build" in log
     assert len(pods(run)) == 1
     run.clear(only_failed=True)

@@ -427,6 +427,8 @@ def test_a_producer_waits_for_what_a_sensor_builds_unless_the_sensor_has_ended(s
 
     def end():
         alone.update(state="SUCCESS")
+        # Not between the look at the invocations and that at the task.
+        time.sleep(2)
         shop.states["shop.stg_orders"] = "success"
 
     if not is_aborted:

@@ -55,12 +55,6 @@ def split_shop(postgres, parse, tmp_path_factory):
             "coalesce(paid.amount, 0)", "cast(coalesce(paid.amount, 0) as decimal(10, 2))"
         )
     )
-    # Of two dbts that make it at the same moment, Postgres refuses one.
-    with contextlib.closing(
-        psycopg2.connect(host=postgres, user="postgres", dbname="warehouse")
-    ) as warehouse:
-        warehouse.autocommit = True
-        warehouse.cursor().execute("create schema if not exists shop")
     return parse(directory, WAREHOUSE_HOST=postgres)
 
 
@@ -71,6 +65,10 @@ def split_cluster(split_shop, warm_dbt, postgres):
     connection.autocommit = True
     for name in CONF:
         connection.cursor().execute(f"create database {name}")
+        # Of two dbts that make it at the same moment, Postgres refuses one.
+        with contextlib.closing(psycopg2.connect(host=postgres, user="postgres", dbname=name)) as database:
+            database.autocommit = True
+            database.cursor().execute("create schema shop")
     connection.close()
     mounts = {**warm_dbt, "/usr/app/jaffle_shop": split_shop, postgres: Mount(Path(postgres), shared=True)}
     images = {

@@ -7,10 +7,8 @@ ended. A later attempt, in another pod, reads from these how often a node has fa
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -30,6 +28,7 @@ from dbt_watch.testing.call import Call, call_of
 from dbt_watch.testing.log_lines import LogWriter, described, dotted, node_info, now, schema_of, written
 from dbt_watch.testing.node_run import NodeRun
 from dbt_watch.testing.notes import NOTES, Notes
+from dbt_watch.testing.played_artifacts import PlayedArtifacts, target_of
 from dbt_watch.testing.played_results import (
     FAILED,
     NO_OPS,
@@ -43,7 +42,7 @@ from dbt_watch.testing.run_order import run_order
 from dbt_watch.testing.script import Act, Death, Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TextIO
 
     from dbt_watch.core.manifest.graph import Graph, Node
@@ -168,9 +167,8 @@ class CommandPlayer:
                 answer = msgspec.structs.replace(answer, error=None)
         other = OtherCommand(self.call, self._log, graph, self._directory / MANIFEST, answer)
         if self.call.command == "docs generate" and answer.error is None:
-            metadata = self._metadata("catalog/v1.json")
-            self._write("catalog.json", {"metadata": metadata, "nodes": {}, "sources": {}, "errors": None})
-        code = other.run((self._target() or Path("target")) / "catalog.json")
+            self._artifacts.leave_catalog()
+        code = other.run((self._artifacts.target or Path("target")) / "catalog.json")
         return self._completed(ok=code == 0, code=code)
 
     def _run_nodes(self, graph: Graph) -> int:
@@ -201,7 +199,7 @@ class CommandPlayer:
         try:
             run.run()
         finally:
-            self._write_results(list(run.results.values()))
+            self._leave(list(run.results.values()))
         return self._conclude(list(run.results.values()))
 
     def _selected(self, graph: Graph) -> frozenset[str]:
@@ -447,45 +445,18 @@ class CommandPlayer:
             return ""
         return f"Invalid value for '--project-dir': Path '{asked}' does not exist."
 
-    def _target(self) -> Path | None:
-        project = Path(self.call.value("--project-dir") or ".")
-        has_project = self._script.project_dir is not None or (project / "dbt_project.yml").exists()
-        return project / (self.call.value("--target-path") or "target") if has_project else None
+    @property
+    def _artifacts(self) -> PlayedArtifacts:
+        target = target_of(self.call, has_project=self._script.project_dir is not None)
+        return PlayedArtifacts(target, self._id, self._began, self._version)
 
-    def _write_results(self, results: Sequence[Result]) -> None:
-        metadata = self._metadata(
-            "sources/v3.json" if self.call.command == _FRESHNESS else "run-results/v6.json"
-        )
-        if self.call.command == _FRESHNESS:
-            found = [result.source() for result in results]
-            self._write("sources.json", {"metadata": metadata, "results": found})
+    def _leave(self, results: Sequence[Result]) -> None:
+        command = self.call.command
+        if command == _FRESHNESS:
+            self._artifacts.leave_sources(results)
             return
-        self._write(
-            "run_results.json",
-            {
-                "metadata": metadata,
-                "results": [result.artifact() for result in results],
-                "elapsed_time": self._elapsed(),
-                "args": {"which": self.call.command, "invocation_command": f"dbt {' '.join(self._words)}"},
-            },
-        )
-        if (target := self._target()) is not None:
-            shutil.copyfile(self._directory / MANIFEST, target / "manifest.json")
-
-    def _metadata(self, schema: str) -> dict[str, Any]:
-        return {
-            "dbt_schema_version": f"https://schemas.getdbt.com/dbt/{schema}",
-            "dbt_version": self._version,
-            "generated_at": f"{written(now())}Z",
-            "invocation_id": self._id,
-            "invocation_started_at": f"{written(self._began)}Z",
-            "env": {},
-        }
-
-    def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        if (target := self._target()) is not None:
-            target.mkdir(parents=True, exist_ok=True)
-            (target / name).write_text(json.dumps(content), encoding="utf-8")
+        invocation, manifest = f"dbt {' '.join(self._words)}", self._directory / MANIFEST
+        self._artifacts.leave_results(results, command=command, invocation=invocation, manifest=manifest)
 
     def _play_recorded(self) -> int:
         """Play a log as it is, under an invocation of its own."""

@@ -43,6 +43,7 @@ from dbt_watch.local.localkube import Image, LocalKube, Mount
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     Beside = Callable[[Path, Mapping[str, str]], AbstractContextManager[Mapping[str, str]]]
 
@@ -128,14 +129,22 @@ class Pods:
 
     def late(self) -> list[float]:
         """Return by how many seconds the tasks of models, seeds and snapshots ended after these, in the run that was measured last."""
+        return [(task - node).total_seconds() for node, task in self._ends()]
+
+    def built(self) -> float:
+        """Return after how many seconds of the run that was measured last dbt had built its last model, seed or snapshot."""
+        ((_, began, _),) = self._bench.rows(RUN, self._dag_id)
+        return max(node for node, _ in self._ends()).timestamp() - began
+
+    def _ends(self) -> list[tuple[datetime, datetime]]:
+        """Return when each of these nodes ended as dbt tells it, and when its task did."""
         client, dag_id = self._bench.airflow.client, self._dag_id
         ((run_id,),) = self._bench.rows("select run_id from dag_run where dag_id = %s", dag_id)
         found = []
         for task in client.task_instances(dag_id, run_id):
             told = client.xcom(dag_id, run_id, task.task_id)
             if isinstance(told, dict) and told.get("finished_at") and task.end_date is not None:
-                done = parse_time(told["finished_at"])
-                found.append((task.end_date - done).total_seconds())
+                found.append((parse_time(told["finished_at"]), task.end_date))
         return found
 
     def _state(self, dag_id: str) -> str | None:

@@ -25,7 +25,7 @@ print("ended with", dbt.wait(), flush=True)
 """
 # What dbt keeps of a run in its modules is as it was; then everything that reads a manifest is there.
 AHEAD = """
-import os, threading
+import json, os, sys, threading
 import dbt.adapters.duckdb
 import dbt.adapters.factory
 import dbt.deprecations
@@ -34,6 +34,7 @@ import dbt.task.test
 import dbt.tracking
 from dbt.contracts.graph.manifest import Manifest
 from dbt.contracts.project import ProjectFlags
+from dbt_common.clients.jinja import template_cache
 from dbt_common.events.event_manager_client import get_event_manager
 from mashumaro.core.meta.code.builder import CodeBuilder
 
@@ -57,6 +58,11 @@ def refuse(builder, *arguments, **options):
 CodeBuilder.add_pack_method = CodeBuilder.add_unpack_method = refuse
 Manifest.from_msgpack(b"\\x80")
 ProjectFlags.validate({})
+with open(sys.argv[1]) as manifest:
+    macros = json.load(manifest)["macros"].values()
+texts = {macro["macro_sql"] for macro in macros if macro["package_name"] in {"dbt", "dbt_duckdb"}}
+assert len(texts) > 400
+assert texts <= set(template_cache.file_cache)
 """
 
 
@@ -127,8 +133,12 @@ def test_it_dies_with_the_one_that_asked_for_it(run):
     assert "ended with -9\n" in log
 
 
-def test_what_is_compiled_ahead_is_not_compiled_again_and_leaves_nothing_of_a_run():
+def test_what_is_compiled_ahead_is_not_compiled_again_and_leaves_nothing_of_a_run(project):
     outcome = subprocess.run(
-        [sys.executable, "-I", "-c", AHEAD], capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, "-I", "-c", AHEAD, str(project / "target/manifest.json")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
     assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")

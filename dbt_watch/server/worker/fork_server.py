@@ -29,12 +29,14 @@ import importlib
 import inspect
 import json
 import os
+import pathlib
 import runpy
 import select
 import signal
 import socket
 import struct
 import sys
+import types
 from typing import Any
 
 READY = b"ready\n"
@@ -66,6 +68,8 @@ _CHECKED = (
     "dbt.contracts.selection.SelectorFile",
     "dbt.task.test.TestResultData",
 )
+# In which dbt finds macros.
+_BLOCKS = ("macro", "materialization", "test", "data_test")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
@@ -116,24 +120,43 @@ def main() -> str:
 
 def compile_ahead() -> None:
     """
-    Compile what dbt compiles when it first needs it: how its classes are read and written, and the schemas of its files.
+    Compile what dbt compiles when it first needs it: how its classes are read and written, the schemas of its files, its macros.
 
-    That depends on dbt's version alone, and takes a small invocation half a second. No project is read and nothing is made: each
-    call below fails for want of a value as soon as the method is compiled. What cannot be compiled here is left to the invocation.
+    That depends on the versions of dbt and its adapters alone, and takes a small invocation most of a second. No project is read and
+    nothing is made. What cannot be compiled here is left to the invocation.
     """
     with contextlib.suppress(Exception):
         for cls in _subclasses(_named("dbt_common.dataclass_schema.dbtClassMixin")):
+            # Each fails for want of a value as soon as the method is compiled.
             for call in (_read, _write, _unpack):
                 with contextlib.suppress(Exception):
                     call(cls)
         # Python looks for the file of each module that is imported, once.
         inspect.stack()
     with contextlib.suppress(Exception):
+        # Brings in the names of days and months.
+        _named("dbt_common.clients.agate_helper.build_type_tester")(())
+    with contextlib.suppress(Exception):
         for cls in _subclasses(_named("dbt.adapters.contracts.connection.Credentials")):
             cls.json_schema()
     for name in _CHECKED:
         with contextlib.suppress(Exception):
             _named(name).json_schema()
+    with contextlib.suppress(Exception):
+        _compile_macros()
+
+
+def _compile_macros() -> None:
+    """Compile the macros that come with dbt and with the adapters that are imported, into dbt's own cache of them."""
+    jinja = importlib.import_module("dbt_common.clients.jinja")
+    packages = [module for name, module in sys.modules.items() if name.startswith("dbt.include.")]
+    for path in (path for package in packages for path in pathlib.Path(package.PACKAGE_PATH).rglob("*.sql")):
+        with contextlib.suppress(Exception):
+            text = path.read_text(
+                encoding="utf-8"
+            ).strip()  # as dbt reads it, which finds a compiled macro by its text
+            for block in jinja.extract_toplevel_blocks(text, set(_BLOCKS), collect_raw_data=False):
+                jinja.template_cache.get_node_template(types.SimpleNamespace(macro_sql=block.full_block))
 
 
 def _named(name: str) -> Any:

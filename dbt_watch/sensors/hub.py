@@ -48,6 +48,8 @@ class Pace(msgspec.Struct, frozen=True):
     :param page: between two looks at the next page while dbt runs, at first
     :param state: between two looks at the producer's state
     :param idle: the same while the producer is not even scheduled
+    :param about_to_run: the same while the producer is about to run, at first; then doubled with each look, up to `state`
+    :param gather: before the first look, since the sensors of a project mostly come together
     :param verify: the least time between two looks on behalf of new subscribers
     :param first_page: before the first look for a first page, since a worker needs a moment to start; then doubled with
         each look that finds none, up to `first_page_limit`
@@ -61,8 +63,10 @@ class Pace(msgspec.Struct, frozen=True):
     page: float = 0.3
     state: float = 2.0
     idle: float = 4.0
+    about_to_run: float = 0.5
+    gather: float = 0.05
     verify: float = 0.6
-    first_page: float = 1.5
+    first_page: float = 0.4
     first_page_limit: float = 6.0
     turn: float = 2.0
     waits: float = 30.0
@@ -162,6 +166,7 @@ class Hub:
         self._by_task: dict[str, Subscription] = {}
         self._rebuilds: RebuildOrder[Subscription] = RebuildOrder()
         self._waits: Waits[Subscription] = Waits(pace.waits)
+        self._start = Backoff(pace.about_to_run, pace.state)
         self._state_due = self._turn_due = 0.0
         self._state: str | None = None
         self._told: Producer | None = None
@@ -200,6 +205,7 @@ class Hub:
 
     async def run(self) -> None:
         """Read until nobody has been listening for a while."""
+        await asyncio.sleep(self._pace.gather)
         clock = asyncio.get_running_loop().time
         last_heard, verified_at = clock(), -self._pace.verify
         backoff = Backoff(self._pace.backoff_first, self._pace.backoff_limit, jitter=_JITTER)
@@ -259,15 +265,23 @@ class Hub:
 
     async def _read_state(self, now: float) -> None:
         before, self._state = self._state, await self._source.state()
-        self._state_due = now + (self._pace.idle if self._state is None else self._pace.state)
+        self._state_due = now + self._pause_after(self._state)
         if self._state not in JOURNAL_IS_CURRENT:
             self._forget()
             return
         if self._state == RUNNING and before in ABOUT_TO_RUN:
+            self._misses.reset()
             self._page_due = now + self._pace.first_page
         elif self._state != RUNNING:
             self._page_due = now  # what is there now is all there will be
         self._producer = msgspec.structs.replace(self._producer, state=self._state)
+
+    def _pause_after(self, state: str | None) -> float:
+        """Return the seconds until the next look at the producer's state."""
+        if state in ABOUT_TO_RUN:
+            return self._start.next()
+        self._start.reset()
+        return self._pace.idle if state is None else self._pace.state
 
     async def _check_attempt(self) -> None:
         """Notice that the journal has been begun anew."""

@@ -23,7 +23,7 @@ from dbt_watch.sensors.hub import Pace
 ORDERS, CUSTOMERS = "model.shop.orders", "model.shop.customers"
 PACE = WatcherPace(check=0.02, heartbeat=0.05, backoff_first=0.01, backoff_limit=0.02)
 HUB_PACE = Pace(
-    page=0.01, state=0.02, idle=0.02, verify=0.01, first_page=0.01, turn=0.01, linger=0.2, backoff_first=0.01, backoff_limit=0.05
+    page=0.01, state=0.02, idle=0.02, about_to_run=0.02, gather=0.001, verify=0.01, first_page=0.01, turn=0.01, linger=0.2, backoff_first=0.01, backoff_limit=0.05
 )  # fmt: skip
 
 

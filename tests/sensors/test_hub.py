@@ -23,6 +23,8 @@ PACE = Pace(
     page=0.003,
     state=0.02,
     idle=0.04,
+    about_to_run=0.01,
+    gather=0.001,
     verify=0.006,
     first_page=0.008,
     turn=0.004,
@@ -551,7 +553,7 @@ def test_a_journal_that_cannot_be_read_is_forgotten_with_the_next_attempt(key):
 def test_a_worker_is_given_time_to_begin_the_journal_and_more_time_with_each_look_in_vain():
     airflow = Airflow()
     airflow.current_state = "queued"
-    pace = Pace(state=1.0, first_page=1.5, first_page_limit=6.0)
+    pace = Pace(state=1.0, about_to_run=1.0, first_page=1.5, first_page_limit=6.0)
     looks = asyncio.run(looks_of(airflow, 25, pace, {3.0: "running"}))
     assert looks == [4.5, 6.0, 9.0, 15.0, 21.0]
 
@@ -559,7 +561,7 @@ def test_a_worker_is_given_time_to_begin_the_journal_and_more_time_with_each_loo
 def test_the_journal_of_a_producer_that_has_run_for_a_while_is_looked_for_at_once():
     airflow = Airflow()
     airflow.current_state = "running"
-    assert asyncio.run(looks_of(airflow, 1)) == [0.0]
+    assert asyncio.run(looks_of(airflow, 1)) == [0.0, 0.4]
 
 
 def test_a_page_is_looked_for_twice_in_the_time_after_which_the_next_is_written():

@@ -5,6 +5,7 @@ import contextlib
 from collections import Counter
 from itertools import pairwise
 
+import msgspec
 import pytest
 from test_hub import ORDERS, Airflow
 from virtual_time import run
@@ -14,8 +15,8 @@ from dbt_watch.sensors.hub import Hub, Pace, Subscription
 from dbt_watch.sensors.updates import Sensor
 
 PACE = Pace(
-    page=1.0, state=4.0, idle=10.0, verify=2.0, first_page=3.0, first_page_limit=8.0, turn=5.0, linger=60.0,
-    backoff_first=1.0, backoff_limit=6.0,
+    page=1.0, state=4.0, idle=10.0, about_to_run=1.0, gather=0.0, verify=2.0, first_page=3.0, first_page_limit=8.0, turn=5.0,
+    linger=60.0, backoff_first=1.0, backoff_limit=6.0,
 )  # fmt: skip
 
 
@@ -74,9 +75,11 @@ async def times_of(airflow, what, seconds, changes=()):
 
 @pytest.mark.parametrize(
     ("state", "times"),
-    [(None, [0, 10, 20]), ("queued", [0, 4, 8, 12, 16, 20]), ("running", [0, 4, 8, 12, 16, 20])],
+    [(None, [0, 10, 20]), ("queued", [0, 1, 3, 7, 11, 15, 19]), ("running", [0, 4, 8, 12, 16, 20])],
 )
-def test_a_state_is_asked_for_less_often_before_the_producer_is_scheduled(state, times):
+def test_a_state_is_asked_for_less_often_before_the_producer_is_scheduled_and_more_often_just_before_it_runs(
+    state, times
+):
     airflow = Watched()
     airflow.current_state = state
     assert run(times_of(airflow, "state", 20)) == times
@@ -84,10 +87,10 @@ def test_a_state_is_asked_for_less_often_before_the_producer_is_scheduled(state,
 
 @pytest.mark.parametrize(
     ("state", "times"),
-    [("scheduled", [7, 10, 16, 24]), ("queued", [7, 10, 16, 24]), ("up_for_retry", [0, 3, 7, 15, 23])],
+    [("scheduled", [6, 9, 15, 23]), ("queued", [6, 9, 15, 23]), ("up_for_retry", [0, 1, 6, 9, 15, 23])],
 )
 def test_a_worker_is_given_time_to_begin_the_journal_and_more_time_with_each_look_in_vain(state, times):
-    """That it runs is seen at 4."""
+    """That it runs is seen at 3."""
     airflow = Watched()
     airflow.current_state = state
     assert run(times_of(airflow, "page", 30, [(1, "running")])) == times
@@ -122,6 +125,27 @@ def test_newcomers_that_come_one_after_the_other_are_looked_at_together():
     assert airflow.times("state") == [0, 2, 6, 7]
     # Whether the journal that is known is another attempt's by now, and what is new in it.
     assert Counter(airflow.times("page")) == dict.fromkeys(range(9), 1) | {0: 2, 2: 2, 7: 2}
+
+
+def test_sensors_that_come_together_are_looked_at_once():
+    airflow = Watched()
+    airflow.begin(1)
+
+    async def scene():
+        async with (
+            hub_of(airflow, msgspec.structs.replace(PACE, gather=0.35)) as hub,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            subscriptions = []
+            for _ in range(3):
+                await asyncio.sleep(0.1)
+                subscriptions.append(stack.enter_context(Subscription(hub, sensor())))
+            for subscription in subscriptions:
+                await anext(subscription)
+            assert asyncio.get_running_loop().time() == pytest.approx(0.35)
+            assert airflow.times("state") == [0.35]
+
+    run(scene())
 
 
 def test_a_newcomer_is_told_nothing_before_it_was_looked_at_for_it():
@@ -206,7 +230,7 @@ async def pauses_of(answers):
             raise ConnectionError("500")
 
     airflow.state = state
-    pace = Pace(state=0.0, idle=0.0, page=0.25, backoff_first=1.0, backoff_limit=6.0)
+    pace = Pace(state=0.0, idle=0.0, gather=0.0, page=0.25, backoff_first=1.0, backoff_limit=6.0)
     async with hub_of(airflow, pace) as hub:
         with Subscription(hub, sensor()):
             await heard_all.wait()

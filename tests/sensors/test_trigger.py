@@ -16,7 +16,7 @@ from dbt_watch.airflow.task_instances import key_of
 from dbt_watch.core.outcome import Decision, Verdict
 from dbt_watch.core.results import NodeResult
 from dbt_watch.sensors import hub as hub_module
-from dbt_watch.sensors.hub import JournalSource, hub_for
+from dbt_watch.sensors.hub import DEFAULT_PACE, JournalSource, hub_for
 from dbt_watch.sensors.trigger import NodeTrigger, needs_worker, parts, write_log
 from dbt_watch.sensors.updates import Update
 
@@ -235,6 +235,7 @@ def test_what_many_nodes_have_to_tell_keeps_no_other_trigger_waiting(airflow, mo
         airflow.writer.add([result(unique_id, "success") for unique_id in nodes])
         airflow.close(0)
         waiting = asyncio.create_task(first_event(trigger_of(*nodes)))
+        await asyncio.sleep(DEFAULT_PACE.gather)
         for _ in range(1_000):
             seen.add(len(log))
             await asyncio.sleep(0)

@@ -27,10 +27,10 @@ from dbt_watch.local.airflow.processes import INTERRUPTS, interrupts_held, pytho
 if TYPE_CHECKING:
     from types import FrameType
 
-# By its name, what a part runs, and how far it gives way to the others: the more it computes and the less it waits.
+# By its name, what a part runs, and how far it gives way to the others: what just computes fills the gaps of those that wait.
 PARTS = {
     "airflow": ("what runs on the shared Airflow", 0),
-    "slow": ("what else starts pods and programs", 5),
+    "slow": ("what else starts pods and programs", 0),
     "others": ("all other tests", 10),
 }
 PAUSE = 0.2

@@ -97,16 +97,19 @@ class Pods:
         self._count = 0
         self._dag_id = ""
 
-    def measure(self, way: str) -> Row:
+    def measure(self, way: str, sensors: str = "auto") -> Row:
         """
         Run the project once, and return what that took.
 
         :param way: how many pods it has
+        :param sensors: what runs the tasks of its nodes, as the argument of the decorator
         """
         self._count += 1
         dag_id = self._dag_id = f"{way.replace('-', '_')}_{self._count}"
         image = UNPARSED if way == "fresh-pod" else IMAGE
-        what = {"way": way, "dag_id": dag_id, "manifest": str(self._manifest), "image": image}
+        what = {
+            "way": way, "dag_id": dag_id, "manifest": str(self._manifest), "image": image, "sensors": sensors,
+        }  # fmt: skip
         airflow = self._bench.airflow
         self._empty_warehouse()
         with dags_in(airflow, HERE / "load/pods_dags.py", env={"PODS_CASE": json.dumps(what)}):
@@ -185,10 +188,11 @@ def nothing(shop: Path, env: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
 
 
 @contextlib.contextmanager
-def pods(beside: Beside = nothing) -> Iterator[Pods]:
+def pods(beside: Beside = nothing, defaults: Mapping[str, str] = DEFAULTS) -> Iterator[Pods]:
     """
     Start an Airflow, a cluster and a warehouse.
 
+    :param defaults: settings of Airflow, without `AIRFLOW__`
     :param beside: starts more, given the project's directory and the environment of its dbt; what it yields is added to the
         environment of Airflow
     """
@@ -221,7 +225,7 @@ def pods(beside: Beside = nothing) -> Iterator[Pods]:
             )
             for name, directory in ((IMAGE, shop), (UNPARSED, unparsed))
         }
-        settings = {f"AIRFLOW__{name}": value for name, value in DEFAULTS.items()}
+        settings = {f"AIRFLOW__{name}": value for name, value in defaults.items()}
         settings["DBT_WATCH_CACHE_DIR"] = str(Path(directory, "cache"))
         with (
             beside(shop, {"WAREHOUSE_HOST": host}) as more,

@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 import yaml
 from bench_pods import pods
+from bench_scale import DEFAULTS, WITH_EXECUTOR
 
 from dbt_watch.testing import FakeDbt
 
@@ -151,25 +152,35 @@ def cpu(log):
     return data["process_user_time"] + data["process_kernel_time"]
 
 
+SENSORS = {"eager": "in the triggerer", "executor": "through the executor"}
+
+
 def dag_runs(count):
     """
-    Return the seconds of the DAG runs of the example project, those until its last node was built, and those by which tasks ended
-    late, for each way.
+    Yield a line for each way to run the example project, with the tasks of its nodes in the triggerer, and through the executor.
 
     The ways are a new pod, one that finds what dbt has parsed, a warm server, and as the floor a server whose dbt takes no time. A task
-    is late by the time from the end of its node, as dbt tells it, to its own.
+    is late by the time from the end of its node, as dbt tells it, to its own; the executor has both end at once.
     """
-    ways = ("fresh-pod", "one-pod", "by-server", "in-no-time")
+    ways = [
+        (way, sensors) for sensors in SENSORS for way in ("fresh-pod", "one-pod", "by-server", "in-no-time")
+    ]
     seconds, built, late = ({way: [] for way in ways} for _ in range(3))
-    with pods(beside=warm_server) as running:
+    with pods(beside=warm_server, defaults=DEFAULTS | WITH_EXECUTOR) as running:
         for number in range(count + 1):
             for way in ways:
-                row = running.measure(way)
+                row = running.measure(*way)
                 if number:  # the first of each loads what the others have in memory
                     seconds[way].append(row.run)
                     built[way].append(running.built())
                     late[way] += running.late()
-    return seconds, built, late
+    for way, sensors in ways:
+        found = seconds[way, sensors]
+        yield (
+            f"DAG run, {way}, {SENSORS[sensors]}: median {statistics.median(found):.2f} s, {min(found):.1f} to {max(found):.1f};"
+            f" last node built after {statistics.median(built[way, sensors]):.2f} s;"
+            f" tasks late by {statistics.median(late[way, sensors]):.2f} s at the median"
+        )
 
 
 @contextlib.contextmanager
@@ -217,13 +228,8 @@ def main():
         first, end, spent = (statistics.median(column) for column in zip(*seconds, strict=True))
         print(f"| {asked} | {how} | {first:.2f} | {end:.2f} | {spent:.2f} |")
     print(f"memory of a warm project: {own / 1e6:.0f} MB of its own, {whole / 1e6:.0f} MB in all")
-    runs, built, late = dag_runs(args.runs)
-    for way, seconds in runs.items():
-        print(
-            f"DAG run, {way}: median {statistics.median(seconds):.1f} s, {min(seconds):.1f} to {max(seconds):.1f};"
-            f" last node built after {statistics.median(built[way]):.1f} s;"
-            f" tasks late by {statistics.median(late[way]):.2f} s at the median"
-        )
+    for line in dag_runs(args.runs):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,12 @@ from datetime import datetime
 from airflow.sdk import DAG
 
 CASE = json.loads(os.environ["PODS_CASE"])
-DAG_ARGUMENTS = {"dag_id": CASE["dag_id"], "start_date": datetime(2026, 1, 1), "catchup": False}
+DAG_ARGUMENTS = {
+    "dag_id": CASE["dag_id"],
+    "start_date": datetime(2026, 1, 1),
+    "catchup": False,
+    "max_active_tasks": 100,
+}
 POD = {"image": CASE["image"], "namespace": "default", "in_cluster": False}
 PROJECT_DIR = "/usr/app/jaffle_shop"
 
@@ -32,6 +37,7 @@ def project(isolate=None):
             project_dir=PROJECT_DIR,
             profiles_dir=PROJECT_DIR,
             isolate=isolate,
+            sensors=CASE["sensors"],
             **POD,
         )
         def shop(): ...
@@ -44,7 +50,7 @@ def by_server(project_dir="shop"):
 
     with DAG(schedule=None, **DAG_ARGUMENTS):
 
-        @dbt_api_project(manifest=CASE["manifest"], project_dir=project_dir)
+        @dbt_api_project(manifest=CASE["manifest"], project_dir=project_dir, sensors=CASE["sensors"])
         def shop(): ...
 
         return shop()

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import gc
 import os
 import re
 import shutil
@@ -49,6 +50,9 @@ settings.register_profile("patient", **PATIENT)
 # For runs that are compared with each other.
 settings.register_profile("repeatable", derandomize=True, database=None, **PATIENT)
 settings.load_profile("patient")
+# Of what is imported nothing is garbage, and to look for some there takes as long as to collect the tests; see
+# `pytest_collection_finish`.
+gc.disable()
 
 
 def pytest_addoption(parser):
@@ -134,6 +138,12 @@ def pytest_collection_modifyitems(config, items):
         keep(config, items, lambda item: item.get_closest_marker("slow") is None)
     if part := config.getoption("--part"):
         keep(config, items, lambda item: part_of(item) == part)
+
+
+def pytest_collection_finish():
+    """Look for garbage from now on, but never among the modules and the tests that are there by now."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_ignore_collect(collection_path, config):

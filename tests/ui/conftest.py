@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 PATIENCE = 60_000
 
 
+# Before the marks decide what runs: without `--ui`, no Airflow is started for a browser that is not there.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:

@@ -3,10 +3,12 @@
 import contextlib
 import fcntl
 import gc
+import json
 import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,9 +29,14 @@ PARSED = os.environ.get("DBT_WATCH_PARSED")
 SLOW = (
     "clouds/", "e2e/", "faults/", "page/test_in_airflow.py", "ui/", "fuzz/", "k8s_executor/", "localkube/", "selection/", "typing/", "security/test_rights.py", "security/test_secrets.py",
     "producers/test_real_dbt.py", "testing/test_dag_tests_page.py", "sensors/test_hub_model.py", "sensors/test_journal_model.py",
-    "demo/test_demo.py", "demo/test_example_project.py", "demo/test_local_airflow.py", "demo/test_tutorial.py", "local_run/test_run.py", "local_run/test_what_a_dag_asks_for.py", "test_warm_dbt.py",
+    "demo/test_built_project.py", "demo/test_demo.py", "demo/test_local_airflow.py", "demo/test_tutorial.py", "local_run/test_run.py", "local_run/test_what_a_dag_asks_for.py", "test_warm_dbt.py",
 )  # fmt: skip
 CLUSTERS = {"kube", "cluster"}
+# Where nothing is slow.
+QUICK = (
+    "authoring/", "core/", "executor/", "migration/", "planning/", "profiles/", "rendering/", "reporting/", "scaffold/",
+    "test_exceptions.py", "test_messages.py",
+)  # fmt: skip
 # Where all tests are that ask for `airflow`, and which of them start or clear runs themselves.
 ON_AIRFLOW = ("e2e/", "faults/")
 STARTERS = (
@@ -137,6 +144,10 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--quick"):
         keep(config, items, lambda item: item.get_closest_marker("slow") is None)
     if part := config.getoption("--part"):
+        if slow := [item.nodeid for item in items if is_of(item, QUICK) and item.get_closest_marker("slow")]:
+            raise pytest.UsageError(
+                f"slow, and so missed where `QUICK` says that nothing is: {', '.join(slow)}"
+            )
         keep(config, items, lambda item: part_of(item) == part)
 
 
@@ -147,9 +158,14 @@ def pytest_collection_finish():
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Save the part on the Airflow the time to import the tests of the other parts."""
-    if config.getoption("--part") == "airflow" and collection_path.parent == TESTS:
+    """Save a part the time to import what only has tests of the other parts."""
+    part = config.getoption("--part")
+    if part == "airflow" and collection_path.parent == TESTS:
         return f"{collection_path.name}/" not in ON_AIRFLOW
+    if part == "others" and is_in(collection_path, SLOW):
+        return True
+    if part == "slow" and is_in(collection_path, QUICK):
+        return True
     return None
 
 
@@ -184,7 +200,11 @@ def keep(config, items, is_kept):
 
 def is_of(item, places):
     """Tell whether a test is in one of these directories or files of `tests`."""
-    return item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(places)
+    return is_in(item.path, places)
+
+
+def is_in(path, places):
+    return path.is_relative_to(TESTS) and path.relative_to(TESTS).as_posix().startswith(places)
 
 
 def is_quick(item):
@@ -302,6 +322,24 @@ def warm_dbt(tmp_path_factory):
         }
     finally:
         processes.stop()
+
+
+@pytest.fixture(scope="session")
+def run_dbt():
+    """Return a function that runs dbt once for each call, all of them in one process, and gives the exit codes; see `run_dbt.py`."""
+
+    def run(calls):
+        done = subprocess.run(
+            [sys.executable, str(TESTS / "run_dbt.py")],
+            input=json.dumps(calls),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,35 @@ def test_each_task_that_ends_is_a_line_of_the_progress(succeeded):
         assert any("success" in line and row["task_id"] in line for line in progress.splitlines())
 
 
+# `local_run/test_run.py` presses Ctrl-C when all of Airflow runs.
+@pytest.mark.parametrize(("signum", "part"), [(signal.SIGTERM, "db migrate")], ids=str)
+def test_an_interrupt_leaves_no_process_and_no_file(signum, part, tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(COMMAND, env=environment, stderr=subprocess.PIPE, start_new_session=True) as demo:
+        try:
+            family = descendants_when(demo.pid, lambda commands: part in " ".join(commands))
+        finally:
+            demo.send_signal(signum)
+        _, told = demo.communicate(timeout=240)
+    assert demo.returncode == 128 + signum
+    assert b"interrupted" in told
+    assert [process for process in family if lives(process)] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_takes_too_long_ends_with_status_2_and_says_what_it_waited_for(tmp_path):
+    ended = subprocess.run(
+        [*COMMAND, "--timeout", "0.1"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "could not run:" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_broken_model_fails_its_task_and_those_that_depend_on_it_only(failed):
     code, report, _ = failed
     assert (code, report["run_state"], report["pods"]) == (1, "failed", 1)
@@ -128,35 +157,6 @@ def test_why_it_failed_is_told_with_dbts_error_and_what_it_held_back(failed, sta
     console = Console(file=io.StringIO(), width=160)
     console.print(*shown(failures))
     assert "Binder Error" in console.file.getvalue()
-
-
-# `local_run/test_run.py` presses Ctrl-C when all of Airflow runs.
-@pytest.mark.parametrize(("signum", "part"), [(signal.SIGTERM, "db migrate")], ids=str)
-def test_an_interrupt_leaves_no_process_and_no_file(signum, part, tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(COMMAND, env=environment, stderr=subprocess.PIPE, start_new_session=True) as demo:
-        try:
-            family = descendants_when(demo.pid, lambda commands: part in " ".join(commands))
-        finally:
-            demo.send_signal(signum)
-        _, told = demo.communicate(timeout=240)
-    assert demo.returncode == 128 + signum
-    assert b"interrupted" in told
-    assert [process for process in family if lives(process)] == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_that_takes_too_long_ends_with_status_2_and_says_what_it_waited_for(tmp_path):
-    ended = subprocess.run(
-        [*COMMAND, "--timeout", "0.1"],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 2
-    assert "could not run:" in ended.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def lives(process):

@@ -1,11 +1,6 @@
 """A real dbt, called as in the pod: whatever its environment says, and when its project is not the manifest's."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from dbt.cli.main import cli
@@ -19,8 +14,6 @@ from dbt_watch.core.outcome import Producer, Verdict, decide
 from dbt_watch.core.selection import select_nodes
 from dbt_watch.exceptions import ArgumentError
 from dbt_watch.producers.build_watch import BuildWatch
-
-RUNNER = Path(__file__).parent / "run_dbt.py"
 
 # What dbt reads from the environment and what bears on its log, or on which nodes it builds: each with the value that would do
 # the most harm.
@@ -125,7 +118,7 @@ def without_model(text, name):
 
 
 @pytest.fixture(scope="module")
-def runs(project, drifted, tmp_path_factory):
+def runs(project, drifted, run_dbt, tmp_path_factory):
     """Run dbt once for each case; give the exit code and the log of each."""
     directory = tmp_path_factory.mktemp("runs")
     cases = {
@@ -152,16 +145,7 @@ def runs(project, drifted, tmp_path_factory):
         }
         for case, (where, hostile) in cases.items()
     ]
-    done = subprocess.run(
-        [sys.executable, str(RUNNER)],
-        input=json.dumps(calls),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ,
-    )
-    assert done.returncode == 0, done.stderr
-    codes = json.loads(done.stdout)
+    codes = run_dbt(calls)
     return {
         case: (code, (directory / f"{case}.jsonl").read_bytes())
         for case, code in zip(cases, codes, strict=True)

@@ -79,8 +79,8 @@ PROFILES = {
 
 
 @pytest.fixture(scope="package")
-def kube(project, recorder, tmp_path_factory):
-    mounts = {"/usr/app/jaffle_shop": project}
+def kube(project, warm_dbt, recorder, tmp_path_factory):
+    mounts = {**warm_dbt, "/usr/app/jaffle_shop": project}
     for name, path in PROFILES.items():
         mounts[f"/usr/app/{name}"] = tmp_path_factory.mktemp(name)
         (mounts[f"/usr/app/{name}"] / "profiles.yml").write_text(PROFILE % path)

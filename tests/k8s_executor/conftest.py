@@ -24,6 +24,14 @@ HERE = Path(__file__).parent
 SHOP_IMAGE, STEADY_IMAGE = "registry.example/shop-dbt:1.4", "registry.example/steady-dbt:1"
 WIDE_IMAGE = "registry.example/wide-{}-dbt:1"
 HAS_PEER = importlib.util.find_spec("cosmos") is not None
+# As Airflow has it by default: no pod is struck, and one that is slow to start is not to be taken for one that never does.
+WITHOUT_FAULTS = {
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "300",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "600",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "120",
+}
 # In seconds, until no pod of a run that has ended is left.
 GONE = 240
 FIGURES = pytest.StashKey()
@@ -159,8 +167,7 @@ def deployment(dags, images, new_database, pytestconfig):
     keep_home = bool(os.environ.get("KEEP_AIRFLOW"))
     env = {"AIRFLOW__DBT_WATCH__LIGHT_TRIGGERER": "True"}
     if not pytestconfig.getoption("--k8s-executor"):
-        # No pod is struck, and one that is slow to start is not to be taken for one that never does.
-        env["AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT"] = "600"
+        env |= WITHOUT_FAULTS
     with deployed(dags, new_database("pods"), images, keep_home=keep_home, env=env) as running:
         yield running
 

@@ -45,6 +45,7 @@ STARTERS = (
     "e2e/test_microbatch.py",
     "e2e/test_producer_failures.py",
 )
+RESTARTERS = ("e2e/test_with_a_light_triggerer.py",)
 # Beside what depends on Airflow stands what depends on dbt, on a text or on nothing at all.
 NEWEST = (
     "producers/test_real_dbt.py", "authoring/test_docs.py", "authoring/test_container_script.py",
@@ -174,9 +175,10 @@ def turn(item):
     Return when the turn of a test comes.
 
     An Airflow costs a share of the machine even when nothing runs on it: after its tests comes nothing else. First of these are
-    those that start runs of their own; meanwhile others go on, at which the tests after them look.
+    those that start runs of their own; meanwhile others go on, at which the tests after them look. Last are those that leave it with
+    another triggerer.
     """
-    return is_on_airflow(item) and (1 if is_of(item, STARTERS) else 2)
+    return is_on_airflow(item) and (1 if is_of(item, STARTERS) else 3 if is_of(item, RESTARTERS) else 2)
 
 
 def is_on_airflow(item):

@@ -1,7 +1,7 @@
 """
 With a light triggerer runs end as without, and tasks of other packages start in it as before.
 
-The last of these files, since it restarts the triggerer.
+The last tests on this Airflow, since they leave it with that triggerer.
 """
 
 import re
@@ -24,22 +24,16 @@ WITH_ITS_DAG = re.compile(r"Start from trigger enabled for task (\S+)")
 def light(airflow, environment, dags):
     """Return runs of some cases of a light triggerer by their DAG, all begun at once, and what it has logged."""
     log = airflow.component_log("triggerer")
-    before = airflow.env.get(SWITCH, "False")
     airflow.env[SWITCH] = "True"
     airflow.stop_component("triggerer")
     logged = log.stat().st_size
     airflow.restart_component("triggerer")
-    try:
-        with dags_in(airflow, HERE / "dags/stock.py", env=environment):
-            begun = [
-                Run.start(airflow, dag_id)
-                for dag_id in ("jaffle_shop", "broken_for_good", "retried", "stock")
-            ]
-            runs = {run.dag_id: run.ended() for run in begun}
-            yield runs, lambda: log.read_bytes()[logged:].decode(errors="replace")
-    finally:
-        airflow.env[SWITCH] = before
-        airflow.restart_component("triggerer")
+    with dags_in(airflow, HERE / "dags/stock.py", env=environment):
+        begun = [
+            Run.start(airflow, dag_id) for dag_id in ("jaffle_shop", "broken_for_good", "retried", "stock")
+        ]
+        runs = {run.dag_id: run.ended() for run in begun}
+        yield runs, lambda: log.read_bytes()[logged:].decode(errors="replace")
 
 
 @pytest.mark.parametrize("dag_id", ["jaffle_shop", "broken_for_good", "retried"])

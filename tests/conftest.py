@@ -422,6 +422,8 @@ def airflow(postgres, pytestconfig, tmp_path_factory):
         "AIRFLOW__CORE__PARALLELISM": "6",
         # A file that has changed is parsed at once all the same.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+        # As often as by default. It goes through all runs each time, and through the database when there are none.
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
     }
     if pytestconfig.getoption("--light"):
         env["AIRFLOW__DBT_WATCH__LIGHT_TRIGGERER"] = "True"

@@ -54,9 +54,12 @@ def source(**settings):
     return LineageSource(str(MANIFEST), DbtLineage(**settings))
 
 
+LOGGERS = ("dbt_watch.lineage.", "dbt_watch.producers.lineage")
+
+
 def warnings(caplog):
-    """Return our own; the client may have words of its own."""
-    ours = [record for record in caplog.records if record.name.startswith("dbt_watch.")]
+    """Return those on the events; the client may have words of its own, and so may a thread that an earlier test has left."""
+    ours = [record for record in caplog.records if record.name.startswith(LOGGERS)]
     return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -80,8 +81,17 @@ def _client(kube: LocalKube) -> Iterator[client.CoreV1Api]:
         api = client.CoreV1Api(connection)
         yield api
         for pod in api.list_namespaced_pod("default").items:
-            api.delete_namespaced_pod(pod.metadata.name, "default", grace_period_seconds=0)
+            _delete(api, pod.metadata.name)
         eventually(lambda: not api.list_namespaced_pod("default").items)
+
+
+def _delete(api: client.CoreV1Api, name: str) -> None:
+    try:
+        api.delete_namespaced_pod(name, "default", grace_period_seconds=0)
+    except client.ApiException as error:
+        # It may have gone since it was listed.
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
 
 
 def eventually(condition: Callable[[], Any], *, seconds: float = 240.0) -> Any:

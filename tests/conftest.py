@@ -178,7 +178,11 @@ def turn(item):
     those that start runs of their own; meanwhile others go on, at which the tests after them look. Last are those that leave it with
     another triggerer.
     """
-    return is_on_airflow(item) and (1 if is_of(item, STARTERS) else 3 if is_of(item, RESTARTERS) else 2)
+    if not is_on_airflow(item):
+        return 0
+    if is_of(item, STARTERS):
+        return 1
+    return 3 if is_of(item, RESTARTERS) else 2
 
 
 def is_on_airflow(item):

@@ -31,16 +31,11 @@ NOTICED_SOON = {
 
 # The parts of Airflow that fork a process for each task, or for each load of a DAG file, as often as triggers end tasks.
 FORKING = ("scheduler", "dag-processor")
-# Starts one of them as `python -m airflow` does, when it has imported what each of these processes would import anew: that takes
-# 0.3 s of CPU for a sensor, and 0.6 s for a producer or a whole file. Of all that there is no garbage, so it is seldom looked for.
+# What each of these processes would import anew: that takes 0.3 s of CPU for a sensor, and 0.6 s for a producer or a whole file.
 PRELOADED = """
-import gc
-gc.set_threshold(10_000, 50, 1_000)
-from airflow.__main__ import main
 import airflow.dag_processing.processor, airflow.sdk.execution_time.task_runner
 import airflow.providers.standard.operators.trigger_dagrun, airflow.providers.standard.sensors.external_task
 import dbt_watch.airflow.kubernetes_imports, dbt_watch.decorators, dbt_watch.producers.pods.operator, dbt_watch.sensors.operator
-main()
 """
 
 
@@ -56,12 +51,8 @@ class PreloadedAirflow(LocalAirflow):
     That the same can be imported where nothing else was, the demo, `dag.test()` and `authoring/test_on_a_worker` show.
     """
 
-    def _run(self, name, *arguments):
-        if not name.startswith(FORKING):
-            super()._run(name, *arguments)
-            return
-        command = [sys.executable, "-c", PRELOADED, *arguments]
-        self._processes.start(name, command, env=self.env, log=self.component_log(name), cwd=self.home)
+    def _imported_ahead(self, name):
+        return PRELOADED if name.startswith(FORKING) else ""
 
 
 def until(condition, what, patience=PATIENCE, pause=PAUSE):

@@ -122,8 +122,8 @@ def compile_ahead() -> None:
     """
     Compile what dbt compiles when it first needs it: how its classes are read and written, the schemas of its files, its macros.
 
-    That depends on the versions of dbt and its adapters alone, and takes a small invocation most of a second. No project is read and
-    nothing is made. What cannot be compiled here is left to the invocation.
+    That depends on the versions of dbt and its adapters alone, and takes a small invocation most of a second. No project is read, and
+    nothing of a run is made. What cannot be compiled here is left to the invocation.
     """
     with contextlib.suppress(Exception):
         for cls in _subclasses(_named("dbt_common.dataclass_schema.dbtClassMixin")):
@@ -152,9 +152,8 @@ def _compile_macros() -> None:
     packages = [module for name, module in sys.modules.items() if name.startswith("dbt.include.")]
     for path in (path for package in packages for path in pathlib.Path(package.PACKAGE_PATH).rglob("*.sql")):
         with contextlib.suppress(Exception):
-            text = path.read_text(
-                encoding="utf-8"
-            ).strip()  # as dbt reads it, which finds a compiled macro by its text
+            # As dbt reads it, which finds a compiled macro by its text.
+            text = path.read_text(encoding="utf-8").strip()
             for block in jinja.extract_toplevel_blocks(text, set(_BLOCKS), collect_raw_data=False):
                 jinja.template_cache.get_node_template(types.SimpleNamespace(macro_sql=block.full_block))
 

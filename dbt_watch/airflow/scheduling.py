@@ -6,6 +6,8 @@ A scheduler may use Airflow's database; an executor is called there. Nothing els
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -21,7 +23,17 @@ from sqlalchemy import update
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ExecuteTask", "default_executor", "failure_request", "keep_alive", "to_default_executor"]
+__all__ = [
+    "ExecuteTask",
+    "default_executor",
+    "failure_request",
+    "forks_workers",
+    "keep_alive",
+    "to_default_executor",
+]
+
+_SCHEDULER_MODULE: Final = "airflow.jobs.scheduler_job_runner"
+_LOCAL_EXECUTOR: Final = "airflow.executors.local_executor.LocalExecutor"
 
 # Of one statement.
 _BATCH: Final = 500
@@ -30,6 +42,19 @@ _BATCH: Final = 500
 def default_executor() -> str:
     """Return the path of the class of the executor that runs every task for which none is named."""
     return str(ExecutorLoader.get_default_executor_name().module_path)
+
+
+def forks_workers() -> bool:
+    """
+    Return whether this process is a scheduler of which the tasks are forks.
+
+    The workers of a LocalExecutor are forked once the scheduler has made all of its executors, and fork once more for each task.
+    """
+    return (
+        _SCHEDULER_MODULE in sys.modules
+        and any(name.module_path == _LOCAL_EXECUTOR for name in ExecutorLoader.get_executor_names())
+        and multiprocessing.get_start_method() == "fork"
+    )
 
 
 def to_default_executor(tasks: Iterable[str]) -> None:

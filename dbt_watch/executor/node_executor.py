@@ -17,11 +17,13 @@ from dbt_watch.airflow.scheduling import (
     ExecuteTask,
     default_executor,
     failure_request,
+    forks_workers,
     keep_alive,
     to_default_executor,
 )
 from dbt_watch.core.task_states import QUEUED, RUNNING
 from dbt_watch.exceptions import ArgumentError
+from dbt_watch.executor.ahead import import_for_tasks
 from dbt_watch.executor.child import Child
 from dbt_watch.executor.messages import (
     UNIX_NAME,
@@ -60,6 +62,9 @@ class NodeExecutor(BaseExecutor):
         self._told: set[str] = set()
         self._for_workers: set[str] = set()
         self._child: Child | None = None
+        # Here, since the workers are forked before this executor is started.
+        if forks_workers():
+            import_for_tasks()
 
     @property
     def slots_available(self) -> int:

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from dbt_watch.core.backoff import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
@@ -23,9 +25,9 @@ _FOLLOWED_PIECE: Final = 1 << 16
 LONGEST_WAIT: Final = 60.0
 """The longest that one request waits for more of a log, in seconds."""
 
-# In seconds: how often a log is looked at, and how often its invocation is when it does not grow.
-_LOOK: Final = 0.1
-_ASK: Final = 0.4
+# In seconds: how often a log is looked at, and how often its invocation is when it does not grow; at first, and later.
+_LOOKS: Final = (0.02, 0.1)
+_ASKS: Final = (0.03, 0.4)
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,17 @@ async def await_piece(
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + wait
-    ended, asked_at = False, -_ASK
+    looks, asks = Backoff(*_LOOKS, factor=1.5), Backoff(*_ASKS)
+    ended, ask_at = False, 0.0
     while True:
         # What is known of the end is asked before the log is looked at: dbt writes until then.
-        if loop.time() - asked_at >= _ASK:
+        if loop.time() >= ask_at:
             ended = await asyncio.to_thread(has_ended)
-            asked_at = loop.time()
+            ask_at = loop.time() + asks.next()
         piece = await asyncio.to_thread(read_piece, path, offset, limit, has_ended=ended)
         if piece.data or piece.is_complete or loop.time() >= until:
             return piece
-        await asyncio.sleep(min(_LOOK, max(0.0, until - loop.time())))
+        await asyncio.sleep(min(looks.next(), max(0.0, until - loop.time())))
 
 
 async def follow(path: Path, offset: int, has_ended: Callable[[], bool]) -> AsyncIterator[bytes]:

@@ -45,7 +45,9 @@ LASTING = ("cleared", "crossed", "x_cleared", "dag_test")
 # each, `tests/producers` tries it without an Airflow that runs.
 ON_THE_NEWEST = {"quiet", "noisy"}
 AHEAD = pytest.StashKey()
-# In characters, of a task whose test has failed.
+# Where a task may fail without a word in its own log.
+COMPONENTS = ("scheduler", "triggerer", "api-server")
+# In characters, of each log that is shown with a test that failed.
 LOG_SHOWN = 4_000
 
 
@@ -63,15 +65,24 @@ def pytest_runtest_setup(item):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Show the logs of a run's failed tasks with the test that failed; of CI nothing is left but its output."""
+    """Show with a test that failed the logs of its run's failed tasks, and of Airflow; of CI nothing is left but its output."""
     report = yield
-    if report.when == "call" and report.failed:
-        run = call.excinfo.traceback[-1].locals.get("run")
+    run = call.excinfo.traceback[-1].locals.get("run") if report.when == "call" and report.failed else None
+    if isinstance(run, Run):
         # An Airflow that does not answer is no reason for pytest to end.
         with contextlib.suppress(DbtWatchError, httpx.HTTPError):
-            for task_id in run.with_state("failed") if isinstance(run, Run) else ():
+            for task_id in run.with_state("failed"):
                 report.sections.append((f"log of {task_id}", run.log(task_id)[-LOG_SHOWN:]))
+        for name in COMPONENTS:
+            report.sections.append((f"the {name} about it, and its errors", told_by(name, run)[-LOG_SHOWN:]))
     return report
+
+
+def told_by(component, run):
+    """Return the lines of a component's log that are about a run's DAG, or about an error."""
+    log = run.airflow.component_log(component)
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join(line for line in lines if run.dag_id in line or "error" in line.lower())
 
 
 @pytest.fixture(scope="session")

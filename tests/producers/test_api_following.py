@@ -2,6 +2,7 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import Connection
@@ -14,8 +15,10 @@ from dbt_watch.core.steps import run
 from dbt_watch.exceptions import ServerError
 from dbt_watch.producers.api import client as module
 from dbt_watch.producers.api import invocation_log
+from dbt_watch.producers.api.answers import RemoteInvocation
 from dbt_watch.producers.api.client import WorkerClient
 from dbt_watch.producers.api.invocation_log import InvocationFollowing, _GrowingText
+from dbt_watch.producers.api.protocol import LogPart
 from dbt_watch.producers.build_watch import BuildWatch
 
 ORDERS, CUSTOMERS = "model.shop.orders", "model.shop.customers"
@@ -474,3 +477,34 @@ def test_a_poll_is_not_shorter_than_four_times_the_answer_with_the_whole_log(sce
     scene.happens = [lambda: time.monotonic() - began > 0.3 and (scene.end(), True)[1]]
     scene.follow()
     assert time.monotonic() - began > 0.9
+
+
+class ScriptedServer:
+    """A server whose log grows by a line with each answer, each of which takes a second, until it has answered so many times."""
+
+    def __init__(self, clock, answers):
+        self.clock, self.left = clock, answers
+
+    def look(self, task_id):
+        yield from ()
+        return RemoteInvocation(task_id=task_id, state="STARTED" if self.left else "SUCCESS")
+
+    def log_part(self, task_id, offset, patience):
+        yield from ()
+        self.clock.now += 1.0
+        self.left -= 1
+        return LogPart(b"a line\n", offset + 7, is_complete=not self.left)
+
+    def artifact(self, task_id, name):
+        yield from ()
+
+
+def test_a_log_is_asked_for_again_soon_at_first_and_less_often_the_longer_it_grows(monkeypatch):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(invocation_log, "time", clock)
+    following = InvocationFollowing(
+        ScriptedServer(clock, 9), "nightly-1", BuildWatch({}, attempt=1, show=print)
+    )
+    pauses = []
+    run(following.steps(), lambda step: pauses.append(step.seconds))
+    assert pauses == [0.05, *(pytest.approx(seconds / 20) for seconds in (2, 3)), *[0.2] * 5]

@@ -271,7 +271,7 @@ class WorkerClient:
         deadline = time.monotonic() + step.seconds
         while time.monotonic() < deadline:
             self._on_tick()
-            time.sleep(min(TICK, step.seconds))
+            time.sleep(min(TICK, max(0.0, deadline - time.monotonic())))
         return None
 
     def _send(self, ask: Ask) -> Answer:

@@ -28,6 +28,8 @@ KILL_AFTER_S: Final = 5.0
 _PIECE: Final = 1 << 18  # bytes
 # In seconds: how long what dbt started may go on writing after its end.
 _LAST_WORDS: Final = 2.0
+# In seconds: how often its end is looked for once it has closed its output, which it mostly does by its end.
+_LAST_LOOK: Final = 0.01
 
 
 class DbtProcess(ABC):
@@ -50,7 +52,7 @@ class DbtProcess(ABC):
         """Return what it has written since, waiting for a while; nothing, if it has written nothing."""
         if not self._is_open:
             if not self._has_exited():
-                time.sleep(min(timeout, 0.05))
+                time.sleep(min(timeout, _LAST_LOOK))
             return b""
         if not select.select([self._output], [], [], timeout)[0]:
             return b""

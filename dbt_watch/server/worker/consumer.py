@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
 _LOGGER: Final = logging.getLogger(__name__)
 _SWEEP_EVERY_S: Final = 2.0
-# In seconds: how often the embedded queue is looked at. Redis wakes a worker by itself.
-_QUICKEST_LOOK: Final = 0.05
-_SLOWEST_LOOK: Final = 0.25
+# In seconds: how often the embedded queue is looked at, which takes microseconds. Redis wakes a worker by itself.
+_LOOK: Final = 0.05
 
 
 class HostScheduler(Scheduler):  # type: ignore[misc] # Huey has no types
@@ -97,8 +96,8 @@ def run_workers(settings: Settings) -> None:
         workers=settings.workers,
         worker_type="process",
         periodic=False,
-        initial_delay=_QUICKEST_LOOK,
-        max_delay=_SLOWEST_LOOK,
+        initial_delay=_LOOK,
+        max_delay=_LOOK,
         health_check_interval=1,
         scheduler_interval=60,
         graceful_signal="TERM",

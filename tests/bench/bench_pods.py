@@ -30,20 +30,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
 from airflow_bench import HERE, AirflowBench, airflow_bench, cpu_seconds_of_tree
 from bench_scale import DEFAULTS, PARSE_TIMEOUT_S, RUN, SETTLE_S, rounded
 from harness import dags_in
-from local_postgres import local_postgres
 from pods_report import tables
+from warehouses import in_postgres
 
 from dbt_watch.local.airflow.rest import parse_time
-from dbt_watch.local.localkube import Image, LocalKube, Mount
+from dbt_watch.local.localkube import Image, LocalKube
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
+
+    from warehouses import StartWarehouse, Warehouse
 
     Beside = Callable[[Path, Mapping[str, str]], AbstractContextManager[Mapping[str, str]]]
 
@@ -55,14 +56,6 @@ LIMIT_S = 400.0
 # Ways of this library, and those of the peer.
 OURS = ("bare-pod", "one-pod", "three-producers", "pod-per-node")
 PEERS = ("cosmos-watcher", "cosmos-kubernetes")
-PROFILE = """
-jaffle_shop:
-  target: dev
-  outputs:
-    dev:
-      {type: postgres, host: "{{ env_var('WAREHOUSE_HOST') }}", port: 5432, user: postgres, password: "", dbname: warehouse,
-       schema: "{{ env_var('SHOP_SCHEMA', 'shop') }}", threads: 4}
-"""
 
 
 @dataclass
@@ -86,11 +79,11 @@ class Pods:
     Measures runs on one Airflow.
 
     :param bench: the Airflow
-    :param warehouse: the address of the Postgres that dbt builds in
+    :param warehouse: what dbt builds in
     :param manifest: of the project
     """
 
-    def __init__(self, bench: AirflowBench, warehouse: str, manifest: Path) -> None:
+    def __init__(self, bench: AirflowBench, warehouse: Warehouse, manifest: Path) -> None:
         self._bench = bench
         self._warehouse = warehouse
         self._manifest = manifest
@@ -111,7 +104,7 @@ class Pods:
             "way": way, "dag_id": dag_id, "manifest": str(self._manifest), "image": image, "sensors": sensors,
         }  # fmt: skip
         airflow = self._bench.airflow
-        self._empty_warehouse()
+        self._warehouse.empty()
         with dags_in(airflow, HERE / "load/pods_dags.py", env={"PODS_CASE": json.dumps(what)}):
             airflow.wait_for_dag(dag_id, timeout=PARSE_TIMEOUT_S)
             time.sleep(SETTLE_S)
@@ -158,12 +151,6 @@ class Pods:
         names = ("scheduler", "triggerer", "api-server", "dag-processor", "database")
         return sum(cpu_seconds_of_tree(self._bench.component(name)) for name in names)
 
-    def _empty_warehouse(self) -> None:
-        connection = psycopg2.connect(host=self._warehouse, user="postgres", dbname="warehouse")
-        with contextlib.closing(connection), connection, connection.cursor() as cursor:
-            for schema in ("shop", "snapshots"):
-                cursor.execute(f"drop schema if exists {schema} cascade")
-
 
 def median(rows: list[Row]) -> Row:
     """Return a row with the medians of some runs of one way."""
@@ -188,51 +175,43 @@ def nothing(shop: Path, env: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
 
 
 @contextlib.contextmanager
-def pods(beside: Beside = nothing, defaults: Mapping[str, str] = DEFAULTS) -> Iterator[Pods]:
+def pods(
+    beside: Beside = nothing,
+    defaults: Mapping[str, str] = DEFAULTS,
+    warehouse: StartWarehouse = in_postgres,
+) -> Iterator[Pods]:
     """
     Start an Airflow, a cluster and a warehouse.
 
-    :param defaults: settings of Airflow, without `AIRFLOW__`
     :param beside: starts more, given the project's directory and the environment of its dbt; what it yields is added to the
         environment of Airflow
+    :param defaults: settings of Airflow, without `AIRFLOW__`
+    :param warehouse: starts what dbt builds in
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="dbt-watch-pods-") as directory,
-        local_postgres("warehouse") as host,
-    ):
+    with tempfile.TemporaryDirectory(prefix="dbt-watch-pods-") as directory:
         shop, unparsed, dags = (Path(directory, name) for name in ("jaffle_shop", "unparsed", "dags"))
         shutil.copytree(EXAMPLE, shop, ignore=shutil.ignore_patterns("target", "logs"))
-        (shop / "profiles.yml").write_text(PROFILE)
         dags.mkdir()
-        # Postgres gives a sum a scale of its own, by which the unit test of this model would fail.
-        orders = shop / "models/marts/orders.sql"
-        orders.write_text(
-            orders.read_text().replace(
-                "coalesce(paid.amount, 0)", "cast(coalesce(paid.amount, 0) as decimal(10, 2))"
-            )
-        )
-        shutil.copytree(shop, unparsed)
-        env = {**os.environ, "WAREHOUSE_HOST": host}
-        command = [str(Path(sys.executable).with_name("dbt")), "parse", "--profiles-dir", "."]
-        subprocess.run(command, cwd=shop, env=env, check=True, stdout=subprocess.DEVNULL)
-        workdir = "/usr/app/jaffle_shop"
-        images = {
-            name: Image(
-                venv=sys.prefix,
-                mounts={workdir: directory, host: Mount(Path(host), shared=True)},
-                workdir=workdir,
-                env={"WAREHOUSE_HOST": host},
-            )
-            for name, directory in ((IMAGE, shop), (UNPARSED, unparsed))
-        }
-        settings = {f"AIRFLOW__{name}": value for name, value in defaults.items()}
-        settings["DBT_WATCH_CACHE_DIR"] = str(Path(directory, "cache"))
-        with (
-            beside(shop, {"WAREHOUSE_HOST": host}) as more,
-            LocalKube(images=images) as kube,
-            airflow_bench(dags, kube, {**settings, **more}) as bench,
-        ):
-            yield Pods(bench, host, shop / "target/manifest.json")
+        with warehouse(shop) as place:
+            shutil.copytree(shop, unparsed)
+            command = [str(Path(sys.executable).with_name("dbt")), "parse", "--profiles-dir", "."]
+            env = {**os.environ, **place.env}
+            subprocess.run(command, cwd=shop, env=env, check=True, stdout=subprocess.DEVNULL)
+            workdir = "/usr/app/jaffle_shop"
+            images = {
+                name: Image(
+                    venv=sys.prefix, mounts={workdir: copy, **place.mounts}, workdir=workdir, env=place.env
+                )
+                for name, copy in ((IMAGE, shop), (UNPARSED, unparsed))
+            }
+            settings = {f"AIRFLOW__{name}": value for name, value in defaults.items()}
+            settings["DBT_WATCH_CACHE_DIR"] = str(Path(directory, "cache"))
+            with (
+                beside(shop, place.env) as more,
+                LocalKube(images=images) as kube,
+                airflow_bench(dags, kube, {**settings, **more}) as bench,
+            ):
+                yield Pods(bench, place, shop / "target/manifest.json")
 
 
 def versions() -> dict[str, str]:

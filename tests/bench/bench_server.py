@@ -24,6 +24,7 @@ import psutil
 import yaml
 from bench_pods import pods
 from bench_scale import DEFAULTS, WITH_EXECUTOR
+from warehouses import as_it_is
 
 from dbt_watch.testing import FakeDbt
 
@@ -166,7 +167,7 @@ def dag_runs(count):
         (way, sensors) for sensors in SENSORS for way in ("fresh-pod", "one-pod", "by-server", "in-no-time")
     ]
     seconds, built, late = ({way: [] for way in ways} for _ in range(3))
-    with pods(beside=warm_server, defaults=DEFAULTS | WITH_EXECUTOR) as running:
+    with pods(warm_server, DEFAULTS | WITH_EXECUTOR, as_it_is) as running:
         for number in range(count + 1):
             for way in ways:
                 row = running.measure(*way)

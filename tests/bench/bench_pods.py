@@ -42,7 +42,6 @@ from dbt_watch.local.localkube import Image, LocalKube
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
-    from datetime import datetime
 
     from warehouses import StartWarehouse, Warehouse
 
@@ -124,23 +123,29 @@ class Pods:
             )  # fmt: skip
 
     def late(self) -> list[float]:
-        """Return by how many seconds the tasks of models, seeds and snapshots ended after these, in the run that was measured last."""
-        return [(task - node).total_seconds() for node, task in self._ends()]
+        """
+        Return how many seconds after the models, seeds and snapshots of the run that was measured last Airflow knew of their ends.
+
+        The end that a task shows may be earlier: through the executor it is that of its node.
+        """
+        return [known - node for node, known in self._ends()]
 
     def built(self) -> float:
         """Return after how many seconds of the run that was measured last dbt had built its last model, seed or snapshot."""
         ((_, began, _),) = self._bench.rows(RUN, self._dag_id)
-        return max(node for node, _ in self._ends()).timestamp() - began
+        return max(node for node, _ in self._ends()) - began
 
-    def _ends(self) -> list[tuple[datetime, datetime]]:
-        """Return when each of these nodes ended as dbt tells it, and when its task did."""
+    def _ends(self) -> list[tuple[float, float]]:
+        """Return when each of these nodes ended as dbt tells it, and when the row of its task was last written."""
         client, dag_id = self._bench.airflow.client, self._dag_id
-        ((run_id,),) = self._bench.rows("select run_id from dag_run where dag_id = %s", dag_id)
+        written = (
+            "select run_id, task_id, extract(epoch from updated_at) from task_instance where dag_id = %s"
+        )
         found = []
-        for task in client.task_instances(dag_id, run_id):
-            told = client.xcom(dag_id, run_id, task.task_id)
-            if isinstance(told, dict) and told.get("finished_at") and task.end_date is not None:
-                found.append((parse_time(told["finished_at"]), task.end_date))
+        for run_id, task_id, known in self._bench.rows(written, dag_id):
+            told = client.xcom(dag_id, run_id, task_id)
+            if isinstance(told, dict) and told.get("finished_at"):
+                found.append((parse_time(told["finished_at"]).timestamp(), float(known)))
         return found
 
     def _state(self, dag_id: str) -> str | None:

@@ -161,7 +161,7 @@ def dag_runs(count):
     Yield a line for each way to run the example project, with the tasks of its nodes in the triggerer, and through the executor.
 
     The ways are a new pod, one that finds what dbt has parsed, a warm server, and as the floor a server whose dbt takes no time. A task
-    is late by the time from the end of its node, as dbt tells it, to its own; the executor has both end at once.
+    is late by the time from the end of its node, as dbt tells it, until Airflow knows of it.
     """
     ways = [
         (way, sensors) for sensors in SENSORS for way in ("fresh-pod", "one-pod", "by-server", "in-no-time")

@@ -73,16 +73,16 @@ def pytest_runtest_makereport(item, call):
         with contextlib.suppress(DbtWatchError, httpx.HTTPError):
             for task_id in run.with_state("failed"):
                 report.sections.append((f"log of {task_id}", run.log(task_id)[-LOG_SHOWN:]))
-        for name in COMPONENTS:
-            report.sections.append((f"the {name} about it, and its errors", told_by(name, run)[-LOG_SHOWN:]))
+                for name in COMPONENTS:
+                    told = told_by(run.airflow.component_log(name), run.run_id, task_id)
+                    report.sections.append((f"the {name} about {task_id}", told[-LOG_SHOWN:]))
     return report
 
 
-def told_by(component, run):
-    """Return the lines of a component's log that are about a run's DAG, or about an error."""
-    log = run.airflow.component_log(component)
+def told_by(log, *words):
+    """Return the lines of a log in which all of some words are."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return "\n".join(line for line in lines if run.dag_id in line or "error" in line.lower())
+    return "\n".join(line for line in lines if all(word in line for word in words))
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,8 @@ FORKING = ("scheduler", "dag-processor")
 PRELOADED = """
 import airflow.dag_processing.processor, airflow.sdk.execution_time.task_runner
 import airflow.providers.standard.operators.trigger_dagrun, airflow.providers.standard.sensors.external_task
-import dbt_watch.airflow.kubernetes_imports, dbt_watch.decorators, dbt_watch.producers.pods.operator, dbt_watch.sensors.operator
+from dbt_watch.executor.ahead import import_for_tasks
+import_for_tasks()
 """
 
 

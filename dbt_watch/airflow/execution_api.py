@@ -22,6 +22,7 @@ from airflow.sdk.api.datamodels._generated import API_VERSION
 
 from dbt_watch.airflow.asset_events import as_outlets
 from dbt_watch.airflow.supervisor import batches, from_stored, states_in, to_stored
+from dbt_watch.core.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from dbt_watch.airflow.task_instances import TaskKey
     from dbt_watch.core.assets import AssetEvent
 
-CONNECTIONS: Final = 8
+AT_ONCE: Final = 8
+# How urgent a request is. Of many tasks that end together, some so end before the others, instead of all of them last.
+_USUAL, _RESULTS, _END = range(3)
 # In seconds: a token is renewed when this much of its time is left at the latest.
 _TOKEN_RESERVE: Final = 60.0
 _GONE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE})
@@ -77,7 +80,7 @@ class ExecutionApi:
     A client.
 
     :param url: where the API is, as Airflow's executors tell their workers
-    :param connections: how many requests are under way at most; further ones wait
+    :param at_once: how many requests are under way at most; of further ones, those that end a task are sent first
     :param transport: another way to it than the network
     """
 
@@ -85,15 +88,15 @@ class ExecutionApi:
         self,
         url: str,
         *,
-        connections: int = CONNECTIONS,
+        at_once: int = AT_ONCE,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._tokens = _Tokens()
+        self._turns = Turns(at_once)
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"airflow-api-version": API_VERSION},
             timeout=httpx.Timeout(airflow_client.API_TIMEOUT, pool=None),
-            limits=httpx.Limits(max_connections=connections),
             transport=transport,
             **(_tls() if url.startswith("https:") and transport is None else {}),
         )
@@ -151,7 +154,7 @@ class ExecutionApi:
         """
         query = {"map_index": key.map_index} if key.map_index >= 0 else {}
         stored = await to_stored(key, name, value)
-        await self._ask("POST", _xcom_path(key, name), token_of, params=query, json=stored)
+        await self._ask("POST", _xcom_path(key, name), token_of, urgency=_RESULTS, params=query, json=stored)
 
     async def begin(self, task: str, identity: Identity, when: datetime) -> None:
         """
@@ -182,7 +185,7 @@ class ExecutionApi:
         :raises TaskIsGone: when it is not to run any more
         """
         body = {"hostname": identity.hostname, "pid": identity.pid}
-        await self._ask("PUT", f"task-instances/{task}/heartbeat", task, json=body)
+        await self._ask("PUT", f"task-instances/{task}/heartbeat", task, urgency=_END, json=body)
 
     async def end(self, task: str, state: str, when: datetime, built: Iterable[AssetEvent] = ()) -> None:
         """
@@ -198,12 +201,15 @@ class ExecutionApi:
         body: dict[str, Any] = {"state": state, "end_date": when.isoformat()}
         if state == "success":
             body |= as_outlets(built)
-        await self._ask("PATCH", f"task-instances/{task}/state", task, json=body)
+        await self._ask("PATCH", f"task-instances/{task}/state", task, urgency=_END, json=body)
 
-    async def _ask(self, method: str, path: str, token_of: str, **request: Any) -> httpx.Response:
+    async def _ask(
+        self, method: str, path: str, token_of: str, *, urgency: int = _USUAL, **request: Any
+    ) -> httpx.Response:
         headers = {"authorization": f"Bearer {self._tokens.of(token_of)}"}
         try:
-            answer = await self._client.request(method, path, headers=headers, **request)
+            async with self._turns.turn(urgency):
+                answer = await self._client.request(method, path, headers=headers, **request)
         except httpx.HTTPError as error:
             raise ExecutionApiError(f"{type(error).__name__}: {error}") from error
         if answer.is_success:

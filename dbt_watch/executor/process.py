@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 ALIVE_EVERY: Final = 5.0
 # In bytes: the order for a sensor names its nodes.
 _LONGEST_ORDER: Final = 1 << 26
+# Of the ends of tasks. An api-server has one process by default, so more would only make all of them wait for each other.
+_TOLD_AT_ONCE: Final = 4
 # A task is given up by Airflow after so many heartbeats that it has missed.
 _HEARTBEATS: Final = 6
 
@@ -72,7 +74,7 @@ async def watch(connection: socket.socket, url: str) -> None:
         writer.write(encoded(message))
 
     pace = WatcherPace(heartbeat=heartbeat_timeout() / _HEARTBEATS)
-    watcher = Watcher(ExecutionApi(url), ExecutionApi(url), report, pace)
+    watcher = Watcher(ExecutionApi(url), ExecutionApi(url, at_once=_TOLD_AT_ONCE), report, pace)
     work = (_obey(reader, watcher), watcher.keep_alive(), _say_alive(writer, parent))
     tasks = {asyncio.ensure_future(one) for one in work}
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -19,8 +19,8 @@ import msgspec
 from dbt_watch.airflow.supervisor import read_states, read_xcom
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.journal.format import JournalError, decode_page
+from dbt_watch.core.journal.pace import USUAL_INTERVAL, ReadingPace
 from dbt_watch.core.journal.reader import JournalReader
-from dbt_watch.core.journal.writer import interval_after
 from dbt_watch.core.outcome import Decision, Producer, Run, Verdict
 from dbt_watch.core.statuses import STARTED
 from dbt_watch.core.task_states import ABOUT_TO_RUN, JOURNAL_IS_CURRENT, RUNNING
@@ -45,14 +45,14 @@ class Pace(msgspec.Struct, frozen=True):
     """
     How often a hub looks, in seconds.
 
-    :param page: between two looks at the next page while dbt runs, at first
+    :param page: between two looks at the next page while dbt runs, as `ReadingPace` takes it
     :param state: between two looks at the producer's state
     :param idle: the same while the producer is not even scheduled
     :param about_to_run: the same while the producer is about to run, at first; then doubled with each look, up to `state`
     :param gather: before the first look, since the sensors of a project mostly come together
     :param verify: the least time between two looks on behalf of new subscribers
-    :param first_page: before the first look for a first page, since a worker needs a moment to start; then doubled with
-        each look that finds none, up to `first_page_limit`
+    :param first_page: after a first look for a first page that finds none, since a worker needs a moment to start; then
+        doubled with each look, up to `first_page_limit`
     :param turn: between two looks whether the next sensor may build its nodes
     :param waits: before a sensor says for the first time what it waits for while dbt runs; then twice as long each time
     :param linger: how long a hub outlives its last subscriber
@@ -60,13 +60,13 @@ class Pace(msgspec.Struct, frozen=True):
     :param backoff_limit: after many failures in a row
     """
 
-    page: float = 0.3
+    page: float = USUAL_INTERVAL
     state: float = 2.0
     idle: float = 4.0
-    about_to_run: float = 0.5
+    about_to_run: float = 0.25
     gather: float = 0.05
     verify: float = 0.6
-    first_page: float = 0.4
+    first_page: float = 0.2
     first_page_limit: float = 6.0
     turn: float = 2.0
     waits: float = 30.0
@@ -137,6 +137,7 @@ class Subscription:
 
 DEFAULT_PACE: Final = Pace()
 _JITTER: Final = 0.25
+_LEAST: Final = 1 / 3  # of `Pace.page`, between two looks at whatever is due
 _RUNS: Final = frozenset({Run.RETRIABLE, Run.LAST_ATTEMPT})
 _WAITS: Final = Decision(Verdict.WAIT)
 _AWAITS_TURN: Final = Decision(
@@ -181,6 +182,7 @@ class Hub:
         self._producer = Producer(self._state)
         self._began = 0.0
         self._page_due = 0.0
+        self._page_pace = ReadingPace(self._pace.page)
         self._misses = Backoff(self._pace.first_page, self._pace.first_page_limit)
         self._waits.restart()
 
@@ -219,7 +221,7 @@ class Hub:
             try:
                 await self._look(clock(), verify=verify)
                 backoff.reset()
-                pause = self._pace.page
+                pause = self._pause(clock())
                 if verify:
                     self._welcome(newcomers)
             except Exception as error:  # noqa: BLE001 - whatever fails on the way is tried again
@@ -228,6 +230,11 @@ class Hub:
                     "Reading the journal of %s failed (%s); retrying in %.1f s", self.name, error, pause
                 )
             await self._sleep(pause)
+
+    def _pause(self, now: float) -> float:
+        """Return the seconds until something may be due."""
+        due = min(self._state_due, self._page_due) if self._is_open else self._state_due
+        return max(_LEAST * self._pace.page, min(self._pace.page, due - now))
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()
@@ -249,7 +256,7 @@ class Hub:
             may_be_another = verify or self._state != before or self._producer.closed is not None
             if may_be_another and self._state in JOURNAL_IS_CURRENT:
                 await self._check_attempt()
-        if self._is_readable(now):
+        if self._is_open and now >= self._page_due:
             await self._read_pages(now)
         if self._producer != self._told:
             self._tell(self._subscriptions)
@@ -269,11 +276,10 @@ class Hub:
         if self._state not in JOURNAL_IS_CURRENT:
             self._forget()
             return
-        if self._state == RUNNING and before in ABOUT_TO_RUN:
+        if self._state != before:
             self._misses.reset()
-            self._page_due = now + self._pace.first_page
-        elif self._state != RUNNING:
-            self._page_due = now  # what is there now is all there will be
+        if before != RUNNING or self._state != RUNNING:
+            self._page_due = now  # it has just begun, or what is there now is all there will be
         self._producer = msgspec.structs.replace(self._producer, state=self._state)
 
     def _pause_after(self, state: str | None) -> float:
@@ -295,9 +301,11 @@ class Hub:
             if decode_page(value).chunk.attempt != self._journal.attempt:
                 self._forget()
 
-    def _is_readable(self, now: float) -> bool:
-        is_open = self._producer.closed is None and not self._is_damaged
-        return self._state in JOURNAL_IS_CURRENT and is_open and now >= self._page_due
+    @property
+    def _is_open(self) -> bool:
+        """Whether more of the journal may come."""
+        is_over = self._producer.closed is not None or self._is_damaged
+        return self._state in JOURNAL_IS_CURRENT and not is_over
 
     async def _read_pages(self, now: float) -> None:
         """Read on to the last page that is written."""
@@ -312,8 +320,7 @@ class Hub:
                 self._page_due = now + misses.next()
                 return
             more = self._take(value)
-        # Half of what the writer takes at least, so that the delay stays with the writer's.
-        self._page_due = now + interval_after(self._journal.next_seq, self._pace.page) / 2
+        self._page_due = now + self._page_pace.after(self._journal.next_seq)
 
     def _take(self, value: Any) -> bool:
         """Take what lies under the reader's key; tell whether there is more to read now."""

@@ -20,11 +20,12 @@ from typing import Any
 
 from bench_hubs import table
 
+from dbt_watch.core.journal.pace import ReadingPace
 from dbt_watch.core.journal.reader import JournalReader
-from dbt_watch.core.journal.writer import JournalWriter, Publication, interval_after
+from dbt_watch.core.journal.writer import JournalWriter, Publication
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_publisher import JournalPublisher
-from dbt_watch.sensors.hub import DEFAULT_PACE, Hub, Subscription
+from dbt_watch.sensors.hub import Hub, Subscription
 from dbt_watch.sensors.updates import Sensor
 
 _SET_S, _GET_S, _TICK_S = 0.012, 0.01, 0.1
@@ -51,6 +52,7 @@ class Run:
         )
         self._reader = JournalReader()
         self._look_due = 0.0
+        self._pace = ReadingPace()
 
     def build(self) -> None:
         """Let all nodes start and end."""
@@ -80,8 +82,7 @@ class Run:
             for result in self._reader.news:
                 if result.finished_at is not None:
                     self.delays.append(self.now - (result.finished_at - _BEGAN).total_seconds())
-        half = interval_after(self._reader.state.next_seq, DEFAULT_PACE.page) / 2
-        self._look_due = self.now + max(DEFAULT_PACE.page, half)
+        self._look_due = self.now + self._pace.after(self._reader.state.next_seq)
 
     def _set(self, key: str, value: Any) -> None:
         self.writes += 1

@@ -16,7 +16,7 @@ from dbt_watch.core.journal.format import (
     page_key,
     part_key,
 )
-from dbt_watch.core.journal.writer import JournalWriter, Tail, interval_after
+from dbt_watch.core.journal.writer import JournalWriter, Tail
 from dbt_watch.core.results import NodeResult
 
 
@@ -54,13 +54,6 @@ def test_pages_use_few_keys_in_turn():
     keys = [page_key(number) for number in range(1_000)]
     assert len(set(keys)) == PAGES
     assert keys[:PAGES] == sorted(set(keys)) == keys[PAGES : 2 * PAGES]
-
-
-def test_the_longer_a_journal_the_longer_the_interval_up_to_a_limit():
-    intervals = [interval_after(pages, 0.3) for pages in range(10_000)]
-    assert intervals == sorted(intervals)
-    assert (intervals[0], intervals[-1]) == (0.3, 2.0)
-    assert interval_after(10_000, 5.0) == 5.0
 
 
 class TestTheSnapshot:

@@ -30,10 +30,12 @@ HUB_PACE = Pace(
 class Process:
     """The process, in this one."""
 
-    def __init__(self, api):
+    def __init__(self, api, at_once=8):
         self.reports = []
         transport = httpx.MockTransport(api.answer)
-        clients = [ExecutionApi("http://airflow/execution/", transport=transport) for _ in range(2)]
+        clients = [
+            ExecutionApi("http://airflow/execution/", transport=transport, at_once=at_once) for _ in range(2)
+        ]
         self.watcher = Watcher(*clients, self.reports.append, PACE)
         self.take = self.watcher.take
 
@@ -375,6 +377,23 @@ async def test_the_requests_do_not_grow_with_the_sensors_that_wait(api, producer
         producer.report(node, "success", started_at=at(1), finished_at=at(2))
     producer.end()
     await process.until(lambda: all(task.state == "success" for task in tasks))
+
+
+def test_of_many_sensors_that_end_together_some_have_ended_before_the_others_begin(api, producer):
+    async def run():
+        process = Process(api, at_once=2)
+        tasks = [api.add(f"shop.m{number}") for number in range(20)]
+        producer.begin()
+        for number, task in enumerate(tasks):
+            producer.report(f"model.shop.m{number}", "success", started_at=at(1), finished_at=at(2))
+            process.take(watch_of(task, f"model.shop.m{number}"))
+        producer.end()
+        await process.until(lambda: {task.state for task in tasks} == {"success"})
+        hub_module._hubs.clear()
+
+    asyncio.run(run())
+    told = [path.rpartition("/")[2] for method, path in api.requests if method == "PATCH"]
+    assert "".join(word[0] for word in told[:12]).count("s") >= 3, told
 
 
 @scenario

@@ -499,12 +499,12 @@ class ScriptedServer:
         yield from ()
 
 
-def test_a_log_is_asked_for_again_soon_at_first_and_less_often_the_longer_it_grows(monkeypatch):
+def test_a_log_is_asked_for_again_soon_at_first_and_less_often_with_each_part(monkeypatch):
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(invocation_log, "time", clock)
     following = InvocationFollowing(
-        ScriptedServer(clock, 9), "nightly-1", BuildWatch({}, attempt=1, show=print)
+        ScriptedServer(clock, 40), "nightly-1", BuildWatch({}, attempt=1, show=print)
     )
     pauses = []
     run(following.steps(), lambda step: pauses.append(step.seconds))
-    assert pauses == [0.05, *(pytest.approx(seconds / 20) for seconds in (2, 3)), *[0.2] * 5]
+    assert pauses == [pytest.approx(min(0.2, 0.02 * 1.1**number)) for number in range(39)]

@@ -5,14 +5,9 @@ import itertools
 import pytest
 
 from dbt_watch.core.journal.format import HEAD_KEY, PAGES, Closed, decode_page, page_key, part_key
+from dbt_watch.core.journal.pace import LONGEST_INTERVAL, USUAL_INTERVAL
 from dbt_watch.core.journal.reader import JournalReader, read_now
-from dbt_watch.core.journal.writer import (
-    BACKOFF_FIRST,
-    FLUSH_INTERVAL,
-    LONGEST_INTERVAL,
-    JournalWriter,
-    Publication,
-)
+from dbt_watch.core.journal.writer import BACKOFF_FIRST, JournalWriter, Publication
 from dbt_watch.core.results import NodeResult
 from dbt_watch.producers.journal_publisher import JournalPublisher
 
@@ -90,7 +85,7 @@ def names(chunks):
 def test_a_reader_always_finds_a_page_to_look_at(publisher, writer, store, clock):
     publisher.flush()
     assert store.log == [("journal_page_00", -1), ("journal_head", 0), ("journal_0000", -1)]
-    clock.now += FLUSH_INTERVAL
+    clock.now += USUAL_INTERVAL
     writer.add(changes("orders"))
     publisher.write()
     assert store.log[3:] == [("journal_page_01", 0), ("journal_page_00", 0)]
@@ -123,7 +118,7 @@ def test_changes_wait_for_the_interval_and_then_go_out_together(publisher, write
     writer.add(changes("b"))
     publisher.write()
     assert names(store.read()) == [[]]
-    clock.now += FLUSH_INTERVAL
+    clock.now += USUAL_INTERVAL
     publisher.write()
     assert names(store.read()) == [[], ["a", "b"]]
 
@@ -144,7 +139,7 @@ def test_a_full_page_does_not_wait(store, clock):
 
 def test_a_burst_goes_out_in_few_pages(publisher, writer, store, clock):
     publisher.flush()
-    clock.now += FLUSH_INTERVAL
+    clock.now += USUAL_INTERVAL
     writer.add(changes(*map(str, range(2_000))))
     publisher.write()
     assert len(store.reader().state.entries) == 2_000
@@ -249,7 +244,7 @@ def test_nothing_is_written_while_nothing_changes(publisher, store, clock):
 def test_a_failing_write_raises_nothing_and_loses_nothing(publisher, writer, store, clock):
     publisher.flush()
     store.failures = 1
-    clock.now += FLUSH_INTERVAL
+    clock.now += USUAL_INTERVAL
     writer.add(changes("a"))
     publisher.write()
     writer.add(changes("b"))
@@ -306,7 +301,7 @@ def test_the_end_is_given_up_after_a_while_without_an_error(publisher, writer, s
 
 def test_readers_learn_whether_another_attempt_follows(publisher, writer, store, clock):
     publisher.flush()
-    clock.now += FLUSH_INTERVAL
+    clock.now += USUAL_INTERVAL
     writer.add(changes("a"))
     publisher.write()
     assert decode_page(store.pages["journal_0000"]).will_retry

@@ -555,19 +555,13 @@ def test_a_worker_is_given_time_to_begin_the_journal_and_more_time_with_each_loo
     airflow.current_state = "queued"
     pace = Pace(state=1.0, about_to_run=1.0, first_page=1.5, first_page_limit=6.0)
     looks = asyncio.run(looks_of(airflow, 25, pace, {3.0: "running"}))
-    assert looks == [4.5, 6.0, 9.0, 15.0, 21.0]
+    assert looks == [3.0, 4.5, 7.5, 13.5, 19.5]
 
 
 def test_the_journal_of_a_producer_that_has_run_for_a_while_is_looked_for_at_once():
     airflow = Airflow()
     airflow.current_state = "running"
-    assert asyncio.run(looks_of(airflow, 1)) == [0.0, 0.4]
-
-
-def test_a_page_is_looked_for_twice_in_the_time_after_which_the_next_is_written():
-    airflow = Airflow()
-    airflow.begin(1)
-    assert asyncio.run(looks_of(airflow, 2, Pace(page=0.7))) == [0.0, 0.0, 0.4, 0.8, 1.2, 1.6]
+    assert asyncio.run(looks_of(airflow, 2, Pace(first_page=0.5))) == [0.0, 0.5, 1.5]
 
 
 @scenario

@@ -7,13 +7,14 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from test_hub import ORDERS, Airflow
+from test_hub import CUSTOMERS, ORDERS, Airflow
 from virtual_time import run
 
 from dbt_watch.core import backoff
 from dbt_watch.sensors.hub import Hub, Pace, Subscription
 from dbt_watch.sensors.updates import Sensor
 
+EARLY_PAGES = 10
 PACE = Pace(
     page=1.0, state=4.0, idle=10.0, about_to_run=1.0, gather=0.0, verify=2.0, first_page=3.0, first_page_limit=8.0, turn=5.0,
     linger=60.0, backoff_first=1.0, backoff_limit=6.0,
@@ -31,6 +32,12 @@ class Watched(Airflow):
     def __init__(self):
         super().__init__()
         self.asked = []
+
+    def begin_long(self):
+        """Begin a journal of which so many pages are written that it is read at the usual pace."""
+        self.begin(1)
+        for _ in range(EARLY_PAGES):
+            self.report(CUSTOMERS, "started")
 
     def note(self, what):
         self.asked.append((round(asyncio.get_running_loop().time(), 3), what))
@@ -87,7 +94,11 @@ def test_a_state_is_asked_for_less_often_before_the_producer_is_scheduled_and_mo
 
 @pytest.mark.parametrize(
     ("state", "times"),
-    [("scheduled", [6, 9, 15, 23]), ("queued", [6, 9, 15, 23]), ("up_for_retry", [0, 1, 6, 9, 15, 23])],
+    [
+        ("scheduled", [3, 6, 12, 20, 28]),
+        ("queued", [3, 6, 12, 20, 28]),
+        ("up_for_retry", [0, 1, 3, 6, 12, 20, 28]),
+    ],
 )
 def test_a_worker_is_given_time_to_begin_the_journal_and_more_time_with_each_look_in_vain(state, times):
     """That it runs is seen at 3."""
@@ -98,8 +109,15 @@ def test_a_worker_is_given_time_to_begin_the_journal_and_more_time_with_each_loo
 
 def test_an_open_journal_is_read_and_nothing_else_is_looked_at():
     airflow = Watched()
+    airflow.begin_long()
+    times = run(times_of(airflow, "page", 9))
+    assert times == [0] * (EARLY_PAGES + 1) + [*range(10)]
+
+
+def test_the_first_pages_are_looked_for_sooner_and_less_often_while_none_comes():
+    airflow = Watched()
     airflow.begin(1)
-    assert run(times_of(airflow, "page", 9)) == [0, *range(10)]
+    assert run(times_of(airflow, "page", 4)) == [0, 0, 0.333, 0.75, 1.271, 1.922, 2.736, 3.736]
 
 
 def test_a_closed_journal_is_looked_at_with_each_state_for_whether_it_was_begun_anew():
@@ -112,7 +130,7 @@ def test_a_closed_journal_is_looked_at_with_each_state_for_whether_it_was_begun_
 
 def test_newcomers_that_come_one_after_the_other_are_looked_at_together():
     airflow = Watched()
-    airflow.begin(1)
+    airflow.begin_long()
 
     async def scene():
         async with hub_of(airflow) as hub, contextlib.AsyncExitStack() as stack:
@@ -124,7 +142,7 @@ def test_newcomers_that_come_one_after_the_other_are_looked_at_together():
     run(scene())
     assert airflow.times("state") == [0, 2, 6, 7]
     # Whether the journal that is known is another attempt's by now, and what is new in it.
-    assert Counter(airflow.times("page")) == dict.fromkeys(range(9), 1) | {0: 2, 2: 2, 7: 2}
+    assert Counter(airflow.times("page")) == dict.fromkeys(range(9), 1) | {0: EARLY_PAGES + 2, 2: 2, 7: 2}
 
 
 def test_sensors_that_come_together_are_looked_at_once():
@@ -150,7 +168,7 @@ def test_sensors_that_come_together_are_looked_at_once():
 
 def test_a_newcomer_is_told_nothing_before_it_was_looked_at_for_it():
     airflow = Watched()
-    airflow.begin(1)
+    airflow.begin_long()
 
     async def scene():
         async with hub_of(airflow) as hub:
@@ -230,7 +248,7 @@ async def pauses_of(answers):
             raise ConnectionError("500")
 
     airflow.state = state
-    pace = Pace(state=0.0, idle=0.0, gather=0.0, page=0.25, backoff_first=1.0, backoff_limit=6.0)
+    pace = Pace(state=0.25, idle=0.25, gather=0.0, page=0.25, backoff_first=1.0, backoff_limit=6.0)
     async with hub_of(airflow, pace) as hub:
         with Subscription(hub, sensor()):
             await heard_all.wait()

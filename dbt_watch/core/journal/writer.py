@@ -27,6 +27,7 @@ from dbt_watch.core.journal.format import (
     page_key,
     part_key,
 )
+from dbt_watch.core.journal.pace import USUAL_INTERVAL, interval_after
 from dbt_watch.core.results import NodeResult, shortened
 from dbt_watch.core.steps import Pause
 
@@ -36,13 +37,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # All in seconds.
-FLUSH_INTERVAL: Final = 0.3  # at first; see `interval_after`
-LONGEST_INTERVAL: Final = 2.0
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_LIMIT: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 60.0  # how long the end of a journal is tried for
-
-_GROWTH: Final = 0.0005  # of the interval, with each page
 
 Value = str | int
 
@@ -180,18 +177,6 @@ def _fitted(change: NodeResult, room: int) -> NodeResult:
 _THEN_WITHOUT_EXTRAS: Final = 1_000
 
 
-def interval_after(pages: int, shortest: float) -> float:
-    """
-    Return the seconds between two pages: the more there are, the longer.
-
-    With 0.3 s at first and changes all the time, it is 0.8 s after 10 minutes, 1.9 s after an hour, and then 2 s.
-
-    :param pages: how many there are
-    :param shortest: the seconds to begin with
-    """
-    return max(shortest, min(LONGEST_INTERVAL, shortest + _GROWTH * pages))
-
-
 class Tail(msgspec.Struct):
     """
     The end of a journal: the last part of the snapshot, and the pages after it.
@@ -272,7 +257,7 @@ class Publication:
     :param will_retry: whether another attempt follows if this one ends badly
     :param began: see `Page`
     :param tail: for one who goes on with a journal, the end of it
-    :param interval: seconds between two pages at first; a full page does not wait
+    :param interval: seconds between two pages, as `interval_after` takes them; a full page does not wait
     :param clock: tells the time in seconds
     """
 
@@ -283,7 +268,7 @@ class Publication:
         will_retry: bool,
         began: float = 0.0,
         tail: Tail | None = None,
-        interval: float = FLUSH_INTERVAL,
+        interval: float = USUAL_INTERVAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # In seconds.
-# After a part of the log, so that the next one holds more than a line: a twentieth of the time until then, within these.
-LOG_PAUSE_FIRST: Final = 0.05
+# After a part of the log, so that the next one holds more than a line; longer with each, since a short build ends in a second.
+LOG_PAUSE_FIRST: Final = 0.02
 LOG_PAUSE_LIMIT: Final = 0.2
+LOG_PAUSE_FACTOR: Final = 1.1
 LOG_POLL_FIRST: Final = 0.4  # of a server that does not wait until there is more
 LOG_POLL_LIMIT: Final = 3.0
 STATE_POLL_FIRST: Final = 0.7
@@ -94,7 +95,7 @@ class InvocationFollowing:
         self._is_complete = False
         self._content = _GrowingText()
         self._told: set[str] = set()
-        self._began = time.monotonic()
+        self._log_pace = Backoff(LOG_PAUSE_FIRST, LOG_PAUSE_LIMIT, factor=LOG_PAUSE_FACTOR)
 
     def steps(self) -> Generator[Step, Any, RemoteEnd]:
         """
@@ -124,7 +125,7 @@ class InvocationFollowing:
                 if self._is_complete:
                     continue  # by now dbt has ended, or is about to
             if time.monotonic() - began > STATE_POLL_LIMIT / 2:
-                yield self._log_pause()  # it is the log that is waited for
+                yield Pause(self._log_pace.next())  # it is the log that is waited for
                 continue
             pause = pace.next()
             yield Pause(max(pause, DUTY * found.seconds) if found.log_content is not None else pause)
@@ -173,13 +174,9 @@ class InvocationFollowing:
                     )
                 return has_come
             if part.content:
-                yield self._log_pause()
+                yield Pause(self._log_pace.next())
             elif not part.was_awaited:
                 yield Pause(pace.next())
-
-    def _log_pause(self) -> Pause:
-        """Return a pause that makes no invocation seem much longer than it is."""
-        return Pause(min(LOG_PAUSE_LIMIT, max(LOG_PAUSE_FIRST, (time.monotonic() - self._began) / 20)))
 
     def _part(self, found: RemoteInvocation) -> Generator[Step, Any, LogPart | None]:
         """Read the next part; None where there is none to be had."""

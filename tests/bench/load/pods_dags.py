@@ -104,6 +104,7 @@ WAYS = {
     "fresh-pod": project,
     "three-producers": three_producers,
     "by-server": by_server,
+    "by-program": lambda: by_server("program"),
     # The floor: a dbt that is played, and takes no time.
     "in-no-time": lambda: by_server("played"),
     "pod-per-node": lambda: project("*"),

@@ -5,7 +5,7 @@ What the last command has said is an argument of another task.
 """
 
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 from airflow.sdk import dag, task
@@ -35,12 +35,7 @@ def operations():
     cleared = project.run_operation(
         "drop_schema_named", args={"schema_name": "scratch_{{ dag_run.run_after | ds_nodash }}"}
     )
-    docs = project.command(
-        ["docs", "generate", "--select", "raw_orders"],
-        deferrable=True,
-        retries=1,
-        retry_delay=timedelta(seconds=5),
-    )
+    docs = project.command(["docs", "generate", "--select", "raw_orders"], deferrable=True)
     cleared >> project >> docs
     announce(docs)
 

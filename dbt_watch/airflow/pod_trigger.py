@@ -159,6 +159,17 @@ class StockPodTrigger:
                 task.cancel()
             await asyncio.gather(own, started, return_exceptions=True)
 
+    async def on_kill(self) -> None:
+        """Let it do what it does when a person has stopped the task, by Airflow 3.3."""
+        await self._trigger.on_kill()
+
+    async def cleanup(self) -> None:
+        """Let it do what it does when it ends, and clear away what `connect` has kept."""
+        try:
+            await self._trigger.cleanup()
+        finally:
+            await self.close()
+
     async def _first_event(self) -> dict[str, Any]:
         await _let_ask_airflow()
         try:

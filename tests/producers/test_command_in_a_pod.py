@@ -14,6 +14,7 @@ from harness import until
 from kubernetes import client, config
 
 from dbt_watch import DbtProfile
+from dbt_watch.airflow import trigger_events
 from dbt_watch.airflow.execution import executing
 from dbt_watch.exceptions import DbtRunFailed, PodLost
 from dbt_watch.local.localkube import LocalKube, Timings
@@ -50,8 +51,9 @@ def kube(dbt):
 
 
 @pytest.fixture(params=[False, True], ids=["on a worker", "deferred"])
-def run(request, kube):
+def run(request, kube, monkeypatch):
     """Return a function that runs a command to its end, and returns what the task has left as its result."""
+    monkeypatch.setattr(trigger_events, "SETTLED_AFTER_S", 0.0)  # no scheduler has to notice anything
     xcoms = {}
     ti = SimpleNamespace(
         id=uuid.uuid4(),
@@ -69,6 +71,7 @@ def run(request, kube):
     context = {"ti": ti, "task_instance": ti, "run_id": "run", "dag": dag, "dag_run": dag_run}
 
     async def event_of(trigger):
+        trigger.task_instance = ti
         return (await anext(trigger.run())).payload
 
     def run(*words, image="shop:1", profile=None, starts_within=240, **command):

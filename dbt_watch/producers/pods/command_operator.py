@@ -22,11 +22,13 @@ from dbt_watch.airflow.pod_operator import (
     PodOperatorMixin,
     template_fields_of,
 )
+from dbt_watch.airflow.pod_trigger import serialized
 from dbt_watch.airflow.secrets import redact
 from dbt_watch.core.other_commands import pod_environment, pod_words
 from dbt_watch.core.verbatim import verbatim
 from dbt_watch.exceptions import ArgumentError, PodLost
 from dbt_watch.producers.command_watch import CommandWatch
+from dbt_watch.producers.pods.command_trigger import DbtCommandTrigger
 from dbt_watch.producers.pods.container_end import container_end
 from dbt_watch.producers.pods.failure_reasons import broken_off, words_of
 from dbt_watch.producers.pods.log_following import Position
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
 
     from dbt_watch.airflow.pod_operator import PodManager
     from dbt_watch.core.manifest.graph import Graph
@@ -147,6 +150,18 @@ class DbtCommandMixin(PodOperatorMixin):
         if isinstance(sys.exc_info()[1], AirflowTaskTimeout):
             self.kill_pod()
         super().cleanup(*args, **kwargs)  # type: ignore[misc]
+
+    def defer(
+        self,
+        *,
+        trigger: BaseTrigger,
+        method_name: str,
+        kwargs: dict[str, Any] | None = None,
+        timeout: Any = None,
+    ) -> None:
+        """Defer to a trigger that has the operator's own inside."""
+        ours = DbtCommandTrigger(inner=serialized(trigger, self))
+        super().defer(trigger=ours, method_name=method_name, kwargs=kwargs, timeout=timeout)  # type: ignore[misc]
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
         """End as dbt has ended, after a deferral."""

@@ -96,7 +96,7 @@ class ExecutionApi:
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"airflow-api-version": API_VERSION},
-            timeout=httpx.Timeout(airflow_client.API_TIMEOUT, pool=None),
+            timeout=airflow_client.API_TIMEOUT,
             transport=transport,
             **(_tls() if url.startswith("https:") and transport is None else {}),
         )

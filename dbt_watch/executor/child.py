@@ -94,7 +94,7 @@ class Child:
         log.info("The process that watches dbt nodes has started: %d", self._process.pid)
 
     def send(self, order: Order) -> None:
-        """Give an order, as soon as the process takes it; what is not taken by its end is lost."""
+        """Send an order as soon as the process takes it; what it has not taken by its end is lost."""
         self._unsent.append(memoryview(encoded(order)))
         self._flush()
 

@@ -112,7 +112,7 @@ class Watcher:
         task.add_done_callback(lambda _: self._sensors.pop(order.id))
 
     async def keep_alive(self) -> None:
-        """Tell Airflow that what runs still runs, and stop what is not to run any more; for ever."""
+        """Send heartbeats for running tasks, and stop those that are not to run any more; never returns."""
         while True:
             await asyncio.sleep(self._pace.check)
             running: dict[ApiSource, list[tuple[WatchedSensor, asyncio.Task[None]]]] = {}
@@ -190,7 +190,7 @@ class WatchedSensor:
 
     async def is_stopped(self) -> bool:
         """
-        Send a heartbeat; tell whether Airflow does not want the task to run any more.
+        Send a heartbeat; return whether Airflow no longer wants the task to run.
 
         :raises ExecutionApiError: when there was no usable answer
         """

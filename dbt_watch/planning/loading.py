@@ -145,7 +145,7 @@ def _run(path: Path) -> None:
 
 
 def _failure(path: Path, error: BaseException) -> str:
-    """Say where in a DAG file something went wrong, and what."""
+    """Return where in a DAG file something went wrong, and what."""
     if isinstance(error, DagFileError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

@@ -233,7 +233,7 @@ class BuildWatch:
         return msgspec.structs.replace(result, **texts) if texts else result
 
     def _is_news(self, change: NodeResult) -> bool:
-        """Tell whether the journal does not hold this; a node that is over in it stays so."""
+        """Return whether the journal does not hold this yet; a node that has ended in it stays ended."""
         known = self._known.get(change.unique_id)
         if known is None:
             return True

@@ -45,7 +45,7 @@ class JournalPublisher:
         self._publication.give_up()
 
     def flush(self) -> bool:
-        """Write all that waits, due or not; tell whether that has worked."""
+        """Write all that waits, due or not; return whether that has worked."""
         return run(self._publication.flush(), self._do)
 
     def write(self) -> None:

@@ -323,7 +323,7 @@ class Hub:
         self._page_due = now + self._page_pace.after(self._journal.next_seq)
 
     def _take(self, value: Any) -> bool:
-        """Take what lies under the reader's key; tell whether there is more to read now."""
+        """Take what lies under the reader's key; return whether there is more to read now."""
         more = False
         with self._heeding_damage():
             more = self._reader.take(value)

@@ -110,7 +110,7 @@ class NodeTrigger(BaseTrigger):
 
 def needs_worker(update: Update, worker_for: Collection[str]) -> bool:
     """
-    Tell whether a sensor goes on on a worker: to build its nodes, or for a callback that nothing else calls.
+    Return whether a sensor continues on a worker: to build its nodes, or for a callback that nothing else calls.
 
     :param update: its last
     :param worker_for: see `NodeTrigger`

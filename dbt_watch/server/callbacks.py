@@ -55,7 +55,7 @@ def check_callback(url: str, settings: CallbackSettings) -> None:
 
 
 def call_back(url: str, task_id: str, status: str) -> bool:
-    """Tell a client how its invocation ended; return whether it has heard."""
+    """Report to a client how its invocation ended; return whether it has answered."""
     body = json.dumps({"task_id": task_id, "status": status}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - `check_callback`
     for _ in range(_TRIES):

@@ -50,7 +50,7 @@ class TicketQueue:
         self._ticket = self.huey.task(name="ticket")(ticket)
 
     def put(self, tickets: int = 1) -> None:
-        """Say that there is work."""
+        """Announce that there is work."""
         for _ in range(tickets):
             self._ticket()
 

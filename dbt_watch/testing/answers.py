@@ -206,7 +206,7 @@ class OtherCommand:
         }
 
     def _work_through(self, nodes: Sequence[Node]) -> None:
-        """Say of each node that it was compiled, as dbt does at debug; an ephemeral one is a part of others."""
+        """Log of each node that it was compiled, as dbt does at debug; an ephemeral one is a part of others."""
         for node in nodes:
             if node.materialized == "ephemeral":
                 continue

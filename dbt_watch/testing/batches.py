@@ -145,7 +145,7 @@ def batch_results(batches: Sequence[PlayedBatch]) -> dict[str, Any] | None:
 
 
 def say_start(log: LogWriter, result: Result, index: int) -> None:
-    """Say that a batch begins; one that is skipped says nothing but its end."""
+    """Log that a batch begins; of one that is skipped, only the end is logged."""
     node, batch = result.node, result.batches[index - 1]
     data: dict[str, Any] = {"node_info": node_info(node, "started", began=batch.began)}
     message = f"Began running node {node.unique_id}"
@@ -160,7 +160,7 @@ def say_start(log: LogWriter, result: Result, index: int) -> None:
 
 
 def say_end(log: LogWriter, result: Result, index: int) -> None:
-    """Say how a batch ended."""
+    """Log how a batch ended."""
     node, batch = result.node, result.batches[index - 1]
     if batch.status == "error":
         error = f"Exception on worker thread. {result.error}"

@@ -238,7 +238,7 @@ class CommandPlayer:
     # What is said of a node.
 
     def begin(self, result: Result, index: int, total: int) -> None:
-        """Say that a node begins."""
+        """Log that a node begins."""
         node, began, thread = result.node, result.began, result.thread
         data: dict[str, Any] = {"node_info": node_info(node, "started", began=began)}
         self._log.event("NodeStart", "debug", f"Began running node {node.unique_id}", data, thread=thread)
@@ -258,12 +258,12 @@ class CommandPlayer:
             self._log.text(line)
 
     def begin_batch(self, result: Result, index: int) -> None:
-        """Say that a batch of a node begins; `index` counts from 1."""
+        """Log that a batch of a node begins; `index` counts from 1."""
         result.batches[index - 1].began = written(now())
         say_start(self._log, result, index)
 
     def end_batch(self, result: Result, index: int) -> None:
-        """Say how a batch of a node ended."""
+        """Log how a batch of a node ended."""
         batch = result.batches[index - 1]
         batch.over = written(now())
         if batch.status != "skipped":
@@ -271,7 +271,7 @@ class CommandPlayer:
         say_end(self._log, result, index)
 
     def skip(self, result: Result, index: int, total: int) -> None:
-        """Say that a node is skipped."""
+        """Log that a node is skipped."""
         node = result.node
         data = {
             "index": index,
@@ -286,7 +286,7 @@ class CommandPlayer:
         self._finish(result)
 
     def end(self, result: Result, index: int, total: int) -> None:
-        """Say how a node ended."""
+        """Log how a node ended."""
         node, status, thread = result.node, result.status, result.thread
         info = node_info(node, status, began=result.began, over=result.over)
         common = {"index": index, "execution_time": result.seconds, "node_info": info}

@@ -23,7 +23,7 @@ _FOLDER = "dbt_watch_dags_folder"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Tell pytest of the settings."""
+    """Register the settings with pytest."""
     parser.addini(
         _FOLDER, "dbt_watch: the folder of the DAGs, relative to pytest's root directory", default="dags"
     )

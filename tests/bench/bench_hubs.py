@@ -124,7 +124,7 @@ def main() -> None:
 
 
 HEAD = (
-    "| projects | nodes of each | sensors | requests a second | for each project | share of a CPU | median delay, s |"
+    "| projects | nodes each | sensors | requests per second | per project | share of a CPU | median delay, s |"
     " longest, s | lost |"
 )
 

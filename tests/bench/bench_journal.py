@@ -158,7 +158,7 @@ def measure(nodes: int, hours: float) -> dict[str, Any]:
 
 
 HEAD = (
-    "| nodes | hours | XComs set | for each node | rows | MB | longest value, KiB | longest write, s | median delay, s |"
+    "| nodes | hours | XComs set | per node | rows | MB | longest value, KiB | longest write, s | median delay, s |"
     " longest, s | median of the last tenth | values a late hub reads | its seconds |"
 )
 

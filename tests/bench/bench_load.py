@@ -45,7 +45,7 @@ START_TIMEOUT_S, END_TIMEOUT_S = 600, 400
 BROKEN_EVERY = 10
 
 HEAD = (
-    "| projects | nodes of each | producers | sensors | all wait after, s | requests a second | for each project |"
+    "| projects | nodes each | producers | sensors | all waiting after, s | requests per second | per project |"
     " triggerer, share of a CPU | median delay, s | longest, s | lost |"
 )
 # What Airflow makes of the two things that a hub asks for, as the log has it.

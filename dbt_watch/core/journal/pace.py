@@ -1,7 +1,7 @@
 """
-How often a journal is written and read: quickly at first, since a short build is over in a second; less often the longer it is.
+How often a journal is written and read: often at first, since a short build is over in a second; less often the longer it is.
 
-What this costs is settled by the number of pages, not by the number of those who wait for them.
+The cost depends on the number of pages, not on the number of sensors.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class JournalWriter:
         return self._taken
 
     def written(self, chunk: Chunk) -> None:
-        """Say that a chunk was stored."""
+        """Record that a chunk was stored."""
         if self._taken is not None and chunk.seq == self._taken.seq:
             self._taken = None
             self._seq += 1
@@ -219,7 +219,7 @@ class Tail(msgspec.Struct):
         ]
 
     def settle(self, parts: Sequence[Chunk]) -> None:
-        """Say that these parts were stored."""
+        """Record that these parts were stored."""
         self.part += len(parts) - 1
         self.first = self.next_seq
         self.entries = {entry.unique_id: entry for entry in parts[-1].changes}
@@ -293,7 +293,7 @@ class Publication:
             yield from self.flush()
 
     def flush(self) -> Generator[Write, None, bool]:
-        """Write all that waits, due or not; at first, that the attempt has begun. Tell whether that has worked."""
+        """Write all that waits, due or not; at first, that the attempt has begun. Return whether that has worked."""
         try:
             yield from self.rest()
         except Exception as error:  # noqa: BLE001 - whatever the way to XCom makes of it, the build goes on
@@ -338,7 +338,7 @@ class Publication:
             self._writer.written(chunk)
 
     def _opening(self) -> Iterator[Write]:
-        """Say that the attempt has begun, so that nobody takes an earlier one for it; the part that is read first comes last."""
+        """Write that the attempt has begun, so that nobody takes an earlier one for it; the part that is read first comes last."""
         nothing = self._text(blank(self._writer.attempt, 0))
         yield Write(page_key(0), nothing)
         yield Write(HEAD_KEY, 0)

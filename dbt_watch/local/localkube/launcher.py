@@ -118,7 +118,7 @@ class _Child:
         _let_go_of_standard_streams()
 
     def supervise(self, channel: Channel) -> int:
-        """Tell the number, start on "go", pass signals on, report the end."""
+        """Report the process id, start on "go", pass signals on, report the end."""
         channel.write({"pid": self.pid})
         if channel.read() != "go":
             self._kill()

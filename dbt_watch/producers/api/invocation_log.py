@@ -135,7 +135,7 @@ class InvocationFollowing:
         return RemoteEnd(None, reason, no_log="" if self._watch.has_records else self._why_no_log())
 
     def _read_log(self, found: RemoteInvocation) -> Generator[Step, Any, bool]:
-        """Read what there is of the log; of one that is read by its offset, until it is complete. Tell whether any came."""
+        """Read what there is of the log, and one that is read by its offset until it is complete. Return whether any came."""
         if found.log_content is not None:
             return self._take_content(found.log_content)
         if self._has_own_log is False or self._is_complete:

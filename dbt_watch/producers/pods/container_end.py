@@ -46,7 +46,7 @@ def _reason(pod: V1Pod, state: V1ContainerState | None) -> str | None:
 
 
 def has_started(pod: V1Pod, container: str) -> bool:
-    """Tell whether a container of a pod runs, or has run."""
+    """Return whether a container of a pod runs, or has run."""
     statuses = (pod.status.container_statuses if pod.status is not None else None) or []
     return any(
         item.name == container

@@ -151,7 +151,7 @@ class LogFollowing:
         return StreamLines(self._position, self._on_lines)
 
     def lost(self, error: Exception) -> ContainerEnd | None:
-        """Tell what an error means that came instead of the pod's state; None to ask again."""
+        """Return what an error means that came instead of the pod's state; None to ask again."""
         status = status_of(error)
         if status in self._raises:
             raise error
@@ -172,7 +172,7 @@ class LogFollowing:
         return stream
 
     def _end(self) -> Generator[ReadPod, Any, ContainerEnd | None]:
-        """Tell how the container ended; None while it has not."""
+        """Return how the container ended; None while it has not."""
         try:
             pod = yield ReadPod()
         except Exception as error:  # noqa: BLE001 - the network, or credentials; asked again
@@ -235,7 +235,7 @@ class Overlap:
         self._skip = position.repeats
 
     def is_new(self, stamp: tuple[str, str] | None) -> bool:
-        """Tell whether a line with this timestamp was not read before."""
+        """Return whether a line with this timestamp was not read before."""
         if stamp is None:
             return self._until is None
         if self._until is not None:

@@ -174,15 +174,15 @@ class InvocationStore:
             return len(self._candidates(connection))
 
     def begin(self, task_id: str, owner: str) -> bool:
-        """Say that dbt is about to be started; False when the invocation is not this owner's any more."""
+        """Record that dbt is about to start; return False when the invocation no longer belongs to this owner."""
         return self._update(task_id, owner, begun=True, heartbeat_at=time.time())
 
     def record_process(self, task_id: str, owner: str, pid: int, started: float) -> bool:
-        """Say which process dbt is."""
+        """Record the process in which dbt runs."""
         return self._update(task_id, owner, pid=pid, pid_started=started)
 
     def heartbeat(self, task_id: str, owner: str) -> bool:
-        """Say that the worker lives; False when the invocation is not this owner's any more."""
+        """Record that the worker is alive; return False when the invocation no longer belongs to this owner."""
         return self._update(task_id, owner, heartbeat_at=time.time())
 
     def is_abort_requested(self, task_id: str) -> bool:
@@ -192,7 +192,7 @@ class InvocationStore:
             return bool(connection.scalar(query))
 
     def finish(self, task_id: str, owner: str, end: InvocationEnd) -> bool:
-        """Say how an invocation ended; False when it was not this owner's any more."""
+        """Record how an invocation ended; return False when it no longer belonged to this owner."""
         with self._database.writing() as connection:
             done = connection.execute(
                 INVOCATIONS.update()

@@ -118,7 +118,7 @@ def list_invocations(
 
 @router.get("/invocations/{task_id}", response_model_exclude_none=True)
 def get_invocation(task_id: TaskId, server: Server, sender: Sender) -> InvocationAnswer:
-    """Tell the state of an invocation; of one that there is not, `NOT_FOUND`."""
+    """Return the state of an invocation; `NOT_FOUND` if there is none."""
     found = server.visible(task_id, sender)
     if found is None:
         return InvocationAnswer(task_id=task_id, state=InvocationState.NOT_FOUND)

@@ -35,7 +35,7 @@ def list_projects(server: Server, sender: Sender) -> ProjectList:
 
 @public.get("/healthz", response_model_exclude_none=True)
 async def healthz() -> Health:
-    """Tell that this process answers."""
+    """Return that this process answers."""
     return Health(status="ok")
 
 
@@ -45,7 +45,7 @@ async def healthz() -> Health:
     responses={503: {"model": Health, "description": "Something is missing."}},
 )
 def readyz(server: Server, response: Response) -> Health:
-    """Tell whether invocations are taken and run: the database and the queue answer, and there are workers."""
+    """Return whether invocations are accepted and run: the database and the queue answer, and there are workers."""
     try:
         workers = server.hosts.workers()
         server.queue.size()
@@ -68,7 +68,7 @@ def readyz(server: Server, response: Response) -> Health:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, 401: PROBLEMS[401]},
 )
 def metrics(request: Request, server: Server) -> Response:
-    """Tell Prometheus how the server is; with a token, unless the operator has opened it."""
+    """Return the metrics for Prometheus; they need a token, unless the operator has opened them."""
     if not server.settings.metrics_open:
         principal_of(request, server)
     return Response(server.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -305,7 +305,7 @@ def _asked(stream: socket.socket) -> bytes:
 
 
 def _tell_end(stream: socket.socket, pid: int, flags: int) -> bool:
-    """Tell the exit code of dbt if it has ended, and leave its number taken; return whether it has."""
+    """Report the exit code of dbt if it has ended, without reaping it; return whether it has."""
     ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | flags)
     if ended is None:
         return False

@@ -68,7 +68,7 @@ class WorkerHosts:
         self._database = database
 
     def beat(self, host: str, workers: int) -> None:
-        """Say that a host has so many workers."""
+        """Record how many workers a host has."""
         values = {"workers": workers, "heartbeat_at": time.time()}
         with self._database.writing() as connection:
             self._database.lock(connection)

@@ -159,7 +159,7 @@ class _Channels:
         await self._status(internal(message).status())
 
     async def refuse(self, message: str) -> None:
-        """Say on stderr why a command is not run, and end as a shell would."""
+        """Print on stderr why a command is not run, and end as a shell would."""
         await self.send(STDERR, f"{message}\n".encode())
         await self.finish(Exit(REFUSED))
 

@@ -19,8 +19,9 @@ from dbt_watch.core.resume import deaf_tasks, remaining_nodes, selection_of
 from dbt_watch.core.selection.gaps import selected_nodes
 from dbt_watch.core.selection.left_to_dbt import is_left_to_dbt, rest_left_to_dbt
 from dbt_watch.core.selection.source_freshness import is_source
-from dbt_watch.core.task_states import SUCCESS
+from dbt_watch.core.task_states import RUNNING, SUCCESS
 from dbt_watch.producers.build_watch import BuildWatch
+from dbt_watch.producers.waiting import await_ends
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from dbt_watch.producers.attempt import Attempt
 
 log = logging.getLogger(__name__)
+
+# In seconds. With the executor, a task of a node may also run because a dbt before the clear had begun its node.
+ENDS_WITHIN: Final = 5.0
+ENDS_POLL: Final = 0.5
 
 Run = TypeVar("Run")
 
@@ -120,13 +125,28 @@ class RetryPlanner(Generic[Run]):
         :raises TimeoutError: when an earlier run does not end
         :raises AirflowFailException: when sensors have failed that were not cleared with the producer
         """
-        operator, ti = self._operator, self._attempt.task_instance
         self._earlier.clear_away()
-        states = patiently(lambda: read_states_now(key_of(ti), operator.watched))
-        remaining = remaining_nodes(self._whole.nodes, operator.watched, states)
+        states = self._states()
+        remaining = remaining_nodes(self._whole.nodes, self._operator.watched, states)
         built = self._built(remaining)
         plan = self._of(remaining - {result.unique_id for result in built}, states)
         return plan if plan is None else replace(plan, adopted=(*plan.adopted, *built))
+
+    def _states(self) -> Mapping[str, str | None]:
+        """
+        Return the states of the tasks of all nodes, which tell what is left to build.
+
+        A task that has built its nodes alone may have done so just now, and run on for a moment. When the producer has been
+        cleared after that, these nodes are not all that is to be built.
+        """
+        attempt, watched = self._attempt, self._operator.watched
+        own = key_of(attempt.task_instance)
+        states = patiently(lambda: read_states_now(own, watched))
+        running = {task for task, state in states.items() if state == RUNNING} - {own.task_id}
+        if running and attempt.is_first_since_clear:
+            await_ends(own, running, ENDS_POLL, attempt.tick, within=ENDS_WITHIN)
+            states = patiently(lambda: read_states_now(own, watched))
+        return states
 
     def _built(self, remaining: frozenset[str]) -> list[NodeResult]:
         """Return what an earlier attempt has built of an isolated node, whose state its own task cannot tell."""

@@ -41,7 +41,14 @@ def pause(seconds: float, on_tick: Callable[[], None]) -> None:
         time.sleep(_TICK)
 
 
-def await_ends(producer: TaskKey, tasks: set[str], poll: float, on_tick: Callable[[], None]) -> None:
+def await_ends(
+    producer: TaskKey,
+    tasks: set[str],
+    poll: float,
+    on_tick: Callable[[], None],
+    *,
+    within: float = ENDS_WITHIN,
+) -> None:
     """
     Wait a while until tasks whose dbt has ended have done so themselves: their states tell what is left to build.
 
@@ -49,8 +56,9 @@ def await_ends(producer: TaskKey, tasks: set[str], poll: float, on_tick: Callabl
     :param tasks: their ids
     :param poll: seconds between two looks
     :param on_tick: see `pause`
+    :param within: how long, in seconds
     """
-    deadline = time.monotonic() + ENDS_WITHIN
+    deadline = time.monotonic() + within
     while tasks and time.monotonic() < deadline:
         states = patiently(functools.partial(read_states_now, producer, sorted(tasks)))
         tasks = {task for task, state in states.items() if state == RUNNING}

@@ -17,6 +17,11 @@ def runs_of(client):
     return found["dag_runs"]
 
 
+def is_backfilled(client):
+    found = client.get("backfills", dag_id="microbatch")["backfills"]
+    return any(backfill["completed_at"] is None for backfill in found)
+
+
 def usage_of(day):
     """Return what the meters of the example read in a day, from 0 on."""
     return sum(1 + hour % 5 for hour in range(24 * day, 24 * day + 24))
@@ -26,6 +31,8 @@ def usage_of(day):
 def test_a_backfill_builds_each_day_in_a_run_of_its_own(run_of_example, airflow, metered_database, days):
     client = airflow.client
     airflow.wait_for_dag("microbatch", timeout=RUN_TIMEOUT)
+    # Airflow looks now and then whether one has ended, and has one of a DAG at a time.
+    until(lambda: not is_backfilled(client), "an earlier backfill has not ended", pause=1)
     # Of the dates of which there are runs already, Airflow makes none.
     client.create_backfill("microbatch", JANUARY + timedelta(days=1), JANUARY + timedelta(days=days))
     until(lambda: len(runs_of(client)) == days, "there are not as many runs as days")

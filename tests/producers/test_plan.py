@@ -22,6 +22,7 @@ from dbt_watch.airflow.supervisor import SupervisorError
 from dbt_watch.core.command import Selection
 from dbt_watch.core.resume import selection_of
 from dbt_watch.local.localkube import Image, LocalKube
+from dbt_watch.producers import waiting
 from dbt_watch.producers.pods import earlier_pods
 from dbt_watch.producers.pods.earlier_pods import GENERATION, PodsOfAttempts
 from dbt_watch.producers.pods.log_reader import PodLogReader
@@ -99,7 +100,7 @@ def project_of(graph, monkeypatch):
     def make(states):
         project = Project(graph, states)
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", project, raising=False)
-        hurry(monkeypatch, supervisor, earlier_pods)
+        hurry(monkeypatch, supervisor, earlier_pods, waiting)
         return project
 
     return make
@@ -144,6 +145,33 @@ def test_a_person_who_clears_the_producer_alone_is_told_what_else_to_clear(proje
     why = r"2 tasks \(shop.stg_orders, shop.orders\) have failed and were not cleared together with shop.dbt_build,"
     with pytest.raises(AirflowFailException, match=why):
         project.plan(is_first_since_clear=True)
+
+
+def ends_after(project, task, ticks):
+    """Let a task that runs end as a success after so many looks of the attempt at its signals."""
+
+    def tick():
+        project.ticks += 1
+        if project.ticks == ticks:
+            project.states[task] = "success"
+
+    project.tick = tick
+
+
+def test_a_producer_that_is_cleared_alone_builds_all_though_a_task_that_built_alone_is_about_to_end(
+    project_of,
+):
+    project = project_of(["running", "success", "success"])
+    ends_after(project, "shop.raw_orders", 8)
+    assert project.plan(is_first_since_clear=True).nodes == project.selected
+
+
+def test_the_end_of_a_task_that_runs_is_not_waited_for_by_a_retry_and_not_for_ever_after_a_clear(project_of):
+    project = project_of(["running", "success", "success"])
+    (left,) = project.plan().nodes
+    assert (left.endswith(".raw_orders"), project.ticks) == (True, 0)
+    assert project.plan(is_first_since_clear=True).nodes == {left}
+    assert 0 < project.ticks < 100
 
 
 def test_what_was_cleared_together_is_built(project_of):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
     from kubernetes.client import CoreV1Api
     from kubernetes.client import models as k8s
 
@@ -58,6 +59,26 @@ class PodOperatorMixin:
         build_pod_request_obj: Any
         patch_already_checked: Any
         process_pod_deletion: Any
+
+    # What a subclass says.
+
+    def trigger_around(self, trigger: BaseTrigger) -> BaseTrigger:
+        """Return what the task defers to: a trigger that has the operator's own inside."""
+        raise NotImplementedError
+
+    # What the operator below calls.
+
+    def defer(
+        self,
+        *,
+        trigger: BaseTrigger,
+        method_name: str,
+        kwargs: dict[str, Any] | None = None,
+        timeout: Any = None,
+    ) -> None:
+        """Defer as usual, but to a trigger that has the operator's own inside."""
+        ours = self.trigger_around(trigger)
+        super().defer(trigger=ours, method_name=method_name, kwargs=kwargs, timeout=timeout)  # type: ignore[misc]
 
     # What a subclass calls.
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # In seconds. With the executor, a task of a node may also run because a dbt before the clear had begun its node.
-ENDS_WITHIN: Final = 5.0
-ENDS_POLL: Final = 0.5
+LONE_ENDS_WITHIN: Final = 5.0
+LONE_POLL: Final = 0.5
 
 Run = TypeVar("Run")
 
@@ -144,7 +144,7 @@ class RetryPlanner(Generic[Run]):
         states = patiently(lambda: read_states_now(own, watched))
         running = {task for task, state in states.items() if state == RUNNING} - {own.task_id}
         if running and attempt.is_first_since_clear:
-            await_ends(own, running, ENDS_POLL, attempt.tick, within=ENDS_WITHIN)
+            await_ends(own, running, LONE_POLL, attempt.tick, within=LONE_ENDS_WITHIN)
             states = patiently(lambda: read_states_now(own, watched))
         return states
 

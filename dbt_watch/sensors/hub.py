@@ -19,7 +19,7 @@ import msgspec
 from dbt_watch.airflow.supervisor import read_states, read_xcom
 from dbt_watch.core.backoff import Backoff
 from dbt_watch.core.journal.format import JournalError, decode_page
-from dbt_watch.core.journal.pace import USUAL_INTERVAL, ReadingPace
+from dbt_watch.core.journal.pace import USUAL_INTERVAL, ReadingPace, interval_after
 from dbt_watch.core.journal.reader import JournalReader
 from dbt_watch.core.outcome import Decision, Producer, Run, Verdict
 from dbt_watch.core.statuses import STARTED
@@ -48,7 +48,8 @@ class Pace(msgspec.Struct, frozen=True):
     :param page: between two looks at the next page while dbt runs, as `ReadingPace` takes it
     :param state: between two looks at the producer's state
     :param idle: the same while the producer is not even scheduled
-    :param about_to_run: the same while the producer is about to run, at first; then doubled with each look, up to `state`
+    :param about_to_run: the same while the producer is about to run, or runs and the journal is closed, at first; then doubled
+        with each look, up to `state`
     :param gather: before the first look, since the sensors of a project mostly come together
     :param verify: the least time between two looks on behalf of new subscribers
     :param first_page: after a first look for a first page that finds none, since a worker needs a moment to start; then
@@ -137,7 +138,6 @@ class Subscription:
 
 DEFAULT_PACE: Final = Pace()
 _JITTER: Final = 0.25
-_LEAST: Final = 1 / 3  # of `Pace.page`, between two looks at whatever is due
 _RUNS: Final = frozenset({Run.RETRIABLE, Run.LAST_ATTEMPT})
 _WAITS: Final = Decision(Verdict.WAIT)
 _AWAITS_TURN: Final = Decision(
@@ -234,7 +234,7 @@ class Hub:
     def _pause(self, now: float) -> float:
         """Return the seconds until something may be due."""
         due = min(self._state_due, self._page_due) if self._is_open else self._state_due
-        return max(_LEAST * self._pace.page, min(self._pace.page, due - now))
+        return max(interval_after(0, self._pace.page), min(self._pace.page, due - now))
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()
@@ -272,21 +272,22 @@ class Hub:
 
     async def _read_state(self, now: float) -> None:
         before, self._state = self._state, await self._source.state()
+        if self._state != before:
+            self._start.reset()
+            self._misses.reset()
         self._state_due = now + self._pause_after(self._state)
         if self._state not in JOURNAL_IS_CURRENT:
             self._forget()
             return
-        if self._state != before:
-            self._misses.reset()
         if before != RUNNING or self._state != RUNNING:
             self._page_due = now  # it has just begun, or what is there now is all there will be
         self._producer = msgspec.structs.replace(self._producer, state=self._state)
 
     def _pause_after(self, state: str | None) -> float:
         """Return the seconds until the next look at the producer's state."""
-        if state in ABOUT_TO_RUN:
+        # One that has just begun may not have dropped the journal of the attempt before yet.
+        if state in ABOUT_TO_RUN or (state == RUNNING and self._producer.closed is not None):
             return self._start.next()
-        self._start.reset()
         return self._pace.idle if state is None else self._pace.state
 
     async def _check_attempt(self) -> None:
@@ -321,6 +322,8 @@ class Hub:
                 return
             more = self._take(value)
         self._page_due = now + self._page_pace.after(self._journal.next_seq)
+        if self._state == RUNNING and self._producer.closed is not None:
+            self._state_due = min(self._state_due, now + self._start.next())
 
     def _take(self, value: Any) -> bool:
         """Take what lies under the reader's key; return whether there is more to read now."""

@@ -9,7 +9,6 @@ from airflow.providers.cncf.kubernetes.triggers.pod import ContainerState, Kuber
 from virtual_time import run
 
 from dbt_watch.airflow.trigger_events import SETTLED_AFTER_S
-from dbt_watch.producers import dbt_trigger  # noqa: F401 - imports what takes a while, before the clock is used
 from dbt_watch.producers.pods import command_trigger as module
 from dbt_watch.producers.pods.command_trigger import DbtCommandTrigger
 
@@ -41,7 +40,7 @@ def inner(seconds):
 
 
 @pytest.fixture(autouse=True)
-def _clock(monkeypatch):
+def _no_portal(monkeypatch):
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
     CALLS.clear()
 

@@ -124,8 +124,18 @@ def test_a_closed_journal_is_looked_at_with_each_state_for_whether_it_was_begun_
     airflow = Watched()
     airflow.begin(1, will_retry=True)
     airflow.close(1)
-    assert run(times_of(airflow, "page", 17)) == [0, 0, 4, 8, 12, 16]
-    assert airflow.times("state")[:5] == [0, 4, 8, 12, 16]
+    assert run(times_of(airflow, "page", 17)) == [0, 0, 1, 3, 7, 11, 15]
+    assert airflow.times("state")[:6] == [0, 1, 3, 7, 11, 15]
+
+
+def test_a_journal_that_is_closed_when_its_producer_has_just_begun_is_soon_looked_at_again():
+    """It may be that of the attempt before, which the worker drops a moment later. That it runs is seen at 3."""
+    airflow = Watched()
+    airflow.begin(1, will_retry=True)
+    airflow.close(1)
+    airflow.current_state = "queued"
+    assert run(times_of(airflow, "state", 20, [(1, "running")])) == [0, 1, 3, 4, 6, 10, 14, 18]
+    assert airflow.times("page")[-5:] == [4, 6, 10, 14, 18]
 
 
 def test_newcomers_that_come_one_after_the_other_are_looked_at_together():

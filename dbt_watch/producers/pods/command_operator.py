@@ -151,17 +151,9 @@ class DbtCommandMixin(PodOperatorMixin):
             self.kill_pod()
         super().cleanup(*args, **kwargs)  # type: ignore[misc]
 
-    def defer(
-        self,
-        *,
-        trigger: BaseTrigger,
-        method_name: str,
-        kwargs: dict[str, Any] | None = None,
-        timeout: Any = None,
-    ) -> None:
-        """Defer to a trigger that has the operator's own inside."""
-        ours = DbtCommandTrigger(inner=serialized(trigger, self))
-        super().defer(trigger=ours, method_name=method_name, kwargs=kwargs, timeout=timeout)  # type: ignore[misc]
+    def trigger_around(self, trigger: BaseTrigger) -> BaseTrigger:
+        """Return a trigger that goes on only when Airflow is ready for it."""
+        return DbtCommandTrigger(inner=serialized(trigger, self))
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
         """End as dbt has ended, after a deferral."""

@@ -192,15 +192,8 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
             if error is None:
                 raise
 
-    def defer(
-        self,
-        *,
-        trigger: BaseTrigger,
-        method_name: str,
-        kwargs: dict[str, Any] | None = None,
-        timeout: Any = None,
-    ) -> None:
-        """Defer to a trigger that follows the log, with the operator's own inside."""
+    def trigger_around(self, trigger: BaseTrigger) -> BaseTrigger:
+        """Return a trigger that follows the log."""
         context = get_current_context()
         ti = context["ti"]
         attempt = self._attempt or PodAttempt(context, self.kill_pod)
@@ -214,10 +207,9 @@ class DbtPodMixin(DbtTaskMixin, PodOperatorMixin):
         nodes = attempt.nodes or remaining_nodes(
             self._scope.wanted(attempt), self.watched, read_states_now(key_of(ti), self.watched)
         )
-        ours = DbtPodTrigger(
+        return DbtPodTrigger(
             inner=serialized(trigger, self), **self._trigger_arguments(context, attempt, nodes)
         )
-        super().defer(trigger=ours, method_name=method_name, kwargs=kwargs, timeout=timeout)  # type: ignore[misc]
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
         """
